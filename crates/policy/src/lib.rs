@@ -1,0 +1,39 @@
+//! What a command rule means: may this line of shell text run, and why.
+//!
+//! The crate is a pure function from (rules, line) to a [`Verdict`]. It does no
+//! I/O: where `bash -n` must have the last word on syntax, the verdict says so
+//! ([`RunText::check_syntax`]) and the runner asks bash. `docs/policy.md` is the
+//! specification; the point numbers in comments are its.
+
+mod cross;
+mod judge;
+mod limits;
+mod names;
+mod pattern;
+mod programs;
+mod quote;
+mod rules;
+mod script;
+mod typed;
+mod verdict;
+
+pub use limits::{MAX_DEPTH, MAX_LINE_BYTES};
+pub use rules::{Action, Note, Policy, Rule, RuleError};
+pub use verdict::{Decision, Part, RunText, Span, Verdict};
+
+/// Entry points for fuzzing, where an internal disagreement is the finding.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Parses `line` with both parsers; says whether they agree on its commands.
+    pub fn parsers_agree(line: &str) -> Option<bool> {
+        crate::limits::check(line).ok()?;
+        let script = crate::typed::parse(line).ok()?;
+        Some(crate::cross::commands(line).is_ok_and(|other| script.signature() == other))
+    }
+
+    /// The canonical printing of a literal line, if it has one.
+    pub fn canonical(line: &str) -> Option<String> {
+        crate::limits::check(line).ok()?;
+        crate::typed::parse(line).ok()?.canonical
+    }
+}

@@ -1,0 +1,190 @@
+//! Quote removal, and printing a word back so that bash can read it only one way.
+
+/// A run of a word's text after quote removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// Known text; `quoted` means bash expands nothing in it.
+    Text { text: String, quoted: bool },
+    /// Text that bash computes; `quoted` means it is not split into words.
+    Expansion { quoted: bool },
+}
+
+/// Where the reading of a word's raw text stands: rable hands over words in
+/// pieces that may begin and end within quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Quoting {
+    #[default]
+    None,
+    Single,
+    Double,
+}
+
+/// Reads raw literal text (no expansions in it), appending what it means.
+/// Fails on a trailing backslash, which would escape something not in sight.
+pub(crate) fn read_literal(
+    raw: &str,
+    state: &mut Quoting,
+    out: &mut Vec<Piece>,
+) -> Result<(), String> {
+    let mut chars = raw.chars();
+    while let Some(c) = chars.next() {
+        match (*state, c) {
+            (Quoting::Single, '\'') | (Quoting::Double, '"') => *state = Quoting::None,
+            (Quoting::None, '\'') => {
+                *state = Quoting::Single;
+                push(out, "", true);
+            }
+            (Quoting::None, '"') => {
+                *state = Quoting::Double;
+                push(out, "", true);
+            }
+            (Quoting::None, '\\') => match chars.next() {
+                Some('\n') => {}
+                Some(next) => push(out, next.encode_utf8(&mut [0; 4]), true),
+                None => return Err("a backslash at the end of a piece of text".into()),
+            },
+            (Quoting::Double, '\\') => match chars.next() {
+                Some('\n') => {}
+                Some(next @ ('$' | '`' | '"' | '\\')) => {
+                    push(out, next.encode_utf8(&mut [0; 4]), true);
+                }
+                Some(next) => {
+                    push(out, "\\", true);
+                    push(out, next.encode_utf8(&mut [0; 4]), true);
+                }
+                None => return Err("a backslash at the end of a piece of text".into()),
+            },
+            (Quoting::None, c) => push(out, c.encode_utf8(&mut [0; 4]), false),
+            (_, c) => push(out, c.encode_utf8(&mut [0; 4]), true),
+        }
+    }
+    Ok(())
+}
+
+/// Appends text, joining it to a run of the same kind.
+pub(crate) fn push(out: &mut Vec<Piece>, text: &str, quoted: bool) {
+    if let Some(Piece::Text { text: last, quoted: same }) = out.last_mut()
+        && *same == quoted
+    {
+        last.push_str(text);
+        return;
+    }
+    out.push(Piece::Text { text: text.to_owned(), quoted });
+}
+
+/// Decodes the inside of `$'…'`. Only escapes with one meaning in every bash are
+/// known; others, and those that make a NUL, are refused.
+pub(crate) fn decode_ansi_c(raw: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut chars = raw.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        let escape = chars.next().ok_or("a backslash ends $'…'")?;
+        let (radix, most) = match escape {
+            'x' => (16, 2),
+            '0'..='7' => (8, 2),
+            'u' => (16, 4),
+            'U' => (16, 8),
+            _ => {
+                out.push(match escape {
+                    'n' => '\n',
+                    't' => '\t',
+                    'r' => '\r',
+                    'a' => '\x07',
+                    'b' => '\x08',
+                    'e' | 'E' => '\x1b',
+                    'f' => '\x0c',
+                    'v' => '\x0b',
+                    '\\' | '\'' | '"' | '?' => escape,
+                    other => return Err(format!("the escape \\{other} in $'…'")),
+                });
+                continue;
+            }
+        };
+        let mut value = if radix == 8 { escape.to_digit(8).unwrap_or(0) } else { 0 };
+        let mut digits = 0;
+        while digits < most
+            && let Some(digit) = chars.peek().and_then(|c| c.to_digit(radix))
+        {
+            value = value.wrapping_mul(radix).wrapping_add(digit);
+            chars.next();
+            digits += 1;
+        }
+        // \x80 and up are bytes, not characters; a NUL ends the string in bash.
+        let limit = if matches!(escape, 'u' | 'U') { u32::MAX } else { 0x7f };
+        match char::from_u32(value).filter(|_| value != 0 && value <= limit && (digits > 0 || radix == 8)) {
+            Some(c) => out.push(c),
+            None => return Err(format!("the escape \\{escape} in $'…'")),
+        }
+    }
+    Ok(out)
+}
+
+/// Prints a word in single quotes, whatever it holds.
+pub(crate) fn single_quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Prints a word in double quotes so that nothing in it expands.
+pub(crate) fn double_quoted(word: &str) -> String {
+    let mut out = String::from("\"");
+    for c in word.chars() {
+        if matches!(c, '$' | '`' | '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning(raw: &str) -> String {
+        let mut out = Vec::new();
+        let mut state = Quoting::None;
+        read_literal(raw, &mut state, &mut out).expect("valid");
+        assert_eq!(state, Quoting::None, "{raw}");
+        out.iter()
+            .map(|p| match p {
+                Piece::Text { text, .. } => text.as_str(),
+                Piece::Expansion { .. } => unreachable!("literals have none"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn quotes_are_removed_as_bash_does() {
+        for raw in [
+            r"abc", r"'a b'c", r#""a\"b""#, r#""a\b""#, r"a\ b", r#""\$x\\""#, r"'\'", "a\\\nb",
+            "\"a\\\nb\"", r#"''"#, r#"a"'"b"#, "\"\\`\"",
+        ] {
+            let output = std::process::Command::new("bash")
+                .args(["--noprofile", "--norc", "-c", &format!("printf %s {raw}")])
+                .output()
+                .expect("bash runs");
+            assert_eq!(meaning(raw), String::from_utf8_lossy(&output.stdout), "{raw}");
+        }
+    }
+
+    #[test]
+    fn ansi_c_escapes_decode_as_in_bash() {
+        for raw in [r"a\nb", r"\x41\x2", r"\101\60", r"\u00e9\U1F600", r"\'\\", r"\e[0m"] {
+            let output = std::process::Command::new("bash")
+                .env("LC_ALL", "C.UTF-8")
+                .args(["--noprofile", "--norc", "-c", &format!("printf %s $'{raw}'")])
+                .output()
+                .expect("bash runs");
+            let decoded = decode_ansi_c(raw).expect("known escapes");
+            assert_eq!(decoded, String::from_utf8_lossy(&output.stdout), "{raw}");
+        }
+        for raw in [r"\0", r"\x00", r"\xff", r"\cA", r"\q", r"\", r"\377", r"\u0"] {
+            assert!(decode_ansi_c(raw).is_err(), "{raw}");
+        }
+    }
+}

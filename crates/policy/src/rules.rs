@@ -1,0 +1,236 @@
+//! The ordered rules of a policy, checked once when they are loaded.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pattern::Pattern;
+use crate::verdict::Verdict;
+
+/// What a rule says about the commands it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// The command may run.
+    Allow,
+    /// A person must approve it first.
+    Ask,
+    /// The command may not run.
+    Deny,
+}
+
+impl Action {
+    /// Parses an action as a config spells it, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "allow" => Some(Self::Allow),
+            "ask" => Some(Self::Ask),
+            "deny" => Some(Self::Deny),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Ask => "ask",
+            Self::Deny => "deny",
+        })
+    }
+}
+
+/// One line of a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    pub(crate) pattern: Pattern,
+    pub(crate) action: Action,
+}
+
+impl Rule {
+    /// The pattern as written.
+    pub fn pattern(&self) -> &str {
+        self.pattern.as_str()
+    }
+
+    /// What the rule says.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// Whether the rule is about a redirection (`> FILE`), not a command.
+    pub(crate) fn is_redirect(&self) -> bool {
+        self.pattern.as_str().starts_with("> ")
+    }
+}
+
+/// Why a rule can't be loaded. `index` counts from 0 in file order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// The action is none of allow, ask, deny.
+    #[error("rule '{pattern}': unknown action '{action}' (use allow, ask or deny)")]
+    UnknownAction {
+        /// Place of the rule.
+        index: usize,
+        /// The rule's pattern.
+        pattern: String,
+        /// What stood for the action.
+        action: String,
+    },
+    /// The pattern is empty.
+    #[error("rule {}: empty pattern", index + 1)]
+    EmptyPattern {
+        /// Place of the rule.
+        index: usize,
+    },
+    /// The pattern holds a control character, which no command text can match.
+    #[error("rule {pattern:?}: control character in pattern")]
+    ControlCharacter {
+        /// Place of the rule.
+        index: usize,
+        /// The rule's pattern.
+        pattern: String,
+    },
+    /// The same pattern stands twice.
+    #[error("rule '{pattern}' is written twice; remove one of them")]
+    Duplicate {
+        /// Place of the second one.
+        index: usize,
+        /// The rule's pattern.
+        pattern: String,
+    },
+}
+
+/// Something about loaded rules an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// The rule it is about.
+    pub pattern: String,
+    /// What to know.
+    pub message: String,
+}
+
+/// An ordered, checked list of rules, with the names the commands' environment
+/// will hold.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) env_names: BTreeSet<String>,
+}
+
+impl Policy {
+    /// Builds a policy from `(pattern, action)` pairs in file order.
+    pub fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, RuleError> {
+        let mut rules = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (index, (pattern, action)) in pairs.into_iter().enumerate() {
+            if pattern.trim().is_empty() {
+                return Err(RuleError::EmptyPattern { index });
+            }
+            let pattern_text = pattern.to_owned();
+            if pattern.chars().any(char::is_control) {
+                return Err(RuleError::ControlCharacter { index, pattern: pattern_text });
+            }
+            let Some(action) = Action::parse(action) else {
+                return Err(RuleError::UnknownAction {
+                    index,
+                    pattern: pattern_text,
+                    action: action.to_owned(),
+                });
+            };
+            if !seen.insert(pattern) {
+                return Err(RuleError::Duplicate { index, pattern: pattern_text });
+            }
+            rules.push(Rule { pattern: Pattern::new(pattern), action });
+        }
+        Ok(Self { rules, env_names: BTreeSet::new() })
+    }
+
+    /// The policy that denies everything: what holds where none is configured.
+    pub fn deny_all() -> Self {
+        Self::default()
+    }
+
+    /// Tells the policy which variables the commands inherit: to assign one of
+    /// them is to export it (point 14).
+    #[must_use]
+    pub fn with_env_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.env_names = names.into_iter().collect();
+        self
+    }
+
+    /// The rules in file order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Judges a line. Never panics and never runs anything.
+    pub fn judge(&self, line: &str) -> Verdict {
+        // Operator chains nest as deep as they are long, in both parsers and in
+        // the walk. Long lines get a stack that 64 KiB of `a&&a&&…` can't exhaust;
+        // it is reserved, not committed.
+        const INLINE_BYTES: usize = 1024;
+        const DEEP_STACK: usize = 512 << 20;
+        if line.len() <= INLINE_BYTES {
+            return crate::judge::judge(self, line);
+        }
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("policy".into())
+                .stack_size(DEEP_STACK)
+                .spawn_scoped(scope, || crate::judge::judge(self, line))
+                .map_err(|_| ())
+                .and_then(|thread| thread.join().map_err(|_| ()))
+                .unwrap_or_else(|()| Verdict::refused(line, "the line could not be analysed"))
+        })
+    }
+
+    /// Whether the policy is `*: allow`, perhaps with carve-outs after it (23).
+    pub(crate) fn trusts(&self) -> bool {
+        self.live_rules().first().is_some_and(|r| r.pattern.is_star() && r.action == Action::Allow)
+    }
+
+    /// The rules from the last `*` on: those before it can never decide (1).
+    pub(crate) fn live_rules(&self) -> &[Rule] {
+        let start = self.rules.iter().rposition(|r| r.pattern.is_star()).unwrap_or(0);
+        &self.rules[start..]
+    }
+
+    /// What an operator should know about these rules: dead rules, carve-outs,
+    /// rules that allow everything.
+    pub fn notes(&self) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let live_from = self.rules.len() - self.live_rules().len();
+        for rule in &self.rules[..live_from] {
+            notes.push(Note {
+                pattern: rule.pattern().to_owned(),
+                message: "is dead: a '*' rule after it always decides; put '*' first".into(),
+            });
+        }
+        if self.trusts() {
+            for rule in &self.live_rules()[1..] {
+                notes.push(Note {
+                    pattern: rule.pattern().to_owned(),
+                    message: "guards against accidents only: '*: allow' before it lets an \
+                              attacker reach the same effect another way"
+                        .into(),
+                });
+            }
+            return notes;
+        }
+        for rule in self.live_rules() {
+            if rule.action == Action::Deny || rule.is_redirect() {
+                continue;
+            }
+            let program = rule.pattern().split([' ', '*']).next().unwrap_or_default();
+            if let Some(message) = crate::programs::load_note(program, rule.pattern.is_exact()) {
+                notes.push(Note { pattern: rule.pattern().to_owned(), message: message.into() });
+            }
+        }
+        notes
+    }
+}

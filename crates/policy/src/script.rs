@@ -1,0 +1,328 @@
+//! What a line would do, as far as it can be known before it runs: the common
+//! ground of the parsers and the judge.
+
+use crate::pattern::Token;
+use crate::quote::{Piece, double_quoted, single_quoted};
+use crate::verdict::Span;
+
+/// Stands for computed text when the two parsers' findings are compared.
+const COMPUTED: char = '\u{1}';
+
+/// A part of a word after quote removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Frag {
+    /// Known text.
+    Lit(String),
+    /// Glob, brace or tilde: the text as written, unknown once it is expanded.
+    Glob(String),
+    /// An expansion. Unquoted, it may become several words or none.
+    Unknown { quoted: bool },
+}
+
+/// One word of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Word {
+    pub(crate) frags: Vec<Frag>,
+    /// The word as written.
+    pub(crate) raw: String,
+}
+
+impl Word {
+    /// Builds a word from its pieces, finding what bash would still expand.
+    pub(crate) fn from_pieces(pieces: &[Piece], raw: &str) -> Self {
+        // One flat list of characters, so that patterns which span quotes
+        // (`{a",b"}`) are seen whole.
+        #[derive(Clone, Copy)]
+        enum Item {
+            Char(char, bool),
+            Expansion(bool),
+        }
+        let mut items = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text { text, quoted } => items.extend(text.chars().map(|c| Item::Char(c, *quoted))),
+                Piece::Expansion { quoted } => items.push(Item::Expansion(*quoted)),
+            }
+        }
+        let bare = |i: usize, set: &str| matches!(items[i], Item::Char(c, false) if set.contains(c));
+        let last_of = |set: &str| (0..items.len()).rev().find(|i| bare(*i, set));
+        let last_bracket = last_of("]");
+        let last_brace = last_of("}").filter(|end| {
+            let any = |set: &str| items[..*end].iter().any(|i| matches!(i, Item::Char(c, _) if set.contains(*c)));
+            any(",") || any(".")
+        });
+        let mut frags: Vec<Frag> = Vec::new();
+        let mut until = 0; // everything before this item is part of a glob
+        let mut after_sign = true; // a tilde expands here
+        for (i, item) in items.iter().enumerate() {
+            let Item::Char(c, quoted) = *item else {
+                let Item::Expansion(quoted) = *item else { continue };
+                frags.push(Frag::Unknown { quoted });
+                after_sign = false;
+                continue;
+            };
+            if !quoted && i >= until {
+                let end = match c {
+                    '*' | '?' => Some(i + 1),
+                    '[' => last_bracket.filter(|e| *e > i).map(|e| e + 1),
+                    '{' => last_brace.filter(|e| *e > i).map(|e| e + 1),
+                    '~' if after_sign => {
+                        Some((i..items.len()).find(|j| bare(*j, "/:")).unwrap_or(items.len()))
+                    }
+                    _ => None,
+                };
+                until = end.unwrap_or(until);
+            }
+            after_sign = !quoted && matches!(c, '=' | ':');
+            match frags.last_mut() {
+                Some(Frag::Glob(text)) if i < until => text.push(c),
+                _ if i < until => frags.push(Frag::Glob(c.into())),
+                Some(Frag::Lit(text)) => text.push(c),
+                _ => frags.push(Frag::Lit(c.into())),
+            }
+        }
+        Self { frags, raw: raw.to_owned() }
+    }
+
+    /// The word's value, if bash computes nothing in it.
+    pub(crate) fn literal(&self) -> Option<String> {
+        self.frags
+            .iter()
+            .map(|f| match f {
+                Frag::Lit(text) => Some(text.as_str()),
+                Frag::Glob(_) | Frag::Unknown { .. } => None,
+            })
+            .collect()
+    }
+
+    /// The known text the word surely begins with.
+    pub(crate) fn literal_head(&self) -> String {
+        match self.frags.first() {
+            Some(Frag::Lit(text)) => text.clone(),
+            _ => String::new(),
+        }
+    }
+
+    /// Whether the word is a whole number, or a brace range of them.
+    pub(crate) fn is_numeric(&self) -> bool {
+        let integer = |t: &str| {
+            let digits = t.strip_prefix('-').unwrap_or(t);
+            !digits.is_empty() && digits.len() < 19 && digits.bytes().all(|b| b.is_ascii_digit())
+        };
+        match self.frags.as_slice() {
+            [Frag::Lit(text)] => integer(text),
+            [Frag::Glob(text)] => text
+                .strip_prefix('{')
+                .and_then(|t| t.strip_suffix('}'))
+                .is_some_and(|t| t.split("..").all(integer)),
+            _ => false,
+        }
+    }
+
+    /// The word as both parsers must see it.
+    pub(crate) fn signature(&self) -> String {
+        let mut out = String::new();
+        for frag in &self.frags {
+            match frag {
+                Frag::Lit(text) | Frag::Glob(text) => out.push_str(text),
+                Frag::Unknown { .. } => out.push(COMPUTED),
+            }
+        }
+        out
+    }
+
+    fn holds_blank(&self) -> bool {
+        self.frags.is_empty()
+            || self.frags.iter().any(|f| matches!(f, Frag::Lit(t) if t.chars().any(char::is_whitespace)))
+    }
+
+    fn may_vanish(&self) -> bool {
+        !self.frags.is_empty() && self.frags.iter().all(|f| matches!(f, Frag::Unknown { quoted: false }))
+    }
+
+    /// The word's tokens; a word that is empty or holds a blank keeps quotes (7).
+    fn tokens(&self, style: Style, out: &mut Vec<Token>) {
+        let chars = |text: &str, out: &mut Vec<Token>| out.extend(text.chars().map(Token::Char));
+        if self.holds_blank() && style != Style::Bare {
+            if let Some(text) = self.literal() {
+                let quoted = match style {
+                    Style::Single => single_quoted(&text),
+                    Style::Double | Style::Bare => double_quoted(&text),
+                };
+                return chars(&quoted, out);
+            }
+        }
+        for frag in &self.frags {
+            match frag {
+                Frag::Lit(text) => chars(text, out),
+                Frag::Glob(_) | Frag::Unknown { .. } => out.push(Token::Gap),
+            }
+        }
+    }
+
+    /// The word as a person reads it in an answer.
+    pub(crate) fn display(&self) -> String {
+        match self.literal() {
+            Some(text) if !self.holds_blank() => text,
+            _ => self.raw.clone(),
+        }
+    }
+}
+
+/// How words that need quotes are shown to a pattern: a rule may be written with
+/// either kind, and a deny rule also with none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Single,
+    Double,
+    Bare,
+}
+
+/// A variable set by the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) name: String,
+    /// `None` for arrays and for values that only a builtin knows.
+    pub(crate) value: Option<Word>,
+    pub(crate) append: bool,
+    /// Whether the value is surely a number.
+    pub(crate) numeric: bool,
+    pub(crate) span: Span,
+}
+
+/// A simple command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub(crate) words: Vec<Word>,
+    pub(crate) prefixes: Vec<Assignment>,
+    pub(crate) span: Span,
+}
+
+impl Command {
+    /// The matched text of point 7, with `skip` leading words left out.
+    pub(crate) fn tokens(&self, style: Style, with_prefixes: bool) -> Vec<Token> {
+        let mut out = Vec::new();
+        if with_prefixes {
+            for prefix in &self.prefixes {
+                out.extend(prefix.name.chars().map(Token::Char));
+                out.extend(prefix.append.then_some(Token::Char('+')));
+                out.push(Token::Char('='));
+                match &prefix.value {
+                    Some(value) if value.frags.is_empty() => {}
+                    Some(value) => value.tokens(style, &mut out),
+                    None => out.push(Token::Gap),
+                }
+                out.push(Token::Char(' '));
+            }
+        }
+        tokens_of(&self.words, style, &mut out);
+        out
+    }
+
+    /// The command's text with its first word replaced by its last path component.
+    pub(crate) fn tokens_without_directory(&self, style: Style) -> Option<Vec<Token>> {
+        let name = self.words.first()?.literal()?;
+        let (_, base) = name.rsplit_once('/')?;
+        let mut words = self.words.clone();
+        words[0].frags = vec![Frag::Lit(base.to_owned())];
+        let mut out = Vec::new();
+        tokens_of(&words, style, &mut out);
+        Some(out)
+    }
+
+    pub(crate) fn display(&self) -> String {
+        let words: Vec<String> = self.words.iter().map(Word::display).collect();
+        words.join(" ")
+    }
+
+    pub(crate) fn display_with_prefixes(&self) -> String {
+        let mut out = String::new();
+        for prefix in &self.prefixes {
+            let value = prefix.value.as_ref().map_or_else(|| "(…)".into(), |v| v.raw.clone());
+            out.push_str(&format!("{}{}={value} ", prefix.name, if prefix.append { "+" } else { "" }));
+        }
+        out + &self.display()
+    }
+}
+
+fn tokens_of(words: &[Word], style: Style, out: &mut Vec<Token>) {
+    for (index, word) in words.iter().enumerate() {
+        let mut tokens = Vec::new();
+        if index > 0 {
+            tokens.push(Token::Char(' '));
+        }
+        word.tokens(style, &mut tokens);
+        if index > 0 && word.may_vanish() {
+            out.push(Token::MayVanish(tokens.len()));
+        }
+        out.extend(tokens);
+    }
+}
+
+/// What a redirection does with its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RedirectUse {
+    Read,
+    Write,
+    /// Duplicates or closes a descriptor, or feeds literal text.
+    Inert,
+}
+
+/// A redirection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Redirect {
+    pub(crate) operator: &'static str,
+    pub(crate) usage: RedirectUse,
+    /// `None` for here-documents.
+    pub(crate) target: Option<Word>,
+    pub(crate) span: Span,
+}
+
+/// A construct that no rule can allow under a strict policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) text: String,
+    pub(crate) reason: String,
+    pub(crate) span: Span,
+}
+
+/// All that was found in a line.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Script {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) redirects: Vec<Redirect>,
+    /// Assignments that stand alone, loop variables and the like.
+    pub(crate) assignments: Vec<Assignment>,
+    pub(crate) refused: Vec<Refused>,
+    /// Variables that arithmetic evaluates.
+    pub(crate) evaluated: Vec<(String, Span)>,
+    /// The canonical printing, for a line that is literal throughout.
+    pub(crate) canonical: Option<String>,
+}
+
+impl Script {
+    /// What the other parser must have seen as well, in no particular order.
+    pub(crate) fn signature(&self) -> Vec<String> {
+        let mut out: Vec<String> = Vec::new();
+        for command in &self.commands {
+            out.push(signature(&command.prefixes.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), &command.words));
+        }
+        for redirect in self.redirects.iter().filter(|r| r.usage != RedirectUse::Inert) {
+            let target = redirect.target.as_ref().map(Word::signature).unwrap_or_default();
+            out.push(redirect_signature(redirect.operator, &target));
+        }
+        out.sort_unstable();
+        out
+    }
+}
+
+/// A command as both parsers must see it.
+pub(crate) fn signature(prefixes: &[&str], words: &[Word]) -> String {
+    let words: Vec<String> = words.iter().map(Word::signature).collect();
+    format!("{}\u{2}{}", prefixes.join("\u{3}"), words.join("\u{3}"))
+}
+
+/// A redirection as both parsers must see it.
+pub(crate) fn redirect_signature(operator: &str, target: &str) -> String {
+    format!("\u{4}{operator}\u{3}{target}")
+}
