@@ -57,7 +57,7 @@ fn an_allowed_line_runs_nothing_but_what_was_allowed() {
         let Some(run) = verdict.run.filter(|_| verdict.decision == Decision::Allow) else { continue };
         ran += 1;
         // Nothing but builtins can be found, so `ls` and `rm` land in the handler.
-        let output = std::process::Command::new("bash")
+        let output = std::process::Command::new("/bin/bash")
             .args(["--noprofile", "--norc", "-c", &run.text])
             .env_clear()
             .env("PATH", "/nonexistent")

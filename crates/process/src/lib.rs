@@ -1,1 +1,25 @@
-//! stub
+//! Runs commands so that they outlive whoever asked for them.
+//!
+//! Every command is owned by a small supervisor process of its own: it holds the
+//! pipes or the PTY, writes all output to a journal on disk, is the subreaper of
+//! all descendants, and ends the whole tree on timeout or cancel. A runner that
+//! dies finds its supervisors again by their folders ([`adopt`]).
+//!
+//! Supervisors are forked from a helper process ([`helper_main`]) that has one
+//! thread, so that a fork is safe. This is the crate that owns the operating
+//! system: the workspace's only `unsafe` lives in [`sys`].
+
+pub mod env;
+mod helper;
+mod journal;
+mod running;
+mod spec;
+mod supervisor;
+mod sys;
+mod tree;
+
+pub use helper::{HELPER_ARG, SpawnError, Spawner, helper_main};
+pub use journal::{Chunk, Cursor, Stream};
+pub use running::{Adoption, Progress, Running, adopt, status};
+pub use spec::{EndedBy, Limits, Size, Spec, State, Status, boot_id};
+pub use sys::raise_open_files;

@@ -1,0 +1,184 @@
+//! The helper: a process with one thread, from which supervisors are forked.
+//!
+//! It is this program started again, so it can be replaced at any time; whether
+//! it lives or dies, supervisors do not notice.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+use crate::running::Running;
+use crate::spec::Spec;
+use crate::{supervisor, sys};
+
+/// The argument that makes a program the helper: `main` calls [`helper_main`].
+pub const HELPER_ARG: &str = "__supervisors";
+
+/// Folder, working directory and first controller of a new supervisor.
+const PASSED_FDS: usize = 3;
+
+/// Why a command could not be handed to a supervisor.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// Its folder could not be made.
+    #[error("failed to create {}: {source}", path.display())]
+    Folder {
+        /// The folder, or a file in it.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No supervisor could be started.
+    #[error("failed to start a supervisor: {0}")]
+    Helper(#[from] io::Error),
+}
+
+/// Starts supervisors. Shared freely; the calls block for a fraction of a
+/// millisecond.
+#[derive(Debug)]
+pub struct Spawner {
+    program: std::path::PathBuf,
+    helper: Mutex<Option<Helper>>,
+}
+
+#[derive(Debug)]
+struct Helper {
+    socket: OwnedFd,
+    child: Child,
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // The helper ends when its socket closes; it has no state to lose.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Spawner {
+    /// Starts the helper as `program __supervisors`.
+    pub fn start(program: &Path) -> io::Result<Self> {
+        let helper = start_helper(program)?;
+        Ok(Self { program: program.to_owned(), helper: Mutex::new(Some(helper)) })
+    }
+
+    /// Starts a command under a supervisor of its own, in the folder `dir`, which
+    /// must not exist yet. That the program can't be executed is seen in its
+    /// status, not here.
+    pub fn spawn(&self, dir: &Path, cwd: BorrowedFd<'_>, spec: &Spec) -> Result<Running, SpawnError> {
+        let in_folder = |path: &Path, source: io::Error| SpawnError::Folder { path: path.to_owned(), source };
+        std::fs::DirBuilder::new().mode(0o700).create(dir).map_err(|e| in_folder(dir, e))?;
+        let spec_path = dir.join("spec.json");
+        let text = serde_json::to_vec(spec).map_err(io::Error::other)?;
+        std::fs::write(&spec_path, text).map_err(|e| in_folder(&spec_path, e))?;
+        // Readers may come before the supervisor is up.
+        let journal = dir.join("journal");
+        std::fs::File::create(&journal).map_err(|e| in_folder(&journal, e))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| in_folder(dir, e.into()))?;
+        let (ours, theirs) = socket_pair()?;
+        self.hand_over([folder.as_fd(), cwd, theirs.as_fd()])?;
+        drop(theirs);
+        Ok(Running::new(dir.to_owned(), ours)?)
+    }
+
+    fn hand_over(&self, fds: [BorrowedFd<'_>; PASSED_FDS]) -> io::Result<()> {
+        let mut guard = self.helper.lock().map_err(|_| io::Error::other("the helper's lock is poisoned"))?;
+        if let Some(helper) = &*guard
+            && send_fds(&helper.socket, fds).is_ok()
+        {
+            return Ok(());
+        }
+        // The helper is gone: somebody killed it. A new one does as well.
+        *guard = None;
+        let helper = start_helper(&self.program)?;
+        send_fds(&helper.socket, fds)?;
+        *guard = Some(helper);
+        Ok(())
+    }
+}
+
+fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+fn start_helper(program: &Path) -> io::Result<Helper> {
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let child = Command::new(program)
+        .arg(HELPER_ARG)
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .current_dir("/")
+        .spawn()?;
+    Ok(Helper { socket: ours, child })
+}
+
+fn send_fds(socket: &OwnedFd, fds: [BorrowedFd<'_>; PASSED_FDS]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PASSED_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    rustix::net::sendmsg(socket, &[IoSlice::new(b"S")], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+fn receive_fds(socket: &OwnedFd) -> io::Result<Option<[OwnedFd; PASSED_FDS]>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PASSED_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0u8; 1];
+    let message = rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    if message.bytes == 0 {
+        return Ok(None);
+    }
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            fds.extend(passed);
+        }
+    }
+    fds.try_into().map(Some).map_err(|_| io::Error::other("a request without its descriptors"))
+}
+
+/// The helper's whole life: to be called first thing in `main`, with no other
+/// thread started, when the first argument is [`HELPER_ARG`].
+pub fn helper_main() {
+    sys::close_inherited();
+    let socket = sys::take_stdin();
+    // Keep descriptor 0 taken, so that nothing else ends up there.
+    let _null = std::fs::File::open("/dev/null");
+    // The Ctrl-C meant for the runner is not for the helper.
+    let _ = rustix::process::setsid();
+    sys::ignore_children();
+    loop {
+        match receive_fds(&socket) {
+            Ok(Some([dir, cwd, controller])) => match sys::fork_single_threaded() {
+                Ok(sys::Forked::Child) => {
+                    drop(socket);
+                    supervisor::run(dir, cwd, controller);
+                    return;
+                }
+                // The runner sees its connection close without a status.
+                Ok(sys::Forked::Parent) | Err(_) => {}
+            },
+            Ok(None) => return,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}

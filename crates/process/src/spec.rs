@@ -1,0 +1,118 @@
+//! What a supervisor is told, and what it reports.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A terminal's size in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// Bounds of one command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Wall time after which the whole tree is ended; `None` for no limit.
+    pub timeout: Option<Duration>,
+    /// Time between SIGTERM and SIGKILL. Default 2 s.
+    pub grace: Duration,
+    /// How long output is awaited after the command ended, while descendants hold
+    /// its pipes. Default 1 s.
+    pub drain: Duration,
+    /// Bytes kept of each stream; what exceeds it is counted, not kept. Default 1 GiB.
+    pub output_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timeout: None,
+            grace: Duration::from_secs(2),
+            drain: Duration::from_secs(1),
+            output_bytes: 1 << 30,
+        }
+    }
+}
+
+/// A command to supervise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Program and arguments; the program is an absolute path.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Run in a terminal of this size instead of on pipes.
+    pub terminal: Option<Size>,
+}
+
+/// Why a supervisor ended a command before it ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndedBy {
+    /// Its time was up.
+    Timeout,
+    /// It was cancelled.
+    Cancel,
+}
+
+/// Where a command stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Started, not ended.
+    Running,
+    /// Ended; `exit_code` or `signal` says how.
+    Ended,
+    /// Never started; `error` says why.
+    Failed,
+}
+
+/// A supervisor's report, kept in its folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Where the command stands.
+    pub state: State,
+    /// The boot the command was started in.
+    pub boot_id: String,
+    /// Start, in Unix milliseconds.
+    pub started_ms: u64,
+    /// End, in Unix milliseconds; 0 while running.
+    pub finished_ms: u64,
+    /// Exit status, if it exited.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
+    /// Set if the supervisor ended it.
+    pub ended_by: Option<EndedBy>,
+    /// Why it never started.
+    pub error: Option<String>,
+    /// Bytes of standard output (or of the terminal), kept or not.
+    pub stdout_bytes: u64,
+    /// Bytes of standard error, kept or not.
+    pub stderr_bytes: u64,
+    /// Bytes not kept because of `output_bytes` or of `journal_error`.
+    pub dropped_bytes: u64,
+    /// Why output could not be kept.
+    pub journal_error: Option<String>,
+}
+
+/// The kernel's id of the current boot: differs after each restart.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Now, in Unix milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,468 @@
+//! A supervisor: one process that owns one command. Synchronous, one thread, one
+//! loop over `poll`.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Pid, WaitStatus};
+
+use crate::journal::{Stream, Writer};
+use crate::spec::{EndedBy, Size, Spec, State, Status, boot_id, now_ms};
+use crate::{sys, tree};
+
+/// The report's fixed size. Its block is allocated at the start, so that a full
+/// disk can't keep a supervisor from reporting the end.
+pub(crate) const STATUS_BYTES: usize = 4096;
+/// Most input waiting for a terminal that does not read.
+const MAX_PENDING_INPUT: usize = 64 * 1024;
+/// Most controllers at a time.
+const MAX_CONTROLLERS: usize = 8;
+
+/// Most bytes in one message to a supervisor.
+pub(crate) const MAX_MESSAGE: usize = 4096;
+
+/// Messages to a supervisor: the first byte of a packet.
+pub(crate) const CANCEL: u8 = b'C';
+pub(crate) const INPUT: u8 = b'I';
+pub(crate) const RESIZE: u8 = b'R';
+/// Message from a supervisor: the journal's length as u64, little-endian.
+pub(crate) const GROWN: u8 = b'J';
+
+/// Supervises the command described in `dir` until it has ended; `controller` is
+/// the first connection of those who may watch and cancel it.
+pub(crate) fn run(dir: OwnedFd, cwd: OwnedFd, controller: OwnedFd) {
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    // A supervisor that can't even report leaves no final status: the runner then
+    // says that the command is lost.
+    let _ = supervise(&dir, &cwd, controller);
+}
+
+fn supervise(dir: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result<()> {
+    let status_file = create(dir, "status")?;
+    rustix::fs::flock(&status_file, FlockOperation::NonBlockingLockExclusive)?;
+    let _ = rustix::fs::fallocate(&status_file, FallocateFlags::empty(), 0, STATUS_BYTES as u64);
+    let mut spec = String::new();
+    open(dir, "spec.json")?.read_to_string(&mut spec)?;
+    let spec: Spec = serde_json::from_str(&spec)?;
+    let mut status = Status {
+        state: State::Running,
+        boot_id: boot_id(),
+        started_ms: now_ms(),
+        finished_ms: 0,
+        exit_code: None,
+        signal: None,
+        ended_by: None,
+        error: None,
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        dropped_bytes: 0,
+        journal_error: None,
+    };
+    let journal = Writer::new(create(dir, "journal")?);
+    let listener = listen(dir)?;
+    let signals = sys::child_signal_fd()?;
+    let started = start(&spec, cwd);
+    let (main, pipes) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            status.state = State::Failed;
+            status.error = Some(error.to_string());
+            status.finished_ms = now_ms();
+            return report(&status_file, &status);
+        }
+    };
+    report(&status_file, &status)?;
+    let deadline = spec.limits.timeout.and_then(|t| Instant::now().checked_add(t));
+    let mut supervisor = Supervisor {
+        spec,
+        status,
+        journal,
+        signals,
+        listener,
+        controllers: vec![Controller { socket: controller, told: 0 }],
+        pipes,
+        main,
+        ended: None,
+        deadline,
+        kill_at: None,
+        killed: false,
+        drain_until: None,
+        input: Vec::new(),
+    };
+    supervisor.watch();
+    supervisor.status.state = State::Ended;
+    supervisor.status.finished_ms = now_ms();
+    report(&status_file, &supervisor.status)?;
+    let _ = rustix::fs::unlinkat(dir, "control.sock", rustix::fs::AtFlags::empty());
+    Ok(())
+}
+
+fn create(dir: &OwnedFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?))
+}
+
+fn open(dir: &OwnedFd, name: &str) -> io::Result<File> {
+    Ok(File::from(rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
+}
+
+fn report(file: &File, status: &Status) -> io::Result<()> {
+    let mut text = serde_json::to_vec(status)?;
+    text.resize(STATUS_BYTES.max(text.len()), b' ');
+    file.write_all_at(&text, 0)
+}
+
+/// Socket paths are limited to 107 bytes: the folder is named by its descriptor.
+fn listen(dir: &OwnedFd) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd()))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, 8)?;
+    Ok(socket)
+}
+
+/// Where a command's output comes from.
+struct Pipes {
+    stdout: Option<File>,
+    stderr: Option<File>,
+    /// The terminal, for input and size; its output is `stdout`.
+    terminal: Option<File>,
+}
+
+fn start(spec: &Spec, cwd: &OwnedFd) -> io::Result<(Pid, Pipes)> {
+    let (program, args) = spec.argv.split_first().ok_or_else(|| io::Error::other("no program"))?;
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .env_clear()
+        .envs(&spec.env)
+        // Resolved by the runner beneath its root; the descriptor can't be swapped.
+        .current_dir(format!("/proc/self/fd/{}", cwd.as_raw_fd()));
+    if let Some(size) = spec.terminal {
+        let (master, slave) = open_terminal(size)?;
+        command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
+        sys::with_controlling_terminal(&mut command);
+        let child = command.spawn()?;
+        rustix::io::ioctl_fionbio(&master, true)?;
+        let master = File::from(master);
+        let pipes = Pipes { stdout: Some(master.try_clone()?), stderr: None, terminal: Some(master) };
+        return Ok((pid_of(child.id())?, pipes));
+    }
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let stdout = child.stdout.take().map(|p| File::from(OwnedFd::from(p)));
+    let stderr = child.stderr.take().map(|p| File::from(OwnedFd::from(p)));
+    for pipe in stdout.iter().chain(&stderr) {
+        rustix::io::ioctl_fionbio(pipe, true)?;
+    }
+    Ok((pid_of(child.id())?, Pipes { stdout, stderr, terminal: None }))
+}
+
+fn pid_of(id: u32) -> io::Result<Pid> {
+    i32::try_from(id).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))
+}
+
+fn open_terminal(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let name = ptsname(&master, Vec::new())?;
+    let slave = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    resize(&master, size);
+    Ok((master, slave))
+}
+
+fn resize(terminal: impl AsFd, size: Size) {
+    let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+    let _ = rustix::termios::tcsetwinsize(terminal, size);
+}
+
+struct Controller {
+    socket: OwnedFd,
+    /// The journal's length it was last told.
+    told: u64,
+}
+
+struct Supervisor {
+    spec: Spec,
+    status: Status,
+    journal: Writer,
+    signals: OwnedFd,
+    listener: OwnedFd,
+    controllers: Vec<Controller>,
+    pipes: Pipes,
+    main: Pid,
+    ended: Option<WaitStatus>,
+    deadline: Option<Instant>,
+    /// When SIGKILL follows SIGTERM.
+    kill_at: Option<Instant>,
+    killed: bool,
+    /// How long to wait for pipes that descendants hold.
+    drain_until: Option<Instant>,
+    input: Vec<u8>,
+}
+
+impl Supervisor {
+    fn watch(&mut self) {
+        loop {
+            let now = Instant::now();
+            self.act_on_time(now);
+            if self.is_over(now) {
+                return;
+            }
+            self.tell_controllers();
+            self.wait_for_events(now);
+            if let Some(status) = tree::reap(Some(self.main)) {
+                self.ended = Some(status);
+                self.status.exit_code = status.exit_status();
+                self.status.signal = status.terminating_signal();
+                self.drain_until = Some(Instant::now() + self.spec.limits.drain);
+            }
+        }
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
+        if self.ended.is_none() {
+            return false;
+        }
+        // A tree that is being ended is over only when nobody of it is left.
+        if self.status.ended_by.is_some()
+            && !self.killed
+            && !tree::descendants(rustix::process::getpid()).is_empty()
+        {
+            return false;
+        }
+        let drained = self.pipes.stdout.is_none() && self.pipes.stderr.is_none();
+        drained || self.drain_until.is_some_and(|until| now >= until)
+    }
+
+    fn act_on_time(&mut self, now: Instant) {
+        if self.ended.is_none() && self.deadline.is_some_and(|deadline| now >= deadline) {
+            self.end(EndedBy::Timeout, now);
+        }
+        if !self.killed && self.kill_at.is_some_and(|at| now >= at) {
+            tree::kill(rustix::process::getpid());
+            self.killed = true;
+        }
+    }
+
+    fn end(&mut self, by: EndedBy, now: Instant) {
+        if self.status.ended_by.is_some() || self.ended.is_some() {
+            return;
+        }
+        self.status.ended_by = Some(by);
+        self.kill_at = Some(now + self.spec.limits.grace);
+        tree::terminate(rustix::process::getpid());
+    }
+
+    fn wait_for_events(&mut self, now: Instant) {
+        let mut until: Option<Instant> = None;
+        let mut at = |time: Option<Instant>| {
+            if let Some(time) = time {
+                until = Some(until.map_or(time, |u| u.min(time)));
+            }
+        };
+        if self.ended.is_none() {
+            at(self.deadline.filter(|_| self.status.ended_by.is_none()));
+        } else {
+            at(self.drain_until);
+            // Whether descendants have gone is found out by looking.
+            at(self.status.ended_by.filter(|_| !self.killed).map(|_| now + Duration::from_millis(20)));
+        }
+        at(self.kill_at.filter(|_| !self.killed));
+        let timeout = until.map(|u| {
+            let left = u.saturating_duration_since(now);
+            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() }
+        });
+
+        #[derive(Clone, Copy)]
+        enum Source {
+            Signals,
+            Output(Stream),
+            Input,
+            Listener,
+            Controller(usize),
+        }
+        let mut sources = vec![Source::Signals, Source::Listener];
+        let mut fds = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        if let Some(pipe) = &self.pipes.stdout {
+            sources.push(Source::Output(Stream::Stdout));
+            fds.push(PollFd::new(pipe, PollFlags::IN));
+        }
+        if let Some(pipe) = &self.pipes.stderr {
+            sources.push(Source::Output(Stream::Stderr));
+            fds.push(PollFd::new(pipe, PollFlags::IN));
+        }
+        if let Some(terminal) = self.pipes.terminal.as_ref().filter(|_| !self.input.is_empty()) {
+            sources.push(Source::Input);
+            fds.push(PollFd::new(terminal, PollFlags::OUT));
+        }
+        let len = self.journal.len();
+        for (index, controller) in self.controllers.iter().enumerate() {
+            let mut wants = PollFlags::empty();
+            wants.set(PollFlags::OUT, controller.told < len);
+            // A controller that floods a terminal waits until the terminal is read.
+            wants.set(PollFlags::IN, self.input.len() < MAX_PENDING_INPUT);
+            sources.push(Source::Controller(index));
+            fds.push(PollFd::new(&controller.socket, wants));
+        }
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return;
+        }
+        let ready: Vec<Source> = sources
+            .iter()
+            .zip(&fds)
+            .filter(|(_, fd)| !fd.revents().is_empty())
+            .map(|(source, _)| *source)
+            .collect();
+        let mut gone = Vec::new();
+        for source in ready {
+            match source {
+                Source::Signals => self.drop_signals(),
+                Source::Output(stream) => self.pump(stream),
+                Source::Input => self.feed(),
+                Source::Listener => self.accept(),
+                Source::Controller(index) => {
+                    if !self.hear(index) {
+                        gone.push(index);
+                    }
+                }
+            }
+        }
+        for index in gone.into_iter().rev() {
+            self.controllers.remove(index);
+        }
+    }
+
+    fn drop_signals(&mut self) {
+        let mut buffer = [0u8; 1024];
+        while rustix::io::read(&self.signals, &mut buffer).is_ok_and(|n| n > 0) {}
+    }
+
+    /// Moves what a pipe holds to the journal; a few frames at most, so that a
+    /// flood can't keep the loop from hearing a cancel.
+    fn pump(&mut self, stream: Stream) {
+        const FRAMES: usize = 8;
+        for _ in 0..FRAMES {
+            let pipe = match stream {
+                Stream::Stdout => &mut self.pipes.stdout,
+                Stream::Stderr => &mut self.pipes.stderr,
+            };
+            let Some(file) = pipe else { return };
+            let read = file.read(self.journal.space());
+            match read {
+                Ok(0) => {
+                    *pipe = None;
+                    return;
+                }
+                Ok(len) => self.keep(stream, len),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // A terminal answers EIO when its last user is gone.
+                Err(_) => {
+                    *pipe = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, stream: Stream, len: usize) {
+        let total = match stream {
+            Stream::Stdout => &mut self.status.stdout_bytes,
+            Stream::Stderr => &mut self.status.stderr_bytes,
+        };
+        let kept_before = *total;
+        *total += len as u64;
+        let room = self.spec.limits.output_bytes.saturating_sub(kept_before);
+        let keep = usize::try_from(room).unwrap_or(usize::MAX).min(len);
+        let keep = if self.status.journal_error.is_some() { 0 } else { keep };
+        self.status.dropped_bytes += (len - keep) as u64;
+        if keep == 0 {
+            return;
+        }
+        if let Err(error) = self.journal.commit(stream, keep) {
+            self.status.journal_error = Some(error.to_string());
+            self.status.dropped_bytes += keep as u64;
+        }
+    }
+
+    fn feed(&mut self) {
+        let Some(terminal) = &mut self.pipes.terminal else { return };
+        match terminal.write(&self.input) {
+            Ok(written) => {
+                self.input.drain(..written);
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.input.clear(),
+        }
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
+            if self.controllers.len() < MAX_CONTROLLERS {
+                self.controllers.push(Controller { socket, told: 0 });
+            }
+        }
+    }
+
+    /// Reads a controller's messages; false when it is gone.
+    fn hear(&mut self, index: usize) -> bool {
+        let mut buffer = [0u8; MAX_MESSAGE];
+        while self.input.len() < MAX_PENDING_INPUT {
+            let socket = &self.controllers[index].socket;
+            let len = match rustix::net::recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return false,
+                Ok((len, _)) => len.min(buffer.len()),
+                Err(e) => return e == rustix::io::Errno::AGAIN,
+            };
+            match buffer[0] {
+                CANCEL => self.end(EndedBy::Cancel, Instant::now()),
+                INPUT => self.input.extend_from_slice(&buffer[1..len]),
+                RESIZE if len >= 5 => {
+                    let cols = u16::from_le_bytes([buffer[1], buffer[2]]);
+                    let rows = u16::from_le_bytes([buffer[3], buffer[4]]);
+                    if let Some(terminal) = &self.pipes.terminal {
+                        resize(terminal, Size { cols, rows });
+                    }
+                }
+                _ => {}
+            }
+        }
+        true
+    }
+
+    fn tell_controllers(&mut self) {
+        let len = self.journal.len();
+        let mut message = [GROWN; 9];
+        message[1..].copy_from_slice(&len.to_le_bytes());
+        self.controllers.retain_mut(|controller| {
+            if controller.told == len {
+                return true;
+            }
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match rustix::net::send(&controller.socket, &message, flags) {
+                Ok(_) => controller.told = len,
+                // Told later: lengths only grow, so the last one is enough.
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(_) => return false,
+            }
+            true
+        });
+    }
+}

@@ -1,0 +1,85 @@
+//! Whole process trees: who descends from a supervisor, and ending them all.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process};
+
+/// All live descendants of `root`. As `root` is a subreaper, a process that left
+/// its group or session, or whose parent died, is still found here.
+pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        if let Some(parent) = parent_of(pid) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut found = Vec::new();
+    let mut queue = vec![root.as_raw_nonzero().get()];
+    while let Some(pid) = queue.pop() {
+        for child in children.remove(&pid).unwrap_or_default() {
+            found.extend(Pid::from_raw(child));
+            queue.push(child);
+        }
+    }
+    found
+}
+
+/// The parent of a process that is not yet a zombie (proc(5), `/proc/PID/stat`).
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may hold anything, parentheses included.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    (state != "Z" && state != "X").then_some(parent)
+}
+
+/// Asks every descendant to end.
+pub(crate) fn terminate(root: Pid) {
+    for pid in descendants(root) {
+        let _ = kill_process(pid, Signal::TERM);
+        // A stopped process can't act on the signal.
+        let _ = kill_process(pid, Signal::CONT);
+    }
+}
+
+/// Ends every descendant, those that fork meanwhile included: all are frozen
+/// first, until a look finds no new one.
+pub(crate) fn kill(root: Pid) {
+    const GIVE_UP: Duration = Duration::from_secs(10);
+    let start = Instant::now();
+    while start.elapsed() < GIVE_UP {
+        let mut frozen: HashSet<Pid> = HashSet::new();
+        loop {
+            let new: Vec<Pid> = descendants(root).into_iter().filter(|p| !frozen.contains(p)).collect();
+            if new.is_empty() || start.elapsed() > GIVE_UP {
+                break;
+            }
+            for pid in new {
+                let _ = kill_process(pid, Signal::STOP);
+                frozen.insert(pid);
+            }
+        }
+        if frozen.is_empty() {
+            return;
+        }
+        for pid in frozen {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Collects every ended child; returns how `main` ended if it is among them.
+pub(crate) fn reap(main: Option<Pid>) -> Option<rustix::process::WaitStatus> {
+    let mut ended = None;
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        if Some(pid) == main {
+            ended = Some(status);
+        }
+    }
+    ended
+}
