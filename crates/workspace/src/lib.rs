@@ -1,1 +1,21 @@
-//! stub
+//! Files beneath one root: read, write, list, glob, grep.
+//!
+//! Every path is resolved by the kernel beneath the root's descriptor; no check
+//! on strings decides where a path leads. All calls block: use them off the async
+//! threads.
+
+mod beneath;
+mod error;
+mod glob;
+mod grep;
+mod list;
+mod path;
+mod read;
+mod root;
+mod write;
+
+pub use error::{Error, strerror};
+pub use grep::{GrepMatch, GrepResult};
+pub use list::Entry;
+pub use read::FileData;
+pub use root::{Resolver, Root};
