@@ -15,6 +15,7 @@ mod journal;
 mod running;
 mod spec;
 mod supervisor;
+mod syntax;
 mod sys;
 mod tree;
 
@@ -22,4 +23,5 @@ pub use helper::{HELPER_ARG, SpawnError, Spawner, helper_main};
 pub use journal::{Chunk, Cursor, Stream};
 pub use running::{Adoption, Progress, Running, adopt, status};
 pub use spec::{EndedBy, Limits, Size, Spec, State, Status, boot_id};
+pub use syntax::{SyntaxCheck, check_syntax};
 pub use sys::raise_open_files;

@@ -1,1 +1,4 @@
-//! stub
+//! Wire types of Legwork's protocols. Serde only: no I/O, no clock, no randomness.
+
+pub mod base57;
+pub mod dialout;

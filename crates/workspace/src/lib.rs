@@ -19,3 +19,4 @@ pub use grep::{GrepMatch, GrepResult};
 pub use list::Entry;
 pub use read::FileData;
 pub use root::{Resolver, Root};
+pub use write::PendingFile;

@@ -1,5 +1,6 @@
 //! Replacing a file in one step.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,24 +17,26 @@ use crate::{Error, Root};
 const MAX_LINKS: usize = 40;
 
 impl Root {
-    /// Writes a file atomically: a reader sees the old content or the new one. The
-    /// mode and owner of a replaced file are kept, a new one gets 0644; parents are
-    /// created (0755); a link within the root is written through.
+    /// Writes a file atomically: see [`Root::create`].
     pub fn write(&self, given: &str, data: &[u8]) -> Result<(), Error> {
+        let mut file = self.create(given)?;
+        file.write_all(data).map_err(|e| Error::io("", "write", &file.path, e))?;
+        file.commit()
+    }
+
+    /// Starts a file that appears whole or not at all: a reader sees the old content
+    /// or the new one. The mode and owner of a replaced file are kept, a new one gets
+    /// 0644; parents are created (0755); a link within the root is written through.
+    pub fn create(&self, given: &str) -> Result<PendingFile, Error> {
         let path = self.relative(given)?;
-        let (path, existing) = self.target(given, path)?;
+        let (path, replaced) = self.target(given, path)?;
         let parent = path.parent().unwrap_or(Path::new("")).to_owned();
-        let name = path.file_name().ok_or_else(|| Error::io("", "open", self.absolute(&path), Errno::ISDIR))?;
+        let absolute = self.absolute(&path);
+        let Some(name) = path.file_name() else {
+            return Err(Error::io("", "open", absolute, Errno::ISDIR));
+        };
         let dir = self.make_dirs(given, &parent)?;
-        let failed = |e: std::io::Error| Error::io("", "open", self.absolute(&path), e);
-        let temporary = Temporary::create(&dir).map_err(failed)?;
-        temporary.fill(data, existing.as_ref()).map_err(failed)?;
-        rustix::fs::renameat(&dir, &temporary.name, &dir, name).map_err(|e| failed(e.into()))?;
-        temporary.keep();
-        // The rename itself must survive a power cut.
-        let _ = rustix::fs::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|dir| rustix::fs::fsync(&dir));
-        Ok(())
+        PendingFile::new(dir, name.to_owned(), absolute, replaced.as_ref())
     }
 
     /// Where the data really goes: links at the end of the path are followed.
@@ -97,51 +100,68 @@ impl Root {
     }
 }
 
-/// A file that is gone again unless it is kept.
-struct Temporary<'a> {
-    dir: &'a OwnedFd,
-    name: String,
+/// A file in the making. Dropped without [`PendingFile::commit`] it leaves nothing.
+#[derive(Debug)]
+pub struct PendingFile {
+    dir: OwnedFd,
+    temporary: String,
+    name: OsString,
+    path: PathBuf,
     file: File,
-    kept: std::cell::Cell<bool>,
+    committed: bool,
 }
 
-impl<'a> Temporary<'a> {
-    fn create(dir: &'a OwnedFd) -> std::io::Result<Self> {
+impl PendingFile {
+    fn new(dir: OwnedFd, name: OsString, path: PathBuf, replaced: Option<&Stat>) -> Result<Self, Error> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        loop {
+        let (temporary, fd) = loop {
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let name = format!(".legwork-{}-{number}.tmp", std::process::id());
-            match rustix::fs::openat(dir, &name, flags, Mode::from_raw_mode(0o644)) {
-                Ok(fd) => return Ok(Self { dir, name, file: File::from(fd), kept: false.into() }),
+            let temporary = format!(".legwork-{}-{number}.tmp", std::process::id());
+            match rustix::fs::openat(&dir, &temporary, flags, Mode::from_raw_mode(0o644)) {
+                Ok(fd) => break (temporary, fd),
                 Err(Errno::EXIST) => {}
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(Error::io("", "open", path, e)),
             }
-        }
-    }
-
-    fn fill(&self, data: &[u8], replaced: Option<&Stat>) -> std::io::Result<()> {
+        };
         if let Some(stat) = replaced {
             let owner = rustix::fs::Uid::from_raw(stat.st_uid);
             let group = rustix::fs::Gid::from_raw(stat.st_gid);
             // Only root may give files away; for others the owner changes, as with
             // every editor that saves atomically.
-            let _ = rustix::fs::fchown(&self.file, Some(owner), Some(group));
-            rustix::fs::fchmod(&self.file, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+            let _ = rustix::fs::fchown(&fd, Some(owner), Some(group));
+            let _ = rustix::fs::fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777));
         }
-        (&self.file).write_all(data)?;
-        self.file.sync_all()
+        Ok(Self { dir, temporary, name, path, file: File::from(fd), committed: false })
     }
 
-    fn keep(&self) {
-        self.kept.set(true);
+    /// Makes the file appear under its name, safe against a power cut.
+    pub fn commit(mut self) -> Result<(), Error> {
+        let failed = |call, e: std::io::Error| Error::io("", call, &self.path, e);
+        self.file.sync_all().map_err(|e| failed("write", e))?;
+        rustix::fs::renameat(&self.dir, &self.temporary, &self.dir, &self.name)
+            .map_err(|e| failed("open", e.into()))?;
+        self.committed = true;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let _ = rustix::fs::openat(&self.dir, ".", flags, Mode::empty()).and_then(|dir| rustix::fs::fsync(&dir));
+        Ok(())
     }
 }
 
-impl Drop for Temporary<'_> {
+impl Write for PendingFile {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.file.write(data)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for PendingFile {
     fn drop(&mut self) {
-        if !self.kept.get() {
-            let _ = rustix::fs::unlinkat(self.dir, &self.name, AtFlags::empty());
+        if !self.committed {
+            let _ = rustix::fs::unlinkat(&self.dir, &self.temporary, AtFlags::empty());
         }
     }
 }

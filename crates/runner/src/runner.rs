@@ -1,0 +1,456 @@
+//! The runner: operations through policy and hands to their outcome.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use legwork_policy::{Decision, Policy, RunText, Verdict};
+use legwork_process::{
+    Adoption, Cursor, EndedBy, Limits, Running, Spawner, Spec, State, Status, SyntaxCheck, check_syntax,
+};
+use legwork_workspace::Root;
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::audit::{Audit, Record, hex};
+use crate::operation::{Bash, BashOutput, Done, Failure, Operation, Requester};
+use crate::output::{Exempt, MAX_INLINE, store_large};
+use crate::redact::redact;
+use crate::system::now;
+
+/// The most that is kept of the beginning, and of the end, of a long stderr.
+const STDERR_PART: usize = (MAX_INLINE / 2) as usize;
+/// What no sandbox is called in the audit.
+const SANDBOX_OFF: &str = "off";
+
+/// What a runner is made of.
+#[derive(Debug)]
+pub struct Config {
+    /// Where files are, and commands run.
+    pub root: Root,
+    /// What may run.
+    pub policy: Policy,
+    /// The environment of commands.
+    pub env: BTreeMap<String, String>,
+    /// Starts supervisors.
+    pub spawner: Spawner,
+    /// Where requests are recorded.
+    pub audit: Audit,
+    /// Requests carried out at a time; the rest waits in order.
+    pub max_tasks: usize,
+    /// Most bytes of one read.
+    pub max_read_bytes: u64,
+    /// Bounds of commands; each brings its own timeout.
+    pub limits: Limits,
+}
+
+/// Carries out operations. Shared by all connections of a process.
+#[derive(Debug)]
+pub struct Runner {
+    config: Config,
+    bash: PathBuf,
+    slots: Arc<Semaphore>,
+}
+
+/// The right to run one request; dropping it lets the next one in.
+#[derive(Debug)]
+pub struct Permit(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// A shell line that has been started.
+#[derive(Debug)]
+pub struct StartedBash {
+    /// Its supervisor.
+    pub running: Running,
+}
+
+impl Runner {
+    /// Makes a runner. Fails if there is no bash on the operator's PATH.
+    pub fn new(config: Config) -> io::Result<Self> {
+        let path = config.env.get("PATH").map(String::as_str).unwrap_or_default();
+        let bash = path
+            .split(':')
+            .filter(|dir| dir.starts_with('/'))
+            .map(|dir| Path::new(dir).join("bash"))
+            .find(|candidate| candidate.is_file())
+            .ok_or_else(|| io::Error::other(format!("no bash found in PATH ({path})")))?;
+        let slots = Arc::new(Semaphore::new(config.max_tasks));
+        Ok(Self { config, bash, slots })
+    }
+
+    /// The workspace.
+    pub fn root(&self) -> &Root {
+        &self.config.root
+    }
+
+    /// Waits for a free slot; first come, first served.
+    pub async fn admit(&self) -> Permit {
+        match self.slots.clone().acquire_owned().await {
+            Ok(permit) => Permit(permit),
+            // The semaphore is never closed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Carries out an operation. `stop` ends a search early.
+    pub async fn perform(
+        self: &Arc<Self>,
+        operation: Operation,
+        requester: &Requester,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Done, Failure> {
+        let started_ms = now_ms();
+        let name = operation.name();
+        let subject = redact(operation.subject());
+        let sha256 = match &operation {
+            Operation::Write { data, .. } => Some(hex(&Sha256::digest(data))),
+            _ => None,
+        };
+        let runner = self.clone();
+        let result = tokio::task::spawn_blocking(move || runner.perform_now(operation, &stop))
+            .await
+            .unwrap_or_else(|_| Err(Failure::Failed("the operation failed unexpectedly; see the runner's log".into())));
+        let bytes = match &result {
+            Ok(Done::Read(file)) => Some(file.data.len() as u64),
+            Ok(Done::Grep { text, .. }) => Some(text.total_size),
+            _ => None,
+        };
+        let record = Record {
+            operation: name.into(),
+            subject,
+            decision: "allow",
+            started_ms,
+            outcome: if result.is_ok() { "done" } else { "failed" },
+            reason: result.as_ref().err().map(|e| redact(&e.to_string())),
+            bytes,
+            sha256,
+            ..record_of(requester)
+        };
+        self.config.audit.record(record).await;
+        result
+    }
+
+    fn perform_now(&self, operation: Operation, stop: &AtomicBool) -> Result<Done, Failure> {
+        let root = &self.config.root;
+        let failed = |e: legwork_workspace::Error| Failure::Failed(e.to_string());
+        match operation {
+            Operation::Read { path, offset, limit } => {
+                root.read(&path, offset, limit, self.config.max_read_bytes).map(Done::Read).map_err(failed)
+            }
+            Operation::Write { path, data } => root.write(&path, &data).map(|()| Done::Write).map_err(failed),
+            Operation::List { path, recursive, ignore } => {
+                root.list(&path, recursive, &ignore).map(Done::List).map_err(failed)
+            }
+            Operation::Glob { pattern } => root.glob(&pattern).map(Done::Glob).map_err(failed),
+            Operation::Grep { pattern, include } => {
+                let found = root.grep(&pattern, &include, stop).map_err(failed)?;
+                let mut text = String::new();
+                for line in &found.matches {
+                    text.push_str("./");
+                    text.push_str(&line.path.to_string_lossy());
+                    text.push(':');
+                    text.push_str(&line.line_number.to_string());
+                    text.push(':');
+                    text.push_str(&line.content);
+                    text.push('\n');
+                }
+                let text = store_large(root, "grep", text.len() as u64, text.as_bytes(), Exempt::No)
+                    .map_err(|e| Failure::Failed(e.to_string()))?;
+                Ok(Done::Grep { matches: found.matches, text })
+            }
+        }
+    }
+
+    /// Judges a shell line and, if it may run, starts it under a supervisor in the
+    /// folder `dir`. A line that is not started is recorded in the audit here.
+    pub async fn start_bash(
+        self: &Arc<Self>,
+        bash: &Bash,
+        requester: &Requester,
+        dir: &Path,
+    ) -> Result<StartedBash, Failure> {
+        let (runner, owned, dir) = (self.clone(), bash.clone(), dir.to_owned());
+        let started = tokio::task::spawn_blocking(move || runner.start_bash_now(&owned, &dir))
+            .await
+            .unwrap_or_else(|_| {
+                Err((Failure::Failed("the command could not be judged; see the runner's log".into()), None))
+            });
+        match started {
+            Ok(running) => Ok(StartedBash { running }),
+            Err((failure, verdict)) => {
+                let denied = matches!(failure, Failure::Denied(_));
+                let record = Record {
+                    decision: if denied { "deny" } else { "allow" },
+                    outcome: if denied { "denied" } else { "failed" },
+                    rule: verdict.as_ref().and_then(|v| v.rule().map(redact)),
+                    reason: Some(redact(&failure.to_string())),
+                    started_ms: now_ms(),
+                    ..bash_record(bash, requester)
+                };
+                self.config.audit.record(record).await;
+                Err(failure)
+            }
+        }
+    }
+
+    fn start_bash_now(&self, bash: &Bash, dir: &Path) -> Result<Running, (Failure, Option<Verdict>)> {
+        let run = self.judge(bash).map_err(|(failure, verdict)| (failure, Some(verdict)))?;
+        let failed = |text: String| (Failure::Failed(text), None);
+        let cwd = self.config.root.open_dir(&bash.workdir).map_err(|e| failed(e.to_string()))?;
+        let spec = Spec {
+            argv: vec![
+                self.bash.to_string_lossy().into_owned(),
+                "--noprofile".into(),
+                "--norc".into(),
+                "-c".into(),
+                run.text,
+            ],
+            env: self.config.env.clone(),
+            limits: Limits { timeout: Some(bash.timeout), ..self.config.limits.clone() },
+            terminal: None,
+        };
+        self.config
+            .spawner
+            .spawn(dir, std::os::fd::AsFd::as_fd(&cwd), &spec)
+            .map_err(|e| failed(format!("failed to execute command: {e}")))
+    }
+
+    /// What of the line is to be run, if anything.
+    fn judge(&self, bash: &Bash) -> Result<RunText, (Failure, Verdict)> {
+        let verdict = self.config.policy.judge(&bash.command);
+        for part in &verdict.parts {
+            tracing::debug!(
+                command = %redact(&part.command),
+                decision = ?part.decision,
+                rule = part.rule.as_deref().unwrap_or("-"),
+                reason = part.reason.as_deref().unwrap_or("-"),
+                "judged"
+            );
+        }
+        let message = verdict.message();
+        match (verdict.decision, verdict.run.clone()) {
+            (Decision::Allow, Some(run)) => {
+                if run.check_syntax {
+                    match check_syntax(&self.bash, &run.text, &self.config.env) {
+                        Ok(SyntaxCheck::Valid) => {}
+                        Ok(SyntaxCheck::Invalid(cause)) => {
+                            let text = format!("failed to parse command: {cause}");
+                            return Err((Failure::Denied(text), verdict));
+                        }
+                        Err(e) => {
+                            let text = format!("failed to execute command: {}: {e}", self.bash.display());
+                            return Err((Failure::Failed(text), verdict));
+                        }
+                    }
+                }
+                Ok(run)
+            }
+            _ => Err((Failure::Denied(message.unwrap_or_else(|| "command denied".into())), verdict)),
+        }
+    }
+
+    /// Gathers what an ended line came to, and records it in the audit.
+    pub async fn finish_bash(
+        self: &Arc<Self>,
+        bash: &Bash,
+        requester: &Requester,
+        dir: &Path,
+    ) -> Result<BashOutput, Failure> {
+        let (runner, owned, folder) = (self.clone(), bash.clone(), dir.to_owned());
+        let (result, status) = tokio::task::spawn_blocking(move || runner.finish_bash_now(&owned, &folder))
+            .await
+            .unwrap_or_else(|_| {
+                (Err(Failure::Failed("the output could not be gathered; see the runner's log".into())), None)
+            });
+        let record = Record {
+            decision: "allow",
+            outcome: match &result {
+                Ok(output) => match output.ended_by {
+                    Some(EndedBy::Timeout) => "timed_out",
+                    Some(EndedBy::Cancel) => "cancelled",
+                    None => "exited",
+                },
+                Err(Failure::Lost(_)) => "lost",
+                Err(_) => "failed",
+            },
+            reason: result.as_ref().err().map(|e| redact(&e.to_string())),
+            exit_code: result.as_ref().ok().and_then(|o| o.exit_code),
+            bytes: status.as_ref().map(|s| s.stdout_bytes + s.stderr_bytes),
+            started_ms: status.as_ref().map_or_else(now_ms, |s| s.started_ms),
+            ..bash_record(bash, requester)
+        };
+        self.config.audit.record(record).await;
+        result
+    }
+
+    fn finish_bash_now(&self, bash: &Bash, dir: &Path) -> (Result<BashOutput, Failure>, Option<Status>) {
+        let status = match legwork_process::status(dir) {
+            Ok(status) if status.state != State::Running => status,
+            // The supervisor is gone without a last word; adopt() knows why.
+            _ => match legwork_process::adopt(dir) {
+                Adoption::Ended(status) => status,
+                Adoption::Lost(reason) => return (Err(lost(&reason)), None),
+                Adoption::Running(_) => return (Err(lost("its supervisor closed the connection")), None),
+            },
+        };
+        if status.state == State::Failed {
+            let cause = status.error.clone().unwrap_or_default();
+            return (Err(Failure::Failed(format!("failed to execute command: {cause}"))), Some(status));
+        }
+        let output = self.collect(bash, dir, &status);
+        (output.map_err(|e| Failure::Failed(format!("failed to read the command's output: {e}"))), Some(status))
+    }
+
+    fn collect(&self, bash: &Bash, dir: &Path, status: &Status) -> io::Result<BashOutput> {
+        let stdout = store_large(
+            &self.config.root,
+            "bash",
+            status.stdout_bytes,
+            StreamReader::new(Cursor::open(dir, 0, u64::MAX)?),
+            Exempt::of_command(&bash.command),
+        )?;
+        let mut stderr = head_and_tail(StreamReader::new(Cursor::open(dir, u64::MAX, 0)?))?;
+        let mut add_line = |line: &str| {
+            if !stderr.is_empty() && !stderr.ends_with('\n') {
+                stderr.push('\n');
+            }
+            stderr.push_str(line);
+        };
+        if status.dropped_bytes > 0 {
+            let why = status.journal_error.clone().unwrap_or_else(|| {
+                format!("the limit of {} bytes per stream was reached", self.config.limits.output_bytes)
+            });
+            add_line(&format!("legwork: {} bytes of output were not kept: {why}", status.dropped_bytes));
+        }
+        if status.ended_by == Some(EndedBy::Timeout) {
+            add_line("command timed out");
+        }
+        Ok(BashOutput { stdout, stderr, exit_code: status.exit_code, ended_by: status.ended_by })
+    }
+
+    /// Waits until the audit is written so far.
+    pub async fn flush_audit(&self) {
+        self.config.audit.flush().await;
+    }
+
+    /// Finds a line again that was started by an earlier process.
+    pub async fn adopt(&self, dir: &Path) -> Adoption {
+        let dir = dir.to_owned();
+        tokio::task::spawn_blocking(move || legwork_process::adopt(&dir))
+            .await
+            .unwrap_or_else(|_| Adoption::Lost("the runner failed while it looked for it".into()))
+    }
+
+    /// Records the loss of a line whose folder is gone as well.
+    pub async fn record_lost(&self, bash: &Bash, requester: &Requester, reason: &str) -> Failure {
+        let record = Record {
+            decision: "allow",
+            outcome: "lost",
+            reason: Some(reason.to_owned()),
+            started_ms: now_ms(),
+            ..bash_record(bash, requester)
+        };
+        self.config.audit.record(record).await;
+        lost(reason)
+    }
+}
+
+fn lost(reason: &str) -> Failure {
+    Failure::Lost(format!("the command was started but its end is unknown: {reason}"))
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(now().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn record_of(requester: &Requester) -> Record {
+    Record {
+        door: requester.door,
+        who: requester.who.clone(),
+        task_id: requester.task_id.clone(),
+        sandbox: SANDBOX_OFF,
+        finished_ms: now_ms(),
+        ..Record::default()
+    }
+}
+
+fn bash_record(bash: &Bash, requester: &Requester) -> Record {
+    Record {
+        operation: "bash".into(),
+        subject: redact(&bash.command),
+        sha256: Some(hex(&Sha256::digest(bash.command.as_bytes()))),
+        ..record_of(requester)
+    }
+}
+
+/// One stream of a journal as a reader.
+struct StreamReader {
+    cursor: Cursor,
+    rest: Vec<u8>,
+    at: usize,
+}
+
+impl StreamReader {
+    fn new(cursor: Cursor) -> Self {
+        Self { cursor, rest: Vec::new(), at: 0 }
+    }
+}
+
+impl Read for StreamReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.rest.len() {
+            let Some(chunk) = self.cursor.next(64 * 1024)? else { return Ok(0) };
+            self.rest = chunk.data;
+            self.at = 0;
+        }
+        let len = buffer.len().min(self.rest.len() - self.at);
+        buffer[..len].copy_from_slice(&self.rest[self.at..self.at + len]);
+        self.at += len;
+        Ok(len)
+    }
+}
+
+/// All of a short stream; beginning and end of a long one.
+fn head_and_tail(mut stream: impl Read) -> io::Result<String> {
+    let mut head = Vec::new();
+    stream.by_ref().take(2 * STDERR_PART as u64).read_to_end(&mut head)?;
+    let mut tail: Vec<u8> = Vec::new();
+    let mut omitted = 0u64;
+    let mut buffer = vec![0u8; 64 * 1024];
+    loop {
+        let len = stream.read(&mut buffer)?;
+        if len == 0 {
+            break;
+        }
+        if omitted == 0 && tail.is_empty() {
+            tail = head.split_off(STDERR_PART);
+        }
+        tail.extend_from_slice(&buffer[..len]);
+        let extra = tail.len().saturating_sub(STDERR_PART);
+        tail.drain(..extra);
+        omitted += extra as u64;
+    }
+    let mut text = String::from_utf8_lossy(&head).into_owned();
+    if omitted > 0 {
+        text.push_str(&format!("\n... [{omitted} bytes omitted] ...\n"));
+    }
+    text.push_str(&String::from_utf8_lossy(&tail));
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_stderr_keeps_both_ends() {
+        assert_eq!(head_and_tail(&b"short"[..]).expect("read"), "short");
+        let exact = "x".repeat(30_000);
+        assert_eq!(head_and_tail(exact.as_bytes()).expect("read"), exact);
+        let long = format!("first{}last", "y".repeat(200_000));
+        let kept = head_and_tail(long.as_bytes()).expect("read");
+        assert!(kept.starts_with("first") && kept.ends_with("last"));
+        assert!(kept.contains("... [170009 bytes omitted] ..."), "{}", &kept[14_990..15_060]);
+    }
+}
