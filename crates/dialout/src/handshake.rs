@@ -1,0 +1,119 @@
+//! Who we are to the hub: name, labels, environment, heartbeats.
+
+use std::sync::Mutex;
+
+use legwork_proto::dialout::{Environment, Heartbeat, Metrics, Welcome, feature};
+use legwork_runner::{Machine, Metering, Runner};
+
+use crate::clock::{now_ms, offset_text, rfc3339};
+use crate::config::{Config, Credential};
+
+/// What the hub and the configuration say this runner is.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    machine: Machine,
+    /// The configured name, or the host's.
+    pub(crate) name: String,
+    /// Configured and built-in labels.
+    own_labels: Vec<String>,
+    /// Generation T: the hub's labels are ours.
+    hub_labels: bool,
+    workspace: String,
+    boot_id: String,
+    welcome: Mutex<Welcome>,
+    metering: Mutex<Metering>,
+}
+
+impl Identity {
+    pub(crate) fn new(config: &Config) -> Self {
+        let machine = Machine::detect();
+        let name = if config.name.is_empty() { machine.hostname.clone() } else { config.name.clone() };
+        let mut own_labels = config.labels.clone();
+        own_labels.push(format!("os:{}", machine.os));
+        own_labels.push(format!("arch:{}", machine.arch));
+        own_labels.push(format!("hostname:{}", machine.hostname));
+        Self {
+            name,
+            own_labels,
+            hub_labels: matches!(config.credential, Credential::Token(_)),
+            workspace: config.workspace.to_string_lossy().into_owned(),
+            boot_id: legwork_runner::process::boot_id(),
+            welcome: Mutex::default(),
+            metering: Mutex::default(),
+            machine,
+        }
+    }
+
+    /// Takes over what the hub says.
+    pub(crate) fn welcomed(&self, welcome: Welcome) {
+        *self.welcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = welcome;
+    }
+
+    /// The id the hub gave us.
+    pub(crate) fn worknode_id(&self) -> String {
+        self.welcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).worknode_id.clone()
+    }
+
+    /// A heartbeat; the first of a connection carries the environment.
+    pub(crate) fn heartbeat(&self, first: bool, runner: &Runner) -> Heartbeat {
+        let welcome = self.welcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let speaks_legwork = !welcome.features.is_empty();
+        let mut labels = if self.hub_labels { Vec::new() } else { self.own_labels.clone() };
+        for label in welcome.labels {
+            if !labels.contains(&label) {
+                labels.push(label);
+            }
+        }
+        // A Legwork hub takes what we know of ourselves into account as well.
+        if self.hub_labels && speaks_legwork {
+            for label in &self.own_labels {
+                if !labels.contains(label) {
+                    labels.push(label.clone());
+                }
+            }
+        }
+        let features: Vec<String> =
+            if first { feature::ALL.iter().map(|f| (*f).to_owned()).collect() } else { Vec::new() };
+        Heartbeat {
+            worknode_id: welcome.worknode_id,
+            name: if self.hub_labels && !welcome.name.is_empty() { welcome.name } else { self.name.clone() },
+            labels,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            environment: first.then(|| self.environment()),
+            metrics: Some(self.metrics(runner)),
+            features,
+            boot_id: if first { self.boot_id.clone() } else { String::new() },
+        }
+    }
+
+    fn environment(&self) -> Environment {
+        let machine = &self.machine;
+        let var = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        Environment {
+            os: machine.os.into(),
+            os_version: machine.os_version.clone(),
+            arch: machine.arch.into(),
+            hostname: machine.hostname.clone(),
+            shell: var("SHELL").unwrap_or_else(|| "/bin/sh".into()),
+            home_dir: var("HOME").unwrap_or_default(),
+            workspace_root: self.workspace.clone(),
+            username: var("USER").or_else(|| var("LOGNAME")).unwrap_or_default(),
+            num_cpu: machine.num_cpu,
+            total_memory_mb: machine.total_memory_mb,
+            current_time: rfc3339(now_ms(), machine.utc_offset_minutes),
+            timezone: machine.timezone.clone(),
+            utc_offset: offset_text(machine.utc_offset_minutes),
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a percentage needs no 53 bits")]
+    fn metrics(&self, runner: &Runner) -> Metrics {
+        let usage = self.metering.lock().unwrap_or_else(std::sync::PoisonError::into_inner).usage();
+        let disk = runner
+            .root()
+            .disk()
+            .filter(|(_, total)| *total > 0)
+            .map(|(free, total)| ((total - free) as f64 * 1000.0 / total as f64).round() / 10.0);
+        Metrics { cpu_percent: usage.cpu, memory_percent: usage.memory, disk_percent: disk }
+    }
+}

@@ -1,0 +1,216 @@
+//! The runner as a service: connect, serve, reconnect, shut down.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_runner::process::{Limits, Spawner};
+use legwork_runner::{Audit, Config as RunnerConfig, Runner};
+use rustix::fs::FlockOperation;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use crate::config::{Config, Credential};
+use crate::connect::{ConnectError, connect};
+use crate::handshake::Identity;
+use crate::ids;
+use crate::session;
+use crate::store::Store;
+use crate::tasks::Tasks;
+
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+const LAST_DELAY: Duration = Duration::from_secs(300);
+/// A credential that was refused is tried again this often.
+const REFUSED_DELAY: Duration = Duration::from_secs(300);
+/// How long a shutdown waits for tasks, and after cancelling them.
+const DRAIN: Duration = Duration::from_secs(30);
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// How long a shutdown waits for the hub to acknowledge results.
+const DELIVER: Duration = Duration::from_secs(2);
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Let tasks end, then go.
+    Drain,
+    /// Go now; commands run on and are adopted by the next process.
+    Detach,
+}
+
+/// A runner that is ready to connect.
+#[derive(Debug)]
+pub struct Service {
+    config: Config,
+    tasks: Arc<Tasks>,
+    identity: Arc<Identity>,
+    _lock: File,
+}
+
+impl Service {
+    /// Opens workspace and state, and adopts what an earlier process left running.
+    /// `program` is this program, to be started as the supervisors' helper; `env` is
+    /// the operator's environment.
+    pub async fn open(
+        config: Config,
+        program: &Path,
+        env: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+    ) -> Result<Self, String> {
+        let root = legwork_workspace::Root::open(&config.workspace).map_err(|e| e.to_string())?;
+        let state = state_folder(&config)?;
+        let lock = lock(&state)?;
+        let env = legwork_runner::process::env::clean(env, &config.env_pass);
+        let audit = Audit::open(&state.join("audit.jsonl")).map_err(|e| e.to_string())?;
+        let spawner = Spawner::start(program).map_err(|e| format!("failed to start {}: {e}", program.display()))?;
+        let policy = config.policy.clone().with_env_names(env.keys().cloned());
+        let runner = Runner::new(RunnerConfig {
+            root,
+            policy,
+            env,
+            spawner,
+            audit,
+            max_tasks: config.max_tasks,
+            max_read_bytes: config.max_read_bytes,
+            limits: Limits::default(),
+        })
+        .map_err(|e| e.to_string())?;
+        let journal = state.join("journal.db");
+        let store = Store::open(&journal).map_err(|e| format!("failed to open {}: {e}", journal.display()))?;
+        let tasks = Tasks::new(Arc::new(runner), store, &state, config.url.clone())
+            .map_err(|e| format!("failed to open {}: {e}", state.display()))?;
+        tasks.recover().await.map_err(|e| format!("failed to read {}: {e}", journal.display()))?;
+        let identity = Arc::new(Identity::new(&config));
+        Ok(Self { config, tasks, identity, _lock: lock })
+    }
+}
+
+
+/// One folder per hub and credential, so that two runners of one machine never
+/// share tasks.
+fn state_folder(config: &Config) -> Result<PathBuf, String> {
+    use std::os::unix::fs::DirBuilderExt;
+    let secret = match &config.credential {
+        Credential::Token(secret) | Credential::ApiKey(secret) => secret.expose(),
+    };
+    let digest = Sha256::digest(format!("{}\n{secret}", config.url).as_bytes());
+    let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let path = config.state_dir.join(format!("runner-{name}"));
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&path)
+        .map_err(|e| format!("failed to create {}: {e}; set LEGWORK_STATE_DIR to a writable folder", path.display()))?;
+    Ok(path)
+}
+
+fn lock(state: &Path) -> Result<File, String> {
+    let path = state.join("lock");
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(|e| format!("failed to open {}: {e}", path.display()))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        format!("another runner with this credential is running on this machine (it holds {})", path.display())
+    })?;
+    Ok(file)
+}
+
+/// Serves until `shutdown` says otherwise. Never gives up reconnecting.
+pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdown>>) {
+    let Service { config, tasks, identity, _lock } = service;
+    let close = watch::Sender::new(false);
+    let stop = {
+        let (tasks, close) = (tasks.clone(), close.clone());
+        async move {
+            let how = shutdown.wait_for(Option::is_some).await.map_or(Shutdown::Drain, |h| h.unwrap_or(Shutdown::Drain));
+            if how == Shutdown::Drain {
+                tracing::info!("shutting down: waiting for running tasks");
+                tasks.drain(DRAIN, DRAIN_GRACE).await;
+                let start = tokio::time::Instant::now();
+                while !tasks.all_delivered() && start.elapsed() < DELIVER {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            close.send_replace(true);
+        }
+    };
+    let connecting = async {
+        let mut delay = FIRST_DELAY;
+        loop {
+            let pause = match connect(&config, &identity.name).await {
+                Ok((socket, id)) => {
+                    let mut welcomed = false;
+                    let reason = session::serve(
+                        socket,
+                        id,
+                        &tasks,
+                        &identity,
+                        config.stream_output,
+                        close.subscribe(),
+                        &mut welcomed,
+                    )
+                    .await;
+                    if *close.borrow() {
+                        return;
+                    }
+                    tracing::warn!("connection lost: {reason}");
+                    if welcomed {
+                        delay = FIRST_DELAY;
+                        FIRST_DELAY.mul_f64(ids::fraction())
+                    } else {
+                        grow(&mut delay)
+                    }
+                }
+                Err(error) => {
+                    tracing::error!("{error}");
+                    match error {
+                        ConnectError::Authentication { .. } => REFUSED_DELAY,
+                        ConnectError::Refused { retry_after: Some(after), .. } => after.min(LAST_DELAY),
+                        _ => grow(&mut delay),
+                    }
+                }
+            };
+            let mut closing = close.subscribe();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = closing.wait_for(|c| *c) => return,
+            }
+        }
+    };
+    let pruning = async {
+        loop {
+            tokio::time::sleep(PRUNE_EVERY).await;
+            tasks.forget_old().await;
+        }
+    };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(stop, connecting) } => {}
+        () = pruning => {}
+    }
+    tasks.runner().flush_audit().await;
+}
+
+/// The current delay with ±20 % jitter; doubles the next one.
+fn grow(delay: &mut Duration) -> Duration {
+    let pause = delay.mul_f64(0.8 + 0.4 * ids::fraction());
+    *delay = (*delay * 2).min(LAST_DELAY);
+    pause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_to_a_limit_with_jitter() {
+        let mut delay = FIRST_DELAY;
+        for base in [1u64, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            let pause = grow(&mut delay).as_secs_f64();
+            #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+            let base = base as f64;
+            assert!((0.8 * base..=1.2 * base).contains(&pause), "{pause} for {base}");
+        }
+    }
+}

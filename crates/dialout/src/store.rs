@@ -1,0 +1,246 @@
+//! The runner's journal of tasks, in SQLite: what was accepted and not yet
+//! delivered survives any kill of this process.
+//!
+//! Commits are not flushed to the platter one by one (`synchronous=NORMAL`): a
+//! power cut ends the commands themselves, and the hub learns of it by the new boot
+//! id, so it never hands out again what this journal may have forgotten.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::now_ms;
+
+/// How long finished tasks are remembered, so that a second delivery is known.
+const REMEMBER: Duration = Duration::from_secs(24 * 3600);
+/// At most this many are remembered.
+const REMEMBER_MAX: u64 = 1_000_000;
+/// Requests to the journal under way.
+const QUEUE: usize = 1024;
+
+/// A task with effects, as accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) task_id: String,
+    pub(crate) source: String,
+    pub(crate) operation: String,
+    /// The arguments as sent.
+    pub(crate) args: String,
+    /// The supervisor's folder below the state folder.
+    pub(crate) folder: String,
+}
+
+/// A finished task whose result may not have arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finished {
+    pub(crate) task_id: String,
+    pub(crate) folder: String,
+    pub(crate) message_id: String,
+}
+
+/// What became of an attempt to accept a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Acceptance {
+    /// It is new, and recorded now.
+    New,
+    /// It was accepted before and is not finished.
+    Running,
+    /// It is finished; this is its result message.
+    Finished { message_id: String, text: String },
+}
+
+type Job = Box<dyn FnOnce(&Connection) + Send>;
+
+/// Handle to the journal's thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Store {
+    /// Opens or creates the journal.
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open(path)?;
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = NORMAL;
+             PRAGMA cache_size = -512;
+             CREATE TABLE IF NOT EXISTS tasks (
+                 task_id TEXT PRIMARY KEY,
+                 source TEXT NOT NULL,
+                 operation TEXT NOT NULL,
+                 args TEXT NOT NULL,
+                 folder TEXT NOT NULL,
+                 accepted_ms INTEGER NOT NULL,
+                 message_id TEXT,
+                 result TEXT,
+                 delivered INTEGER NOT NULL DEFAULT 0
+             ) WITHOUT ROWID;
+             CREATE INDEX IF NOT EXISTS undelivered ON tasks (accepted_ms) WHERE delivered = 0;
+             CREATE INDEX IF NOT EXISTS by_message ON tasks (message_id) WHERE message_id IS NOT NULL;",
+        )?;
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    job(&connection);
+                }
+            })
+            .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+        Ok(Self { jobs })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> rusqlite::Result<T> {
+        let (answer, wait) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let _ = answer.send(job(connection));
+        });
+        let gone = || rusqlite::Error::ToSqlConversionFailure("the journal's thread is gone".into());
+        self.jobs.send(job).await.map_err(|_| gone())?;
+        wait.await.map_err(|_| gone())?
+    }
+
+    /// Records a task before it starts, unless it is known.
+    pub(crate) async fn accept(&self, task: Accepted) -> rusqlite::Result<Acceptance> {
+        self.run(move |c| {
+            let known = c
+                .prepare_cached("SELECT message_id, result FROM tasks WHERE task_id = ?1")?
+                .query_row([&task.task_id], |row| {
+                    Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<String>>(1)?))
+                })
+                .optional()?;
+            match known {
+                Some((Some(message_id), Some(text))) => Ok(Acceptance::Finished { message_id, text }),
+                Some(_) => Ok(Acceptance::Running),
+                None => {
+                    c.prepare_cached(
+                        "INSERT INTO tasks (task_id, source, operation, args, folder, accepted_ms)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    )?
+                    .execute(params![task.task_id, task.source, task.operation, task.args, task.folder, signed(now_ms())])?;
+                    Ok(Acceptance::New)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Records a task's result.
+    pub(crate) async fn finish(&self, task_id: String, message_id: String, text: String) -> rusqlite::Result<()> {
+        self.run(move |c| {
+            c.prepare_cached("UPDATE tasks SET message_id = ?2, result = ?3 WHERE task_id = ?1")?
+                .execute(params![task_id, message_id, text])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Records that a result has arrived; returns the task's folder.
+    pub(crate) async fn delivered(&self, message_id: String) -> rusqlite::Result<Option<String>> {
+        self.run(move |c| {
+            c.prepare_cached("UPDATE tasks SET delivered = 1 WHERE message_id = ?1 RETURNING folder")?
+                .query_row([&message_id], |row| row.get(0))
+                .optional()
+        })
+        .await
+    }
+
+    /// The text of a result message.
+    pub(crate) async fn result(&self, message_id: String) -> rusqlite::Result<Option<String>> {
+        self.run(move |c| {
+            c.prepare_cached("SELECT result FROM tasks WHERE message_id = ?1")?
+                .query_row([&message_id], |row| row.get(0))
+                .optional()
+        })
+        .await
+    }
+
+    /// What an earlier process left: tasks without a result, and results that may
+    /// not have arrived.
+    pub(crate) async fn left_over(&self) -> rusqlite::Result<(Vec<Accepted>, Vec<Finished>)> {
+        self.run(|c| {
+            let mut statement = c.prepare(
+                "SELECT task_id, source, operation, args, folder, message_id FROM tasks
+                 WHERE delivered = 0 ORDER BY accepted_ms",
+            )?;
+            let (mut open, mut done) = (Vec::new(), Vec::new());
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (task_id, folder): (String, String) = (row.get(0)?, row.get(4)?);
+                match row.get::<_, Option<String>>(5)? {
+                    Some(message_id) => done.push(Finished { task_id, folder, message_id }),
+                    None => open.push(Accepted {
+                        task_id,
+                        source: row.get(1)?,
+                        operation: row.get(2)?,
+                        args: row.get(3)?,
+                        folder,
+                    }),
+                }
+            }
+            Ok((open, done))
+        })
+        .await
+    }
+
+    /// Forgets delivered tasks that are old, or too many.
+    pub(crate) async fn forget_old(&self) -> rusqlite::Result<()> {
+        let before = signed(now_ms()) - i64::try_from(REMEMBER.as_millis()).unwrap_or(i64::MAX);
+        self.run(move |c| {
+            c.execute("DELETE FROM tasks WHERE delivered = 1 AND accepted_ms < ?1", [before])?;
+            c.execute(
+                "DELETE FROM tasks WHERE delivered = 1 AND accepted_ms <=
+                     (SELECT accepted_ms FROM tasks ORDER BY accepted_ms DESC LIMIT 1 OFFSET ?1)",
+                [signed(REMEMBER_MAX)],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(id: &str) -> Accepted {
+        Accepted {
+            task_id: id.into(),
+            source: "s".into(),
+            operation: "bash".into(),
+            args: "{}".into(),
+            folder: format!("f-{id}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_is_accepted_once_and_its_result_kept() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("journal.db");
+        let store = Store::open(&path).expect("open");
+        assert_eq!(store.accept(task("a")).await.expect("accept"), Acceptance::New);
+        assert_eq!(store.accept(task("a")).await.expect("accept"), Acceptance::Running);
+        assert_eq!(store.accept(task("b")).await.expect("accept"), Acceptance::New);
+        store.finish("a".into(), "m".into(), "text".into()).await.expect("finish");
+        let again = Store::open(&path).expect("open");
+        let finished = Acceptance::Finished { message_id: "m".into(), text: "text".into() };
+        assert_eq!(again.accept(task("a")).await.expect("accept"), finished);
+        let (open, done) = again.left_over().await.expect("left over");
+        assert_eq!(open, [task("b")]);
+        assert_eq!(done.iter().map(|d| d.task_id.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(again.delivered("m".into()).await.expect("delivered").as_deref(), Some("f-a"));
+        assert!(again.left_over().await.expect("left over").1.is_empty());
+        again.forget_old().await.expect("forget");
+        assert_eq!(again.accept(task("a")).await.expect("accept"), finished);
+    }
+}
