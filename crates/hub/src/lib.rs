@@ -1,1 +1,21 @@
-//! stub
+//! The hub: one place to reach every runner from. It keeps runners, tasks and
+//! tokens, and executes nothing itself.
+//!
+//! What it promises is in docs/hub.md; the runners' protocol in
+//! docs/protocols/dialout.md.
+
+mod api;
+mod auth;
+mod clock;
+mod engine;
+mod events;
+mod fleet;
+mod model;
+mod server;
+mod session;
+mod store;
+mod web;
+
+pub use engine::{Hub, OpenError};
+pub use model::{Role, State};
+pub use server::{ListenError, Listening, Tls, listen};

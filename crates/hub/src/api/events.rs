@@ -1,0 +1,150 @@
+//! A task's events as server-sent events that resume without a gap.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use futures_util::stream;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::Caller;
+use super::problem::Problem;
+use super::tasks::load;
+use crate::engine::Hub;
+use crate::events::{self, Frame, Kind};
+use crate::fleet::Progress;
+use crate::model::Role;
+
+/// Frames read at a time.
+const BATCH: usize = 64;
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+pub(super) async fn stream(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.needs(Role::Viewer)?;
+    let from: u64 = match headers.get("Last-Event-ID").map(|v| v.to_str().map(str::parse)) {
+        None => 0,
+        Some(Ok(Ok(position))) => position,
+        Some(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "Last-Event-ID: is none of ours")),
+    };
+    let task = load(&hub, &id).await?.ok_or_else(|| Problem::not_found("task", &id))?;
+    let live = hub.fleet.lock().tasks.get(&id).map(|t| t.progress.subscribe());
+    let progress = match live {
+        Some(progress) => progress,
+        None => {
+            hub.repair_events(&id).await?;
+            watch::Sender::new(Progress { len: u64::MAX, over: true }).subscribe()
+        }
+    };
+    let runs = task.runs.into_iter().map(|r| r.id).collect();
+    let path = events::path(&hub.data, &id);
+    let reader = Reader { path, file: None, at: from, runs, progress, ready: Vec::new().into_iter(), ended: false };
+    let events = stream::unfold(reader, |mut reader| async move {
+        let event = reader.next().await?;
+        Some((Ok::<_, Infallible>(event), reader))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+}
+
+struct Reader {
+    path: std::path::PathBuf,
+    file: Option<Arc<File>>,
+    at: u64,
+    /// Run ids by ordinal.
+    runs: Vec<String>,
+    progress: watch::Receiver<Progress>,
+    ready: std::vec::IntoIter<Frame>,
+    ended: bool,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if let Some(frame) = self.ready.next() {
+                self.ended = frame.kind == Kind::End;
+                return Some(self.event(&frame));
+            }
+            let known = *self.progress.borrow_and_update();
+            self.read_more().await;
+            if self.ready.len() > 0 {
+                continue;
+            }
+            // Nothing more, and nothing to come: the reader asked beyond the end.
+            if known.over || self.progress.changed().await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    async fn read_more(&mut self) {
+        let (path, file, at) = (self.path.clone(), self.file.clone(), self.at);
+        let read = tokio::task::spawn_blocking(move || -> std::io::Result<_> {
+            let file = match file {
+                Some(file) => file,
+                None => Arc::new(File::open(path)?),
+            };
+            let (mut frames, mut at) = (Vec::new(), at);
+            while frames.len() < BATCH
+                && let Some(frame) = events::read(&file, at)?
+            {
+                at = frame.end;
+                frames.push(frame);
+            }
+            Ok((file, frames, at))
+        });
+        match read.await {
+            Ok(Ok((file, frames, at))) => {
+                self.file = Some(file);
+                self.at = at;
+                self.ready = frames.into_iter();
+            }
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Ok(Err(error)) => tracing::error!("failed to read {}: {error}", self.path.display()),
+            Err(_) => {}
+        }
+    }
+
+    fn event(&self, frame: &Frame) -> Event {
+        #[derive(Serialize)]
+        struct Output<'a> {
+            run: &'a str,
+            stream: &'static str,
+            offset: u64,
+            data: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            encoding: Option<&'static str>,
+        }
+        let event = Event::default().id(frame.end.to_string());
+        let stream = match frame.kind {
+            Kind::State => return event.event("state").data(String::from_utf8_lossy(&frame.payload)),
+            Kind::End => return event.event("end").data(String::from_utf8_lossy(&frame.payload)),
+            Kind::Stdout => "stdout",
+            Kind::Stderr => "stderr",
+        };
+        let encoded;
+        let (data, encoding) = match std::str::from_utf8(&frame.payload) {
+            Ok(text) => (text, None),
+            Err(_) => {
+                encoded = base64::engine::general_purpose::STANDARD.encode(&frame.payload);
+                (encoded.as_str(), Some("base64"))
+            }
+        };
+        let run = self.runs.get(frame.run as usize).map_or("", String::as_str);
+        let output = Output { run, stream, offset: frame.offset, data, encoding };
+        event.event("output").data(serde_json::to_string(&output).unwrap_or_default())
+    }
+}

@@ -1,0 +1,43 @@
+//! Health and Prometheus metrics.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::engine::Hub;
+use crate::model::State as RunState;
+
+/// Ready is who can write.
+pub(super) async fn ready(State(hub): State<Arc<Hub>>) -> Response {
+    match hub.store.write(|c| c.query_row("SELECT 1", [], |_| Ok(()))).await {
+        Ok(()) => "ok\n".into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> Response {
+    let (online, known, open) = {
+        let fleet = hub.fleet.lock();
+        (fleet.runners.values().filter(|r| r.link.is_some()).count(), fleet.runners.len(), fleet.runs.len())
+    };
+    let counters = &hub.counters;
+    let mut text = String::new();
+    let mut line = |name: &str, kind: &str, help: &str, value: u64| {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+    };
+    line("legwork_runners_online", "gauge", "Runners connected now.", online as u64);
+    line("legwork_runners_known", "gauge", "Runners that have ever connected.", known as u64);
+    line("legwork_runs_open", "gauge", "Runs without a final state.", open as u64);
+    line("legwork_tasks_submitted_total", "counter", "Tasks taken since the start.", counters.submitted.load(Ordering::Relaxed));
+    line("legwork_output_bytes_total", "counter", "Live output received since the start.", counters.output_bytes.load(Ordering::Relaxed));
+    let name = "legwork_runs_ended_total";
+    let _ = write!(text, "# HELP {name} Runs ended since the start.\n# TYPE {name} counter\n");
+    for (state, count) in RunState::ALL.iter().zip(&counters.ended).filter(|(s, _)| s.is_final()) {
+        let _ = writeln!(text, "{name}{{state=\"{}\"}} {}", state.as_str(), count.load(Ordering::Relaxed));
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}

@@ -1,0 +1,193 @@
+//! The one final state of a run.
+
+use std::sync::Arc;
+
+use legwork_proto::dialout::{OutcomeWord, TaskResult};
+use rusqlite::params;
+use serde::Deserialize;
+
+use super::Hub;
+use crate::clock::now_ms;
+use crate::fleet::{Link, ToRunner, state_event};
+use crate::model::State;
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    state: State,
+    exit_code: Option<i32>,
+    error: Option<String>,
+    result: Option<String>,
+}
+
+impl Ending {
+    fn without_result(state: State, error: &str) -> Self {
+        Self { state, exit_code: None, error: Some(error.to_owned()), result: None }
+    }
+
+    pub(crate) fn lost(why: &str) -> Self {
+        Self::without_result(State::Lost, why)
+    }
+
+    pub(crate) fn expired() -> Self {
+        Self::without_result(State::Expired, "its runner did not connect before the task expired")
+    }
+
+    pub(crate) fn cancelled() -> Self {
+        Self::without_result(State::Cancelled, "cancelled before it was handed to the runner")
+    }
+
+    /// What a runner's result says. The original's has no word for how it ended.
+    fn of(result: TaskResult, is_bash: bool, cancel_requested: bool) -> Self {
+        #[derive(Deserialize, Default)]
+        struct Shell {
+            #[serde(default)]
+            exit_code: i32,
+            #[serde(default)]
+            stderr: String,
+        }
+        let text = result.result.map(|r| r.get().to_owned());
+        let error = Some(result.error).filter(|e| !e.is_empty());
+        if !result.success {
+            let denied = error.as_deref().is_some_and(|e| e.starts_with("command denied"));
+            let state = match result.outcome {
+                Some(OutcomeWord::Denied) => State::Denied,
+                Some(OutcomeWord::Lost) => State::Lost,
+                Some(OutcomeWord::Cancelled) => State::Cancelled,
+                Some(OutcomeWord::TimedOut) => State::TimedOut,
+                None if denied => State::Denied,
+                None if cancel_requested => State::Cancelled,
+                _ => State::Failed,
+            };
+            let error = error.or_else(|| Some("the runner gave no reason".into()));
+            return Self { state, exit_code: None, error, result: text };
+        }
+        if !is_bash {
+            return Self { state: State::Succeeded, exit_code: None, error: None, result: text };
+        }
+        let shell: Shell = text.as_deref().and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
+        let state = match result.outcome {
+            Some(OutcomeWord::TimedOut) => State::TimedOut,
+            Some(OutcomeWord::Cancelled) => State::Cancelled,
+            Some(_) if shell.exit_code == 0 => State::Succeeded,
+            Some(_) => State::Failed,
+            None if cancel_requested && shell.exit_code == -1 => State::Cancelled,
+            None if shell.exit_code == 124 && shell.stderr.ends_with("command timed out") => State::TimedOut,
+            None if shell.exit_code == 0 => State::Succeeded,
+            None => State::Failed,
+        };
+        Self { state, exit_code: Some(shell.exit_code), error, result: text }
+    }
+}
+
+impl Hub {
+    /// A runner's result: the first per run wins. It is acknowledged when it is on
+    /// disk.
+    pub(crate) async fn result(self: &Arc<Self>, runner_id: &str, message_id: String, result: TaskResult) {
+        let (ending, link) = {
+            let fleet = self.fleet.lock();
+            let link = fleet.ready_link(runner_id).cloned();
+            match fleet.runs.get(&result.task_id).filter(|r| r.runner_id == runner_id) {
+                Some(run) => {
+                    let is_bash = run.task.operation == "bash";
+                    let cancel_requested = run.cancel_requested;
+                    ((result.task_id.clone(), Ending::of(result, is_bash, cancel_requested)), link)
+                }
+                // It has its final state already.
+                None => {
+                    if let Some(link) = link {
+                        Self::send_ack(&link, message_id);
+                    }
+                    return;
+                }
+            }
+        };
+        self.finish(&ending.0, ending.1, link.map(|link| (link, message_id))).await;
+    }
+
+    /// Brings a run to its final state, unless it is on the way to one. The result
+    /// of `acknowledge` is acknowledged when that is durable.
+    pub(crate) async fn finish(self: &Arc<Self>, run_id: &str, ending: Ending, acknowledge: Option<(Link, String)>) {
+        let run = {
+            let mut fleet = self.fleet.lock();
+            let Some(run) = fleet.runs.get_mut(run_id).filter(|r| !r.closing) else { return };
+            run.closing = true;
+            run.clone()
+        };
+        let now = now_ms();
+        let row = (run.id.clone(), ending.clone());
+        let hub = self.clone();
+        let write = move |c: &rusqlite::Connection| {
+            let (id, ending) = row;
+            c.prepare_cached(
+                "UPDATE runs SET state = ?2, exit_code = ?3, error = ?4, result = ?5, finished_at_ms = ?6,
+                     started_at_ms = coalesce(started_at_ms, delivered_at_ms)
+                 WHERE id = ?1 AND finished_at_ms IS NULL",
+            )?
+            .execute(params![
+                id,
+                ending.state.as_str(),
+                ending.exit_code,
+                ending.error,
+                ending.result,
+                i64::try_from(now).unwrap_or(i64::MAX)
+            ])
+        };
+        self.store
+            .submit(Box::new(write), move |written| {
+                if let Err(error) = written {
+                    tracing::error!(run = %run.id, "a final state could not be stored: {error}");
+                    if let Some(run) = hub.fleet.lock().runs.get_mut(&run.id) {
+                        run.closing = false;
+                    }
+                    // The runner sends it again on its next connection.
+                    if let Some((link, _)) = acknowledge {
+                        let _ = link.sender.send(ToRunner::Close { code: 1013, reason: "the hub's store failed" });
+                    }
+                    return;
+                }
+                hub.counters.count_end(ending.state);
+                let event =
+                    state_event(&run.id, &run.runner_name, ending.state, now, ending.exit_code, ending.error.as_deref());
+                run.task.finish_run(run.ordinal, &event);
+                let mut fleet = hub.fleet.lock();
+                fleet.remove_run(&run.id);
+                if run.task.is_over() {
+                    fleet.tasks.remove(&run.task.id);
+                }
+                drop(fleet);
+                if let Some((link, message_id)) = acknowledge {
+                    Hub::send_ack(&link, message_id);
+                }
+            })
+            .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ending(json: &str, cancel_requested: bool) -> (State, Option<i32>) {
+        let ending = Ending::of(serde_json::from_str(json).expect("json"), true, cancel_requested);
+        (ending.state, ending.exit_code)
+    }
+
+    #[test]
+    fn results_of_both_kinds_of_runner_become_states() {
+        let shell = |code: i32, stderr: &str, outcome: &str| {
+            format!(r#"{{"task_id":"t","success":true,"result":{{"stdout":"","stderr":"{stderr}","exit_code":{code}}}{outcome}}}"#)
+        };
+        assert_eq!(ending(&shell(0, "", ""), false), (State::Succeeded, Some(0)));
+        assert_eq!(ending(&shell(3, "", ""), false), (State::Failed, Some(3)));
+        assert_eq!(ending(&shell(124, "command timed out", ""), false), (State::TimedOut, Some(124)));
+        assert_eq!(ending(&shell(124, "command timed out", r#","outcome":"exited""#), false), (State::Failed, Some(124)));
+        assert_eq!(ending(&shell(124, "", r#","outcome":"timed_out""#), false), (State::TimedOut, Some(124)));
+        assert_eq!(ending(&shell(-1, "", ""), true), (State::Cancelled, Some(-1)));
+        assert_eq!(ending(&shell(-1, "", ""), false), (State::Failed, Some(-1)));
+        let failed = r#"{"task_id":"t","success":false,"error":"command denied by rule '*': x","exit_code":1}"#;
+        assert_eq!(ending(failed, false), (State::Denied, None));
+        let lost = r#"{"task_id":"t","success":false,"error":"e","exit_code":1,"outcome":"lost"}"#;
+        assert_eq!(ending(lost, false), (State::Lost, None));
+    }
+}
