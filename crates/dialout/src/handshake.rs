@@ -49,11 +49,6 @@ impl Identity {
         *self.welcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = welcome;
     }
 
-    /// The id the hub gave us.
-    pub(crate) fn worknode_id(&self) -> String {
-        self.welcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).worknode_id.clone()
-    }
-
     /// A heartbeat; the first of a connection carries the environment.
     pub(crate) fn heartbeat(&self, first: bool, runner: &Runner) -> Heartbeat {
         let welcome = self.welcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();

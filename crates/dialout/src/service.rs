@@ -15,7 +15,7 @@ use crate::config::{Config, Credential};
 use crate::connect::{ConnectError, connect};
 use crate::handshake::Identity;
 use crate::ids;
-use crate::session;
+use crate::session::{self, closed};
 use crate::store::Store;
 use crate::tasks::Tasks;
 
@@ -124,7 +124,7 @@ pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdo
     let stop = {
         let (tasks, close) = (tasks.clone(), close.clone());
         async move {
-            let how = shutdown.wait_for(Option::is_some).await.map_or(Shutdown::Drain, |h| h.unwrap_or(Shutdown::Drain));
+            let how = shutdown.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Shutdown::Drain);
             if how == Shutdown::Drain {
                 tracing::info!("shutting down: waiting for running tasks");
                 tasks.drain(DRAIN, DRAIN_GRACE).await;
@@ -175,7 +175,7 @@ pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdo
             let mut closing = close.subscribe();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = closing.wait_for(|c| *c) => return,
+                () = closed(&mut closing) => return,
             }
         }
     };

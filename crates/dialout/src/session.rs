@@ -86,7 +86,7 @@ pub(crate) async fn serve(
             result = &mut writer => {
                 break result.unwrap_or_else(|e| e.to_string());
             }
-            _ = closing.wait_for(|c| *c) => {
+            () = closed(&mut closing) => {
                 tasks.link_down(number);
                 drop(session);
                 let _ = tokio::time::timeout(WRITE_TIMEOUT, writer).await;
@@ -97,6 +97,12 @@ pub(crate) async fn serve(
     tasks.link_down(number);
     writer.abort();
     reason
+}
+
+/// Waits for the wish to end. (The guard that `wait_for` returns must not live
+/// across a wait.)
+pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|c| *c).await;
 }
 
 /// Writes what is queued, many messages per system call where there are many.
@@ -111,7 +117,7 @@ async fn write(
         let next = tokio::select! {
             biased;
             next = queue.recv() => next,
-            _ = closing.wait_for(|c| *c) => None,
+            () = closed(&mut closing) => None,
         };
         let Some(first) = next else {
             let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };

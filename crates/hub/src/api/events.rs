@@ -5,13 +5,13 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use futures_util::stream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Caller;
@@ -26,10 +26,17 @@ use crate::model::Role;
 const BATCH: usize = 64;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+#[derive(Deserialize)]
+pub(super) struct Follow {
+    /// False: what there is now, and no waiting for more.
+    follow: Option<bool>,
+}
+
 pub(super) async fn stream(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
     Path(id): Path<String>,
+    Query(query): Query<Follow>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.needs(Role::Viewer)?;
@@ -47,9 +54,10 @@ pub(super) async fn stream(
             watch::Sender::new(Progress { len: u64::MAX, over: true }).subscribe()
         }
     };
+    let follow = query.follow.unwrap_or(true);
     let runs = task.runs.into_iter().map(|r| r.id).collect();
     let path = events::path(&hub.data, &id);
-    let reader = Reader { path, file: None, at: from, runs, progress, ready: Vec::new().into_iter(), ended: false };
+    let reader = Reader { path, file: None, at: from, runs, progress, ready: Vec::new().into_iter(), ended: false, follow };
     let events = stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))
@@ -66,6 +74,7 @@ struct Reader {
     progress: watch::Receiver<Progress>,
     ready: std::vec::IntoIter<Frame>,
     ended: bool,
+    follow: bool,
 }
 
 impl Reader {
@@ -84,7 +93,7 @@ impl Reader {
                 continue;
             }
             // Nothing more, and nothing to come: the reader asked beyond the end.
-            if known.over || self.progress.changed().await.is_err() {
+            if known.over || !self.follow || self.progress.changed().await.is_err() {
                 return None;
             }
         }

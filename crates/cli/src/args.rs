@@ -1,0 +1,265 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Hands for remote brains: run commands on machines you don't sit at, under a
+/// policy you can read.
+#[derive(Debug, Parser)]
+#[command(name = "legwork", version, propagate_version = false, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the hub is, and who we are to it.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct HubArgs {
+    /// The hub's address [default: the context `legwork up` wrote]
+    #[arg(long, env = "LEGWORK_HUB_URL", value_name = "URL")]
+    pub(crate) hub_url: Option<String>,
+    /// File that holds the token (LEGWORK_TOKEN holds the token itself)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Certificate authority of the hub, in PEM
+    #[arg(long, env = "LEGWORK_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a hub with a local runner, and say what to type next
+    Up(UpArgs),
+    /// Enrol this machine with a hub and write the runner's config
+    Init(InitArgs),
+    /// Run a hub
+    Hub(HubServeArgs),
+    /// Run a runner: dial out to a hub and take tasks
+    Run(RunArgs),
+    /// Run a command on runners and stream its output
+    Exec(ExecArgs),
+    /// List runners
+    Runners(ListArgs),
+    /// List tasks, or show one
+    Tasks(TasksArgs),
+    /// Show a task's output
+    Logs(LogsArgs),
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Try out a command policy
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Check audit files
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Check what this machine can do
+    Doctor(DoctorArgs),
+    /// Print the version
+    Version,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct UpArgs {
+    /// Where hub and runner keep their data [default: ~/.local/share/legwork]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// The hub's address
+    #[arg(long, default_value = "127.0.0.1:7440")]
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InitArgs {
+    /// The hub's address
+    #[arg(long, env = "LEGWORK_HUB_URL", value_name = "URL")]
+    pub(crate) hub_url: String,
+    /// File with the one-time enrolment token [default: LEGWORK_ENROLL_TOKEN, else stdin]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) enroll_token_file: Option<PathBuf>,
+    /// The runner's name [default: the host's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Config file to write [default: ~/.legwork/config.yaml]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Certificate authority of the hub, in PEM
+    #[arg(long, env = "LEGWORK_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct HubServeArgs {
+    /// Address to listen on; off loopback only with TLS
+    #[arg(long, default_value = "127.0.0.1:7440")]
+    pub(crate) listen: SocketAddr,
+    /// Data folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Certificate chain, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Config file [default: ~/.legwork/config.yaml, else ~/.flashduty-runner/config.yaml]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Token; visible in the process list, so prefer the config or LEGWORK_RUNNER_TOKEN
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// The hub's WebSocket address (ws:// or wss://)
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// Folder that tasks work in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Option<PathBuf>,
+    /// debug, info, warn or error
+    #[arg(long)]
+    pub(crate) log_level: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExecArgs {
+    /// Only runners with this label; may be given several times
+    #[arg(long, short, value_name = "LABEL")]
+    pub(crate) label: Vec<String>,
+    /// This runner, by name or id
+    #[arg(long, short, value_name = "RUNNER")]
+    pub(crate) runner: Option<String>,
+    /// On all that match
+    #[arg(long, conflicts_with = "count")]
+    pub(crate) all: bool,
+    /// On so many that match
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) count: Option<u32>,
+    /// Seconds the command may take
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub(crate) timeout: u64,
+    /// Folder beneath the workspace
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Print the task as JSON when it is over, instead of its output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the task's id and do not wait
+    #[arg(long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// The command: one argument is a line of shell, several are quoted as given
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TasksArgs {
+    /// Show this task, with its results
+    pub(crate) task: Option<String>,
+    /// Cancel it
+    #[arg(long, requires = "task")]
+    pub(crate) cancel: bool,
+    /// At most so many
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogsArgs {
+    /// The task
+    pub(crate) task: String,
+    /// Wait for more until the task is over
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; it is shown this once
+    Create {
+        /// What it is for
+        name: String,
+        /// viewer, operator, admin, runner or enroll
+        #[arg(long)]
+        role: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// List tokens, without their secrets
+    List(ListArgs),
+    /// Revoke a token
+    Revoke {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Judge a line: exit 0 allow, 1 deny, 3 ask, 2 config error
+    Check {
+        /// Config file with the rules
+        #[arg(long, short, value_name = "FILE", required_unless_present = "stdin_json")]
+        config: Option<PathBuf>,
+        /// Print the whole verdict as JSON
+        #[arg(long)]
+        json: bool,
+        /// Read one JSON object a line, {"id","policy":[["PATTERN","allow"],…],"command"}
+        #[arg(long, conflicts_with_all = ["config", "json"])]
+        stdin_json: bool,
+        /// The line
+        #[arg(last = true, value_name = "LINE", required_unless_present = "stdin_json")]
+        line: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check the chain of an audit file
+    Verify {
+        /// The file [default: every audit file of this user's runners]
+        file: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,54 @@
+//! `legwork audit`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use legwork_runner::verify;
+use serde_json::json;
+
+use crate::args::AuditCommand;
+use crate::{context, exit};
+
+pub(crate) fn run(command: AuditCommand) -> Result<u8> {
+    let AuditCommand::Verify { file, json } = command;
+    let files = match file {
+        Some(file) => vec![file],
+        None => own_files(),
+    };
+    if files.is_empty() {
+        bail!("no audit file found below {}; give one", context::state_dir().display());
+    }
+    let mut code = 0;
+    for file in files {
+        let result = verify(&file);
+        if json {
+            let answer = match &result {
+                Ok(report) => json!({ "file": file, "ok": true, "records": report.records, "last_hash": report.last_hash }),
+                Err(error) => json!({ "file": file, "ok": false, "error": error.to_string() }),
+            };
+            println!("{answer}");
+        } else {
+            match &result {
+                Ok(report) => {
+                    println!("{}: {} records, whole; last hash {}", file.display(), report.records, report.last_hash);
+                }
+                Err(error) => eprintln!("Error: {error}"),
+            }
+        }
+        if result.is_err() {
+            code = exit::ERROR;
+        }
+    }
+    Ok(code)
+}
+
+/// The audit files of this user's runners, `legwork up`'s included.
+fn own_files() -> Vec<PathBuf> {
+    [context::state_dir(), context::data_dir().join("state")]
+        .into_iter()
+        .filter_map(|dir| std::fs::read_dir(dir).ok())
+        .flat_map(|entries| entries.flatten())
+        .map(|entry| entry.path().join("audit.jsonl"))
+        .filter(|path| path.is_file())
+        .collect()
+}

@@ -1,0 +1,107 @@
+//! `legwork init`: enrol this machine and write its config.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use legwork_dialout::config::{Source, policy_of};
+use serde_json::json;
+
+use crate::args::InitArgs;
+use crate::client::Client;
+use crate::context;
+
+/// What a new runner may do: look. Everything else is for the operator to add.
+const READING: &[&str] = &[
+    "uname *", "hostname", "uptime *", "date", "whoami", "id *", "pwd", "ls *", "cat *", "head *", "tail *", "wc *",
+    "stat *", "du *", "df *", "free *", "ps *", "grep *", "true", "false", "echo *",
+];
+
+pub(crate) async fn run(args: InitArgs) -> Result<u8> {
+    let path = args.config.unwrap_or_else(|| context::home().join(".legwork/config.yaml"));
+    if path.exists() {
+        bail!("{} exists already; move it away first, or give --config", path.display());
+    }
+    let enrolment = match args.enroll_token_file {
+        Some(file) => std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?,
+        None => match std::env::var("LEGWORK_ENROLL_TOKEN") {
+            Ok(token) => token,
+            Err(_) => {
+                let mut text = String::new();
+                std::io::stdin().take(1024).read_to_string(&mut text)?;
+                text
+            }
+        },
+    };
+    let name = args.name.unwrap_or_else(|| legwork_runner::Machine::detect().hostname);
+    let client = Client::new(&args.hub_url, enrolment.trim().to_owned(), args.ca_file.as_deref())?;
+    let answer = client.post("/enroll", &json!({ "name": name })).await?;
+    let token = answer["token"].as_str().context("the hub gave no token")?;
+    let url = format!("{}/runner/ws", args.hub_url.trim_end_matches('/').replacen("http", "ws", 1));
+    let text = config_text(&url, token, Some(&name), None, args.ca_file.as_deref());
+    context::write_private(&path, &text)?;
+    println!("enrolled as {name}; wrote {}", path.display());
+    println!("next: legwork run");
+    Ok(0)
+}
+
+/// A config whose ordered rules allow reading and nothing else.
+pub(crate) fn config_text(
+    url: &str,
+    token: &str,
+    name: Option<&str>,
+    workspace: Option<&Path>,
+    ca_file: Option<&Path>,
+) -> String {
+    // JSON strings are YAML strings.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut text = format!(
+        "# A Legwork runner. docs/dialout.md describes each key.\napi_url: {}\ntoken: {}\n",
+        quoted(url),
+        quoted(token)
+    );
+    if let Some(name) = name {
+        text.push_str(&format!("name: {}\n", quoted(name)));
+    }
+    if let Some(workspace) = workspace {
+        text.push_str(&format!("workspace_root: {}\n", quoted(&workspace.to_string_lossy())));
+    }
+    if let Some(ca_file) = ca_file {
+        text.push_str(&format!("tls:\n  ca_file: {}\n", quoted(&ca_file.to_string_lossy())));
+    }
+    text.push_str(
+        "\n# What may run. The last rule that matches a command decides; docs/policy.md says how.\n\
+         permission:\n  bash:\n    \"*\": deny\n",
+    );
+    for pattern in READING {
+        text.push_str(&format!("    {}: allow\n", quoted(pattern)));
+    }
+    text
+}
+
+/// Fails with a place and a reason if the rules can't be read.
+pub(crate) fn load_rules_only(path: &Path, text: &str) -> Result<()> {
+    policy_of(&Source { path: path.to_owned(), text: text.to_owned(), original: false })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_config_allows_reading_and_nothing_else() {
+        let text = config_text("ws://h/runner/ws", "secret", Some("a: \"b\""), None, None);
+        let policy = policy_of(&Source { path: "c".into(), text, original: false }).expect("valid");
+        for (line, allowed) in [
+            ("uname -a", true),
+            ("cat /etc/hostname | wc -l", true),
+            ("ls; rm -rf x", false),
+            ("echo x > y", false),
+            ("curl http://x", false),
+        ] {
+            assert_eq!(policy.judge(line).message().is_none(), allowed, "{line}");
+        }
+        assert!(policy.notes().is_empty());
+    }
+}

@@ -1,0 +1,46 @@
+//! `legwork token`.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::lists::{table, visible};
+use crate::args::TokenCommand;
+use crate::client::Client;
+
+pub(crate) async fn run(command: TokenCommand) -> Result<u8> {
+    match command {
+        TokenCommand::Create { name, role, json, hub } => {
+            let client = Client::from_args(&hub)?;
+            let answer = client.post("/tokens", &json!({ "name": name, "role": role })).await?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&answer)?);
+            } else {
+                println!("{}", answer["token"].as_str().unwrap_or_default());
+                eprintln!("this is shown once; keep it safe");
+            }
+        }
+        TokenCommand::List(args) => {
+            let client = Client::from_args(&args.hub)?;
+            let page = client.get("/tokens").await?;
+            let items = page["items"].as_array().cloned().unwrap_or_default();
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&items)?);
+                return Ok(0);
+            }
+            let text = |v: &serde_json::Value| visible(v.as_str().unwrap_or_default());
+            let rows: Vec<Vec<String>> = items
+                .iter()
+                .map(|t| {
+                    let state = if t["revoked"] == true { "revoked" } else { "valid" };
+                    vec![text(&t["id"]), text(&t["name"]), text(&t["role"]), state.into()]
+                })
+                .collect();
+            table(&["ID", "NAME", "ROLE", "STATE"], &rows);
+        }
+        TokenCommand::Revoke { id, hub } => {
+            Client::from_args(&hub)?.delete(&format!("/tokens/{id}")).await?;
+            println!("revoked {id}");
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,103 @@
+//! `legwork up`: a hub with a local runner, in one process.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use legwork_dialout::Shutdown;
+use legwork_dialout::config::{self, Flags, Source};
+use legwork_hub::Hub;
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::init::{config_text, load_rules_only};
+use super::serve::{open, terminated};
+use crate::args::UpArgs;
+use crate::client::Client;
+use crate::context::{self, Context};
+use crate::logging;
+
+/// How long the local runner may take to connect.
+const CONNECT: Duration = Duration::from_secs(20);
+
+pub(crate) async fn run(args: UpArgs) -> Result<u8> {
+    logging::start("warn", false);
+    legwork_process::raise_open_files();
+    let data = args.data.unwrap_or_else(context::data_dir);
+    let (hub, _) = Hub::open(&data.join("hub")).await?;
+    let listening = legwork_hub::listen(hub, args.listen, None).await?;
+    let url = format!("http://{}", listening.address);
+    let address = listening.address;
+    let stop = watch::Sender::new(false);
+    let serving = tokio::spawn(listening.serve(stop.subscribe()));
+
+    let token_file = data.join("hub/admin.token");
+    let token = std::fs::read_to_string(&token_file)
+        .with_context(|| format!("failed to read {}", token_file.display()))?
+        .trim()
+        .to_owned();
+    let client = Client::new(&url, token.clone(), None)?;
+    let config_path = data.join("runner.yaml");
+    let ws = format!("ws://{address}/runner/ws");
+    let config = runner_config(&client, &config_path, &data, &ws).await?;
+    let rules = config.policy.rules().len();
+    let service = open(config).await?;
+    let how = watch::Sender::new(None);
+    let runner = tokio::spawn(legwork_dialout::serve(service, how.subscribe()));
+    let name = wait_online(&client).await?;
+    let context_path = context::save(&Context { hub_url: url.clone(), token })?;
+
+    println!("hub      {url}  (data in {})", data.display());
+    println!("runner   {name} is connected; {rules} rules in {}", config_path.display());
+    println!("context  {}  (so that the commands below know hub and token)", context_path.display());
+    println!();
+    println!("In another terminal, type:");
+    println!("  legwork exec -l os:linux -- uname -a");
+    println!("  legwork exec -l os:linux -- 'ls; rm -rf x'     # refused, with the rule that refused it");
+    println!("  legwork runners");
+    println!("Dashboard: {url}  (token: {})", token_file.display());
+    println!("Ctrl-C stops both.");
+
+    terminated().await?;
+    println!("stopping; Ctrl-C again to stop at once");
+    how.send_replace(Some(Shutdown::Drain));
+    tokio::select! {
+        _ = runner => {}
+        _ = terminated() => return Ok(crate::exit::INTERRUPTED),
+    }
+    stop.send_replace(true);
+    let _ = tokio::time::timeout(Duration::from_secs(3), serving).await;
+    Ok(0)
+}
+
+/// The local runner's config; made, with a credential, on the first start.
+async fn runner_config(client: &Client, path: &Path, data: &Path, url: &str) -> Result<config::Config> {
+    if !path.exists() {
+        let answer = client.post("/tokens", &json!({ "name": "local", "role": "runner" })).await?;
+        let token = answer["token"].as_str().context("the hub gave no token")?;
+        let text = config_text(url, token, None, Some(&data.join("workspace")), None);
+        context::write_private(path, &text)?;
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+    load_rules_only(path, &text)?;
+    let source = Source { path: path.to_owned(), text, original: false };
+    // Only what concerns this very runner: a hub of the environment is another one.
+    let env = [("LEGWORK_STATE_DIR".to_owned(), data.join("state").to_string_lossy().into_owned())].into();
+    let flags = Flags { url: Some(url.to_owned()), ..Flags::default() };
+    Ok(config::load(&source, &env, &flags, &context::home())?)
+}
+
+async fn wait_online(client: &Client) -> Result<String> {
+    let start = Instant::now();
+    loop {
+        let runners = client.get("/runners").await?;
+        let online = runners["items"].as_array().into_iter().flatten().find(|r| r["status"] == "online");
+        if let Some(name) = online.and_then(|r| r["name"].as_str()) {
+            return Ok(name.to_owned());
+        }
+        if start.elapsed() > CONNECT {
+            bail!("the local runner did not connect within {} s", CONNECT.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

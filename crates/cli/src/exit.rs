@@ -1,0 +1,18 @@
+//! Exit statuses. A remote command's own status passes through.
+
+/// Something went wrong; the message says what.
+pub(crate) const ERROR: u8 = 1;
+/// `policy check`: denied.
+pub(crate) const DENY: u8 = 1;
+/// `policy check`: the config can't be used.
+pub(crate) const CONFIG: u8 = 2;
+/// `policy check`: a person would be asked.
+pub(crate) const ASK: u8 = 3;
+/// `exec`: a command timed out.
+pub(crate) const TIMED_OUT: u8 = 124;
+/// `exec`: a command could not be run, or its end is unknown.
+pub(crate) const NOT_RUN: u8 = 125;
+/// `exec`: the runner's policy denied the command.
+pub(crate) const DENIED: u8 = 126;
+/// Interrupted.
+pub(crate) const INTERRUPTED: u8 = 130;
