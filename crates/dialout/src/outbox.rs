@@ -63,8 +63,8 @@ impl Outbox {
         self.push(task_id, message_id, Text::Journal, folder);
     }
 
-    /// Adds a result that is nowhere else.
-    pub(crate) fn add(&self, task_id: &str, message_id: &str, text: String) {
+    /// Adds a result that is nowhere else; `folder` is a shell line's.
+    pub(crate) fn add(&self, task_id: &str, message_id: &str, text: String, folder: Option<String>) {
         let fits = self.state().memory + text.len() <= MAX_MEMORY;
         let text = if fits {
             self.state().memory += text.len();
@@ -80,7 +80,7 @@ impl Outbox {
                 }
             }
         };
-        self.push(task_id, message_id, text, None);
+        self.push(task_id, message_id, text, folder);
     }
 
     fn push(&self, task_id: &str, message_id: &str, text: Text, folder: Option<String>) {
@@ -155,8 +155,8 @@ mod tests {
     fn a_result_is_sent_once_per_connection_and_memory_is_bounded() {
         let dir = tempfile::tempdir().expect("tempdir");
         let outbox = Outbox::new(dir.path().join("spill")).expect("outbox");
-        outbox.add("t1", "m1", "x".repeat(MAX_MEMORY));
-        outbox.add("t2", "m2", "spilled".into());
+        outbox.add("t1", "m1", "x".repeat(MAX_MEMORY), None);
+        outbox.add("t2", "m2", "spilled".into(), None);
         assert!(matches!(outbox.of_task("t2").expect("there").text, Text::File(_)));
         assert!(outbox.claim("m1", 1));
         assert!(!outbox.claim("m1", 1));
@@ -165,7 +165,7 @@ mod tests {
         assert!(outbox.claim("m1", 2));
         assert_eq!(outbox.sends("m1"), 2);
         outbox.remove("m1");
-        outbox.add("t3", "m3", "fits again".into());
+        outbox.add("t3", "m3", "fits again".into(), None);
         assert!(matches!(outbox.of_task("t3").expect("there").text, Text::Memory(_)));
         outbox.remove("m2");
         outbox.remove("m3");

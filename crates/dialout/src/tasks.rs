@@ -51,6 +51,19 @@ pub(crate) fn message<P: serde::Serialize>(id: &str, kind: &str, payload: &P) ->
     serde_json::to_string(&Outgoing { id, kind, payload, timestamp: now_ms() }).unwrap_or_default()
 }
 
+/// A result as a hub wants it: without the word for how it ended, if it never heard
+/// of that. The word is the last field of the payload.
+fn for_link(mut text: String, link: &Link) -> String {
+    const FIELD: &str = ",\"outcome\":\"";
+    if !link.outcome
+        && let Some(start) = text.rfind(FIELD)
+        && let Some(len) = text[start + FIELD.len()..].find('"')
+    {
+        text.replace_range(start..start + FIELD.len() + len + 1, "");
+    }
+    text
+}
+
 /// How to reach a task under way.
 #[derive(Debug, Clone)]
 struct Handle {
@@ -90,8 +103,6 @@ pub(crate) struct Tasks {
     active: Mutex<HashMap<String, Handle>>,
     active_count: watch::Sender<usize>,
     link: watch::Sender<Option<Arc<Link>>>,
-    /// Whether the last hub wanted the outcome's word.
-    outcome: AtomicBool,
     links: AtomicU64,
     draining: AtomicBool,
 }
@@ -109,7 +120,6 @@ impl Tasks {
             active: Mutex::default(),
             active_count: watch::Sender::new(0),
             link: watch::Sender::new(None),
-            outcome: AtomicBool::new(false),
             links: AtomicU64::new(0),
             draining: AtomicBool::new(false),
         }))
@@ -133,7 +143,6 @@ impl Tasks {
 
     /// A connection is up: sends what waits for it.
     pub(crate) fn link_up(self: &Arc<Self>, link: Arc<Link>) {
-        self.outcome.store(link.outcome, Ordering::Relaxed);
         self.link.send_replace(Some(link.clone()));
         let tasks = self.clone();
         tokio::spawn(async move {
@@ -259,12 +268,32 @@ impl Tasks {
     /// The hub has stored a result.
     pub(crate) async fn acknowledged(&self, message_id: String) {
         let entry = self.outbox.remove(&message_id);
-        if entry.as_ref().is_some_and(|e| e.text != Text::Journal) {
-            return;
+        let folder = entry.as_ref().and_then(|e| e.folder.clone());
+        if let Some(folder) = &folder {
+            // First what takes room: the disk may be full, and the journal of tasks
+            // needs some to record this.
+            let _ = tokio::fs::remove_file(self.folders.join(folder).join("journal")).await;
         }
-        match self.store.delivered(message_id).await {
-            Ok(Some(folder)) if !folder.is_empty() => self.remove_folder(folder).await,
-            Ok(_) => {}
+        let recorded = match &entry {
+            Some(entry) if entry.text == Text::Journal => self.store.delivered(message_id).await,
+            // It could not be journalled when it was made.
+            Some(entry) if folder.is_some() => {
+                let finished = self.store.finish(entry.task_id.clone(), message_id.clone(), "{}".into()).await;
+                match finished {
+                    Ok(()) => self.store.delivered(message_id).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Some(_) => return,
+            None => self.store.delivered(message_id).await,
+        };
+        match recorded {
+            Ok(stored) => {
+                if let Some(folder) = folder.or(stored).filter(|f| !f.is_empty()) {
+                    self.remove_folder(folder).await;
+                }
+            }
+            // The folder stays: it shows after a restart that the command ran.
             Err(error) => tracing::warn!("failed to record a delivered result: {error}"),
         }
     }
@@ -312,9 +341,17 @@ impl Tasks {
                 Ok(Acceptance::New) => {}
                 // Another connection's duplicate: adopted or under way elsewhere.
                 Ok(Acceptance::Running) => return self.say_accepted(&request.task_id).await,
+                // Not yet acknowledged: the hub says from where it wants the output, and
+                // the result follows that.
+                Ok(Acceptance::Finished { message_id, .. })
+                    if self.outbox.get(&message_id).is_some()
+                        && self.current_link().is_some_and(|l| l.ack && l.output) =>
+                {
+                    return self.say_accepted(&request.task_id).await;
+                }
                 Ok(Acceptance::Finished { message_id, text }) => {
                     if let Some(link) = self.current_link() {
-                        let _ = link.messages.send((text, Some(message_id))).await;
+                        let _ = link.messages.send((for_link(text, &link), Some(message_id))).await;
                     }
                     return;
                 }
@@ -428,10 +465,7 @@ impl Tasks {
     }
 
     /// A result message, with its id.
-    fn result(&self, mut result: TaskResult) -> (String, String) {
-        if !self.outcome.load(Ordering::Relaxed) {
-            result.outcome = None;
-        }
+    fn result(&self, result: TaskResult) -> (String, String) {
         let id = ids::message_id();
         let text = message(&id, kind::TASK_RESULT, &result);
         (id, text)
@@ -441,7 +475,7 @@ impl Tasks {
         if let Err(error) = self.store.finish(request.task_id.clone(), id.clone(), text.clone()).await {
             // A full disk must not cost the result as long as we live.
             tracing::error!(task = %request.task_id, "failed to journal a result, it is kept in memory: {error}");
-            self.outbox.add(&request.task_id, &id, text);
+            self.outbox.add(&request.task_id, &id, text, folder);
         } else {
             self.outbox.add_journalled(&request.task_id, &id, folder);
         }
@@ -449,7 +483,7 @@ impl Tasks {
     }
 
     async fn deliver_unjournalled(&self, request: &Request, (id, text): (String, String)) {
-        self.outbox.add(&request.task_id, &id, text);
+        self.outbox.add(&request.task_id, &id, text, None);
         self.send_new(&id).await;
     }
 
@@ -472,7 +506,7 @@ impl Tasks {
         };
         match text {
             // If the connection is gone, the next one sends it.
-            Some(text) => drop(link.messages.send((text, Some(entry.message_id))).await),
+            Some(text) => drop(link.messages.send((for_link(text, link), Some(entry.message_id))).await),
             None => tracing::error!(task = %entry.task_id, "a result can't be read back from disk"),
         }
     }
@@ -522,11 +556,15 @@ impl Tasks {
             return self.failure(request, &failure);
         };
         let path = self.folders.join(folder);
+        // Accepted, but the runner was stopped before it started: nothing ran yet.
         if !path.exists() {
-            // Accepted, but the runner was stopped before it started: nothing ran yet.
             return self.run_bash(request, &bash, &path, handle).await;
         }
         match self.runner.adopt(&path).await {
+            Adoption::NeverStarted => {
+                self.remove_folder(folder.to_owned()).await;
+                self.run_bash(request, &bash, &path, handle).await
+            }
             Adoption::Running(running) => {
                 tracing::info!(task = %request.task_id, "adopted a running command");
                 self.watch_bash(request, &bash, &path, running, handle, false).await

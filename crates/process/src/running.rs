@@ -31,7 +31,7 @@ pub struct Running {
 
 impl Running {
     pub(crate) fn new(dir: PathBuf, socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { dir, socket: AsyncFd::new(socket)? })
+        Ok(Self { dir, socket: crate::sys::watch(socket)? })
     }
 
     /// The supervisor's folder.
@@ -100,6 +100,9 @@ pub enum Adoption {
     Running(Running),
     /// It ended meanwhile.
     Ended(Status),
+    /// It never ran, and never will: the folder can be removed and the command
+    /// started anew.
+    NeverStarted,
     /// Its end is unknown, for the reason given.
     Lost(String),
 }
@@ -108,6 +111,10 @@ pub enum Adoption {
 /// the supervisor is only just starting.
 pub fn adopt(dir: &Path) -> Adoption {
     const TRIES: u32 = 50;
+    // A supervisor that comes to it later finds the file and leaves.
+    if std::fs::File::create_new(dir.join("status")).is_ok() {
+        return Adoption::NeverStarted;
+    }
     for _ in 0..TRIES {
         if let Ok(running) = connect(dir).and_then(|socket| Running::new(dir.to_owned(), socket)) {
             return Adoption::Running(running);
@@ -117,13 +124,14 @@ pub fn adopt(dir: &Path) -> Adoption {
             Ok(status) if status.boot_id != boot_id() => {
                 return Adoption::Lost("the machine was restarted while it ran".into());
             }
-            _ if !is_locked(dir) => {
+            Ok(_) if !is_locked(dir) => {
                 // It may have ended between the two looks.
                 return match status(dir) {
                     Ok(status) if status.state != State::Running => Adoption::Ended(status),
                     _ => Adoption::Lost("its supervisor was killed".into()),
                 };
             }
+            // It is only just starting, or was killed while it did.
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
     }

@@ -47,7 +47,9 @@ pub(crate) fn run(dir: OwnedFd, cwd: OwnedFd, controller: OwnedFd) {
 }
 
 fn supervise(dir: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result<()> {
-    let status_file = create(dir, "status")?;
+    // Whoever makes this file has the command: if the runner was restarted before we
+    // came to it, it has taken the command back and starts it anew.
+    let status_file = create(dir, "status", OFlags::EXCL)?;
     rustix::fs::flock(&status_file, FlockOperation::NonBlockingLockExclusive)?;
     let _ = rustix::fs::fallocate(&status_file, FallocateFlags::empty(), 0, STATUS_BYTES as u64);
     let mut spec = String::new();
@@ -67,7 +69,7 @@ fn supervise(dir: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result<()
         dropped_bytes: 0,
         journal_error: None,
     };
-    let journal = Writer::new(create(dir, "journal")?);
+    let journal = Writer::new(create(dir, "journal", OFlags::empty())?);
     let listener = listen(dir)?;
     let signals = sys::child_signal_fd()?;
     let started = start(&spec, cwd);
@@ -106,8 +108,8 @@ fn supervise(dir: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result<()
     Ok(())
 }
 
-fn create(dir: &OwnedFd, name: &str) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+fn create(dir: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?))
 }
 

@@ -81,6 +81,13 @@ pub(crate) fn take_stdin() -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(0) }
 }
 
+/// Watches a descriptor with tokio.
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open, and stays the same descriptor, for as long as it
+    // lives; the AsyncFd owns it and hands out no way to replace it.
+    unsafe { tokio::io::unix::AsyncFd::register(fd) }.map_err(io::Error::from)
+}
+
 /// Raises the soft limit of open files to the hard one, and returns it: each
 /// connection and each command needs a few.
 pub fn raise_open_files() -> u64 {

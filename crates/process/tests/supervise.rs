@@ -248,6 +248,15 @@ async fn the_death_of_a_supervisor_makes_its_command_lost() {
 }
 
 #[tokio::test]
+async fn a_command_that_never_started_is_taken_back_for_good() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.folder()).unwrap();
+    assert!(matches!(adopt(&bench.folder()), Adoption::NeverStarted));
+    // What was taken back is not taken back again: now it has an owner.
+    assert!(!matches!(adopt(&bench.folder()), Adoption::NeverStarted));
+}
+
+#[tokio::test]
 async fn a_command_of_an_earlier_boot_is_lost() {
     let bench = Bench::new();
     let dir = bench.folder();

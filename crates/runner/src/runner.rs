@@ -291,6 +291,7 @@ impl Runner {
             _ => match legwork_process::adopt(dir) {
                 Adoption::Ended(status) => status,
                 Adoption::Lost(reason) => return (Err(lost(&reason)), None),
+                Adoption::NeverStarted => return (Err(lost("its supervisor could not start")), None),
                 Adoption::Running(_) => return (Err(lost("its supervisor closed the connection")), None),
             },
         };

@@ -1,0 +1,195 @@
+//! The command line, as the README's tour uses it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use legwork_e2e::{Pair, legwork, until};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+async fn run(home: &Path, hub: Option<&Pair>, args: &[&str]) -> Ran {
+    let mut command = legwork(home);
+    command.args(args);
+    if let Some(pair) = hub {
+        command.env("LEGWORK_HUB_URL", &pair.hub.url).env("LEGWORK_TOKEN", &pair.hub.admin);
+    }
+    let output = tokio::time::timeout(legwork_e2e::DEADLINE, command.output()).await.unwrap().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn up_works_the_first_time_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // A port that was free a moment ago.
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for round in 0..2 {
+        let mut up = legwork(dir.path()).args(["up", "--listen", &listen]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
+        let mut said = String::new();
+        while !said.contains("Ctrl-C stops both.") {
+            said.push_str(&tokio::time::timeout(legwork_e2e::DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap());
+            said.push('\n');
+        }
+        assert!(said.contains("runner   local is connected"), "{said}");
+        let tour = run(dir.path(), None, &["exec", "-l", "os:linux", "--", "uname", "-s"]).await;
+        assert_eq!((tour.code, tour.stdout.as_str()), (0, "Linux\n"), "{}", tour.stderr);
+        let refused = run(dir.path(), None, &["exec", "-l", "os:linux", "--", "ls; rm -rf x"]).await;
+        assert_eq!((refused.code, refused.stdout.as_str()), (126, ""));
+        assert!(refused.stderr.contains("command denied by rule '*': rm -rf x"), "{}", refused.stderr);
+        let audit = run(dir.path(), None, &["audit", "verify", "--json"]).await;
+        let report: Value = serde_json::from_str(&audit.stdout).unwrap();
+        assert_eq!((&report["ok"], &report["records"]), (&json!(true), &json!(2 * (round + 1))));
+        let pid = rustix::process::Pid::from_raw(i32::try_from(up.id().unwrap()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        assert!(tokio::time::timeout(legwork_e2e::DEADLINE, up.wait()).await.unwrap().unwrap().success());
+    }
+    for file in [".config/legwork/context.json", ".local/share/legwork/runner.yaml", ".local/share/legwork/hub/admin.token"] {
+        let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn exec_is_as_if_the_command_ran_here() {
+    let pair = Pair::start().await;
+    let home = pair.dir.path();
+    let ran = run(home, Some(&pair), &["exec", "-r", "r1", "--", "echo out; echo err >&2; exit 7"]).await;
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (7, "out\n", "err\n"));
+    let ran = run(home, Some(&pair), &["exec", "-r", "r1", "--", "printf", "%s\\n", "a b", "$HOME", ""]).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "a b\n$HOME\n\n"));
+    let ran = run(home, Some(&pair), &["exec", "-r", "r1", "--timeout", "1", "--", "sleep 9"]).await;
+    assert_eq!(ran.code, 124);
+    let ran = run(home, Some(&pair), &["exec", "-r", "nobody", "--", "true"]).await;
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("matches no runner"), "{}", ran.stderr);
+    let ran = run(home, Some(&pair), &["exec", "-r", "r1", "--json", "--", "echo x"]).await;
+    let task: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(task["runs"][0]["result"]["stdout"], "x\n");
+    let id = task["id"].as_str().unwrap();
+    assert_eq!(run(home, Some(&pair), &["logs", id]).await.stdout, "x\n");
+    let list = run(home, Some(&pair), &["tasks"]).await.stdout;
+    assert!(list.contains(id) && list.contains("succeeded"));
+    // Large output arrives whole.
+    let ran = run(home, Some(&pair), &["exec", "-r", "r1", "--", "seq 300000"]).await;
+    let want: String = (1..=300_000).map(|n| format!("{n}\n")).collect();
+    assert!(ran.stdout == want, "{} bytes of {}", ran.stdout.len(), want.len());
+}
+
+#[tokio::test]
+async fn exec_on_many_names_each_and_sums_up() {
+    let pair = Pair::start().await;
+    let token = pair.hub.runner_token("r2").await;
+    let _second =
+        legwork_e2e::Runner::start(&pair.dir.path().join("r2"), &pair.hub.address(), &token, legwork_e2e::ALLOW_ALL).await;
+    until("both are there", || pair.api.is_online("r2")).await;
+    let ran = run(pair.dir.path(), Some(&pair), &["exec", "-l", "os:linux", "--all", "--", "echo hello"]).await;
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!((ran.code, lines), (0, vec!["r1 | hello", "r2 | hello"]));
+    assert!(ran.stderr.contains("2 of 2 succeeded"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn ctrl_c_cancels_the_task() {
+    let pair = Pair::start().await;
+    let mut exec = legwork(pair.dir.path());
+    exec.args(["exec", "-r", "r1", "--", "echo up; sleep 4712"])
+        .env("LEGWORK_HUB_URL", &pair.hub.url)
+        .env("LEGWORK_TOKEN", &pair.hub.admin)
+        .stdout(Stdio::piped());
+    let mut exec = exec.spawn().unwrap();
+    let mut lines = BufReader::new(exec.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("up"));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(exec.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let status = tokio::time::timeout(Duration::from_secs(10), exec.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(130));
+    let list = pair.api.get("/tasks").await.1;
+    assert_eq!(list["items"][0]["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_machine_is_enrolled_once_with_a_one_time_token() {
+    let pair = Pair::start().await;
+    let home = pair.dir.path().join("new");
+    std::fs::create_dir(&home).unwrap();
+    let made = run(pair.dir.path(), Some(&pair), &["token", "create", "for new", "--role", "enroll"]).await;
+    std::fs::write(home.join("token"), &made.stdout).unwrap();
+    let token_file = home.join("token").display().to_string();
+    let args = ["init", "--hub-url", &pair.hub.url, "--enroll-token-file", &token_file, "--name", "new"];
+    let init = run(&home, None, &args).await;
+    assert_eq!(init.code, 0, "{}", init.stderr);
+    assert!(init.stdout.contains("next: legwork run"));
+    assert!(run(&home, None, &args).await.stderr.contains("exists already"));
+    let _runner = legwork_e2e::Runner::again(&home).await;
+    until("it connects", || pair.api.is_online("new")).await;
+    assert_eq!(pair.api.run("new", "touch x").await["state"], "denied");
+    assert_eq!(pair.api.run("new", "uname -s").await["state"], "succeeded");
+}
+
+#[tokio::test]
+async fn policy_check_answers_offline() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.yaml");
+    std::fs::write(&config, "permission:\n  bash:\n    \"*\": deny\n    \"ls *\": allow\n    \"reboot\": ask\n").unwrap();
+    let path = config.display().to_string();
+    let check = |line: &'static str| {
+        let (dir, path) = (dir.path().to_owned(), path.clone());
+        async move { run(&dir, None, &["policy", "check", "--config", &path, "--", line]).await }
+    };
+    assert_eq!(check("ls -la").await.code, 0);
+    let denied = check("ls; id").await;
+    assert_eq!((denied.code, denied.stdout.trim()), (1, "command denied by rule '*': id"));
+    assert_eq!(check("reboot").await.code, 3);
+    std::fs::write(&config, "permission:\n  bash:\n    \"ls\": perhaps\n").unwrap();
+    let broken = check("ls").await;
+    assert_eq!(broken.code, 2);
+    assert!(broken.stderr.contains("line 3") && broken.stderr.contains("unknown action 'perhaps'"), "{}", broken.stderr);
+
+    let mut child = legwork(dir.path());
+    child.args(["policy", "check", "--stdin-json"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let questions = concat!(
+        "{\"id\":1,\"policy\":[[\"*\",\"deny\"],[\"ls *\",\"allow\"]],\"command\":\"ls; id\"}\n",
+        "nonsense\n",
+        "{\"id\":\"b\",\"policy\":[[\"*\",\"allow\"]],\"command\":\"id\"}\n",
+    );
+    use tokio::io::AsyncWriteExt;
+    child.stdin.take().unwrap().write_all(questions.as_bytes()).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let answers: Vec<Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(answers[0], json!({ "id": 1, "decision": "deny", "rule": "*", "reason": null, "command": "id", "span": [4, 6] }));
+    assert_eq!((&answers[1]["decision"], &answers[2]["decision"]), (&json!("error"), &json!("allow")));
+}
+
+#[tokio::test]
+async fn small_commands_and_bad_usage() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(run(dir.path(), None, &["version"]).await.stdout.starts_with("legwork 0."));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(dir.path(), None, &["completions", shell]).await.stdout.contains("legwork"), "{shell}");
+    }
+    let doctor = run(dir.path(), None, &["doctor", "--json"]).await;
+    let checks: Value = serde_json::from_str(&doctor.stdout).unwrap();
+    assert!(checks.as_array().unwrap().iter().any(|c| c["name"] == "paths" && c["ok"] == true));
+    assert_eq!(run(dir.path(), None, &["exec"]).await.code, 2);
+    let lost = run(dir.path(), None, &["runners"]).await;
+    assert!(lost.code == 1 && lost.stderr.contains("legwork up"), "{}", lost.stderr);
+    let plain = run(dir.path(), None, &["hub", "--listen", "0.0.0.0:0", "--data", "d"]).await;
+    assert!(plain.code == 1 && plain.stderr.contains("without TLS"), "{}", plain.stderr);
+    let no_token = run(dir.path(), None, &["run"]).await;
+    assert!(no_token.code == 1 && no_token.stderr.starts_with("Error: token is required"), "{}", no_token.stderr);
+}

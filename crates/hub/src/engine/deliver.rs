@@ -64,13 +64,17 @@ impl Hub {
                 if !link.ack {
                     continue;
                 }
+                let [stdout, stderr] = run.offsets;
+                // Whether a run that was not accepted has arrived is unknown: the runner
+                // takes it once. Reads leave no trace there and are simply done again.
                 if run.state == State::Delivered || run.task.is_read() {
                     run.delivered_boot.clone_from(&boot);
                     let run = run.clone();
                     self.send_request(&run, &link);
-                } else {
-                    let [stdout, stderr] = run.offsets;
-                    link.send(message(kind::TASK_RESUME, &TaskResume { task_id: run_id.clone(), stdout, stderr }));
+                }
+                if let Some(run) = fleet.runs.get(&run_id).filter(|r| !r.task.is_read()) {
+                    let resume = TaskResume { task_id: run.id.clone(), stdout, stderr };
+                    link.send(message(kind::TASK_RESUME, &resume));
                 }
                 if fleet.runs.get(&run_id).is_some_and(|r| r.cancel_requested) {
                     Self::send_cancel(&link, &run_id);
