@@ -1,6 +1,13 @@
 //! The harness of the end-to-end tests: real processes of the real binary, each
 //! with a home of its own, killed when the test ends.
-#![allow(missing_docs, clippy::unwrap_used, reason = "test code: a panic is the report")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::result_large_err,
+    reason = "test code: a panic is the report"
+)]
 
 pub mod proxy;
 pub mod ws;
@@ -78,7 +85,11 @@ impl Hub {
                 break url.to_owned();
             }
         };
-        tokio::spawn(async move { while let Ok(Some(line)) = lines.next_line().await { eprintln!("hub: {line}") } });
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                eprintln!("hub: {line}")
+            }
+        });
         let admin = std::fs::read_to_string(data.join("admin.token")).unwrap().trim().to_owned();
         Self { url, admin, data: data.to_owned(), process }
     }
@@ -148,7 +159,8 @@ impl Api {
 
     /// Submits a shell line to a runner; returns the task's id.
     pub async fn bash(&self, runner: &str, command: &str) -> String {
-        let body = json!({ "select": { "runner": runner }, "operation": "bash", "args": { "command": command } });
+        let body =
+            json!({ "select": { "runner": runner }, "operation": "bash", "args": { "command": command } });
         let (status, task) = self.post("/tasks", body).await;
         assert_eq!(status, 202, "{task}");
         task["id"].as_str().unwrap().to_owned()
@@ -158,7 +170,8 @@ impl Api {
     pub async fn end(&self, id: &str) -> Value {
         let start = Instant::now();
         loop {
-            let request = self.http.get(format!("{}/tasks/{id}?wait_s=5", self.base)).bearer_auth(&self.token);
+            let request =
+                self.http.get(format!("{}/tasks/{id}?wait_s=5", self.base)).bearer_auth(&self.token);
             if let Ok(response) = request.send().await
                 && let Ok(task) = response.json::<Value>().await
             {
@@ -194,7 +207,11 @@ impl Api {
             while let Some(end) = text.find("\n\n") {
                 let block: String = text.drain(..end + 2).collect();
                 let field = |name: &str| {
-                    block.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim_start().to_owned()).unwrap_or_default()
+                    block
+                        .lines()
+                        .find_map(|l| l.strip_prefix(name))
+                        .map(|v| v.trim_start().to_owned())
+                        .unwrap_or_default()
                 };
                 if !field("event:").is_empty() && events.len() < most {
                     let data = serde_json::from_str(&field("data:")).unwrap();
@@ -231,7 +248,8 @@ impl Runner {
     pub async fn start_with(home: &Path, url: &str, token: &str, rules: &[(&str, &str)], more: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let workspace = home.join("ws");
-        let mut config = format!("api_url: {url}\ntoken: {token}\nworkspace_root: {}\n{more}\n", workspace.display());
+        let mut config =
+            format!("api_url: {url}\ntoken: {token}\nworkspace_root: {}\n{more}\n", workspace.display());
         config.push_str("permission:\n  bash:\n");
         for (pattern, action) in rules {
             config.push_str(&format!("    {}: {action}\n", json!(pattern)));

@@ -34,7 +34,8 @@ impl Client {
         )?;
         // A saved token is only for the hub it was saved with.
         let token = token.or_else(|| saved.filter(|c| c.hub_url == url).map(|c| c.token));
-        let token = token.with_context(|| format!("no token for {url}: set LEGWORK_TOKEN or give --token-file"))?;
+        let token =
+            token.with_context(|| format!("no token for {url}: set LEGWORK_TOKEN or give --token-file"))?;
         Self::new(&url, token, args.ca_file.as_deref())
     }
 
@@ -60,8 +61,10 @@ impl Client {
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Response> {
-        let response =
-            request.send().await.map_err(|e| anyhow!("failed to reach the hub at {}: {}", self.base, root_cause(&e)))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|e| anyhow!("failed to reach the hub at {}: {}", self.base, root_cause(&e)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -2,7 +2,8 @@
 
 /// Starts logging at a level (`debug`, `info`, `warn`, `error`).
 pub(crate) fn start(level: &str, json: bool) {
-    let filter = tracing_subscriber::EnvFilter::new(format!("{level},hyper=warn,rustls=warn,tungstenite=warn"));
+    let filter =
+        tracing_subscriber::EnvFilter::new(format!("{level},hyper=warn,rustls=warn,tungstenite=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     // A second start, as in `up`, keeps the first.
     let _ = if json {

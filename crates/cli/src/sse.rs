@@ -51,12 +51,14 @@ mod tests {
 
     #[test]
     fn events_come_out_whole_however_the_bytes_are_split() {
-        let text = ": comment\n\nid: 1\nevent: output\ndata: {\"a\":\"é\"}\n\nid:2\nevent:end\ndata:x\ndata:y\n\n";
+        let text =
+            ": comment\n\nid: 1\nevent: output\ndata: {\"a\":\"é\"}\n\nid:2\nevent:end\ndata:x\ndata:y\n\n";
         let want = [("1", "output", "{\"a\":\"é\"}"), ("2", "end", "x\ny")];
         for size in 1..=text.len() {
             let mut parser = Parser::default();
             let events: Vec<Event> = text.as_bytes().chunks(size).flat_map(|c| parser.feed(c)).collect();
-            let got: Vec<_> = events.iter().map(|e| (e.id.as_str(), e.kind.as_str(), e.data.as_str())).collect();
+            let got: Vec<_> =
+                events.iter().map(|e| (e.id.as_str(), e.kind.as_str(), e.data.as_str())).collect();
             assert_eq!(got, want, "pieces of {size}");
         }
     }

@@ -209,7 +209,10 @@ fn parse(source: &Source) -> Result<File, ConfigError> {
         return Ok(File::default());
     }
     serde_saphyr::from_str(&source.text).map_err(|e| {
-        ConfigError(format!("failed to load config: failed to read config file: {}: {e}", source.path.display()))
+        ConfigError(format!(
+            "failed to load config: failed to read config file: {}: {e}",
+            source.path.display()
+        ))
     })
 }
 
@@ -223,7 +226,10 @@ fn build_policy(source: &Source, permission: Permission) -> Result<Policy, Confi
             RuleError::EmptyPattern { .. } => "\"\"",
         };
         let line = source.text.lines().position(|l| l.contains(pattern)).map_or(0, |i| i + 1);
-        ConfigError(format!("failed to load config: {} line {line}: permission.bash: {error}", source.path.display()))
+        ConfigError(format!(
+            "failed to load config: {} line {line}: permission.bash: {error}",
+            source.path.display()
+        ))
     })
 }
 
@@ -250,7 +256,8 @@ pub fn load(
     let token = given(flags.token.clone())
         .or_else(|| from_env(&["LEGWORK_RUNNER_TOKEN", "FLASHDUTY_RUNNER_TOKEN"]))
         .or_else(|| given(file.token));
-    let api_key = from_env(&["LEGWORK_RUNNER_API_KEY", "FLASHDUTY_RUNNER_API_KEY"]).or_else(|| given(file.api_key));
+    let api_key =
+        from_env(&["LEGWORK_RUNNER_API_KEY", "FLASHDUTY_RUNNER_API_KEY"]).or_else(|| given(file.api_key));
     let credential = match (token, api_key) {
         (Some(token), _) => Credential::Token(Secret(token)),
         (None, Some(key)) => Credential::ApiKey(Secret(key)),
@@ -278,12 +285,18 @@ pub fn load(
         .workspace
         .clone()
         .or_else(|| {
-            from_env(&["LEGWORK_RUNNER_WORKSPACE", "FLASHDUTY_RUNNER_WORKSPACE", "FLASHDUTY_RUNNER_WORKSPACE_ROOT"])
-                .map(PathBuf::from)
+            from_env(&[
+                "LEGWORK_RUNNER_WORKSPACE",
+                "FLASHDUTY_RUNNER_WORKSPACE",
+                "FLASHDUTY_RUNNER_WORKSPACE_ROOT",
+            ])
+            .map(PathBuf::from)
         })
         .or(file.workspace_root)
         .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or_else(|| home.join(if source.original { ".flashduty-runner/workspace" } else { ".legwork/workspace" }));
+        .unwrap_or_else(|| {
+            home.join(if source.original { ".flashduty-runner/workspace" } else { ".legwork/workspace" })
+        });
     let state_dir = from_env(&["LEGWORK_STATE_DIR"])
         .map(PathBuf::from)
         .or(file.state_dir)
@@ -311,7 +324,8 @@ pub fn load(
         .or_else(|| given(log.level))
         .filter(|level| ["debug", "info", "warn", "error"].contains(&level.as_str()))
         .unwrap_or_else(|| "info".into());
-    let log_format = from_env(&["LEGWORK_LOG_FORMAT", "FLASHDUTY_RUNNER_LOG_FORMAT"]).or_else(|| given(log.format));
+    let log_format =
+        from_env(&["LEGWORK_LOG_FORMAT", "FLASHDUTY_RUNNER_LOG_FORMAT"]).or_else(|| given(log.format));
     let policy = build_policy(source, file.permission.unwrap_or_default())?;
     warnings.extend(policy.notes().into_iter().map(|n| format!("rule '{}' {}", n.pattern, n.message)));
     let max_tasks = file.max_tasks.unwrap_or(32);
@@ -323,7 +337,9 @@ pub fn load(
         url,
         workspace,
         state_dir,
-        name: from_env(&["LEGWORK_RUNNER_NAME", "FLASHDUTY_RUNNER_NAME"]).or_else(|| given(file.name)).unwrap_or_default(),
+        name: from_env(&["LEGWORK_RUNNER_NAME", "FLASHDUTY_RUNNER_NAME"])
+            .or_else(|| given(file.name))
+            .unwrap_or_default(),
         labels: file.labels.unwrap_or_default(),
         policy,
         env_pass: file.env.unwrap_or_default().pass,
@@ -357,7 +373,8 @@ mod tests {
         let file = "token: f\napi_url: ws://file/\nworkspace_root: /f\nlog:\n  level: warn\n";
         let config = with(file, &[], &Flags::default()).expect("valid");
         assert_eq!((config.url.as_str(), config.log_level.as_str()), ("ws://file/", "warn"));
-        let env = [("FLASHDUTY_RUNNER_URL", "ws://env/"), ("LEGWORK_RUNNER_NAME", "n"), ("LEGWORK_LOG_LEVEL", "")];
+        let env =
+            [("FLASHDUTY_RUNNER_URL", "ws://env/"), ("LEGWORK_RUNNER_NAME", "n"), ("LEGWORK_LOG_LEVEL", "")];
         let config = with(file, &env, &Flags::default()).expect("valid");
         assert_eq!((config.url.as_str(), config.name.as_str()), ("ws://env/", "n"));
         let flags = Flags { url: Some("wss://flag/".into()), ..Flags::default() };
@@ -382,7 +399,10 @@ mod tests {
         for (file, want) in [
             ("", "token is required: use --token flag or set FLASHDUTY_RUNNER_TOKEN environment variable"),
             ("token: t\nurl: http://x", "API_url must start with ws:// or wss://"),
-            ("token: t\npermission:\n  bash:\n    \"ls *\": alow\n", "line 4: permission.bash: rule 'ls *': unknown action 'alow'"),
+            (
+                "token: t\npermission:\n  bash:\n    \"ls *\": alow\n",
+                "line 4: permission.bash: rule 'ls *': unknown action 'alow'",
+            ),
             ("token: t\npermission:\n  bash:\n    \"ls\": allow\n    \"ls\": deny\n", "ls"),
             ("token: t\npermission:\n  shell: allow\n", "shell"),
             ("token: t\nmax_task: 3\n", "unknown keys: max_task"),

@@ -57,7 +57,8 @@ pub(crate) async fn connect(config: &Config, name: &str) -> Result<(Socket, Opti
     for place in places {
         let attempt = tokio::time::timeout(HANDSHAKE_TIMEOUT, attempt(config, name, *place));
         match attempt.await.unwrap_or_else(|_| Err(ConnectError::Failed("the handshake timed out".into()))) {
-            Err(error @ ConnectError::Authentication { .. }) | Err(error @ ConnectError::Refused { status: 400, .. }) => {
+            Err(error @ ConnectError::Authentication { .. })
+            | Err(error @ ConnectError::Refused { status: 400, .. }) => {
                 last = Some(error);
             }
             result => return result,
@@ -66,7 +67,11 @@ pub(crate) async fn connect(config: &Config, name: &str) -> Result<(Socket, Opti
     Err(last.unwrap_or_else(|| ConnectError::Failed("no attempt was made".into())))
 }
 
-async fn attempt(config: &Config, name: &str, place: TokenIn) -> Result<(Socket, Option<String>), ConnectError> {
+async fn attempt(
+    config: &Config,
+    name: &str,
+    place: TokenIn,
+) -> Result<(Socket, Option<String>), ConnectError> {
     let request = request(config, name, place)?;
     let wire = dial(config, request.uri()).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
     let limits = WebSocketConfig::default()
@@ -94,8 +99,10 @@ fn refused(response: Response) -> ConnectError {
         .get("Retry-After")
         .and_then(|v| v.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
-    let body: Option<serde_json::Value> = response.body().as_ref().and_then(|b| serde_json::from_slice(b).ok());
-    let body = body.and_then(|b| Some(b.get("error")?.as_str()?.chars().take(200).collect())).unwrap_or_default();
+    let body: Option<serde_json::Value> =
+        response.body().as_ref().and_then(|b| serde_json::from_slice(b).ok());
+    let body =
+        body.and_then(|b| Some(b.get("error")?.as_str()?.chars().take(200).collect())).unwrap_or_default();
     ConnectError::Refused { status, retry_after, body }
 }
 
@@ -108,8 +115,9 @@ fn request(config: &Config, name: &str, place: TokenIn) -> Result<Request, Conne
     let mut request = url.into_client_request().map_err(|e| bad(&e))?;
     let headers = request.headers_mut();
     let mut set = |name: &'static str, value: &str| -> Result<(), ConnectError> {
-        let value = HeaderValue::from_str(value)
-            .map_err(|_| ConnectError::Failed(format!("{name} holds a character that no header can carry")))?;
+        let value = HeaderValue::from_str(value).map_err(|_| {
+            ConnectError::Failed(format!("{name} holds a character that no header can carry"))
+        })?;
         headers.insert(HeaderName::from_static(name), value);
         Ok(())
     };
@@ -133,8 +141,11 @@ fn request(config: &Config, name: &str, place: TokenIn) -> Result<Request, Conne
 /// Sets `token` in a URL's query, keeping the rest of it.
 fn with_token(url: &str, token: &str) -> String {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let mut pairs: Vec<String> =
-        query.split('&').filter(|p| !p.is_empty() && !p.starts_with("token=") && *p != "token").map(str::to_owned).collect();
+    let mut pairs: Vec<String> = query
+        .split('&')
+        .filter(|p| !p.is_empty() && !p.starts_with("token=") && *p != "token")
+        .map(str::to_owned)
+        .collect();
     let encoded: String = token
         .bytes()
         .map(|b| match b {

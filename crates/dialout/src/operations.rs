@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use legwork_proto::dialout::OutcomeWord;
 use legwork_proto::dialout::operation::{
-    BashArgs, BashResult, GlobArgs, GlobResult, GrepArgs, GrepMatch, GrepResult, ListArgs, ListEntry, ListResult,
-    ReadArgs, ReadResult, Truncation, WriteArgs, WriteResult,
+    BashArgs, BashResult, GlobArgs, GlobResult, GrepArgs, GrepMatch, GrepResult, ListArgs, ListEntry,
+    ListResult, ReadArgs, ReadResult, Truncation, WriteArgs, WriteResult,
 };
 use legwork_runner::process::EndedBy;
 use legwork_runner::{Bash, BashOutput, Done, Failure, Large, Operation};
@@ -100,12 +100,18 @@ fn decode_base64(text: &str) -> Result<Vec<u8>, String> {
 /// A finished operation as its result object.
 pub(crate) fn encode(done: Done) -> Box<RawValue> {
     match done {
-        Done::Read(file) => raw(&ReadResult { content: STANDARD.encode(&file.data), total_size: file.total_size }),
+        Done::Read(file) => {
+            raw(&ReadResult { content: STANDARD.encode(&file.data), total_size: file.total_size })
+        }
         Done::Write => raw(&WriteResult { success: true }),
         Done::List(entries) => raw(&ListResult {
             entries: entries
                 .into_iter()
-                .map(|e| ListEntry { path: e.path.to_string_lossy().into_owned(), is_dir: e.is_dir, size: e.size })
+                .map(|e| ListEntry {
+                    path: e.path.to_string_lossy().into_owned(),
+                    is_dir: e.is_dir,
+                    size: e.size,
+                })
                 .collect(),
         }),
         Done::Glob(paths) => {
@@ -157,7 +163,8 @@ pub(crate) fn outcome_of(failure: &Failure) -> OutcomeWord {
 }
 
 fn large(text: Large) -> (String, Truncation) {
-    let truncation = Truncation { truncated: text.truncated, file_path: text.file_path, total_size: text.total_size };
+    let truncation =
+        Truncation { truncated: text.truncated, file_path: text.file_path, total_size: text.total_size };
     (text.text, truncation)
 }
 
@@ -175,13 +182,25 @@ mod tests {
         for (operation, args, want) in [
             ("bash", None, "invalid bash args: unexpected end of JSON input"),
             ("defragment", Some("{}"), "unknown operation: defragment"),
-            ("write", Some(r#"{"path":"x","content":"%%%"}"#), "failed to decode content: illegal base64 data at input byte 0"),
-            ("write", Some(r#"{"path":"x","content":"YWJj!"}"#), "failed to decode content: illegal base64 data at input byte 4"),
+            (
+                "write",
+                Some(r#"{"path":"x","content":"%%%"}"#),
+                "failed to decode content: illegal base64 data at input byte 0",
+            ),
+            (
+                "write",
+                Some(r#"{"path":"x","content":"YWJj!"}"#),
+                "failed to decode content: illegal base64 data at input byte 4",
+            ),
             ("list", Some("[]"), "invalid list args: the arguments must be an object"),
         ] {
             assert_eq!(decode(operation, args).expect_err(operation), want);
         }
-        assert!(decode("read", Some(r#"{"path":7}"#)).expect_err("type").starts_with("invalid read args: invalid type"));
+        assert!(
+            decode("read", Some(r#"{"path":7}"#))
+                .expect_err("type")
+                .starts_with("invalid read args: invalid type")
+        );
         assert!(matches!(decode("bash", Some("null")), Ok(Work::Bash(b)) if b.timeout == DEFAULT_TIMEOUT));
         assert!(matches!(
             decode("read", Some(r#"{"path":"a","offset":-5,"limit":-1,"new":null}"#)),

@@ -62,7 +62,8 @@ impl Service {
         let lock = lock(&state)?;
         let env = legwork_runner::process::env::clean(env, &config.env_pass);
         let audit = Audit::open(&state.join("audit.jsonl")).map_err(|e| e.to_string())?;
-        let spawner = Spawner::start(program).map_err(|e| format!("failed to start {}: {e}", program.display()))?;
+        let spawner =
+            Spawner::start(program).map_err(|e| format!("failed to start {}: {e}", program.display()))?;
         let policy = config.policy.clone().with_env_names(env.keys().cloned());
         let runner = Runner::new(RunnerConfig {
             root,
@@ -76,7 +77,8 @@ impl Service {
         })
         .map_err(|e| e.to_string())?;
         let journal = state.join("journal.db");
-        let store = Store::open(&journal).map_err(|e| format!("failed to open {}: {e}", journal.display()))?;
+        let store =
+            Store::open(&journal).map_err(|e| format!("failed to open {}: {e}", journal.display()))?;
         let tasks = Tasks::new(Arc::new(runner), store, &state, config.url.clone())
             .map_err(|e| format!("failed to open {}: {e}", state.display()))?;
         tasks.recover().await.map_err(|e| format!("failed to read {}: {e}", journal.display()))?;
@@ -84,7 +86,6 @@ impl Service {
         Ok(Self { config, tasks, identity, _lock: lock })
     }
 }
-
 
 /// One folder per hub and credential, so that two runners of one machine never
 /// share tasks.
@@ -96,11 +97,9 @@ fn state_folder(config: &Config) -> Result<PathBuf, String> {
     let digest = Sha256::digest(format!("{}\n{secret}", config.url).as_bytes());
     let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
     let path = config.state_dir.join(format!("runner-{name}"));
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&path)
-        .map_err(|e| format!("failed to create {}: {e}; set LEGWORK_STATE_DIR to a writable folder", path.display()))?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| {
+        format!("failed to create {}: {e}; set LEGWORK_STATE_DIR to a writable folder", path.display())
+    })?;
     Ok(path)
 }
 
@@ -112,7 +111,10 @@ fn lock(state: &Path) -> Result<File, String> {
         .open(&path)
         .map_err(|e| format!("failed to open {}: {e}", path.display()))?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        format!("another runner with this credential is running on this machine (it holds {})", path.display())
+        format!(
+            "another runner with this credential is running on this machine (it holds {})",
+            path.display()
+        )
     })?;
     Ok(file)
 }
@@ -124,7 +126,8 @@ pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdo
     let stop = {
         let (tasks, close) = (tasks.clone(), close.clone());
         async move {
-            let how = shutdown.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Shutdown::Drain);
+            let how =
+                shutdown.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Shutdown::Drain);
             if how == Shutdown::Drain {
                 tracing::info!("shutting down: waiting for running tasks");
                 tasks.drain(DRAIN, DRAIN_GRACE).await;

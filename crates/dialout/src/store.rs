@@ -123,7 +123,14 @@ impl Store {
                         "INSERT INTO tasks (task_id, source, operation, args, folder, accepted_ms)
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                     )?
-                    .execute(params![task.task_id, task.source, task.operation, task.args, task.folder, signed(now_ms())])?;
+                    .execute(params![
+                        task.task_id,
+                        task.source,
+                        task.operation,
+                        task.args,
+                        task.folder,
+                        signed(now_ms())
+                    ])?;
                     Ok(Acceptance::New)
                 }
             }
@@ -132,7 +139,12 @@ impl Store {
     }
 
     /// Records a task's result.
-    pub(crate) async fn finish(&self, task_id: String, message_id: String, text: String) -> rusqlite::Result<()> {
+    pub(crate) async fn finish(
+        &self,
+        task_id: String,
+        message_id: String,
+        text: String,
+    ) -> rusqlite::Result<()> {
         self.run(move |c| {
             c.prepare_cached("UPDATE tasks SET message_id = ?2, result = ?3 WHERE task_id = ?1")?
                 .execute(params![task_id, message_id, text])?;

@@ -108,7 +108,12 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    pub(crate) fn new(runner: Arc<Runner>, store: Store, state: &Path, hub: String) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn new(
+        runner: Arc<Runner>,
+        store: Store,
+        state: &Path,
+        hub: String,
+    ) -> std::io::Result<Arc<Self>> {
         let folders = state.join("commands");
         std::fs::create_dir_all(&folders)?;
         Ok(Arc::new(Self {
@@ -259,7 +264,8 @@ impl Tasks {
 
     /// The hub thinks we have a task that we know nothing of: our state was removed.
     async fn answer_unknown(self: &Arc<Self>, task_id: &str) {
-        let request = Request { task_id: task_id.into(), source: String::new(), operation: String::new(), args: None };
+        let request =
+            Request { task_id: task_id.into(), source: String::new(), operation: String::new(), args: None };
         let failure = Failure::Lost("this runner knows nothing of the task: its state was removed".into());
         let message = self.failure(&request, &failure);
         self.deliver_unjournalled(&request, message).await;
@@ -278,7 +284,8 @@ impl Tasks {
             Some(entry) if entry.text == Text::Journal => self.store.delivered(message_id).await,
             // It could not be journalled when it was made.
             Some(entry) if folder.is_some() => {
-                let finished = self.store.finish(entry.task_id.clone(), message_id.clone(), "{}".into()).await;
+                let finished =
+                    self.store.finish(entry.task_id.clone(), message_id.clone(), "{}".into()).await;
                 match finished {
                     Ok(()) => self.store.delivered(message_id).await,
                     Err(error) => Err(error),
@@ -356,7 +363,9 @@ impl Tasks {
                     return;
                 }
                 Err(error) => {
-                    let failure = Failure::Failed(format!("the task could not be journalled, so it was not run: {error}"));
+                    let failure = Failure::Failed(format!(
+                        "the task could not be journalled, so it was not run: {error}"
+                    ));
                     let message = self.failure(request, &failure);
                     return self.deliver_unjournalled(request, message).await;
                 }
@@ -393,7 +402,13 @@ impl Tasks {
         }
     }
 
-    async fn run_bash(&self, request: &Request, bash: &Bash, folder: &Path, handle: &Handle) -> (String, String) {
+    async fn run_bash(
+        &self,
+        request: &Request,
+        bash: &Bash,
+        folder: &Path,
+        handle: &Handle,
+    ) -> (String, String) {
         let mut cancelled = handle.cancel.subscribe();
         let _permit = tokio::select! {
             permit = self.runner.admit() => permit,
@@ -428,7 +443,8 @@ impl Tasks {
                 }
             })
         };
-        let streamer = stream::Streamer::new(folder, &request.task_id, self.link.subscribe(), handle.resume.subscribe());
+        let streamer =
+            stream::Streamer::new(folder, &request.task_id, self.link.subscribe(), handle.resume.subscribe());
         streamer.run(&running, fresh).await;
         canceller.abort();
         match self.runner.finish_bash(bash, &self.requester(&request.task_id), folder).await {
@@ -471,7 +487,12 @@ impl Tasks {
         (id, text)
     }
 
-    async fn deliver_journalled(&self, request: &Request, (id, text): (String, String), folder: Option<String>) {
+    async fn deliver_journalled(
+        &self,
+        request: &Request,
+        (id, text): (String, String),
+        folder: Option<String>,
+    ) {
         if let Err(error) = self.store.finish(request.task_id.clone(), id.clone(), text.clone()).await {
             // A full disk must not cost the result as long as we live.
             tracing::error!(task = %request.task_id, "failed to journal a result, it is kept in memory: {error}");
@@ -552,7 +573,8 @@ impl Tasks {
     async fn recovered(&self, request: &Request, folder: Option<&str>, handle: &Handle) -> (String, String) {
         let work = operations::decode(&request.operation, request.args.as_deref());
         let (Ok(Work::Bash(bash)), Some(folder)) = (work, folder) else {
-            let failure = Failure::Lost("the runner was stopped while it carried this out; its end is unknown".into());
+            let failure =
+                Failure::Lost("the runner was stopped while it carried this out; its end is unknown".into());
             return self.failure(request, &failure);
         };
         let path = self.folders.join(folder);
@@ -569,15 +591,18 @@ impl Tasks {
                 tracing::info!(task = %request.task_id, "adopted a running command");
                 self.watch_bash(request, &bash, &path, running, handle, false).await
             }
-            Adoption::Ended(_) => match self.runner.finish_bash(&bash, &self.requester(&request.task_id), &path).await {
-                Ok(output) => {
-                    let (result, outcome) = operations::encode_bash(output);
-                    self.success(request, result, outcome)
+            Adoption::Ended(_) => {
+                match self.runner.finish_bash(&bash, &self.requester(&request.task_id), &path).await {
+                    Ok(output) => {
+                        let (result, outcome) = operations::encode_bash(output);
+                        self.success(request, result, outcome)
+                    }
+                    Err(failure) => self.failure(request, &failure),
                 }
-                Err(failure) => self.failure(request, &failure),
-            },
+            }
             Adoption::Lost(reason) => {
-                let failure = self.runner.record_lost(&bash, &self.requester(&request.task_id), &reason).await;
+                let failure =
+                    self.runner.record_lost(&bash, &self.requester(&request.task_id), &reason).await;
                 self.failure(request, &failure)
             }
         }

@@ -42,8 +42,12 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/runners", get(runners::list))
         .route("/runners/{id}", get(runners::show))
         .route("/openapi.json", get(openapi::document))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /api/v1/openapi.json"))
-        .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method"))
+        .fallback(async || {
+            Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /api/v1/openapi.json")
+        })
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method")
+        })
         .layer(DefaultBodyLimit::max(MAX_BODY));
     Router::new()
         .nest("/api/v1", api)
@@ -86,7 +90,9 @@ impl FromRequestParts<Arc<Hub>> for Caller {
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Self::Rejection> {
         let unauthorized = |text: &str| {
             let mut response = Problem::new(StatusCode::UNAUTHORIZED, text).into_response();
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
             response
         };
         let Some(secret) = bearer(&parts.headers) else {
@@ -100,7 +106,8 @@ impl FromRequestParts<Arc<Hub>> for Caller {
             Checked::Revoked => Err(unauthorized("the token was revoked")),
             Checked::Unknown => Err(unauthorized("the token is unknown")),
             Checked::Limited => {
-                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many unknown tokens from this address");
+                let problem =
+                    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many unknown tokens from this address");
                 let mut response = problem.into_response();
                 response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("60"));
                 Err(response)

@@ -53,8 +53,8 @@ pub(crate) fn hash(secret: &str) -> String {
 
 impl Auth {
     pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Vec<(String, Token)>> {
-        let mut statement =
-            connection.prepare("SELECT hash, id, name, role, runner_id, created_at_ms, revoked_at_ms FROM tokens")?;
+        let mut statement = connection
+            .prepare("SELECT hash, id, name, role, runner_id, created_at_ms, revoked_at_ms FROM tokens")?;
         let rows = statement.query_map([], |row| {
             let role: String = row.get(3)?;
             let token = Token {

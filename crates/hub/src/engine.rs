@@ -78,7 +78,8 @@ impl Hub {
     /// its file is returned.
     pub async fn open(data: &Path) -> Result<(Arc<Self>, Option<PathBuf>), OpenError> {
         use std::os::unix::fs::DirBuilderExt;
-        let in_folder = |path: &Path, source: std::io::Error| OpenError::Folder { path: path.to_owned(), source };
+        let in_folder =
+            |path: &Path, source: std::io::Error| OpenError::Folder { path: path.to_owned(), source };
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -131,17 +132,32 @@ impl Hub {
     }
 
     /// Makes a token. A runner's token brings its runner with it.
-    pub(crate) async fn new_token(self: &Arc<Self>, name: String, role: Role) -> Result<(Token, String), StoreError> {
+    pub(crate) async fn new_token(
+        self: &Arc<Self>,
+        name: String,
+        role: Role,
+    ) -> Result<(Token, String), StoreError> {
         let secret = secret().map_err(|e| StoreError::from_random(&e))?;
         let token = self.add_token(name, role, secret.clone()).await?;
         Ok((token, secret))
     }
 
-    async fn add_token(self: &Arc<Self>, name: String, role: Role, secret: String) -> Result<Token, StoreError> {
+    async fn add_token(
+        self: &Arc<Self>,
+        name: String,
+        role: Role,
+        secret: String,
+    ) -> Result<Token, StoreError> {
         let id = |prefix| sortable_id(prefix).map_err(|e| StoreError::from_random(&e));
         let runner_id = if role == Role::Runner { Some(id("wn")?) } else { None };
-        let token =
-            Token { id: id("tok")?, name: name.clone(), role, runner_id, created_at_ms: now_ms(), revoked: false };
+        let token = Token {
+            id: id("tok")?,
+            name: name.clone(),
+            role,
+            runner_id,
+            created_at_ms: now_ms(),
+            revoked: false,
+        };
         let (stored, hash) = (token.clone(), hash(&secret));
         let stored_hash = hash.clone();
         // A runner is known, and can be given tasks, before it ever connects.

@@ -19,7 +19,10 @@ pub(crate) enum ToRunner {
     Deliver,
     /// Ping; the answer is that a pong came.
     Probe(oneshot::Sender<()>),
-    Close { code: u16, reason: &'static str },
+    Close {
+        code: u16,
+        reason: &'static str,
+    },
 }
 
 /// A runner's live connection.
@@ -146,7 +149,14 @@ pub(crate) fn state_event(
 }
 
 impl LiveTask {
-    pub(crate) fn new(id: String, operation: String, args: String, expires_at_ms: u64, log: Log, open: usize) -> Self {
+    pub(crate) fn new(
+        id: String,
+        operation: String,
+        args: String,
+        expires_at_ms: u64,
+        log: Log,
+        open: usize,
+    ) -> Self {
         Self {
             id,
             operation,

@@ -114,7 +114,7 @@ impl State {
 /// A task as the API shows it.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs, reason = "the OpenAPI document describes each")]
-pub struct TaskView {
+pub(crate) struct TaskView {
     pub id: String,
     pub operation: String,
     pub args: Box<RawValue>,
@@ -131,7 +131,7 @@ pub struct TaskView {
 /// A task on one runner.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs, reason = "the OpenAPI document describes each")]
-pub struct RunView {
+pub(crate) struct RunView {
     pub id: String,
     pub runner: String,
     pub runner_id: String,

@@ -35,7 +35,9 @@ pub struct Tls {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Plain HTTP off loopback would send tokens over the network in the clear.
-    #[error("refusing to listen on {0} without TLS: tokens would cross the network in the clear; give --tls-cert and --tls-key, or listen on 127.0.0.1")]
+    #[error(
+        "refusing to listen on {0} without TLS: tokens would cross the network in the clear; give --tls-cert and --tls-key, or listen on 127.0.0.1"
+    )]
     PlainOffLoopback(SocketAddr),
     /// The address can't be had.
     #[error("failed to listen on {address}: {source}")]
@@ -147,7 +149,10 @@ where
         async move { app.call(request.map(axum::body::Body::new)).await }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(REQUEST_HEAD).max_buf_size(64 * 1024);
+    builder
+        .timer(hyper_util::rt::TokioTimer::new())
+        .header_read_timeout(REQUEST_HEAD)
+        .max_buf_size(64 * 1024);
     if let Err(error) = builder.serve_connection(io, service).with_upgrades().await {
         tracing::debug!(peer = %peer.address, "connection ended: {error}");
     }

@@ -96,13 +96,18 @@ pub(crate) async fn upgrade(
     let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).cloned() else {
         return refuse(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key");
     };
-    if !has(header::CONNECTION, "upgrade") || headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
+    if !has(header::CONNECTION, "upgrade")
+        || headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13")
+    {
         return refuse(StatusCode::BAD_REQUEST, "not a valid WebSocket upgrade");
     }
     let Some((secret, flat_welcome)) = credential(headers, request.uri().query()) else {
         return refuse(StatusCode::UNAUTHORIZED, "no credential: give a token");
     };
-    if secret.is_empty() || secret.len() > MAX_TOKEN || secret.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    if secret.is_empty()
+        || secret.len() > MAX_TOKEN
+        || secret.chars().any(|c| c.is_control() || c.is_whitespace())
+    {
         return refuse(StatusCode::BAD_REQUEST, "malformed token");
     }
     let (token, runner_id) = match check(&hub, &secret, peer.address.ip()) {
@@ -128,7 +133,8 @@ pub(crate) async fn upgrade(
             .write_buffer_size(0)
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), WsRole::Server, Some(config)).await;
+        let socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), WsRole::Server, Some(config)).await;
         // Boxed: the future of an idle connection is most of its memory.
         Box::pin(serve(hub, socket, session_runner, name, flat_welcome)).await;
     });
@@ -177,6 +183,7 @@ async fn is_alive(hub: &Hub, runner_id: &str) -> bool {
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 async fn serve(hub: Arc<Hub>, mut socket: Socket, runner_id: String, name: String, flat_welcome: bool) {
+    #[expect(clippy::disallowed_methods, reason = "bounded by the runs that are open on this runner")]
     let (sender, mut queue) = mpsc::unbounded_channel();
     let number = {
         let mut fleet = hub.fleet.lock();
@@ -191,7 +198,8 @@ async fn serve(hub: Arc<Hub>, mut socket: Socket, runner_id: String, name: Strin
     };
     let welcome = welcome_message(&hub, &runner_id, flat_welcome);
     if socket.send(Message::text(welcome)).await.is_ok() {
-        let connection = Connection { hub: hub.clone(), runner_id: runner_id.clone(), number, probes: Vec::new() };
+        let connection =
+            Connection { hub: hub.clone(), runner_id: runner_id.clone(), number, probes: Vec::new() };
         connection.run(&mut socket, &mut queue).await;
     }
     hub.fleet.lock().unlink(&runner_id, number);
@@ -298,7 +306,9 @@ impl Connection {
     async fn message(&mut self, text: &str) {
         let incoming: Incoming<'_> = match serde_json::from_str(text) {
             Ok(incoming) => incoming,
-            Err(error) => return tracing::warn!(runner = %self.runner_id, "skipped a frame that is no message: {error}"),
+            Err(error) => {
+                return tracing::warn!(runner = %self.runner_id, "skipped a frame that is no message: {error}");
+            }
         };
         let payload = incoming.payload.map_or("null", serde_json::value::RawValue::get);
         let outcome = match incoming.kind.as_str() {
@@ -358,7 +368,11 @@ impl Connection {
             let mut labels = heartbeat.labels;
             if let Some(environment) = &heartbeat.environment {
                 // The token generation is told its labels, and so tells us none.
-                for (key, value) in [("os", &environment.os), ("arch", &environment.arch), ("hostname", &environment.hostname)] {
+                for (key, value) in [
+                    ("os", &environment.os),
+                    ("arch", &environment.arch),
+                    ("hostname", &environment.hostname),
+                ] {
                     let label = format!("{key}:{value}");
                     if !value.is_empty() && !labels.contains(&label) {
                         labels.push(label);

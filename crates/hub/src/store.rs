@@ -180,7 +180,8 @@ fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     let version = version as usize;
     if version > MIGRATIONS.len() {
         return Err(rusqlite::Error::ToSqlConversionFailure(
-            format!("the store is of a newer version ({version}) than this hub knows ({})", MIGRATIONS.len()).into(),
+            format!("the store is of a newer version ({version}) than this hub knows ({})", MIGRATIONS.len())
+                .into(),
         ));
     }
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(version) {
@@ -210,7 +211,7 @@ fn write_all(connection: &Connection, mut queue: mpsc::Receiver<Job>, path: &Pat
             tracing::error!("failed to write {}: {error}", path.display());
             let _ = connection.execute_batch("ROLLBACK");
         }
-        let outcome = committed.as_ref().map(|()| ()).map_err(String::as_str);
+        let outcome = committed.as_ref().map_err(String::as_str).copied();
         for then in after {
             then(outcome);
         }
@@ -227,16 +228,14 @@ mod tests {
         let store = Store::open(&dir.path().join("hub.db")).expect("open");
         let insert = |id: &'static str| {
             store.write(move |c| {
-                c.execute(
-                    "INSERT INTO tokens VALUES (?1, 'n', 'admin', 'h' || ?1, NULL, 0, NULL)",
-                    [id],
-                )
+                c.execute("INSERT INTO tokens VALUES (?1, 'n', 'admin', 'h' || ?1, NULL, 0, NULL)", [id])
             })
         };
         let (a, b, again, c) = tokio::join!(insert("a"), insert("b"), insert("a"), insert("c"));
         assert!(a.is_ok() && b.is_ok() && c.is_ok());
         assert!(again.is_err_and(|e| e.to_string().contains("UNIQUE")));
-        let count = |c: &Connection| c.query_row("SELECT count(*) FROM tokens", [], |row| row.get::<_, i64>(0));
+        let count =
+            |c: &Connection| c.query_row("SELECT count(*) FROM tokens", [], |row| row.get::<_, i64>(0));
         assert_eq!(store.read(count).await.expect("read"), 3);
     }
 

@@ -33,7 +33,9 @@ impl Seen {
 
     fn node(&mut self, node: &Node) -> Walked {
         match &node.kind {
-            NodeKind::Command { assignments, words, redirects } => self.command(assignments, words, redirects),
+            NodeKind::Command { assignments, words, redirects } => {
+                self.command(assignments, words, redirects)
+            }
             NodeKind::Pipeline { commands, .. } => self.nodes(commands),
             NodeKind::List { items } => self.nodes(items.iter().map(|i| &i.command)),
             NodeKind::If { condition, then_body, else_body, redirects } => {
@@ -42,12 +44,14 @@ impl Seen {
                 self.nodes(else_body.as_deref())?;
                 self.redirects(redirects)
             }
-            NodeKind::While { condition, body, redirects } | NodeKind::Until { condition, body, redirects } => {
+            NodeKind::While { condition, body, redirects }
+            | NodeKind::Until { condition, body, redirects } => {
                 self.node(condition)?;
                 self.node(body)?;
                 self.redirects(redirects)
             }
-            NodeKind::For { words, body, redirects, .. } | NodeKind::Select { words, body, redirects, .. } => {
+            NodeKind::For { words, body, redirects, .. }
+            | NodeKind::Select { words, body, redirects, .. } => {
                 for word in words.iter().flatten() {
                     self.word(word)?;
                 }
@@ -156,7 +160,8 @@ impl Seen {
             return Ok(());
         }
         let nodes = parse(&format!(": {text}"), false).map_err(|e| e.to_string())?;
-        let [Node { kind: NodeKind::Command { assignments, words, redirects }, .. }] = nodes.as_slice() else {
+        let [Node { kind: NodeKind::Command { assignments, words, redirects }, .. }] = nodes.as_slice()
+        else {
             return Err("an expansion that can't be read alone".into());
         };
         if !assignments.is_empty() || !redirects.is_empty() {

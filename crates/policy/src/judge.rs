@@ -49,7 +49,10 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
         match cross::commands(line) {
             Ok(other) if other == script.signature() => {}
             Ok(_) => {
-                return Verdict::refused(line, "two parsers disagree on what this line runs; write it more plainly");
+                return Verdict::refused(
+                    line,
+                    "two parsers disagree on what this line runs; write it more plainly",
+                );
             }
             Err(cause) => {
                 return Verdict::refused(line, format!("two parsers disagree on this line: {cause}"));
@@ -78,8 +81,22 @@ fn is_plain(line: &str) -> bool {
         && line.split_whitespace().next().is_some_and(|w| {
             !matches!(
                 w,
-                "if" | "then" | "else" | "elif" | "fi" | "for" | "while" | "until" | "do" | "done"
-                    | "case" | "esac" | "in" | "select" | "function" | "time" | "coproc"
+                "if" | "then"
+                    | "else"
+                    | "elif"
+                    | "fi"
+                    | "for"
+                    | "while"
+                    | "until"
+                    | "do"
+                    | "done"
+                    | "case"
+                    | "esac"
+                    | "in"
+                    | "select"
+                    | "function"
+                    | "time"
+                    | "coproc"
             )
         })
 }
@@ -274,7 +291,8 @@ fn denied(command: String, span: Span, reason: &str) -> Part {
 }
 
 fn is_network(text: &str) -> bool {
-    let collapsed: String = text.split('/').filter(|p| !p.is_empty() && *p != ".").collect::<Vec<_>>().join("/");
+    let collapsed: String =
+        text.split('/').filter(|p| !p.is_empty() && *p != ".").collect::<Vec<_>>().join("/");
     ["dev/tcp", "dev/udp"].iter().any(|p| collapsed == *p || collapsed.starts_with(&format!("{p}/")))
 }
 

@@ -67,11 +67,8 @@ fn depth(line: &str) -> usize {
         longest_run = longest_run.max(run);
     }
     let backtick_depth = if line.contains("\\`") { backticks / 2 } else { usize::from(backticks > 0) };
-    let unary = if line.contains("((") || line.contains("[[") || line.contains("$[") {
-        longest_run / 2
-    } else {
-        0
-    };
+    let unary =
+        if line.contains("((") || line.contains("[[") || line.contains("$[") { longest_run / 2 } else { 0 };
     brackets.max + keywords.max + longest_prefix_run / 5 + backtick_depth + unary
 }
 

@@ -114,7 +114,9 @@ fn check_options(command: &str, args: &[Word], options: &[&str], computed_pass: 
             }
             // The unknown tail of a literal option is as bad as the option.
             let head = arg.literal_head();
-            if let Some(option) = options.iter().find(|o| is_option(&head, o) || o.starts_with(&head) && head.starts_with('-')) {
+            if let Some(option) =
+                options.iter().find(|o| is_option(&head, o) || o.starts_with(&head) && head.starts_with('-'))
+            {
                 return refuse(format!("'{command}' with {option} can run or write something else"));
             }
             continue;
@@ -189,7 +191,10 @@ fn check_builtin(command: &str, args: &[Word]) -> Option<Refusal> {
     }
     for arg in args {
         let Some(text) = arg.literal() else {
-            if matches!(command, "export" | "declare" | "local" | "readonly" | "typeset" | "printf") && !arg.could_start_with_dash() && arg.literal_head().contains('=') {
+            if matches!(command, "export" | "declare" | "local" | "readonly" | "typeset" | "printf")
+                && !arg.could_start_with_dash()
+                && arg.literal_head().contains('=')
+            {
                 continue;
             }
             return refuse_always(format!("a computed word names a variable for '{command}'"));
@@ -205,10 +210,8 @@ fn check_builtin(command: &str, args: &[Word]) -> Option<Refusal> {
         if name.contains('[') {
             return refuse_always(format!("'{command}' evaluates a subscript"));
         }
-        if command == "mapfile" || command == "readarray" {
-            if text.starts_with("-C") {
-                return refuse_always("mapfile -C runs a command");
-            }
+        if matches!(command, "mapfile" | "readarray") && text.starts_with("-C") {
+            return refuse_always("mapfile -C runs a command");
         }
         let sets_name = declares && text.contains('=') || !declares && !text.starts_with('-');
         if sets_name && crate::names::is_steering(name) {

@@ -21,11 +21,7 @@ pub(crate) enum Quoting {
 
 /// Reads raw literal text (no expansions in it), appending what it means.
 /// Fails on a trailing backslash, which would escape something not in sight.
-pub(crate) fn read_literal(
-    raw: &str,
-    state: &mut Quoting,
-    out: &mut Vec<Piece>,
-) -> Result<(), String> {
+pub(crate) fn read_literal(raw: &str, state: &mut Quoting, out: &mut Vec<Piece>) -> Result<(), String> {
     let mut chars = raw.chars();
     while let Some(c) = chars.next() {
         match (*state, c) {
@@ -142,6 +138,7 @@ pub(crate) fn double_quoted(word: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the real bash and date are the judges")]
 mod tests {
     use super::*;
 
@@ -161,8 +158,18 @@ mod tests {
     #[test]
     fn quotes_are_removed_as_bash_does() {
         for raw in [
-            r"abc", r"'a b'c", r#""a\"b""#, r#""a\b""#, r"a\ b", r#""\$x\\""#, r"'\'", "a\\\nb",
-            "\"a\\\nb\"", r#"''"#, r#"a"'"b"#, "\"\\`\"",
+            r"abc",
+            r"'a b'c",
+            r#""a\"b""#,
+            r#""a\b""#,
+            r"a\ b",
+            r#""\$x\\""#,
+            r"'\'",
+            "a\\\nb",
+            "\"a\\\nb\"",
+            r#"''"#,
+            r#"a"'"b"#,
+            "\"\\`\"",
         ] {
             let output = std::process::Command::new("bash")
                 .args(["--noprofile", "--norc", "-c", &format!("printf %s {raw}")])

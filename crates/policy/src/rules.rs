@@ -122,9 +122,7 @@ pub struct Policy {
 
 impl Policy {
     /// Builds a policy from `(pattern, action)` pairs in file order.
-    pub fn from_pairs<'a>(
-        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, RuleError> {
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, RuleError> {
         let mut rules = Vec::new();
         let mut seen = BTreeSet::new();
         for (index, (pattern, action)) in pairs.into_iter().enumerate() {

@@ -48,7 +48,8 @@ impl Word {
         let last_of = |set: &str| (0..items.len()).rev().find(|i| bare(*i, set));
         let last_bracket = last_of("]");
         let last_brace = last_of("}").filter(|end| {
-            let any = |set: &str| items[..*end].iter().any(|i| matches!(i, Item::Char(c, _) if set.contains(*c)));
+            let any =
+                |set: &str| items[..*end].iter().any(|i| matches!(i, Item::Char(c, _) if set.contains(*c)));
             any(",") || any(".")
         });
         let mut frags: Vec<Frag> = Vec::new();
@@ -143,14 +144,15 @@ impl Word {
     /// The word's tokens; a word that is empty or holds a blank keeps quotes (7).
     fn tokens(&self, style: Style, out: &mut Vec<Token>) {
         let chars = |text: &str, out: &mut Vec<Token>| out.extend(text.chars().map(Token::Char));
-        if self.holds_blank() && style != Style::Bare {
-            if let Some(text) = self.literal() {
-                let quoted = match style {
-                    Style::Single => single_quoted(&text),
-                    Style::Double | Style::Bare => double_quoted(&text),
-                };
-                return chars(&quoted, out);
-            }
+        if self.holds_blank()
+            && style != Style::Bare
+            && let Some(text) = self.literal()
+        {
+            let quoted = match style {
+                Style::Single => single_quoted(&text),
+                Style::Double | Style::Bare => double_quoted(&text),
+            };
+            return chars(&quoted, out);
         }
         for frag in &self.frags {
             match frag {
@@ -305,7 +307,10 @@ impl Script {
     pub(crate) fn signature(&self) -> Vec<String> {
         let mut out: Vec<String> = Vec::new();
         for command in &self.commands {
-            out.push(signature(&command.prefixes.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), &command.words));
+            out.push(signature(
+                &command.prefixes.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(),
+                &command.words,
+            ));
         }
         for redirect in self.redirects.iter().filter(|r| r.usage != RedirectUse::Inert) {
             let target = redirect.target.as_ref().map(Word::signature).unwrap_or_default();

@@ -7,10 +7,9 @@ mod printing;
 mod word;
 
 use shuck_ast::{
-    AssignmentValue, BuiltinCommand, Command as Node, CompoundCommand, ConditionalBinaryOp,
-    ConditionalExpr, ConditionalUnaryOp, DeclOperand, ForSyntax, IfSyntax, Pattern, PatternPart,
-    Redirect as RedirectNode, RedirectKind, RedirectTarget, Stmt, StmtSeq, Subscript,
-    Word as WordNode,
+    AssignmentValue, BuiltinCommand, Command as Node, CompoundCommand, ConditionalBinaryOp, ConditionalExpr,
+    ConditionalUnaryOp, DeclOperand, ForSyntax, IfSyntax, Pattern, PatternPart, Redirect as RedirectNode,
+    RedirectKind, RedirectTarget, Stmt, StmtSeq, Subscript, Word as WordNode,
 };
 use shuck_parser::parser::{ParseStatus, Parser};
 
@@ -22,10 +21,8 @@ use crate::verdict::Span;
 pub(crate) fn parse(line: &str) -> Result<Script, String> {
     let result = Parser::new(line).parse();
     if result.status != ParseStatus::Clean {
-        let cause = result
-            .diagnostics
-            .first()
-            .map_or_else(|| "syntax error".to_owned(), |d| d.message.to_string());
+        let cause =
+            result.diagnostics.first().map_or_else(|| "syntax error".to_owned(), |d| d.message.to_string());
         return Err(cause);
     }
     let mut walk = Walk { source: line, script: Script::default(), variables_read: false };
@@ -79,7 +76,9 @@ impl Walk<'_> {
             Node::Builtin(builtin) => {
                 let (name, first, rest, assignments, span) = match builtin {
                     BuiltinCommand::Break(c) => ("break", &c.depth, &c.extra_args, &c.assignments, c.span),
-                    BuiltinCommand::Continue(c) => ("continue", &c.depth, &c.extra_args, &c.assignments, c.span),
+                    BuiltinCommand::Continue(c) => {
+                        ("continue", &c.depth, &c.extra_args, &c.assignments, c.span)
+                    }
                     BuiltinCommand::Return(c) => ("return", &c.code, &c.extra_args, &c.assignments, c.span),
                     BuiltinCommand::Exit(c) => ("exit", &c.code, &c.extra_args, &c.assignments, c.span),
                 };
@@ -123,20 +122,17 @@ impl Walk<'_> {
         }
     }
 
-    fn command(
-        &mut self,
-        words: Vec<Word>,
-        assignments: &[shuck_ast::Assignment],
-        span: shuck_ast::Span,
-    ) {
+    fn command(&mut self, words: Vec<Word>, assignments: &[shuck_ast::Assignment], span: shuck_ast::Span) {
         let prefixes: Vec<Assignment> = assignments.iter().map(|a| self.assignment(a)).collect();
         if words.is_empty() {
             self.script.assignments.extend(prefixes);
             return;
         }
-        let sets_from_data = ["read", "mapfile", "readarray", "getopts", "eval", "source", ".", "local", "unset"];
+        let sets_from_data =
+            ["read", "mapfile", "readarray", "getopts", "eval", "source", ".", "local", "unset"];
         let name = words[0].literal().unwrap_or_default();
-        let printf_sets = name == "printf" && words.get(1).is_some_and(|w| w.literal_head().starts_with("-v") || w.literal().is_none());
+        let printf_sets = name == "printf"
+            && words.get(1).is_some_and(|w| w.literal_head().starts_with("-v") || w.literal().is_none());
         self.variables_read |= sets_from_data.contains(&name.as_str()) || printf_sets;
         self.script.commands.push(Command { words, prefixes, span: self.trimmed(span) });
     }
@@ -337,8 +333,12 @@ impl Walk<'_> {
                 use ConditionalBinaryOp as Op;
                 if matches!(
                     node.op,
-                    Op::ArithmeticEq | Op::ArithmeticNe | Op::ArithmeticLe | Op::ArithmeticGe
-                        | Op::ArithmeticLt | Op::ArithmeticGt
+                    Op::ArithmeticEq
+                        | Op::ArithmeticNe
+                        | Op::ArithmeticLe
+                        | Op::ArithmeticGe
+                        | Op::ArithmeticLt
+                        | Op::ArithmeticGt
                 ) {
                     self.arithmetic_operand(&node.left);
                     self.arithmetic_operand(&node.right);
@@ -401,7 +401,10 @@ impl Walk<'_> {
                 if let Some(word) = &subscript.word_ast {
                     self.word(word);
                 }
-                self.refuse(subscript.span(), "bash evaluates a subscript; use a number or a variable that this line sets to one");
+                self.refuse(
+                    subscript.span(),
+                    "bash evaluates a subscript; use a number or a variable that this line sets to one",
+                );
             }
         }
     }

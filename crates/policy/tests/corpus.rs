@@ -23,7 +23,11 @@ fn every_line_of_the_corpus_is_decided_as_written() {
             let (decision, text) = line.split_once('\t').unwrap();
             // A doubled backslash before n is a literal line continuation.
             let text = text.replace("\\\\n", "\\\u{0}").replace("\\n", "\n").replace('\u{0}', "\n");
-            let text = if text.contains("printf") || text.contains("$'") { line.split_once('\t').unwrap().1.to_owned() } else { text };
+            let text = if text.contains("printf") || text.contains("$'") {
+                line.split_once('\t').unwrap().1.to_owned()
+            } else {
+                text
+            };
             let policy = Policy::from_pairs(rules.iter().map(|(p, a)| (p.as_str(), a.as_str())))
                 .unwrap()
                 .with_env_names(["HOME", "PATH", "HTTPS_PROXY"].map(String::from));

@@ -4,8 +4,21 @@ use std::collections::BTreeMap;
 
 /// Variables that pass from the runner to its commands without being asked for.
 const PASSED: &[&str] = &[
-    "HOME", "USER", "LANG", "TZ", "TERM", "PATH", "KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY",
-    "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "HOME",
+    "USER",
+    "LANG",
+    "TZ",
+    "TERM",
+    "PATH",
+    "KUBECONFIG",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
 ];
 
 /// Names that hold the runner's own secrets: never passed, even when asked for.
@@ -23,9 +36,7 @@ pub fn clean(
     let mut kept: BTreeMap<String, String> = all
         .into_iter()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| {
-            PASSED.contains(&name.as_str()) || name.starts_with("LC_") || pass.contains(name)
-        })
+        .filter(|(name, _)| PASSED.contains(&name.as_str()) || name.starts_with("LC_") || pass.contains(name))
         .filter(|(name, _)| !SECRETS.contains(&name.as_str()) && !name.starts_with("LEGWORK_"))
         .collect();
     kept.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
@@ -39,8 +50,13 @@ mod tests {
     #[test]
     fn only_what_is_allowed_or_asked_for_passes() {
         let all = [
-            ("HOME", "/h"), ("LC_ALL", "C"), ("AWS_SECRET", "s"), ("MINE", "1"),
-            ("LEGWORK_TOKEN", "t"), ("FLASHDUTY_RUNNER_TOKEN", "t"), ("BASH_ENV", "x"),
+            ("HOME", "/h"),
+            ("LC_ALL", "C"),
+            ("AWS_SECRET", "s"),
+            ("MINE", "1"),
+            ("LEGWORK_TOKEN", "t"),
+            ("FLASHDUTY_RUNNER_TOKEN", "t"),
+            ("BASH_ENV", "x"),
         ];
         let pass = ["MINE", "LEGWORK_TOKEN", "FLASHDUTY_RUNNER_TOKEN"].map(String::from);
         let env = clean(all.map(|(a, b)| (a.into(), b.into())), &pass);

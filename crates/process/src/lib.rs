@@ -9,6 +9,8 @@
 //! thread, so that a fork is safe. This is the crate that owns the operating
 //! system: the workspace's only `unsafe` lives in [`sys`].
 
+#![allow(clippy::disallowed_methods, reason = "this is the crate that starts processes")]
+
 pub mod env;
 mod helper;
 mod journal;

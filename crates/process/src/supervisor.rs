@@ -285,7 +285,10 @@ impl Supervisor {
         at(self.kill_at.filter(|_| !self.killed));
         let timeout = until.map(|u| {
             let left = u.saturating_duration_since(now);
-            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() }
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
         });
 
         #[derive(Clone, Copy)]
@@ -297,10 +300,8 @@ impl Supervisor {
             Controller(usize),
         }
         let mut sources = vec![Source::Signals, Source::Listener];
-        let mut fds = vec![
-            PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::new(&self.listener, PollFlags::IN),
-        ];
+        let mut fds =
+            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         if let Some(pipe) = &self.pipes.stdout {
             sources.push(Source::Output(Stream::Stdout));
             fds.push(PollFd::new(pipe, PollFlags::IN));

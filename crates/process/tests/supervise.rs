@@ -1,5 +1,5 @@
 //! Real commands under real supervisors.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use legwork_process::{
-    Adoption, Cursor, EndedBy, Limits, Progress, Running, Size, Spawner, Spec, State, Status, Stream,
-    adopt, status,
+    Adoption, Cursor, EndedBy, Limits, Progress, Running, Size, Spawner, Spec, State, Status, Stream, adopt,
+    status,
 };
 
 struct Bench {
@@ -71,8 +71,7 @@ fn alive(mark: &str) -> usize {
         .unwrap()
         .flatten()
         .filter(|e| {
-            std::fs::read(e.path().join("cmdline"))
-                .is_ok_and(|c| String::from_utf8_lossy(&c).contains(mark))
+            std::fs::read(e.path().join("cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(mark))
         })
         .count()
 }
@@ -168,7 +167,8 @@ async fn a_fork_bomb_is_ended() {
 #[tokio::test]
 async fn a_cancel_gives_the_command_time_to_clean_up() {
     let bench = Bench::new();
-    let running = bench.start("trap 'echo cleaned; exit 3' TERM; echo up; sleep 60 & wait", Limits::default());
+    let running =
+        bench.start("trap 'echo cleaned; exit 3' TERM; echo up; sleep 60 & wait", Limits::default());
     until("it is up", || bench.output().0 == "up\n").await;
     running.cancel();
     let status = end(&running).await;
@@ -280,7 +280,8 @@ async fn a_terminal_has_a_size_takes_input_and_hears_ctrl_c() {
     spec.terminal = Some(Size { cols: 91, rows: 31 });
     let running = bench.start_spec(&spec);
     running.input(b"stty size; tty\n");
-    until("it answers", || bench.output().0.contains("31 91") && bench.output().0.contains("/dev/pts/")).await;
+    until("it answers", || bench.output().0.contains("31 91") && bench.output().0.contains("/dev/pts/"))
+        .await;
     running.resize(Size { cols: 50, rows: 20 });
     running.input(b"stty size\n");
     until("it is resized", || bench.output().0.contains("20 50")).await;

@@ -457,7 +457,8 @@ mod tests {
 
     #[test]
     fn both_forms_of_welcome_are_read() {
-        let flat: Incoming<'_> = serde_json::from_str(r#"{"type":"welcome","worknode_id":"wn_90"}"#).expect("json");
+        let flat: Incoming<'_> =
+            serde_json::from_str(r#"{"type":"welcome","worknode_id":"wn_90"}"#).expect("json");
         assert_eq!((flat.kind.as_str(), flat.worknode_id.as_deref()), ("welcome", Some("wn_90")));
         let text = r#"{"id":"x","type":"welcome","payload":{"worknode_id":"w","name":"n","labels":null,"new":1},"timestamp":1}"#;
         let full: Incoming<'_> = serde_json::from_str(text).expect("json");

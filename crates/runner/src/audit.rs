@@ -91,7 +91,8 @@ impl Audit {
     /// Opens or creates the file and continues its chain.
     pub fn open(path: &Path) -> Result<Self, AuditError> {
         let failed = |source| AuditError::Io { path: path.to_owned(), source };
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
         let (seq, prev, end) = last_link(&mut file, path)?;
         // What a crash left of a half-written line was never acknowledged to anybody.
         file.set_len(end).map_err(failed)?;
@@ -201,9 +202,16 @@ fn last_link(file: &mut File, path: &Path) -> Result<(u64, String, u64), AuditEr
 
 /// Checks a line's own hash; returns its number, the hash before it, and its own.
 fn check_line(line: &str) -> Result<(u64, String, String), String> {
-    let at = line.len().checked_sub(SUFFIX).filter(|at| line.is_char_boundary(*at)).ok_or("the line is too short")?;
+    let at = line
+        .len()
+        .checked_sub(SUFFIX)
+        .filter(|at| line.is_char_boundary(*at))
+        .ok_or("the line is too short")?;
     let (body, suffix) = line.split_at(at);
-    let hash = suffix.strip_prefix(",\"hash\":\"").and_then(|s| s.strip_suffix("\"}")).ok_or("the line has no hash")?;
+    let hash = suffix
+        .strip_prefix(",\"hash\":\"")
+        .and_then(|s| s.strip_suffix("\"}"))
+        .ok_or("the line has no hash")?;
     if hex(&Sha256::digest(body.as_bytes())) != hash {
         return Err("the line was changed: its hash does not fit".into());
     }
@@ -241,7 +249,9 @@ pub fn verify(path: &Path) -> Result<VerifyReport, AuditError> {
         let text = line.strip_suffix('\n').ok_or_else(|| broken("the last line was cut short".into()))?;
         let (seq, prev, hash) = check_line(text).map_err(broken)?;
         if seq != report.records || prev != report.last_hash {
-            return Err(broken("the line does not follow the one before: lines were removed, added or moved".into()));
+            return Err(broken(
+                "the line does not follow the one before: lines were removed, added or moved".into(),
+            ));
         }
         report.records += 1;
         report.last_hash = hash;

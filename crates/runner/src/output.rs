@@ -51,11 +51,18 @@ impl Exempt {
 }
 
 /// Takes content in, storing and previewing it if it is large. `size` is its length.
-pub fn store_large(root: &Root, prefix: &str, size: u64, mut content: impl Read, exempt: Exempt) -> io::Result<Large> {
+pub fn store_large(
+    root: &Root,
+    prefix: &str,
+    size: u64,
+    mut content: impl Read,
+    exempt: Exempt,
+) -> io::Result<Large> {
     if size <= MAX_INLINE || exempt == Exempt::Yes {
         let mut bytes = Vec::new();
         content.take(MAX_EXEMPT).read_to_end(&mut bytes)?;
-        let text = String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+        let text =
+            String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
         return Ok(Large { text, truncated: false, file_path: None, total_size: size });
     }
     let path = new_path(prefix);
@@ -154,7 +161,8 @@ mod tests {
     fn large_content_is_stored_and_previewed_as_the_protocol_says() {
         let (_dir, root) = root();
         let content: String = (1..=8000).map(|n| format!("{n}\n")).collect();
-        let large = store_large(&root, "bash", content.len() as u64, content.as_bytes(), Exempt::No).expect("stored");
+        let large =
+            store_large(&root, "bash", content.len() as u64, content.as_bytes(), Exempt::No).expect("stored");
         let path = large.file_path.expect("saved");
         assert!(path.starts_with(".work/outputs/bash_"));
         let first: Vec<String> = (1..=20).map(|n| n.to_string()).collect();
@@ -174,7 +182,8 @@ mod tests {
     fn a_long_first_line_is_cut_on_a_character() {
         let (_dir, root) = root();
         let content = format!("x{}", "é".repeat(20_000));
-        let large = store_large(&root, "p", content.len() as u64, content.as_bytes(), Exempt::No).expect("stored");
+        let large =
+            store_large(&root, "p", content.len() as u64, content.as_bytes(), Exempt::No).expect("stored");
         assert!(large.text.contains("é\n... [preview truncated]\n```"));
     }
 
@@ -182,7 +191,9 @@ mod tests {
     fn what_fits_or_is_exempt_is_not_touched() {
         let (_dir, root) = root();
         let content = "y".repeat(30_001);
-        let store = |text: &str, exempt| store_large(&root, "p", text.len() as u64, text.as_bytes(), exempt).expect("stored");
+        let store = |text: &str, exempt| {
+            store_large(&root, "p", text.len() as u64, text.as_bytes(), exempt).expect("stored")
+        };
         assert_eq!(store(&content[..30_000], Exempt::No).text.len(), 30_000);
         assert!(store(&content, Exempt::No).truncated);
         assert!(!store(&content, Exempt::Yes).truncated);

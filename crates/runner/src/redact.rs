@@ -5,21 +5,48 @@ const MASK: &str = "[redacted]";
 
 /// Words after which a value is secret.
 const KEYS: &[&str] = &[
-    "password", "passwd", "secret", "token", "api_key", "apikey", "api-key", "access_key", "private_key", "credential",
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "access_key",
+    "private_key",
+    "credential",
 ];
 
 /// Beginnings of tokens that are secret wherever they stand.
 const SHAPES: &[&str] = &[
-    "ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "sk-", "xoxb-", "xoxp-", "AKIA", "ASIA", "wnt_", "fk_", "lwk_",
-    "eyJhbGciOi", "npm_", "pypi-",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "sk-",
+    "xoxb-",
+    "xoxp-",
+    "AKIA",
+    "ASIA",
+    "wnt_",
+    "fk_",
+    "lwk_",
+    "eyJhbGciOi",
+    "npm_",
+    "pypi-",
 ];
 
 /// Masks what looks like a secret in a line.
 pub fn redact(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut secret_next = false;
-    for piece in line.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '&' | '|')) {
-        let end = piece.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '&' | '|')).len();
+    for piece in
+        line.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '&' | '|'))
+    {
+        let end = piece
+            .trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '&' | '|'))
+            .len();
         let (word, rest) = piece.split_at(end);
         if word.is_empty() {
             out.push_str(rest);
@@ -33,12 +60,16 @@ pub fn redact(line: &str) -> String {
                 out.push_str(&word[..=at]);
                 out.push_str(MASK);
             }
-            _ if SHAPES.iter().any(|shape| word.contains(shape) && word.len() > shape.len() + 8) => out.push_str(MASK),
+            _ if SHAPES.iter().any(|shape| word.contains(shape) && word.len() > shape.len() + 8) => {
+                out.push_str(MASK)
+            }
             _ => out.push_str(word),
         }
         let opens = matches!(lower.as_str(), "bearer" | "basic")
             || lower.ends_with("authorization:")
-            || ((lower.starts_with("--") || lower.ends_with(':') || lower.ends_with('=')) && names_secret(&lower) && !lower.trim_end_matches([':', '=']).contains('='));
+            || ((lower.starts_with("--") || lower.ends_with(':') || lower.ends_with('='))
+                && names_secret(&lower)
+                && !lower.trim_end_matches([':', '=']).contains('='));
         secret_next = opens && !rest.contains([';', '&', '|']);
         out.push_str(rest);
     }

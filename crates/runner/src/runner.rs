@@ -108,9 +108,10 @@ impl Runner {
             _ => None,
         };
         let runner = self.clone();
-        let result = tokio::task::spawn_blocking(move || runner.perform_now(operation, &stop))
-            .await
-            .unwrap_or_else(|_| Err(Failure::Failed("the operation failed unexpectedly; see the runner's log".into())));
+        let result =
+            tokio::task::spawn_blocking(move || runner.perform_now(operation, &stop)).await.unwrap_or_else(
+                |_| Err(Failure::Failed("the operation failed unexpectedly; see the runner's log".into())),
+            );
         let bytes = match &result {
             Ok(Done::Read(file)) => Some(file.data.len() as u64),
             Ok(Done::Grep { text, .. }) => Some(text.total_size),
@@ -194,7 +195,7 @@ impl Runner {
         }
     }
 
-    fn start_bash_now(&self, bash: &Bash, dir: &Path) -> Result<Running, (Failure, Option<Verdict>)> {
+    fn start_bash_now(&self, bash: &Bash, dir: &Path) -> Result<Running, (Failure, Option<Box<Verdict>>)> {
         let run = self.judge(bash).map_err(|(failure, verdict)| (failure, Some(verdict)))?;
         let failed = |text: String| (Failure::Failed(text), None);
         let cwd = self.config.root.open_dir(&bash.workdir).map_err(|e| failed(e.to_string()))?;
@@ -217,8 +218,8 @@ impl Runner {
     }
 
     /// What of the line is to be run, if anything.
-    fn judge(&self, bash: &Bash) -> Result<RunText, (Failure, Verdict)> {
-        let verdict = self.config.policy.judge(&bash.command);
+    fn judge(&self, bash: &Bash) -> Result<RunText, (Failure, Box<Verdict>)> {
+        let verdict = Box::new(self.config.policy.judge(&bash.command));
         for part in &verdict.parts {
             tracing::debug!(
                 command = %redact(&part.command),
@@ -300,7 +301,10 @@ impl Runner {
             return (Err(Failure::Failed(format!("failed to execute command: {cause}"))), Some(status));
         }
         let output = self.collect(bash, dir, &status);
-        (output.map_err(|e| Failure::Failed(format!("failed to read the command's output: {e}"))), Some(status))
+        (
+            output.map_err(|e| Failure::Failed(format!("failed to read the command's output: {e}"))),
+            Some(status),
+        )
     }
 
     fn collect(&self, bash: &Bash, dir: &Path, status: &Status) -> io::Result<BashOutput> {

@@ -60,7 +60,12 @@ pub(crate) fn by_walk(
     let mut stack: Vec<OwnedFd> = Vec::new();
     let (mut links, mut races) = (0, 0);
     let here = |stack: &[OwnedFd]| -> Result<OwnedFd, Errno> {
-        stack.last().unwrap_or(root).as_fd().try_clone_to_owned().map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+        stack
+            .last()
+            .unwrap_or(root)
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
     };
     while let Some(name) = todo.pop() {
         if name == ".." {
@@ -91,7 +96,8 @@ pub(crate) fn by_walk(
                 }
                 Err(errno) => return Err(errno.into()),
             };
-            let target = Path::new(OsStr::new(std::str::from_utf8(target.as_bytes()).map_err(|_| Errno::ILSEQ)?));
+            let target =
+                Path::new(OsStr::new(std::str::from_utf8(target.as_bytes()).map_err(|_| Errno::ILSEQ)?));
             let rest = if target.is_absolute() {
                 stack.clear();
                 target.strip_prefix(root_path).map_err(|_| Failure::Escapes)?

@@ -83,7 +83,8 @@ impl Search<'_> {
                 for path in self.children(at, &|_| true) {
                     if self.kind(&path, OFlags::NOFOLLOW) == Some(FileType::Directory) {
                         self.descend(&path, index)?;
-                    } else if index + 1 == self.segments.len() && self.kind(&path, OFlags::empty()).is_some() {
+                    } else if index + 1 == self.segments.len() && self.kind(&path, OFlags::empty()).is_some()
+                    {
                         self.descend(&path, index + 1)?;
                     }
                 }
@@ -129,7 +130,10 @@ fn expand_braces(pattern: &str) -> Result<Vec<String>, Error> {
     let mut todo = vec![pattern.to_owned()];
     while let Some(text) = todo.pop() {
         if done.len() + todo.len() > MAX_ALTERNATIVES {
-            return Err(Error::TooMuch { what: "the number of alternatives", limit: MAX_ALTERNATIVES as u64 });
+            return Err(Error::TooMuch {
+                what: "the number of alternatives",
+                limit: MAX_ALTERNATIVES as u64,
+            });
         }
         let Some((start, end, commas)) = first_brace(&text)? else {
             done.push(text);

@@ -106,10 +106,8 @@ struct FileSearch<'a> {
 
 impl<'a> FileSearch<'a> {
     fn new(root: &'a Root, matcher: RegexMatcher) -> Self {
-        let searcher = SearcherBuilder::new()
-            .binary_detection(BinaryDetection::quit(0))
-            .line_number(true)
-            .build();
+        let searcher =
+            SearcherBuilder::new().binary_detection(BinaryDetection::quit(0)).line_number(true).build();
         Self { root, matcher, searcher }
     }
 

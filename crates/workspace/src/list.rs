@@ -35,7 +35,8 @@ impl Root {
         let fd = self
             .open_at(&start, OFlags::PATH, Mode::empty())
             .map_err(|f| self.error(f, given, ACTION, "lstat", &start))?;
-        let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io(ACTION, "lstat", self.absolute(&start), e))?;
+        let stat =
+            rustix::fs::fstat(&fd).map_err(|e| Error::io(ACTION, "lstat", self.absolute(&start), e))?;
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let mut found = Vec::new();
         if let Some(name) = start.file_name() {

@@ -27,13 +27,15 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = self.open_at(&path, flags, Mode::empty()).map_err(|failure| {
             let (action, call) = match failure {
-                Failure::Errno(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::LOOP) => ("stat file", "stat"),
+                Failure::Errno(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::LOOP) => {
+                    ("stat file", "stat")
+                }
                 _ => ("open file", "open"),
             };
             self.error(failure, given, action, call, &path)
         })?;
-        let stat = rustix::fs::fstat(&fd)
-            .map_err(|e| Error::io("stat file", "stat", self.absolute(&path), e))?;
+        let stat =
+            rustix::fs::fstat(&fd).map_err(|e| Error::io("stat file", "stat", self.absolute(&path), e))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
             FileType::Directory => return Err(Error::IsDirectory { path: given.to_owned() }),

@@ -43,10 +43,13 @@ impl Root {
     fn target(&self, given: &str, mut path: PathBuf) -> Result<(PathBuf, Option<Stat>), Error> {
         match self.open_at(&path, OFlags::PATH, Mode::empty()) {
             Ok(fd) => {
-                let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("", "open", self.absolute(&path), e))?;
+                let stat =
+                    rustix::fs::fstat(&fd).map_err(|e| Error::io("", "open", self.absolute(&path), e))?;
                 match FileType::from_raw_mode(stat.st_mode) {
                     FileType::RegularFile => {}
-                    FileType::Directory => return Err(Error::io("", "open", self.absolute(&path), Errno::ISDIR)),
+                    FileType::Directory => {
+                        return Err(Error::io("", "open", self.absolute(&path), Errno::ISDIR));
+                    }
                     _ => return Err(Error::NotAFile { path: given.to_owned() }),
                 }
                 // Only a hint to where the file is: it is opened again from the root.
@@ -143,7 +146,8 @@ impl PendingFile {
             .map_err(|e| failed("open", e.into()))?;
         self.committed = true;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let _ = rustix::fs::openat(&self.dir, ".", flags, Mode::empty()).and_then(|dir| rustix::fs::fsync(&dir));
+        let _ =
+            rustix::fs::openat(&self.dir, ".", flags, Mode::empty()).and_then(|dir| rustix::fs::fsync(&dir));
         Ok(())
     }
 }

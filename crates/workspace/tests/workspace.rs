@@ -1,5 +1,5 @@
 //! The workspace against a real file system, with both ways to resolve paths.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -23,9 +23,7 @@ fn each(test: impl Fn(&Root, &Path)) {
 }
 
 fn read(root: &Root, path: &str) -> Result<String, String> {
-    root.read(path, 0, 0, CAP)
-        .map(|d| String::from_utf8(d.data).unwrap())
-        .map_err(|e| e.to_string())
+    root.read(path, 0, 0, CAP).map(|d| String::from_utf8(d.data).unwrap()).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -49,7 +47,10 @@ fn read_errors_are_the_protocols() {
     each(|root, ws| {
         fs::create_dir(ws.join("d")).unwrap();
         let base = ws.display();
-        assert_eq!(read(root, "none").unwrap_err(), format!("failed to stat file: stat {base}/none: no such file or directory"));
+        assert_eq!(
+            read(root, "none").unwrap_err(),
+            format!("failed to stat file: stat {base}/none: no such file or directory")
+        );
         assert_eq!(read(root, "d").unwrap_err(), "cannot read a directory: d");
         assert_eq!(read(root, "../secret").unwrap_err(), "path is outside workspace root: ../secret");
         rustix_fifo(&ws.join("pipe"));
@@ -75,7 +76,10 @@ fn links_work_inside_the_root_and_lead_nowhere_else() {
         assert_eq!(read(root, "a/b/up").unwrap(), "inside");
         assert_eq!(read(root, "absolute/f").unwrap(), "inside");
         for path in ["out", "etc/hostname", "a/b/root/secret"] {
-            assert_eq!(read(root, path).unwrap_err(), format!("path escapes workspace root via symlink: {path}"));
+            assert_eq!(
+                read(root, path).unwrap_err(),
+                format!("path escapes workspace root via symlink: {path}")
+            );
             assert!(matches!(root.write(path, b"x"), Err(Error::Escapes { .. })), "{path}");
             assert!(matches!(root.open_dir(path), Err(Error::Escapes { .. })), "{path}");
         }
@@ -121,7 +125,11 @@ fn writing_creates_parents_and_keeps_modes_and_links() {
         symlink("../gone", ws.join("dangling-out")).unwrap();
         assert!(matches!(root.write("dangling-out", b"x"), Err(Error::Escapes { .. })));
         // Nothing temporary is left behind.
-        let left: Vec<_> = fs::read_dir(ws).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().contains("tmp")).collect();
+        let left: Vec<_> = fs::read_dir(ws)
+            .unwrap()
+            .flatten()
+            .filter(|e| e.file_name().to_string_lossy().contains("tmp"))
+            .collect();
         assert!(left.is_empty());
     });
 }
@@ -215,7 +223,8 @@ fn lists_are_ordered_relative_to_the_root_and_pruned() {
             list("", true, &["node_*", "*.txt"]).unwrap(),
             ["b", "b/.hidden", "b/c", "b/c/three.md", "b/etc", "link"]
         );
-        let link = root.list("", false, &[]).unwrap().into_iter().find(|e| e.path == Path::new("link")).unwrap();
+        let link =
+            root.list("", false, &[]).unwrap().into_iter().find(|e| e.path == Path::new("link")).unwrap();
         assert_eq!((link.is_dir, link.size), (false, 1));
         assert_eq!(
             list("none", false, &[]).unwrap_err().to_string(),
@@ -241,7 +250,11 @@ fn globs_match_as_documented() {
             assert!(glob(nothing).unwrap().is_empty(), "{nothing}");
         }
         for bad in ["[", "{a", "a]["] {
-            assert_eq!(glob(bad).unwrap_err().to_string(), "failed to glob: syntax error in pattern", "{bad}");
+            assert_eq!(
+                glob(bad).unwrap_err().to_string(),
+                "failed to glob: syntax error in pattern",
+                "{bad}"
+            );
         }
         let many = "{a,b}".repeat(20);
         assert!(matches!(glob(&many), Err(Error::TooMuch { .. })));
@@ -263,10 +276,16 @@ fn grep_finds_what_ripgrep_finds() {
         let grep = |pattern: &str, include: &[&str]| {
             let include: Vec<String> = include.iter().map(|s| (*s).into()).collect();
             root.grep(pattern, &include, &stop).map(|r| {
-                r.matches.into_iter().map(|m| format!("{}:{}:{}", m.path.display(), m.line_number, m.content)).collect::<Vec<_>>()
+                r.matches
+                    .into_iter()
+                    .map(|m| format!("{}:{}:{}", m.path.display(), m.line_number, m.content))
+                    .collect::<Vec<_>>()
             })
         };
-        assert_eq!(grep("beta", &[]).unwrap(), ["b/two.txt:2:Beta 42", "b/two.txt:3:gamma beta", "latin:1:beta \u{fffd}"]);
+        assert_eq!(
+            grep("beta", &[]).unwrap(),
+            ["b/two.txt:2:Beta 42", "b/two.txt:3:gamma beta", "latin:1:beta \u{fffd}"]
+        );
         assert_eq!(grep("Beta", &[]).unwrap(), ["b/two.txt:2:Beta 42"]);
         assert_eq!(grep("^g.*a$", &["*.txt"]).unwrap(), ["b/two.txt:3:gamma beta"]);
         assert!(grep("beta", &["!*.txt", "!latin"]).unwrap().is_empty());

@@ -38,7 +38,10 @@ async fn bad_submissions_are_refused_with_the_field_and_the_reason() {
         (with("timeout_s", json!(0)), "timeout_s"),
         (with("expires_s", json!(-5)), "expires_s"),
         (with("idempotency_key", json!("")), "idempotency_key"),
-        (json!({ "select": ok, "operation": "bash", "timeout_s": 5, "args": { "command": "true", "timeout": 6 } }), "timeout_s"),
+        (
+            json!({ "select": ok, "operation": "bash", "timeout_s": 5, "args": { "command": "true", "timeout": 6 } }),
+            "timeout_s",
+        ),
     ] {
         let (status, problem) = pair.api.post("/tasks", body.clone()).await;
         assert_eq!((status, &problem["field"]), (422, &json!(field)), "{body}: {problem}");
@@ -154,7 +157,8 @@ async fn events_resume_at_every_point_without_a_gap_or_a_repeat() {
         let rest = pair.api.events(&id, Some(event), 1000).await;
         assert_eq!(rest, live[i + 1..], "after event {i}");
     }
-    let bad = pair.api.http.get(format!("{}/api/v1/tasks/{id}/events", pair.hub.url)).bearer_auth(&pair.hub.admin);
+    let bad =
+        pair.api.http.get(format!("{}/api/v1/tasks/{id}/events", pair.hub.url)).bearer_auth(&pair.hub.admin);
     assert_eq!(bad.header("Last-Event-ID", "x").send().await.unwrap().status().as_u16(), 400);
 }
 
@@ -176,7 +180,10 @@ async fn files_are_written_read_listed_and_searched() {
     assert_eq!(run("list", json!({ "path": "d" })).await["result"]["entries"][1]["path"], "d/f");
     assert_eq!(run("glob", json!({ "pattern": "**/f" })).await["result"]["matches"], json!(["d/f"]));
     let found = run("grep", json!({ "pattern": "beta" })).await;
-    assert_eq!(found["result"]["matches"][0], json!({ "path": "./d/f", "line_number": 2, "content": "beta" }));
+    assert_eq!(
+        found["result"]["matches"][0],
+        json!({ "path": "./d/f", "line_number": 2, "content": "beta" })
+    );
     let outside = run("read", json!({ "path": "../../etc/passwd" })).await;
     assert_eq!(outside["error"], "path is outside workspace root: ../../etc/passwd");
 }
@@ -190,7 +197,13 @@ async fn lists_come_in_pages_and_health_is_told() {
     let (mut seen, mut path) = (Vec::new(), "/tasks?limit=2".to_owned());
     loop {
         let page = pair.api.get(&path).await.1;
-        seen.extend(page["items"].as_array().unwrap().iter().map(|t| t["args"]["command"].as_str().unwrap().to_owned()));
+        seen.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|t| t["args"]["command"].as_str().unwrap().to_owned()),
+        );
         match page["next"].as_str() {
             Some(cursor) => path = format!("/tasks?limit=2&cursor={cursor}"),
             None => break,

@@ -35,11 +35,18 @@ async fn up_works_the_first_time_and_again() {
     // A port that was free a moment ago.
     let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for round in 0..2 {
-        let mut up = legwork(dir.path()).args(["up", "--listen", &listen]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut up =
+            legwork(dir.path()).args(["up", "--listen", &listen]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
         let mut said = String::new();
         while !said.contains("Ctrl-C stops both.") {
-            said.push_str(&tokio::time::timeout(legwork_e2e::DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap());
+            said.push_str(
+                &tokio::time::timeout(legwork_e2e::DEADLINE, lines.next_line())
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .unwrap(),
+            );
             said.push('\n');
         }
         assert!(said.contains("runner   local is connected"), "{said}");
@@ -55,7 +62,11 @@ async fn up_works_the_first_time_and_again() {
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         assert!(tokio::time::timeout(legwork_e2e::DEADLINE, up.wait()).await.unwrap().unwrap().success());
     }
-    for file in [".config/legwork/context.json", ".local/share/legwork/runner.yaml", ".local/share/legwork/hub/admin.token"] {
+    for file in [
+        ".config/legwork/context.json",
+        ".local/share/legwork/runner.yaml",
+        ".local/share/legwork/hub/admin.token",
+    ] {
         let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{file}");
     }
@@ -67,7 +78,8 @@ async fn exec_is_as_if_the_command_ran_here() {
     let home = pair.dir.path();
     let ran = run(home, Some(&pair), &["exec", "-r", "r1", "--", "echo out; echo err >&2; exit 7"]).await;
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (7, "out\n", "err\n"));
-    let ran = run(home, Some(&pair), &["exec", "-r", "r1", "--", "printf", "%s\\n", "a b", "$HOME", ""]).await;
+    let ran =
+        run(home, Some(&pair), &["exec", "-r", "r1", "--", "printf", "%s\\n", "a b", "$HOME", ""]).await;
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "a b\n$HOME\n\n"));
     let ran = run(home, Some(&pair), &["exec", "-r", "r1", "--timeout", "1", "--", "sleep 9"]).await;
     assert_eq!(ran.code, 124);
@@ -91,10 +103,16 @@ async fn exec_is_as_if_the_command_ran_here() {
 async fn exec_on_many_names_each_and_sums_up() {
     let pair = Pair::start().await;
     let token = pair.hub.runner_token("r2").await;
-    let _second =
-        legwork_e2e::Runner::start(&pair.dir.path().join("r2"), &pair.hub.address(), &token, legwork_e2e::ALLOW_ALL).await;
+    let _second = legwork_e2e::Runner::start(
+        &pair.dir.path().join("r2"),
+        &pair.hub.address(),
+        &token,
+        legwork_e2e::ALLOW_ALL,
+    )
+    .await;
     until("both are there", || pair.api.is_online("r2")).await;
-    let ran = run(pair.dir.path(), Some(&pair), &["exec", "-l", "os:linux", "--all", "--", "echo hello"]).await;
+    let ran =
+        run(pair.dir.path(), Some(&pair), &["exec", "-l", "os:linux", "--all", "--", "echo hello"]).await;
     let mut lines: Vec<&str> = ran.stdout.lines().collect();
     lines.sort_unstable();
     assert_eq!((ran.code, lines), (0, vec!["r1 | hello", "r2 | hello"]));
@@ -143,7 +161,11 @@ async fn a_machine_is_enrolled_once_with_a_one_time_token() {
 async fn policy_check_answers_offline() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("c.yaml");
-    std::fs::write(&config, "permission:\n  bash:\n    \"*\": deny\n    \"ls *\": allow\n    \"reboot\": ask\n").unwrap();
+    std::fs::write(
+        &config,
+        "permission:\n  bash:\n    \"*\": deny\n    \"ls *\": allow\n    \"reboot\": ask\n",
+    )
+    .unwrap();
     let path = config.display().to_string();
     let check = |line: &'static str| {
         let (dir, path) = (dir.path().to_owned(), path.clone());
@@ -156,7 +178,11 @@ async fn policy_check_answers_offline() {
     std::fs::write(&config, "permission:\n  bash:\n    \"ls\": perhaps\n").unwrap();
     let broken = check("ls").await;
     assert_eq!(broken.code, 2);
-    assert!(broken.stderr.contains("line 3") && broken.stderr.contains("unknown action 'perhaps'"), "{}", broken.stderr);
+    assert!(
+        broken.stderr.contains("line 3") && broken.stderr.contains("unknown action 'perhaps'"),
+        "{}",
+        broken.stderr
+    );
 
     let mut child = legwork(dir.path());
     child.args(["policy", "check", "--stdin-json"]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -171,7 +197,10 @@ async fn policy_check_answers_offline() {
     let output = child.wait_with_output().await.unwrap();
     let answers: Vec<Value> =
         String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!(answers[0], json!({ "id": 1, "decision": "deny", "rule": "*", "reason": null, "command": "id", "span": [4, 6] }));
+    assert_eq!(
+        answers[0],
+        json!({ "id": 1, "decision": "deny", "rule": "*", "reason": null, "command": "id", "span": [4, 6] })
+    );
     assert_eq!((&answers[1]["decision"], &answers[2]["decision"]), (&json!("error"), &json!("allow")));
 }
 
@@ -191,5 +220,9 @@ async fn small_commands_and_bad_usage() {
     let plain = run(dir.path(), None, &["hub", "--listen", "0.0.0.0:0", "--data", "d"]).await;
     assert!(plain.code == 1 && plain.stderr.contains("without TLS"), "{}", plain.stderr);
     let no_token = run(dir.path(), None, &["run"]).await;
-    assert!(no_token.code == 1 && no_token.stderr.starts_with("Error: token is required"), "{}", no_token.stderr);
+    assert!(
+        no_token.code == 1 && no_token.stderr.starts_with("Error: token is required"),
+        "{}",
+        no_token.stderr
+    );
 }

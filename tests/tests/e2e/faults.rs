@@ -158,7 +158,8 @@ async fn a_killed_supervisor_makes_its_task_lost_and_disturbs_no_other() {
 async fn a_cancel_and_a_timeout_end_the_whole_tree() {
     let pair = Pair::start().await;
     let cancelled = pair.api.bash("r1", "echo up; setsid sleep 4711 & sleep 4711").await;
-    until("it runs", || async { pair.api.events(&cancelled, None, 5).await.iter().any(|e| e.1 == "output") }).await;
+    until("it runs", || async { pair.api.events(&cancelled, None, 5).await.iter().any(|e| e.1 == "output") })
+        .await;
     assert_eq!(pair.api.post(&format!("/tasks/{cancelled}/cancel"), json!({})).await.0, 202);
     let run = pair.api.end(&cancelled).await["runs"][0].clone();
     assert_eq!((&run["state"], &run["exit_code"]), (&json!("cancelled"), &json!(-1)));
@@ -279,7 +280,11 @@ async fn a_full_disk_gives_clear_errors_and_keeps_what_was_accepted() {
     let id = api.post("/tasks", body).await.1["id"].as_str().unwrap().to_owned();
     let run = api.end(&id).await["runs"][0].clone();
     assert_eq!(run["state"], "failed");
-    assert!(run["error"].as_str().unwrap().to_lowercase().contains("full") || run["error"].as_str().unwrap().contains("no space left"), "{run}");
+    assert!(
+        run["error"].as_str().unwrap().to_lowercase().contains("full")
+            || run["error"].as_str().unwrap().contains("no space left"),
+        "{run}"
+    );
     // With room again everything works.
     std::fs::remove_file(home.join("filler")).unwrap();
     until("it works again", || async { api.run("r1", "echo back").await["state"] == "succeeded" }).await;

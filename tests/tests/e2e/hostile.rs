@@ -16,15 +16,28 @@ async fn our_runner_survives_a_hostile_hub() {
     let _runner = Runner::start(&dir.path().canonicalize().unwrap(), &address, "t", &[("*", "allow")]).await;
     let mut ws = Ws::accept(&listener, None).await;
     // Work before any welcome is done all the same.
-    ws.say("task.request", json!({ "task_id": "early", "operation": "read", "args": { "path": "none" } })).await;
+    ws.say("task.request", json!({ "task_id": "early", "operation": "read", "args": { "path": "none" } }))
+        .await;
     ws.say("welcome", json!({ "worknode_id": "w", "name": "n", "labels": null })).await;
     assert_eq!(ws.result_of("early").await["payload"]["success"], false);
     for text in [
-        "", "nonsense", "[]", "null", "7", "\"x\"", "{}", "{\"type\":7}", "{\"type\":\"task.request\"}",
-        "{\"type\":\"task.request\",\"payload\":null}", "{\"type\":\"task.request\",\"payload\":[1]}",
-        "{\"type\":\"task.request\",\"payload\":{\"task_id\":7}}", "{\"type\":\"task.cancel\",\"payload\":{}}",
-        "{\"type\":\"ack\",\"payload\":{\"id\":\"never sent\"}}", "{\"type\":\"from.the.future\",\"payload\":{}}",
-        "{\"type\":\"task.resume\",\"payload\":{\"task_id\":\"x\",\"stdout\":-1}}", "{\"type\":\"welcome\",\"payload\":\"x\"}",
+        "",
+        "nonsense",
+        "[]",
+        "null",
+        "7",
+        "\"x\"",
+        "{}",
+        "{\"type\":7}",
+        "{\"type\":\"task.request\"}",
+        "{\"type\":\"task.request\",\"payload\":null}",
+        "{\"type\":\"task.request\",\"payload\":[1]}",
+        "{\"type\":\"task.request\",\"payload\":{\"task_id\":7}}",
+        "{\"type\":\"task.cancel\",\"payload\":{}}",
+        "{\"type\":\"ack\",\"payload\":{\"id\":\"never sent\"}}",
+        "{\"type\":\"from.the.future\",\"payload\":{}}",
+        "{\"type\":\"task.resume\",\"payload\":{\"task_id\":\"x\",\"stdout\":-1}}",
+        "{\"type\":\"welcome\",\"payload\":\"x\"}",
     ] {
         ws.socket.send(Message::text(text.to_owned())).await.unwrap();
     }
@@ -60,7 +73,8 @@ async fn a_task_delivered_twice_runs_once_and_answers_twice() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let runner = Runner::start(&home, &address, "t", &[("*", "allow")]).await;
-    let request = json!({ "task_id": "t1", "operation": "bash", "args": { "command": "echo x >> log; sleep 0.5" } });
+    let request =
+        json!({ "task_id": "t1", "operation": "bash", "args": { "command": "echo x >> log; sleep 0.5" } });
     let mut ws = Ws::accept(&listener, None).await;
     ws.say("welcome", json!({ "worknode_id": "w", "name": "n", "labels": [] })).await;
     ws.say("task.request", request.clone()).await;
@@ -70,7 +84,8 @@ async fn a_task_delivered_twice_runs_once_and_answers_twice() {
     assert_eq!(ws.result_of("t1").await, first);
     // The original's hub acknowledges nothing: what was written after its last
     // frame comes once more, with the same id, and then no more.
-    ws.say("task.request", json!({ "task_id": "t2", "operation": "bash", "args": { "command": "echo y" } })).await;
+    ws.say("task.request", json!({ "task_id": "t2", "operation": "bash", "args": { "command": "echo y" } }))
+        .await;
     let second = ws.result_of("t2").await;
     drop(ws);
     let mut ws = Ws::accept(&listener, None).await;
@@ -89,7 +104,13 @@ async fn our_hub_survives_a_hostile_runner() {
     let pair = Pair::start().await;
     let token = pair.hub.runner_token("evil").await;
     let mut ws = Ws::connect(&pair.hub.address(), &format!("/runner/ws?token={token}"), &[]).await.unwrap();
-    for text in ["", "[]", "{\"type\":\"heartbeat\",\"payload\":7}", "{\"type\":\"task.result\",\"payload\":{}}", "\u{0}"] {
+    for text in [
+        "",
+        "[]",
+        "{\"type\":\"heartbeat\",\"payload\":7}",
+        "{\"type\":\"task.result\",\"payload\":{}}",
+        "\u{0}",
+    ] {
         ws.socket.send(Message::text(text.to_owned())).await.unwrap();
     }
     ws.socket.send(Message::Binary(vec![0xff].into())).await.unwrap();
@@ -98,7 +119,11 @@ async fn our_hub_survives_a_hostile_runner() {
     // It may not speak for another runner's task.
     let id = pair.api.bash("r1", "sleep 1; echo mine").await;
     let run = pair.api.get(&format!("/tasks/{id}")).await.1["runs"][0]["id"].clone();
-    ws.say("task.result", json!({ "task_id": run, "success": true, "result": { "stdout": "forged", "exit_code": 0 } })).await;
+    ws.say(
+        "task.result",
+        json!({ "task_id": run, "success": true, "result": { "stdout": "forged", "exit_code": 0 } }),
+    )
+    .await;
     ws.say("task.output", json!({ "task_id": run, "stream": "stdout", "data": "forged", "offset": 0 })).await;
     assert_eq!(pair.api.end(&id).await["runs"][0]["result"]["stdout"], "mine\n");
     let streamed = pair.api.events(&id, None, 100).await;
@@ -107,9 +132,17 @@ async fn our_hub_survives_a_hostile_runner() {
     let id = pair.api.bash("evil", "x").await;
     let request = ws.next_of("task.request").await;
     let run = request["payload"]["task_id"].clone();
-    ws.say("task.output", json!({ "task_id": run, "stream": "stdout", "data": "late", "offset": 1000 })).await;
-    assert_eq!(ws.next_of("task.resume").await["payload"], json!({ "task_id": run, "stdout": 0, "stderr": 0 }));
-    ws.say("task.result", json!({ "task_id": run, "success": true, "result": { "stdout": "first", "exit_code": 0 } })).await;
+    ws.say("task.output", json!({ "task_id": run, "stream": "stdout", "data": "late", "offset": 1000 }))
+        .await;
+    assert_eq!(
+        ws.next_of("task.resume").await["payload"],
+        json!({ "task_id": run, "stdout": 0, "stderr": 0 })
+    );
+    ws.say(
+        "task.result",
+        json!({ "task_id": run, "success": true, "result": { "stdout": "first", "exit_code": 0 } }),
+    )
+    .await;
     ws.say("task.result", json!({ "task_id": run, "success": false, "error": "second" })).await;
     assert_eq!(pair.api.end(&id).await["runs"][0]["result"]["stdout"], "first");
     assert_eq!(pair.api.run("r1", "echo fine").await["state"], "succeeded");
@@ -120,7 +153,8 @@ async fn upgrades_are_answered_as_the_protocol_says() {
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::start(dir.path()).await;
     let token = hub.runner_token("r").await;
-    let connect = async |target: String| Ws::connect(&hub.address(), &target, &[]).await.map(|_| ()).unwrap_err();
+    let connect =
+        async |target: String| Ws::connect(&hub.address(), &target, &[]).await.map(|_| ()).unwrap_err();
     assert_eq!(connect("/runner/ws".into()).await, 401);
     assert_eq!(connect("/runner/ws?token=wrong".into()).await, 401);
     assert_eq!(connect("/runner/ws?token=a%20b".into()).await, 400);

@@ -107,7 +107,10 @@ async fn our_runner_says_what_the_original_says() {
                 }
             }
             ("ping", true) => {
-                ws.socket.send(Message::Ping(entry["data"].as_str().unwrap().as_bytes().to_vec().into())).await.unwrap();
+                ws.socket
+                    .send(Message::Ping(entry["data"].as_str().unwrap().as_bytes().to_vec().into()))
+                    .await
+                    .unwrap();
                 loop {
                     if let Message::Pong(data) = ws.socket.next().await.unwrap().unwrap() {
                         assert_eq!(data, entry["data"].as_str().unwrap().as_bytes());
@@ -160,9 +163,12 @@ async fn our_runner_speaks_the_api_key_generation() {
     let heartbeat = ws.next_of("heartbeat").await;
     assert_eq!(heartbeat["payload"]["worknode_id"], "wn_90");
     assert_eq!(heartbeat["payload"]["name"], "edge-2");
-    let labels: Vec<&str> = heartbeat["payload"]["labels"].as_array().unwrap().iter().map(|l| l.as_str().unwrap()).collect();
+    let labels: Vec<&str> =
+        heartbeat["payload"]["labels"].as_array().unwrap().iter().map(|l| l.as_str().unwrap()).collect();
     assert_eq!(labels[0], "k8s");
-    assert!(labels[1].starts_with("os:") && labels[2].starts_with("arch:") && labels[3].starts_with("hostname:"));
+    assert!(
+        labels[1].starts_with("os:") && labels[2].starts_with("arch:") && labels[3].starts_with("hostname:")
+    );
     assert_eq!(labels.len(), 4);
 }
 
@@ -205,7 +211,8 @@ async fn our_runner_streams_and_waits_for_its_acknowledgement() {
     let mut ws = Ws::accept(&listener, None).await;
     ws.send(&entries[1]["msg"]).await;
     ws.next_of("heartbeat").await;
-    ws.say("task.request", json!({ "task_id": "after", "operation": "read", "args": { "path": "none" } })).await;
+    ws.say("task.request", json!({ "task_id": "after", "operation": "read", "args": { "path": "none" } }))
+        .await;
     let next = ws.next_of("task.result").await;
     assert_eq!(next["payload"]["task_id"], "after");
 }
@@ -217,7 +224,8 @@ async fn our_hub_serves_an_original_runner() {
     let hub = Hub::start(dir.path()).await;
     let token = hub.runner_token("db-1").await;
     let api = hub.api();
-    let mut ws = Ws::connect(&hub.address(), &format!("/safari/worknode/ws?token={token}"), &[]).await.unwrap();
+    let mut ws =
+        Ws::connect(&hub.address(), &format!("/safari/worknode/ws?token={token}"), &[]).await.unwrap();
     let welcome = ws.next().await.unwrap();
     assert_eq!(welcome["type"], "welcome");
     assert_eq!(welcome["payload"]["name"], "db-1");
@@ -331,6 +339,7 @@ async fn our_hub_serves_the_api_key_generation_and_a_legwork_runner() {
             other => other.to_owned(),
         })
         .collect();
-    let want = ["queued", "delivered", "accepted", "running", "stdout:one\n", "stderr:two\n", "succeeded", "end"];
+    let want =
+        ["queued", "delivered", "accepted", "running", "stdout:one\n", "stderr:two\n", "succeeded", "end"];
     assert_eq!(kinds, want);
 }

@@ -23,14 +23,21 @@ pub(crate) fn run(command: AuditCommand) -> Result<u8> {
         let result = verify(&file);
         if json {
             let answer = match &result {
-                Ok(report) => json!({ "file": file, "ok": true, "records": report.records, "last_hash": report.last_hash }),
+                Ok(report) => {
+                    json!({ "file": file, "ok": true, "records": report.records, "last_hash": report.last_hash })
+                }
                 Err(error) => json!({ "file": file, "ok": false, "error": error.to_string() }),
             };
             println!("{answer}");
         } else {
             match &result {
                 Ok(report) => {
-                    println!("{}: {} records, whole; last hash {}", file.display(), report.records, report.last_hash);
+                    println!(
+                        "{}: {} records, whole; last hash {}",
+                        file.display(),
+                        report.records,
+                        report.last_hash
+                    );
                 }
                 Err(error) => eprintln!("Error: {error}"),
             }

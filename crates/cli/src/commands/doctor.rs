@@ -19,7 +19,8 @@ pub(crate) fn run(args: DoctorArgs) -> Result<u8> {
     let checks = [kernel_paths(), bash(), supervisors(), open_files(), state(), hub()];
     let failed = checks.iter().any(|c| !c.ok);
     if args.json {
-        let list: Vec<_> = checks.iter().map(|c| json!({ "name": c.name, "ok": c.ok, "detail": c.detail })).collect();
+        let list: Vec<_> =
+            checks.iter().map(|c| json!({ "name": c.name, "ok": c.ok, "detail": c.detail })).collect();
         println!("{}", serde_json::to_string_pretty(&list)?);
     } else {
         for check in &checks {
@@ -33,7 +34,9 @@ fn kernel_paths() -> Check {
     let probe = std::env::temp_dir();
     let (ok, detail) = match Root::open(&probe).map(|root| root.resolver()) {
         Ok(Resolver::Kernel) => (true, "openat2 keeps paths beneath the workspace".to_owned()),
-        Ok(Resolver::Walk) => (true, "no openat2 here: paths are walked component by component, slower and as safe".into()),
+        Ok(Resolver::Walk) => {
+            (true, "no openat2 here: paths are walked component by component, slower and as safe".into())
+        }
         Err(error) => (false, format!("{}: {error}", probe.display())),
     };
     Check { name: "paths", ok, detail }
@@ -44,7 +47,11 @@ fn bash() -> Check {
     let found = path.split(':').map(|dir| Path::new(dir).join("bash")).find(|p| p.is_file());
     match found {
         Some(bash) => Check { name: "bash", ok: true, detail: bash.display().to_string() },
-        None => Check { name: "bash", ok: false, detail: "not found in PATH: install bash, every command runs in it".into() },
+        None => Check {
+            name: "bash",
+            ok: false,
+            detail: "not found in PATH: install bash, every command runs in it".into(),
+        },
     }
 }
 
@@ -62,7 +69,11 @@ fn open_files() -> Check {
     let limit = legwork_process::raise_open_files();
     let detail = format!("{limit} files may be open at a time");
     if limit < 4096 {
-        return Check { name: "open files", ok: false, detail: format!("{detail}: raise it with ulimit -n or LimitNOFILE=") };
+        return Check {
+            name: "open files",
+            ok: false,
+            detail: format!("{detail}: raise it with ulimit -n or LimitNOFILE="),
+        };
     }
     Check { name: "open files", ok: true, detail }
 }
@@ -70,7 +81,9 @@ fn open_files() -> Check {
 fn state() -> Check {
     let dir = context::state_dir();
     let probe = dir.join(format!(".probe-{}", std::process::id()));
-    let result = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&probe, b"")).and_then(|()| std::fs::remove_file(&probe));
+    let result = std::fs::create_dir_all(&dir)
+        .and_then(|()| std::fs::write(&probe, b""))
+        .and_then(|()| std::fs::remove_file(&probe));
     match result {
         Ok(()) => Check { name: "state", ok: true, detail: dir.display().to_string() },
         Err(error) => Check {

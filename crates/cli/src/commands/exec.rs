@@ -179,7 +179,13 @@ impl Printer {
             .iter()
             .filter_map(|r| Some((r["id"].as_str()?.to_owned(), r["runner"].as_str()?.to_owned())))
             .collect();
-        Self { names, many: runs.len() > 1, quiet, partial: HashMap::new(), seen: std::collections::HashSet::new() }
+        Self {
+            names,
+            many: runs.len() > 1,
+            quiet,
+            partial: HashMap::new(),
+            seen: std::collections::HashSet::new(),
+        }
     }
 
     fn event(&mut self, event: &Event) -> Result<()> {
@@ -251,7 +257,8 @@ fn summary(runs: &[Value]) {
         let code = run["exit_code"].as_i64().map_or_else(|| "-".to_owned(), |c| c.to_string());
         let started = run["started_at_ms"].as_u64().or_else(|| run["queued_at_ms"].as_u64()).unwrap_or(0);
         let took = run["finished_at_ms"].as_u64().unwrap_or(started).saturating_sub(started);
-        let (name, state) = (run["runner"].as_str().unwrap_or_default(), run["state"].as_str().unwrap_or_default());
+        let (name, state) =
+            (run["runner"].as_str().unwrap_or_default(), run["state"].as_str().unwrap_or_default());
         eprintln!("{name:width$}  {state:10} exit {code:>3}  {took} ms");
     }
     let good = runs.iter().filter(|r| r["state"] == "succeeded").count();

@@ -13,8 +13,8 @@ use crate::context;
 
 /// What a new runner may do: look. Everything else is for the operator to add.
 const READING: &[&str] = &[
-    "uname *", "hostname", "uptime *", "date", "whoami", "id *", "pwd", "ls *", "cat *", "head *", "tail *", "wc *",
-    "stat *", "du *", "df *", "free *", "ps *", "grep *", "true", "false", "echo *",
+    "uname *", "hostname", "uptime *", "date", "whoami", "id *", "pwd", "ls *", "cat *", "head *", "tail *",
+    "wc *", "stat *", "du *", "df *", "free *", "ps *", "grep *", "true", "false", "echo *",
 ];
 
 pub(crate) async fn run(args: InitArgs) -> Result<u8> {
@@ -23,7 +23,9 @@ pub(crate) async fn run(args: InitArgs) -> Result<u8> {
         bail!("{} exists already; move it away first, or give --config", path.display());
     }
     let enrolment = match args.enroll_token_file {
-        Some(file) => std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?,
+        Some(file) => {
+            std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?
+        }
         None => match std::env::var("LEGWORK_ENROLL_TOKEN") {
             Ok(token) => token,
             Err(_) => {

@@ -14,12 +14,15 @@ pub(crate) async fn runners(args: ListArgs) -> Result<u8> {
         return Ok(0);
     }
     if items.is_empty() {
-        println!("no runners yet; make a token with `legwork token create NAME --role enroll`, then on the machine: legwork init");
+        println!(
+            "no runners yet; make a token with `legwork token create NAME --role enroll`, then on the machine: legwork init"
+        );
     }
     let rows: Vec<Vec<String>> = items
         .iter()
         .map(|r| {
-            let labels: Vec<&str> = r["labels"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let labels: Vec<&str> =
+                r["labels"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             vec![text(r, "name"), text(r, "status"), text(r, "id"), text(r, "version"), labels.join(",")]
         })
         .collect();
@@ -52,7 +55,10 @@ pub(crate) async fn tasks(args: TasksArgs) -> Result<u8> {
                 Some(name) if runs == 1 => name.to_owned(),
                 _ => format!("{runs} runners"),
             };
-            let subject = ["command", "path", "pattern"].iter().find_map(|k| t["args"][*k].as_str()).unwrap_or_default();
+            let subject = ["command", "path", "pattern"]
+                .iter()
+                .find_map(|k| t["args"][*k].as_str())
+                .unwrap_or_default();
             vec![text(t, "id"), text(t, "state"), on, text(t, "operation"), visible(subject)]
         })
         .collect();
@@ -88,7 +94,8 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     if rows.is_empty() {
         return;
     }
-    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len()]).max().unwrap_or(0);
+    let width =
+        |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([head[i].len()]).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let line = |cells: &[String]| {
         let cells: Vec<String> = cells.iter().zip(&widths).map(|(c, w)| format!("{c:w$}")).collect();

@@ -31,7 +31,9 @@ pub(crate) fn run(command: PolicyCommand) -> Result<u8> {
         println!("{}", serde_json::to_string_pretty(&verdict)?);
     } else {
         match verdict.message() {
-            None => println!("allow{}", verdict.rule().map(|r| format!(" by rule '{r}'")).unwrap_or_default()),
+            None => {
+                println!("allow{}", verdict.rule().map(|r| format!(" by rule '{r}'")).unwrap_or_default())
+            }
             Some(message) => println!("{message}"),
         }
     }
@@ -44,7 +46,8 @@ pub(crate) fn run(command: PolicyCommand) -> Result<u8> {
 
 fn load(path: Option<&Path>) -> Result<Policy> {
     let path = path.unwrap_or(Path::new(""));
-    let text = std::fs::read_to_string(path).map_err(|e| anyhow::anyhow!("failed to read {}: {e}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| anyhow::anyhow!("failed to read {}: {e}", path.display()))?;
     Ok(policy_of(&Source { path: path.to_owned(), text, original: false })?)
 }
 

@@ -60,7 +60,9 @@ pub(crate) async fn runner(args: RunArgs) -> Result<u8> {
     let source = find_config(args.config.as_deref())?;
     let flags =
         Flags { token: args.token, url: args.url, workspace: args.workspace, log_level: args.log_level };
-    let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    let env = std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .collect();
     let config = config::load(&source, &env, &flags, &context::home())?;
     logging::start(&config.log_level, config.log_json);
     legwork_process::raise_open_files();
@@ -116,8 +118,9 @@ fn find_config(given: Option<&Path>) -> Result<Source> {
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && given.is_none() => {}
             Err(e) => {
-                return Err(anyhow!(e))
-                    .with_context(|| format!("failed to load config: failed to read config file: {}", path.display()));
+                return Err(anyhow!(e)).with_context(|| {
+                    format!("failed to load config: failed to read config file: {}", path.display())
+                });
             }
         }
     }
@@ -130,9 +133,14 @@ fn check_mode(path: &Path, text: &str) -> Result<()> {
     if mode & 0o022 != 0 {
         bail!("{} can be changed by others: run chmod 0600 {}", path.display(), path.display());
     }
-    let has_secret = text.lines().any(|l| l.trim_start().starts_with("token:") || l.trim_start().starts_with("api_key:"));
+    let has_secret =
+        text.lines().any(|l| l.trim_start().starts_with("token:") || l.trim_start().starts_with("api_key:"));
     if has_secret && mode & 0o044 != 0 {
-        eprintln!("Warning: {} holds a secret and can be read by others: run chmod 0600 {}", path.display(), path.display());
+        eprintln!(
+            "Warning: {} holds a secret and can be read by others: run chmod 0600 {}",
+            path.display(),
+            path.display()
+        );
     }
     Ok(())
 }

@@ -57,7 +57,16 @@ pub(super) async fn stream(
     let follow = query.follow.unwrap_or(true);
     let runs = task.runs.into_iter().map(|r| r.id).collect();
     let path = events::path(&hub.data, &id);
-    let reader = Reader { path, file: None, at: from, runs, progress, ready: Vec::new().into_iter(), ended: false, follow };
+    let reader = Reader {
+        path,
+        file: None,
+        at: from,
+        runs,
+        progress,
+        ready: Vec::new().into_iter(),
+        ended: false,
+        follow,
+    };
     let events = stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))

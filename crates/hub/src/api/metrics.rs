@@ -32,8 +32,18 @@ pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> Response {
     line("legwork_runners_online", "gauge", "Runners connected now.", online as u64);
     line("legwork_runners_known", "gauge", "Runners that have ever connected.", known as u64);
     line("legwork_runs_open", "gauge", "Runs without a final state.", open as u64);
-    line("legwork_tasks_submitted_total", "counter", "Tasks taken since the start.", counters.submitted.load(Ordering::Relaxed));
-    line("legwork_output_bytes_total", "counter", "Live output received since the start.", counters.output_bytes.load(Ordering::Relaxed));
+    line(
+        "legwork_tasks_submitted_total",
+        "counter",
+        "Tasks taken since the start.",
+        counters.submitted.load(Ordering::Relaxed),
+    );
+    line(
+        "legwork_output_bytes_total",
+        "counter",
+        "Live output received since the start.",
+        counters.output_bytes.load(Ordering::Relaxed),
+    );
     let name = "legwork_runs_ended_total";
     let _ = write!(text, "# HELP {name} Runs ended since the start.\n# TYPE {name} counter\n");
     for (state, count) in RunState::ALL.iter().zip(&counters.ended).filter(|(s, _)| s.is_final()) {

@@ -34,7 +34,10 @@ struct NewToken {
 fn checked_name(name: &str) -> Result<String, Problem> {
     let name = name.trim();
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-        return Err(Problem::field("name", &format!("must be 1 to {MAX_NAME} bytes without control characters")));
+        return Err(Problem::field(
+            "name",
+            &format!("must be 1 to {MAX_NAME} bytes without control characters"),
+        ));
     }
     Ok(name.to_owned())
 }

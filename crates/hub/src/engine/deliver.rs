@@ -56,7 +56,11 @@ impl Hub {
                 }
                 // A new boot: whatever ran is gone, whatever was not yet accepted may
                 // or may not have begun.
-                if !boot.is_empty() && !run.delivered_boot.is_empty() && boot != run.delivered_boot && !run.task.is_read() {
+                if !boot.is_empty()
+                    && !run.delivered_boot.is_empty()
+                    && boot != run.delivered_boot
+                    && !run.task.is_read()
+                {
                     lost.push(run_id);
                     continue;
                 }
@@ -145,7 +149,10 @@ impl Hub {
     pub(crate) async fn accepted(self: &Arc<Self>, runner_id: &str, run_id: &str) {
         let run = {
             let mut fleet = self.fleet.lock();
-            let Some(run) = fleet.runs.get_mut(run_id).filter(|r| r.runner_id == runner_id && !r.closing) else { return };
+            let Some(run) = fleet.runs.get_mut(run_id).filter(|r| r.runner_id == runner_id && !r.closing)
+            else {
+                return;
+            };
             if run.state != State::Delivered {
                 return;
             }
@@ -180,7 +187,9 @@ impl Hub {
         let mut data = match &output.data_base64 {
             Some(text) => match base64::engine::general_purpose::STANDARD.decode(text) {
                 Ok(data) => data,
-                Err(error) => return tracing::warn!(run = %output.task_id, "skipped output that is no base64: {error}"),
+                Err(error) => {
+                    return tracing::warn!(run = %output.task_id, "skipped output that is no base64: {error}");
+                }
             },
             None => output.data.into_bytes(),
         };
@@ -188,7 +197,11 @@ impl Hub {
         let (run, offset) = {
             let mut fleet = self.fleet.lock();
             let link = fleet.ready_link(runner_id).cloned();
-            let Some(run) = fleet.runs.get_mut(&output.task_id).filter(|r| r.runner_id == runner_id && !r.closing) else { return };
+            let Some(run) =
+                fleet.runs.get_mut(&output.task_id).filter(|r| r.runner_id == runner_id && !r.closing)
+            else {
+                return;
+            };
             let next = &mut run.offsets[kind as usize];
             if output.offset > *next {
                 tracing::warn!(run = %run.id, "output has a gap from {next} to {}; asked for it again", output.offset);
@@ -233,7 +246,8 @@ impl Hub {
                 }
                 run.cancel_requested = true;
                 asked.push(run.id.clone());
-                let link = fleet.runners.get(&run.runner_id).and_then(|r| r.link.as_ref()).filter(|l| l.ready);
+                let link =
+                    fleet.runners.get(&run.runner_id).and_then(|r| r.link.as_ref()).filter(|l| l.ready);
                 if let Some(link) = link {
                     Self::send_cancel(link, &run.id);
                 }
@@ -243,7 +257,8 @@ impl Hub {
             let result = self
                 .store
                 .write(move |c| {
-                    let mut update = c.prepare_cached("UPDATE runs SET cancel_requested = 1 WHERE id = ?1")?;
+                    let mut update =
+                        c.prepare_cached("UPDATE runs SET cancel_requested = 1 WHERE id = ?1")?;
                     asked.iter().try_for_each(|id| update.execute([id]).map(|_| ()))
                 })
                 .await;

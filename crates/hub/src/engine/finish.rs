@@ -107,7 +107,12 @@ impl Hub {
 
     /// Brings a run to its final state, unless it is on the way to one. The result
     /// of `acknowledge` is acknowledged when that is durable.
-    pub(crate) async fn finish(self: &Arc<Self>, run_id: &str, ending: Ending, acknowledge: Option<(Link, String)>) {
+    pub(crate) async fn finish(
+        self: &Arc<Self>,
+        run_id: &str,
+        ending: Ending,
+        acknowledge: Option<(Link, String)>,
+    ) {
         let run = {
             let mut fleet = self.fleet.lock();
             let Some(run) = fleet.runs.get_mut(run_id).filter(|r| !r.closing) else { return };
@@ -142,13 +147,21 @@ impl Hub {
                     }
                     // The runner sends it again on its next connection.
                     if let Some((link, _)) = acknowledge {
-                        let _ = link.sender.send(ToRunner::Close { code: 1013, reason: "the hub's store failed" });
+                        let _ = link
+                            .sender
+                            .send(ToRunner::Close { code: 1013, reason: "the hub's store failed" });
                     }
                     return;
                 }
                 hub.counters.count_end(ending.state);
-                let event =
-                    state_event(&run.id, &run.runner_name, ending.state, now, ending.exit_code, ending.error.as_deref());
+                let event = state_event(
+                    &run.id,
+                    &run.runner_name,
+                    ending.state,
+                    now,
+                    ending.exit_code,
+                    ending.error.as_deref(),
+                );
                 run.task.finish_run(run.ordinal, &event);
                 let mut fleet = hub.fleet.lock();
                 fleet.remove_run(&run.id);
@@ -176,16 +189,22 @@ mod tests {
     #[test]
     fn results_of_both_kinds_of_runner_become_states() {
         let shell = |code: i32, stderr: &str, outcome: &str| {
-            format!(r#"{{"task_id":"t","success":true,"result":{{"stdout":"","stderr":"{stderr}","exit_code":{code}}}{outcome}}}"#)
+            format!(
+                r#"{{"task_id":"t","success":true,"result":{{"stdout":"","stderr":"{stderr}","exit_code":{code}}}{outcome}}}"#
+            )
         };
         assert_eq!(ending(&shell(0, "", ""), false), (State::Succeeded, Some(0)));
         assert_eq!(ending(&shell(3, "", ""), false), (State::Failed, Some(3)));
         assert_eq!(ending(&shell(124, "command timed out", ""), false), (State::TimedOut, Some(124)));
-        assert_eq!(ending(&shell(124, "command timed out", r#","outcome":"exited""#), false), (State::Failed, Some(124)));
+        assert_eq!(
+            ending(&shell(124, "command timed out", r#","outcome":"exited""#), false),
+            (State::Failed, Some(124))
+        );
         assert_eq!(ending(&shell(124, "", r#","outcome":"timed_out""#), false), (State::TimedOut, Some(124)));
         assert_eq!(ending(&shell(-1, "", ""), true), (State::Cancelled, Some(-1)));
         assert_eq!(ending(&shell(-1, "", ""), false), (State::Failed, Some(-1)));
-        let failed = r#"{"task_id":"t","success":false,"error":"command denied by rule '*': x","exit_code":1}"#;
+        let failed =
+            r#"{"task_id":"t","success":false,"error":"command denied by rule '*': x","exit_code":1}"#;
         assert_eq!(ending(failed, false), (State::Denied, None));
         let lost = r#"{"task_id":"t","success":false,"error":"e","exit_code":1,"outcome":"lost"}"#;
         assert_eq!(ending(lost, false), (State::Lost, None));

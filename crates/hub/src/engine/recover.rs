@@ -38,13 +38,15 @@ impl Hub {
             let log = Log::reopen(events::path(&self.data, &task_id), |frame| {
                 len = frame.end;
                 if matches!(frame.kind, Kind::Stdout | Kind::Stderr) {
-                    offsets.entry(frame.run).or_default()[frame.kind as usize] = frame.offset + frame.payload.len() as u64;
+                    offsets.entry(frame.run).or_default()[frame.kind as usize] =
+                        frame.offset + frame.payload.len() as u64;
                 }
             })
             .map_err(|e| StoreError::new(format!("failed to reopen the events of {task_id}: {e}")))?;
             let Some(first) = rows.first() else { continue };
             let (operation, args) = (first.operation.clone(), first.args.clone());
-            let task = Arc::new(LiveTask::new(task_id, operation, args, first.expires_at_ms, log, rows.len()));
+            let task =
+                Arc::new(LiveTask::new(task_id, operation, args, first.expires_at_ms, log, rows.len()));
             task.reached(len);
             for row in rows {
                 live.push(LiveRun {
@@ -93,7 +95,8 @@ impl Hub {
                 let log = Log::reopen(path, |frame| match frame.kind {
                     Kind::End => ended = true,
                     Kind::State => {
-                        let event: serde_json::Value = serde_json::from_slice(&frame.payload).unwrap_or_default();
+                        let event: serde_json::Value =
+                            serde_json::from_slice(&frame.payload).unwrap_or_default();
                         if let Some(state) = event["state"].as_str().and_then(State::parse) {
                             seen.insert(frame.run, state);
                         }

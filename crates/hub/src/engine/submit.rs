@@ -60,7 +60,10 @@ pub(crate) struct NewTask {
 #[derive(Debug)]
 pub(crate) enum SubmitError {
     /// A field is wrong.
-    Invalid { field: &'static str, reason: String },
+    Invalid {
+        field: &'static str,
+        reason: String,
+    },
     /// The key was used for another task.
     KeyReused,
     Store(StoreError),
@@ -84,7 +87,11 @@ enum Inserted {
 
 impl Hub {
     /// Takes a task; returns its id once it is durable.
-    pub(crate) async fn submit(self: &Arc<Self>, new: NewTask, created_by: String) -> Result<String, SubmitError> {
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        new: NewTask,
+        created_by: String,
+    ) -> Result<String, SubmitError> {
         let body_hash = body_hash(&new);
         let count = check_select(&new.select)?;
         let (args, timeout_s) = check_args(&new)?;
@@ -109,7 +116,14 @@ impl Hub {
         {
             let fleet = self.fleet.lock();
             let targets = choose(&fleet, &new.select, count)?;
-            task = Arc::new(LiveTask::new(id.clone(), new.operation.clone(), args.clone(), expires_at_ms, log, targets.len()));
+            task = Arc::new(LiveTask::new(
+                id.clone(),
+                new.operation.clone(),
+                args.clone(),
+                expires_at_ms,
+                log,
+                targets.len(),
+            ));
             for (ordinal, runner_id) in targets.into_iter().enumerate() {
                 let Some(runner) = fleet.runners.get(&runner_id) else { continue };
                 let online = fleet.ready_link(&runner_id).is_some();
@@ -140,9 +154,20 @@ impl Hub {
             {
                 return Ok(Inserted::Existing { id, same });
             }
-            c.prepare_cached("INSERT INTO tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(params![
-                row_id, operation, args, selection, timeout_s, created_by, signed(now), signed(expires_at_ms), key, body_hash
-            ])?;
+            c.prepare_cached("INSERT INTO tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
+                params![
+                    row_id,
+                    operation,
+                    args,
+                    selection,
+                    timeout_s,
+                    created_by,
+                    signed(now),
+                    signed(expires_at_ms),
+                    key,
+                    body_hash
+                ],
+            )?;
             let mut insert = c.prepare_cached(
                 "INSERT INTO runs (id, task_id, ordinal, runner_id, runner_name, state, delivered_boot,
                      queued_at_ms, delivered_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -150,8 +175,15 @@ impl Hub {
             for run in &rows {
                 let delivered = (run.state == State::Delivered).then_some(signed(now));
                 insert.execute(params![
-                    run.id, row_id, run.ordinal, run.runner_id, run.runner_name, run.state.as_str(),
-                    run.delivered_boot, signed(now), delivered
+                    run.id,
+                    row_id,
+                    run.ordinal,
+                    run.runner_id,
+                    run.runner_name,
+                    run.state.as_str(),
+                    run.delivered_boot,
+                    signed(now),
+                    delivered
                 ])?;
             }
             Ok(Inserted::New)
@@ -181,7 +213,12 @@ impl Hub {
         self.counters.submitted.fetch_add(1, Ordering::Relaxed);
         task.append(|log| {
             for run in &runs {
-                log.add(Kind::State, run.ordinal, 0, &state_event(&run.id, &run.runner_name, State::Queued, now, None, None));
+                log.add(
+                    Kind::State,
+                    run.ordinal,
+                    0,
+                    &state_event(&run.id, &run.runner_name, State::Queued, now, None, None),
+                );
                 if run.state == State::Delivered {
                     let event = state_event(&run.id, &run.runner_name, State::Delivered, now, None, None);
                     log.add(Kind::State, run.ordinal, 0, &event);
@@ -271,7 +308,10 @@ fn choose(fleet: &FleetState, select: &Select, count: Count) -> Result<Vec<Strin
         Count::Some(n) => n,
     };
     if matching.len() > MAX_TARGETS && matches!(count, Count::All) {
-        return Err(invalid("select", format!("matches {} runners, the most is {MAX_TARGETS}", matching.len())));
+        return Err(invalid(
+            "select",
+            format!("matches {} runners, the most is {MAX_TARGETS}", matching.len()),
+        ));
     }
     if matching.len() < wanted {
         return Err(invalid("select.count", format!("asks for {wanted} runners, {} match", matching.len())));

@@ -1,11 +1,11 @@
 //! Arithmetic: bash evaluates the text of variables in it, subscripts and
 //! substitutions included, so only numbers may stand there (21).
 
+use shuck_ast::Span;
 use shuck_ast::{
     ArithmeticExpr, ArithmeticExprNode, ArithmeticLvalue, ArithmeticUnaryOp,
     BourneParameterExpansion as Bourne, ParameterExpansionSyntax, Word as WordNode, WordPart,
 };
-use shuck_ast::Span;
 
 use super::{Walk, span_of};
 

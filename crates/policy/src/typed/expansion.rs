@@ -1,10 +1,10 @@
 //! Parameter expansions: what they run, assign and evaluate.
 
-use shuck_ast::{
-    BourneParameterExpansion as Bourne, ParameterExpansion, ParameterExpansionSyntax, ParameterOp,
-    VarRef, Word as WordNode, WordPart,
-};
 use shuck_ast::Span;
+use shuck_ast::{
+    BourneParameterExpansion as Bourne, ParameterExpansion, ParameterExpansionSyntax, ParameterOp, VarRef,
+    Word as WordNode, WordPart,
+};
 
 use super::Walk;
 

@@ -2,8 +2,8 @@
 //! what a parser misread can only become inert text.
 
 use shuck_ast::{
-    BackgroundOperator, BinaryOp, BuiltinCommand, Command as Node, Redirect, RedirectKind, Stmt,
-    StmtSeq, StmtTerminator, Word as WordNode,
+    BackgroundOperator, BinaryOp, BuiltinCommand, Command as Node, Redirect, RedirectKind, Stmt, StmtSeq,
+    StmtTerminator, Word as WordNode,
 };
 
 use super::{Walk, is_absent, is_descriptor};
@@ -95,7 +95,10 @@ impl Printer<'_> {
             _ => return None,
         };
         let fd = redirect.fd.map(|fd| fd.to_string()).unwrap_or_default();
-        self.out.push_str(&format!(" {fd}{operator}{}", if operator == ">&" { target } else { single_quoted(&target) }));
+        self.out.push_str(&format!(
+            " {fd}{operator}{}",
+            if operator == ">&" { target } else { single_quoted(&target) }
+        ));
         Some(())
     }
 }

@@ -78,9 +78,7 @@ impl Walk<'_> {
             match &part.kind {
                 HeredocBodyPart::Literal(_) | HeredocBodyPart::Variable(_) => {}
                 HeredocBodyPart::CommandSubstitution { body, syntax } => {
-                    if *syntax == CommandSubstitutionSyntax::Backtick
-                        && self.text(part.span).contains('\\')
-                    {
+                    if *syntax == CommandSubstitutionSyntax::Backtick && self.text(part.span).contains('\\') {
                         self.refuse(part.span, "a backslash within backticks; use $(…)");
                     }
                     self.statements(body);

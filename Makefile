@@ -1,0 +1,58 @@
+# Every target installs what it needs beyond the Rust, Node, Python and Go toolchains.
+.PHONY: up test dist bench interop fmt lint web tools fuzz-smoke
+
+LEGWORK := target/release/legwork
+
+## up: build and start a hub with a local runner, and print what to type next
+up: $(LEGWORK)
+	$(LEGWORK) up
+
+$(LEGWORK): web
+	cargo build --release --locked -p legwork
+
+## test: everything CI runs
+test: tools web
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+	cd web && npm run --silent check
+	cargo build --locked -p legwork
+	scripts/fuzz-smoke
+	scripts/web-test
+	cargo nextest run --locked --workspace --no-fail-fast
+
+## dist: release binaries
+dist: $(LEGWORK)
+	install -D $(LEGWORK) dist/legwork
+
+## bench: the figures of docs/performance.md, as ratios against their peers
+bench: $(LEGWORK)
+	cargo run --release --locked -p legwork-bench -- all
+
+## interop: an original's binary, its path in FLASHDUTY_RUNNER_BIN, against our hub
+interop: $(LEGWORK)
+	scripts/interop
+
+## fmt: format everything
+fmt: web/node_modules
+	cargo fmt --all
+	cd web && npm run --silent format
+
+## lint: clippy with warnings denied
+lint: web
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+## web: the page that the hub embeds
+web: web/dist/index.html
+
+web/dist/index.html: web/node_modules $(shell find web/src -type f) web/index.html web/vite.config.ts
+	cd web && npm run --silent build
+	@touch $@
+
+web/node_modules: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+## tools: what the tests need beyond the toolchains
+tools: web/node_modules
+	scripts/tools
