@@ -5,4 +5,5 @@ mod api;
 mod cli;
 mod faults;
 mod hostile;
+mod invariants;
 mod transcripts;

@@ -1,0 +1,129 @@
+//! Mutates the seeds for a while, on any toolchain: `smoke SECONDS [SEED]`. A
+//! failing input is printed by the panic it causes; the seed makes it come again.
+#![allow(clippy::print_stdout, reason = "a report for people")]
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use legwork_fuzz::TARGETS;
+
+/// A small generator (xorshift64*): runs must be repeatable.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % (n.max(1) as u64)).unwrap_or(0)
+    }
+}
+
+/// Pieces that mean something to one of the parsers.
+const PIECES: &[&str] = &[
+    "$(",
+    "`",
+    "${",
+    "}",
+    ")",
+    "((",
+    "))",
+    "[[",
+    "]]",
+    "<<EOF\n",
+    "\nEOF\n",
+    "'",
+    "\"",
+    "\\",
+    ";",
+    "&&",
+    "|",
+    ">",
+    "<",
+    ">&",
+    "{",
+    "!",
+    "#",
+    "\n",
+    "\t",
+    " ",
+    "*",
+    "~",
+    "=",
+    "null",
+    "[",
+    "]",
+    "{\"",
+    "\":",
+    ",",
+    "0",
+    "-1",
+    "1e999",
+    "é",
+    "\u{0}",
+    "\u{202e}",
+    ": ",
+    "- ",
+    "&a ",
+    "*a",
+    "|\n",
+    "case x in",
+    "esac",
+    "for",
+    "done",
+    "rm",
+    "echo",
+];
+
+fn mutate(random: &mut Random, seeds: &[&str]) -> Vec<u8> {
+    let mut data = seeds[random.below(seeds.len())].as_bytes().to_vec();
+    for _ in 0..=random.below(8) {
+        let at = random.below(data.len() + 1);
+        match random.below(5) {
+            0 => drop(data.splice(at..at, PIECES[random.below(PIECES.len())].bytes())),
+            1 if at < data.len() => {
+                let end = (at + random.below(12)).min(data.len());
+                data.drain(at..end);
+            }
+            2 if at < data.len() => data[at] = u8::try_from(random.below(256)).unwrap_or(0),
+            3 => {
+                let end = (at + random.below(40)).min(data.len());
+                let copy = data[at..end].to_vec();
+                let to = random.below(data.len() + 1);
+                data.splice(to..to, copy);
+            }
+            _ => {
+                let other = seeds[random.below(seeds.len())].as_bytes();
+                let from = random.below(other.len());
+                data.truncate(at);
+                data.extend_from_slice(&other[from..]);
+            }
+        }
+    }
+    data
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let seconds = args.next().and_then(|a| a.parse().ok()).unwrap_or(5);
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let seed =
+        args.next().and_then(|a| a.parse().ok()).unwrap_or(u64::try_from(clock & 0xffff_ffff).unwrap_or(1))
+            | 1;
+    for target in TARGETS {
+        let mut random = Random(seed);
+        let start = Instant::now();
+        let mut runs = 0u64;
+        while start.elapsed() < Duration::from_secs(seconds) {
+            for _ in 0..64 {
+                let data = mutate(&mut random, target.seeds);
+                (target.run)(&data);
+                runs += 1;
+            }
+        }
+        println!("fuzz {}: {runs} inputs in {seconds} s, no failure (seed {seed})", target.name);
+    }
+}

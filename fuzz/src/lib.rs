@@ -1,0 +1,97 @@
+//! One function per parser of what a stranger sends. Each must return for any
+//! input; what it asserts must hold for any input.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use legwork_dialout::config::{Flags, Source, load};
+use legwork_policy::{Decision, Policy, fuzzing};
+use legwork_proto::dialout::{Heartbeat, Incoming, TaskOutput, TaskRequest, TaskResult, TaskResume, Welcome};
+
+/// A target and inputs to start from.
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// What is fuzzed.
+    pub run: fn(&[u8]),
+    /// Inputs that reach deep.
+    pub seeds: &'static [&'static str],
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "frame",
+        run: frame,
+        seeds: &[
+            r#"{"id":"m","type":"task.request","payload":{"task_id":"t","operation":"bash","args":{"command":"ls"}},"timestamp":1}"#,
+            r#"{"type":"task.output","payload":{"task_id":"t","stream":"stdout","data":"x","offset":7,"data_base64":null}}"#,
+            r#"{"type":"welcome","worknode_id":"w","payload":{"labels":null,"features":["ack"]}}"#,
+        ],
+    },
+    Target {
+        name: "config",
+        run: config,
+        seeds: &[
+            "token: t\napi_url: ws://h/\nlabels: [a, b]\npermission:\n  bash:\n    \"*\": deny\n    \"ls *\": allow\nlog:\n  level: debug\n",
+            "api_key: k\nAPI_url: wss://h\nunknown: &a [*a]\n",
+        ],
+    },
+    Target {
+        name: "policy",
+        run: policy,
+        seeds: &[
+            "ls -la | grep 'a b' && echo \"$(cat x)\" > out/y 2>&1",
+            "for i in {1..3}; do [[ $i -eq 2 ]] || echo ${x:-`id`} $((i+1)); done",
+            "cat <<EOF | tee >(wc) &\n$(ls) ${a[0]}\nEOF\nf() { case $1 in a|b) ls;; esac; }; FOO=1 f",
+        ],
+    },
+];
+
+fn frame(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(incoming) = serde_json::from_str::<Incoming<'_>>(text) else { return };
+    let Some(payload) = incoming.payload.map(serde_json::value::RawValue::get) else { return };
+    let _ = serde_json::from_str::<TaskRequest<'_>>(payload);
+    let _ = serde_json::from_str::<TaskResume>(payload);
+    let _ = serde_json::from_str::<Heartbeat>(payload);
+    let _ = serde_json::from_str::<Welcome>(payload);
+    // What is read can be written, and read again.
+    if let Ok(output) = serde_json::from_str::<TaskOutput>(payload) {
+        let again = serde_json::to_string(&output).ok().and_then(|t| serde_json::from_str(&t).ok());
+        assert_eq!(Some(output), again);
+    }
+    if let Ok(result) = serde_json::from_str::<TaskResult>(payload) {
+        assert!(serde_json::to_string(&result).is_ok());
+    }
+}
+
+fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for original in [false, true] {
+        let source = Source { path: "fuzz.yaml".into(), text: text.to_owned(), original };
+        if let Ok(config) = load(&source, &BTreeMap::new(), &Flags::default(), Path::new("/home/fuzz")) {
+            assert!(config.url.starts_with("ws") && config.max_tasks > 0);
+        }
+    }
+}
+
+fn policy(data: &[u8]) {
+    let Ok(line) = std::str::from_utf8(data) else { return };
+    let rules = [("*", "deny"), ("ls *", "allow"), ("echo *", "allow"), ("> out/*", "allow")];
+    let Ok(policy) = Policy::from_pairs(rules) else { return };
+    let verdict = policy.judge(line);
+    assert_eq!(verdict.decision == Decision::Allow, verdict.message().is_none());
+    assert!(verdict.parts.iter().all(|p| p.span.start <= p.span.end && p.span.end <= line.len()));
+    // A line on which the parsers differ is never allowed.
+    if fuzzing::parsers_agree(line) == Some(false) {
+        assert_eq!(verdict.decision, Decision::Deny, "{line:?}");
+    }
+    // The canonical printing is a fixed point that both parsers read alike.
+    if verdict.decision == Decision::Allow
+        && let Some(printed) = verdict.run.filter(|r| r.reprinted).map(|r| r.text)
+    {
+        assert_eq!(fuzzing::parsers_agree(&printed), Some(true), "{line:?} became {printed:?}");
+        assert_eq!(fuzzing::canonical(&printed).as_ref(), Some(&printed));
+    }
+}
