@@ -28,10 +28,10 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("LEGWORK_BIN") {
         return path.into();
     }
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().unwrap().parent().unwrap().join("legwork");
-    assert!(path.exists(), "{} is not built: run cargo build first", path.display());
-    path
+    // Tests lie in `deps` below it, benchmarks beside it.
+    let program = std::env::current_exe().unwrap();
+    let found = program.ancestors().skip(1).take(2).map(|dir| dir.join("legwork")).find(|path| path.is_file());
+    found.expect("legwork is not built: run cargo build first")
 }
 
 /// A command of the binary with a clean environment and the given home.
