@@ -11,7 +11,7 @@ use legwork_workspace::Root;
 
 use crate::{median, report};
 
-pub fn verdict() {
+pub(crate) fn verdict() {
     let rules = [("*", "deny"), ("kubectl get *", "allow"), ("jq *", "allow"), ("grep *", "allow")];
     let policy = Policy::from_pairs(rules).unwrap();
     let line = "kubectl get pods -n web -o json | jq '.items[].metadata.name' | grep -v test";
@@ -48,7 +48,7 @@ fn tree(dir: &Path) {
     }
 }
 
-pub fn grep() {
+pub(crate) fn grep() {
     let rg = std::env::var("RG").unwrap_or_else(|_| "rg".into());
     let Ok(version) = Command::new(&rg).arg("--version").output() else {
         println!("SKIPPED grep: no ripgrep (cargo install ripgrep, or give its path in RG)");

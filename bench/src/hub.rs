@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{median, memory, report};
 
-pub async fn idle() {
+pub(crate) async fn idle() {
     const RUNNERS: usize = 10_000;
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::start(dir.path()).await;
@@ -43,7 +43,7 @@ pub async fn idle() {
 
 /// Tasks a second through hub and runner, each submitted, stored, carried out,
 /// stored and answered.
-pub async fn throughput(operation: &str) {
+pub(crate) async fn throughput(operation: &str) {
     const IN_FLIGHT: usize = 64;
     let pair = Pair::start().await;
     std::fs::write(pair.runner.workspace.join("f"), vec![b'x'; 1024]).unwrap();
@@ -75,7 +75,7 @@ pub async fn throughput(operation: &str) {
     );
 }
 
-pub async fn first_byte() {
+pub(crate) async fn first_byte() {
     let pair = Pair::start().await;
     let mut times = Vec::new();
     for _ in 0..30 {

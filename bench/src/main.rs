@@ -52,18 +52,18 @@ async fn main() {
 }
 
 /// Prints a measurement beside its bound; `ratio` at most 1 is good.
-pub fn report(what: &str, measured: &str, bound: &str, ratio: f64) {
+pub(crate) fn report(what: &str, measured: &str, bound: &str, ratio: f64) {
     let verdict = if ratio <= 1.0 { "ok  " } else { "MISS" };
     println!("{verdict} {what}: {measured} (bound {bound}; {ratio:.2} of it)");
 }
 
-pub fn median(mut times: Vec<Duration>) -> Duration {
+pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
 }
 
 /// Resident memory of a process, in KiB: now, and at its peak.
-pub fn memory(pid: u32) -> (u64, u64) {
+pub(crate) fn memory(pid: u32) -> (u64, u64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let field = |name: &str| {
         text.lines()

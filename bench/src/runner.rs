@@ -26,7 +26,7 @@ async fn connected(rules: &[(&str, &str)], features: &[&str]) -> (tempfile::Temp
     (dir, runner, ws)
 }
 
-pub async fn start() {
+pub(crate) async fn start() {
     let mut times = Vec::new();
     let mut idle = 0;
     for _ in 0..9 {
@@ -55,7 +55,7 @@ async fn one_task(ws: &mut Ws, n: usize, line: &str) -> Duration {
     start.elapsed()
 }
 
-pub async fn task() {
+pub(crate) async fn task() {
     let rules = [("*", "deny"), ("true", "allow"), ("for *", "allow")];
     let (_dir, _runner, mut ws) = connected(&rules, &[]).await;
     let (mut bare, mut printed, mut checked) = (Vec::new(), Vec::new(), Vec::new());
@@ -79,7 +79,7 @@ pub async fn task() {
     }
 }
 
-pub async fn reads() {
+pub(crate) async fn reads() {
     const IN_FLIGHT: usize = 64;
     const READS: usize = 60_000;
     let (dir, _runner, ws) = connected(ALLOW_ALL, &[]).await;
@@ -114,7 +114,7 @@ pub async fn reads() {
     report("1 KiB reads, 64 in flight", &format!("{rate:.0}/s"), "20000/s", 20_000.0 / rate);
 }
 
-pub async fn output() {
+pub(crate) async fn output() {
     let (_dir, runner, mut ws) = connected(ALLOW_ALL, &["output", "ack", "outcome"]).await;
     let start = Instant::now();
     ws.say("task.request", json!({ "task_id": "t", "operation": "bash", "args": { "command": "head -c 300000000 /dev/zero | tr '\\0' x" } })).await;

@@ -30,7 +30,8 @@ pub fn binary() -> PathBuf {
     }
     // Tests lie in `deps` below it, benchmarks beside it.
     let program = std::env::current_exe().unwrap();
-    let found = program.ancestors().skip(1).take(2).map(|dir| dir.join("legwork")).find(|path| path.is_file());
+    let found =
+        program.ancestors().skip(1).take(2).map(|dir| dir.join("legwork")).find(|path| path.is_file());
     found.expect("legwork is not built: run cargo build first")
 }
 

@@ -16,8 +16,8 @@ pub(crate) fn message_id() -> String {
     base57::message_id(random())
 }
 
-/// A name for a folder.
-pub(crate) fn folder_name() -> String {
+/// A name for a command's file.
+pub(crate) fn record_name() -> String {
     base57::encode(random(), 22)
 }
 

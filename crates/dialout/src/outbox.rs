@@ -23,8 +23,8 @@ pub(crate) struct Entry {
     pub(crate) message_id: String,
     pub(crate) task_id: String,
     pub(crate) text: Text,
-    /// The supervisor's folder, for a shell line.
-    pub(crate) folder: Option<String>,
+    /// The command's file, for a shell line.
+    pub(crate) record: Option<String>,
     /// The connection it was last written to.
     sent_on: Option<u64>,
     sends: u32,
@@ -59,12 +59,12 @@ impl Outbox {
     }
 
     /// Adds a result that is in the journal of tasks.
-    pub(crate) fn add_journalled(&self, task_id: &str, message_id: &str, folder: Option<String>) {
-        self.push(task_id, message_id, Text::Journal, folder);
+    pub(crate) fn add_journalled(&self, task_id: &str, message_id: &str, record: Option<String>) {
+        self.push(task_id, message_id, Text::Journal, record);
     }
 
-    /// Adds a result that is nowhere else; `folder` is a shell line's.
-    pub(crate) fn add(&self, task_id: &str, message_id: &str, text: String, folder: Option<String>) {
+    /// Adds a result that is nowhere else; `record` is the file of a shell line.
+    pub(crate) fn add(&self, task_id: &str, message_id: &str, text: String, record: Option<String>) {
         let fits = self.state().memory + text.len() <= MAX_MEMORY;
         let text = if fits {
             self.state().memory += text.len();
@@ -80,15 +80,15 @@ impl Outbox {
                 }
             }
         };
-        self.push(task_id, message_id, text, folder);
+        self.push(task_id, message_id, text, record);
     }
 
-    fn push(&self, task_id: &str, message_id: &str, text: Text, folder: Option<String>) {
+    fn push(&self, task_id: &str, message_id: &str, text: Text, record: Option<String>) {
         let entry = Entry {
             message_id: message_id.into(),
             task_id: task_id.into(),
             text,
-            folder,
+            record,
             sent_on: None,
             sends: 0,
         };

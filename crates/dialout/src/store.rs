@@ -28,15 +28,15 @@ pub(crate) struct Accepted {
     pub(crate) operation: String,
     /// The arguments as sent.
     pub(crate) args: String,
-    /// The supervisor's folder below the state folder.
-    pub(crate) folder: String,
+    /// The name of the command's file.
+    pub(crate) record: String,
 }
 
 /// A finished task whose result may not have arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finished {
     pub(crate) task_id: String,
-    pub(crate) folder: String,
+    pub(crate) record: String,
     pub(crate) message_id: String,
 }
 
@@ -72,7 +72,7 @@ impl Store {
                  source TEXT NOT NULL,
                  operation TEXT NOT NULL,
                  args TEXT NOT NULL,
-                 folder TEXT NOT NULL,
+                 record TEXT NOT NULL,
                  accepted_ms INTEGER NOT NULL,
                  message_id TEXT,
                  result TEXT,
@@ -120,7 +120,7 @@ impl Store {
                 Some(_) => Ok(Acceptance::Running),
                 None => {
                     c.prepare_cached(
-                        "INSERT INTO tasks (task_id, source, operation, args, folder, accepted_ms)
+                        "INSERT INTO tasks (task_id, source, operation, args, record, accepted_ms)
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                     )?
                     .execute(params![
@@ -128,7 +128,7 @@ impl Store {
                         task.source,
                         task.operation,
                         task.args,
-                        task.folder,
+                        task.record,
                         signed(now_ms())
                     ])?;
                     Ok(Acceptance::New)
@@ -153,10 +153,10 @@ impl Store {
         .await
     }
 
-    /// Records that a result has arrived; returns the task's folder.
+    /// Records that a result has arrived; returns the task's record.
     pub(crate) async fn delivered(&self, message_id: String) -> rusqlite::Result<Option<String>> {
         self.run(move |c| {
-            c.prepare_cached("UPDATE tasks SET delivered = 1 WHERE message_id = ?1 RETURNING folder")?
+            c.prepare_cached("UPDATE tasks SET delivered = 1 WHERE message_id = ?1 RETURNING record")?
                 .query_row([&message_id], |row| row.get(0))
                 .optional()
         })
@@ -178,21 +178,21 @@ impl Store {
     pub(crate) async fn left_over(&self) -> rusqlite::Result<(Vec<Accepted>, Vec<Finished>)> {
         self.run(|c| {
             let mut statement = c.prepare(
-                "SELECT task_id, source, operation, args, folder, message_id FROM tasks
+                "SELECT task_id, source, operation, args, record, message_id FROM tasks
                  WHERE delivered = 0 ORDER BY accepted_ms",
             )?;
             let (mut open, mut done) = (Vec::new(), Vec::new());
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                let (task_id, folder): (String, String) = (row.get(0)?, row.get(4)?);
+                let (task_id, record): (String, String) = (row.get(0)?, row.get(4)?);
                 match row.get::<_, Option<String>>(5)? {
-                    Some(message_id) => done.push(Finished { task_id, folder, message_id }),
+                    Some(message_id) => done.push(Finished { task_id, record, message_id }),
                     None => open.push(Accepted {
                         task_id,
                         source: row.get(1)?,
                         operation: row.get(2)?,
                         args: row.get(3)?,
-                        folder,
+                        record,
                     }),
                 }
             }
@@ -231,7 +231,7 @@ mod tests {
             source: "s".into(),
             operation: "bash".into(),
             args: "{}".into(),
-            folder: format!("f-{id}"),
+            record: format!("f-{id}"),
         }
     }
 

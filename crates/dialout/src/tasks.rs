@@ -45,6 +45,15 @@ impl Link {
     }
 }
 
+/// Frees the room that a command's output takes; how it ended stays.
+async fn truncate(record: PathBuf) {
+    let _ = tokio::task::spawn_blocking(move || {
+        const REPORT: u64 = 4096;
+        std::fs::File::options().write(true).open(record)?.set_len(REPORT)
+    })
+    .await;
+}
+
 /// Writes a message.
 pub(crate) fn message<P: serde::Serialize>(id: &str, kind: &str, payload: &P) -> String {
     // Payloads are plain structs: they always serialise.
@@ -97,8 +106,8 @@ pub(crate) struct Tasks {
     runner: Arc<Runner>,
     store: Store,
     outbox: Outbox,
-    /// Where supervisors have their folders.
-    folders: PathBuf,
+    /// Where the files of commands are.
+    records: PathBuf,
     hub: String,
     active: Mutex<HashMap<String, Handle>>,
     active_count: watch::Sender<usize>,
@@ -114,13 +123,13 @@ impl Tasks {
         state: &Path,
         hub: String,
     ) -> std::io::Result<Arc<Self>> {
-        let folders = state.join("commands");
-        std::fs::create_dir_all(&folders)?;
+        let records = state.join("commands");
+        std::fs::create_dir_all(&records)?;
         Ok(Arc::new(Self {
             runner,
             store,
             outbox: Outbox::new(state.join("spill"))?,
-            folders,
+            records,
             hub,
             active: Mutex::default(),
             active_count: watch::Sender::new(0),
@@ -153,7 +162,7 @@ impl Tasks {
         tokio::spawn(async move {
             let waiting = tasks.outbox.unsent(link.number);
             let (commands, rest): (Vec<Entry>, Vec<Entry>) =
-                waiting.into_iter().partition(|e| e.folder.is_some() && link.output && link.ack);
+                waiting.into_iter().partition(|e| e.record.is_some() && link.output && link.ack);
             for entry in rest {
                 tasks.send_result(&link, entry).await;
             }
@@ -255,8 +264,8 @@ impl Tasks {
                 tasks.answer_unknown(&task_id).await;
                 return;
             };
-            if let Some(folder) = &entry.folder {
-                stream::rest(&tasks.folders.join(folder), &task_id, &link, from).await;
+            if let Some(record) = &entry.record {
+                stream::rest(&tasks.records.join(record), &task_id, &link, from).await;
             }
             tasks.send_result(&link, entry).await;
         });
@@ -274,16 +283,16 @@ impl Tasks {
     /// The hub has stored a result.
     pub(crate) async fn acknowledged(&self, message_id: String) {
         let entry = self.outbox.remove(&message_id);
-        let folder = entry.as_ref().and_then(|e| e.folder.clone());
-        if let Some(folder) = &folder {
+        let record = entry.as_ref().and_then(|e| e.record.clone());
+        if let Some(record) = &record {
             // First what takes room: the disk may be full, and the journal of tasks
             // needs some to record this.
-            let _ = tokio::fs::remove_file(self.folders.join(folder).join("journal")).await;
+            let _ = truncate(self.records.join(record)).await;
         }
         let recorded = match &entry {
             Some(entry) if entry.text == Text::Journal => self.store.delivered(message_id).await,
             // It could not be journalled when it was made.
-            Some(entry) if folder.is_some() => {
+            Some(entry) if record.is_some() => {
                 let finished =
                     self.store.finish(entry.task_id.clone(), message_id.clone(), "{}".into()).await;
                 match finished {
@@ -296,11 +305,11 @@ impl Tasks {
         };
         match recorded {
             Ok(stored) => {
-                if let Some(folder) = folder.or(stored).filter(|f| !f.is_empty()) {
-                    self.remove_folder(folder).await;
+                if let Some(record) = record.or(stored).filter(|f| !f.is_empty()) {
+                    self.remove_record(record).await;
                 }
             }
-            // The folder stays: it shows after a restart that the command ran.
+            // The file stays: it shows after a restart that the command ran.
             Err(error) => tracing::warn!("failed to record a delivered result: {error}"),
         }
     }
@@ -318,9 +327,9 @@ impl Tasks {
         self.outbox.sends(message_id) >= 2
     }
 
-    async fn remove_folder(&self, folder: String) {
-        let path = self.folders.join(folder);
-        let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path)).await;
+    async fn remove_record(&self, record: String) {
+        let path = self.records.join(record);
+        let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
     }
 
     async fn carry_out(self: &Arc<Self>, request: &Request, work: Result<Work, String>, handle: &Handle) {
@@ -332,8 +341,8 @@ impl Tasks {
                 return;
             }
         };
-        let folder = match &work {
-            Work::Bash(_) => ids::folder_name(),
+        let record = match &work {
+            Work::Bash(_) => ids::record_name(),
             Work::Other(_) => String::new(),
         };
         if handle.has_effects {
@@ -342,7 +351,7 @@ impl Tasks {
                 source: request.source.clone(),
                 operation: request.operation.clone(),
                 args: request.args.clone().unwrap_or_else(|| "null".into()),
-                folder: folder.clone(),
+                record: record.clone(),
             };
             match self.store.accept(accepted).await {
                 Ok(Acceptance::New) => {}
@@ -374,14 +383,15 @@ impl Tasks {
         self.say_accepted(&request.task_id).await;
         match work {
             Work::Bash(bash) => {
-                let path = self.folders.join(&folder);
-                let message = self.run_bash(request, &bash, &path, handle).await;
-                self.deliver_journalled(request, message, Some(folder)).await;
+                let path = self.records.join(&record);
+                let (message, streamed_on) = self.run_bash(request, &bash, &path, handle).await;
+                self.deliver_bash(request, message, record, streamed_on, handle).await;
             }
             Work::Other(operation) => {
                 let message = self.perform(request, operation, handle).await;
                 if handle.has_effects {
-                    self.deliver_journalled(request, message, None).await;
+                    let (id, text) = self.keep(request, message, None).await;
+                    self.send_new(id, text).await;
                 } else {
                     self.deliver_unjournalled(request, message).await;
                 }
@@ -402,26 +412,31 @@ impl Tasks {
         }
     }
 
+    /// The result message, and the connection that got all the output.
     async fn run_bash(
         &self,
         request: &Request,
         bash: &Bash,
-        folder: &Path,
+        record: &Path,
         handle: &Handle,
-    ) -> (String, String) {
+    ) -> ((String, String), Option<u64>) {
         let mut cancelled = handle.cancel.subscribe();
         let _permit = tokio::select! {
             permit = self.runner.admit() => permit,
             _ = cancelled.wait_for(|c| *c) => {
                 let (result, outcome) = operations::cancelled_bash();
-                return self.success(request, result, outcome);
+                return (self.success(request, result, outcome), self.link_number());
             }
         };
         let requester = self.requester(&request.task_id);
-        match self.runner.start_bash(bash, &requester, folder).await {
-            Ok(started) => self.watch_bash(request, bash, folder, started.running, handle, true).await,
-            Err(failure) => self.failure(request, &failure),
+        match self.runner.start_bash(bash, &requester, record).await {
+            Ok(started) => self.watch_bash(request, bash, record, started.running, handle, true).await,
+            Err(failure) => (self.failure(request, &failure), self.link_number()),
         }
+    }
+
+    fn link_number(&self) -> Option<u64> {
+        self.current_link().map(|l| l.number)
     }
 
     /// Watches a running line to its end, streaming its output if that is wanted.
@@ -429,11 +444,11 @@ impl Tasks {
         &self,
         request: &Request,
         bash: &Bash,
-        folder: &Path,
+        record: &Path,
         running: Running,
         handle: &Handle,
         fresh: bool,
-    ) -> (String, String) {
+    ) -> ((String, String), Option<u64>) {
         let running = Arc::new(running);
         let canceller = {
             let (running, mut cancelled) = (running.clone(), handle.cancel.subscribe());
@@ -444,10 +459,15 @@ impl Tasks {
             })
         };
         let streamer =
-            stream::Streamer::new(folder, &request.task_id, self.link.subscribe(), handle.resume.subscribe());
-        streamer.run(&running, fresh).await;
+            stream::Streamer::new(record, &request.task_id, self.link.subscribe(), handle.resume.subscribe());
+        let streamed_on = streamer.run(&running, fresh).await;
         canceller.abort();
-        match self.runner.finish_bash(bash, &self.requester(&request.task_id), folder).await {
+        (self.ended_bash(request, bash, record).await, streamed_on)
+    }
+
+    /// The result message of a line that has ended.
+    async fn ended_bash(&self, request: &Request, bash: &Bash, record: &Path) -> (String, String) {
+        match self.runner.finish_bash(bash, &self.requester(&request.task_id), record).await {
             Ok(output) => {
                 let (result, outcome) = operations::encode_bash(output);
                 self.success(request, result, outcome)
@@ -487,32 +507,65 @@ impl Tasks {
         (id, text)
     }
 
-    async fn deliver_journalled(
+    /// Keeps a result until it has arrived.
+    async fn keep(
         &self,
         request: &Request,
         (id, text): (String, String),
-        folder: Option<String>,
-    ) {
+        record: Option<String>,
+    ) -> (String, String) {
         if let Err(error) = self.store.finish(request.task_id.clone(), id.clone(), text.clone()).await {
             // A full disk must not cost the result as long as we live.
             tracing::error!(task = %request.task_id, "failed to journal a result, it is kept in memory: {error}");
-            self.outbox.add(&request.task_id, &id, text, folder);
+            self.outbox.add(&request.task_id, &id, text.clone(), record);
         } else {
-            self.outbox.add_journalled(&request.task_id, &id, folder);
+            self.outbox.add_journalled(&request.task_id, &id, record);
         }
-        self.send_new(&id).await;
+        (id, text)
+    }
+
+    /// Delivers a shell line's result, after the rest of its output: the connection
+    /// may have changed since that was sent.
+    async fn deliver_bash(
+        self: &Arc<Self>,
+        request: &Request,
+        message: (String, String),
+        record: String,
+        streamed_on: Option<u64>,
+        handle: &Handle,
+    ) {
+        let (id, text) = self.keep(request, message, Some(record.clone())).await;
+        let Some(link) = self.current_link() else { return };
+        if !link.ack || !link.output || streamed_on == Some(link.number) {
+            return self.send_new(id, text).await;
+        }
+        let resume = *handle.resume.borrow();
+        match resume.filter(|r| r.link == link.number) {
+            Some(from) => {
+                stream::rest(&self.records.join(record), &request.task_id, &link, from).await;
+                self.send_new(id, text).await;
+            }
+            // It comes; if not, the result goes without the rest.
+            None => {
+                let tasks = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(RESUME_WAIT).await;
+                    tasks.send_new(id, text).await;
+                });
+            }
+        }
     }
 
     async fn deliver_unjournalled(&self, request: &Request, (id, text): (String, String)) {
-        self.outbox.add(&request.task_id, &id, text, None);
-        self.send_new(&id).await;
+        self.outbox.add(&request.task_id, &id, text.clone(), None);
+        self.send_new(id, text).await;
     }
 
-    async fn send_new(&self, id: &str) {
+    async fn send_new(&self, id: String, text: String) {
         if let Some(link) = self.current_link()
-            && let Some(entry) = self.outbox.get(id)
+            && self.outbox.claim(&id, link.number)
         {
-            self.send_result(&link, entry).await;
+            let _ = link.messages.send((for_link(text, &link), Some(id))).await;
         }
     }
 
@@ -538,8 +591,8 @@ impl Tasks {
         self.store.forget_old().await?;
         let (open, done) = self.store.left_over().await?;
         for finished in done {
-            let folder = Some(finished.folder).filter(|f| !f.is_empty());
-            self.outbox.add_journalled(&finished.task_id, &finished.message_id, folder);
+            let record = Some(finished.record).filter(|f| !f.is_empty());
+            self.outbox.add_journalled(&finished.task_id, &finished.message_id, record);
         }
         for accepted in open {
             let handle = Handle {
@@ -561,49 +614,52 @@ impl Tasks {
                     operation: accepted.operation,
                     args: Some(accepted.args),
                 };
-                let folder = Some(accepted.folder).filter(|f| !f.is_empty());
-                let message = tasks.recovered(&request, folder.as_deref(), &handle).await;
-                tasks.deliver_journalled(&request, message, folder).await;
+                let record = Some(accepted.record).filter(|f| !f.is_empty());
+                let (message, streamed_on) = tasks.recovered(&request, record.as_deref(), &handle).await;
+                match record {
+                    Some(record) => tasks.deliver_bash(&request, message, record, streamed_on, &handle).await,
+                    None => {
+                        let (id, text) = tasks.keep(&request, message, None).await;
+                        tasks.send_new(id, text).await;
+                    }
+                }
                 tasks.leave(&request.task_id);
             });
         }
         Ok(())
     }
 
-    async fn recovered(&self, request: &Request, folder: Option<&str>, handle: &Handle) -> (String, String) {
+    async fn recovered(
+        &self,
+        request: &Request,
+        record: Option<&str>,
+        handle: &Handle,
+    ) -> ((String, String), Option<u64>) {
         let work = operations::decode(&request.operation, request.args.as_deref());
-        let (Ok(Work::Bash(bash)), Some(folder)) = (work, folder) else {
+        let (Ok(Work::Bash(bash)), Some(record)) = (work, record) else {
             let failure =
                 Failure::Lost("the runner was stopped while it carried this out; its end is unknown".into());
-            return self.failure(request, &failure);
+            return (self.failure(request, &failure), None);
         };
-        let path = self.folders.join(folder);
+        let path = self.records.join(record);
         // Accepted, but the runner was stopped before it started: nothing ran yet.
         if !path.exists() {
             return self.run_bash(request, &bash, &path, handle).await;
         }
         match self.runner.adopt(&path).await {
             Adoption::NeverStarted => {
-                self.remove_folder(folder.to_owned()).await;
+                self.remove_record(record.to_owned()).await;
                 self.run_bash(request, &bash, &path, handle).await
             }
             Adoption::Running(running) => {
                 tracing::info!(task = %request.task_id, "adopted a running command");
                 self.watch_bash(request, &bash, &path, running, handle, false).await
             }
-            Adoption::Ended(_) => {
-                match self.runner.finish_bash(&bash, &self.requester(&request.task_id), &path).await {
-                    Ok(output) => {
-                        let (result, outcome) = operations::encode_bash(output);
-                        self.success(request, result, outcome)
-                    }
-                    Err(failure) => self.failure(request, &failure),
-                }
-            }
+            Adoption::Ended(_) => (self.ended_bash(request, &bash, &path).await, None),
             Adoption::Lost(reason) => {
                 let failure =
                     self.runner.record_lost(&bash, &self.requester(&request.task_id), &reason).await;
-                self.failure(request, &failure)
+                (self.failure(request, &failure), None)
             }
         }
     }

@@ -6,34 +6,33 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+use crate::record::Stored;
 use crate::running::Running;
 use crate::spec::Spec;
-use crate::{supervisor, sys};
+use crate::{record, supervisor, sys};
 
 /// The argument that makes a program the helper: `main` calls [`helper_main`].
 pub const HELPER_ARG: &str = "__supervisors";
 
-/// Folder, working directory and first controller of a new supervisor.
+/// File, working directory and first controller of a new supervisor.
 const PASSED_FDS: usize = 3;
 
 /// Why a command could not be handed to a supervisor.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
-    /// Its folder could not be made.
+    /// Its file could not be made.
     #[error("failed to create {}: {source}", path.display())]
-    Folder {
-        /// The folder, or a file in it.
+    File {
+        /// The file.
         path: std::path::PathBuf,
         /// Why.
         source: io::Error,
@@ -72,24 +71,25 @@ impl Spawner {
         Ok(Self { program: program.to_owned(), helper: Mutex::new(Some(helper)) })
     }
 
-    /// Starts a command under a supervisor of its own, in the folder `dir`, which
-    /// must not exist yet. That the program can't be executed is seen in its
+    /// Starts a command under a supervisor of its own; `path` is the command's file,
+    /// which must not exist yet. That the program can't be executed is seen in its
     /// status, not here.
-    pub fn spawn(&self, dir: &Path, cwd: BorrowedFd<'_>, spec: &Spec) -> Result<Running, SpawnError> {
-        let in_folder = |path: &Path, source: io::Error| SpawnError::Folder { path: path.to_owned(), source };
-        std::fs::DirBuilder::new().mode(0o700).create(dir).map_err(|e| in_folder(dir, e))?;
-        let spec_path = dir.join("spec.json");
-        let text = serde_json::to_vec(spec).map_err(io::Error::other)?;
-        std::fs::write(&spec_path, text).map_err(|e| in_folder(&spec_path, e))?;
-        // Readers may come before the supervisor is up.
-        let journal = dir.join("journal");
-        std::fs::File::create(&journal).map_err(|e| in_folder(&journal, e))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| in_folder(dir, e.into()))?;
+    pub fn spawn(&self, path: &Path, cwd: BorrowedFd<'_>, spec: &Spec) -> Result<Running, SpawnError> {
+        let mut random = [0u8; 16];
+        getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
+        let socket = format!("legwork-{:032x}", u128::from_le_bytes(random));
+        let file = record::create(path, &Stored { socket, spec: spec.clone() })
+            .map_err(|source| SpawnError::File { path: path.to_owned(), source })?;
         let (ours, theirs) = socket_pair()?;
-        self.hand_over([folder.as_fd(), cwd, theirs.as_fd()])?;
+        self.hand_over([file.as_fd(), cwd, theirs.as_fd()])?;
         drop(theirs);
-        Ok(Running::new(dir.to_owned(), ours)?)
+        Ok(Running::new(path.to_owned(), ours)?)
+    }
+
+    /// The helper's process, for tests that kill it.
+    #[doc(hidden)]
+    pub fn helper_id(&self) -> Option<u32> {
+        self.helper.lock().ok()?.as_ref().map(|helper| helper.child.id())
     }
 
     fn hand_over(&self, fds: [BorrowedFd<'_>; PASSED_FDS]) -> io::Result<()> {
@@ -167,10 +167,10 @@ pub fn helper_main() {
     sys::ignore_children();
     loop {
         match receive_fds(&socket) {
-            Ok(Some([dir, cwd, controller])) => match sys::fork_single_threaded() {
+            Ok(Some([file, cwd, controller])) => match sys::fork_single_threaded() {
                 Ok(sys::Forked::Child) => {
                     drop(socket);
-                    supervisor::run(dir, cwd, controller);
+                    supervisor::run(file, cwd, controller);
                     return;
                 }
                 // The runner sees its connection close without a status.

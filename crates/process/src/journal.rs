@@ -1,4 +1,5 @@
-//! The journal: a command's output as one numbered log of bytes on disk.
+//! The journal: a command's output as one numbered log of bytes on disk. It is the
+//! last part of the command's file (see [`crate::record`]).
 //!
 //! A journal is a row of frames, each a header of 16 bytes and its data:
 //! stream (1 byte: 0 stdout or terminal, 1 stderr), 3 zero bytes, data length
@@ -6,7 +7,7 @@
 //! find their place by these offsets, so any number of them can start anywhere.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -26,6 +27,8 @@ pub enum Stream {
 /// Appends frames.
 pub(crate) struct Writer {
     file: File,
+    /// Where the journal starts in the file.
+    base: u64,
     len: u64,
     offsets: [u64; 2],
     /// Header and data of one frame.
@@ -33,8 +36,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(file: File) -> Self {
-        Self { file, len: 0, offsets: [0; 2], frame: vec![0; HEADER + MAX_FRAME].into_boxed_slice() }
+    pub(crate) fn new(file: File, base: u64) -> Self {
+        let frame = vec![0; HEADER + MAX_FRAME].into_boxed_slice();
+        Self { file, base, len: 0, offsets: [0; 2], frame }
     }
 
     /// Where to read the next data to, before [`Writer::commit`].
@@ -51,9 +55,9 @@ impl Writer {
         let size = u32::try_from(len).map_err(io::Error::other)?;
         self.frame[4..8].copy_from_slice(&size.to_le_bytes());
         self.frame[8..16].copy_from_slice(&self.offsets[index].to_le_bytes());
-        if let Err(error) = self.file.write_all(&self.frame[..HEADER + len]) {
-            self.file.set_len(self.len)?;
-            io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.len))?;
+        let at = self.base + self.len;
+        if let Err(error) = self.file.write_all_at(&self.frame[..HEADER + len], at) {
+            self.file.set_len(at)?;
             return Err(error);
         }
         self.len += (HEADER + len) as u64;
@@ -91,10 +95,11 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Opens the journal in a supervisor's folder, at the given offsets.
-    pub fn open(dir: &Path, stdout: u64, stderr: u64) -> io::Result<Self> {
-        let file = File::open(dir.join("journal"))?;
-        Ok(Self { file, position: 0, within: 0, wanted: [stdout, stderr] })
+    /// Opens the journal in a command's file, at the given offsets.
+    pub fn open(path: &Path, stdout: u64, stderr: u64) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let position = crate::record::journal_base(&file)?;
+        Ok(Self { file, position, within: 0, wanted: [stdout, stderr] })
     }
 
     /// The next offsets of both streams.
@@ -159,8 +164,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn write(dir: &Path, frames: &[(bool, Vec<u8>)]) -> Writer {
-        let mut writer = Writer::new(File::create(dir.join("journal")).expect("create"));
+    fn write(path: &Path, frames: &[(bool, Vec<u8>)]) -> Writer {
+        let stored = crate::record::Stored { socket: String::new(), spec: crate::Spec::default() };
+        crate::record::create(path, &stored).expect("create");
+        let file = File::options().read(true).write(true).open(path).expect("open");
+        let base = crate::record::journal_base(&file).expect("base");
+        let mut writer = Writer::new(file, base);
         for (err, data) in frames {
             writer.space()[..data.len()].copy_from_slice(data);
             let stream = if *err { Stream::Stderr } else { Stream::Stdout };
@@ -177,13 +186,14 @@ mod tests {
             max in 1usize..64,
         ) {
             let dir = tempfile::tempdir().expect("tempdir");
-            write(dir.path(), &frames);
+            let path = dir.path().join("command");
+            write(&path, &frames);
             let whole = |err: bool| -> Vec<u8> {
                 frames.iter().filter(|(e, _)| *e == err).flat_map(|(_, d)| d.clone()).collect()
             };
             let (out, err) = (whole(false), whole(true));
             let start = (skip.0.min(out.len()), skip.1.min(err.len()));
-            let mut cursor = Cursor::open(dir.path(), start.0 as u64, start.1 as u64).expect("open");
+            let mut cursor = Cursor::open(&path, start.0 as u64, start.1 as u64).expect("open");
             let mut got = (out[..start.0].to_vec(), err[..start.1].to_vec());
             while let Some(chunk) = cursor.next(max).expect("read") {
                 prop_assert!(!chunk.data.is_empty() && chunk.data.len() <= max);

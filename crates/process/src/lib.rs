@@ -3,7 +3,7 @@
 //! Every command is owned by a small supervisor process of its own: it holds the
 //! pipes or the PTY, writes all output to a journal on disk, is the subreaper of
 //! all descendants, and ends the whole tree on timeout or cancel. A runner that
-//! dies finds its supervisors again by their folders ([`adopt`]).
+//! dies finds its supervisors again by the commands' files ([`adopt`]).
 //!
 //! Supervisors are forked from a helper process ([`helper_main`]) that has one
 //! thread, so that a fork is safe. This is the crate that owns the operating
@@ -14,6 +14,7 @@
 pub mod env;
 mod helper;
 mod journal;
+mod record;
 mod running;
 mod spec;
 mod supervisor;

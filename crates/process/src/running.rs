@@ -1,15 +1,17 @@
 //! The runner's end: watching a supervised command, and finding it again.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::FlockOperation;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::record;
 use crate::spec::{Size, State, Status, boot_id};
 use crate::supervisor::{CANCEL, GROWN, INPUT, MAX_MESSAGE, RESIZE};
 
@@ -25,18 +27,18 @@ pub enum Progress {
 /// A connection to a supervisor. Dropping it leaves the command running.
 #[derive(Debug)]
 pub struct Running {
-    dir: PathBuf,
+    path: PathBuf,
     socket: AsyncFd<OwnedFd>,
 }
 
 impl Running {
-    pub(crate) fn new(dir: PathBuf, socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { dir, socket: crate::sys::watch(socket)? })
+    pub(crate) fn new(path: PathBuf, socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self { path, socket: crate::sys::watch(socket)? })
     }
 
-    /// The supervisor's folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// The command's file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Waits until there is more output or the command has ended. Safe to cancel.
@@ -107,55 +109,57 @@ pub enum Adoption {
     Lost(String),
 }
 
-/// Finds a command again by its supervisor's folder. Blocks for up to a second if
-/// the supervisor is only just starting.
-pub fn adopt(dir: &Path) -> Adoption {
+/// Finds a command again by its file. Blocks for up to a second if its supervisor
+/// is only just starting.
+pub fn adopt(path: &Path) -> Adoption {
     const TRIES: u32 = 50;
-    // A supervisor that comes to it later finds the file and leaves.
-    if std::fs::File::create_new(dir.join("status")).is_ok() {
-        return Adoption::NeverStarted;
-    }
     for _ in 0..TRIES {
-        if let Ok(running) = connect(dir).and_then(|socket| Running::new(dir.to_owned(), socket)) {
-            return Adoption::Running(running);
-        }
-        match status(dir) {
-            Ok(status) if status.state != State::Running => return Adoption::Ended(status),
-            Ok(status) if status.boot_id != boot_id() => {
-                return Adoption::Lost("the machine was restarted while it ran".into());
-            }
-            Ok(_) if !is_locked(dir) => {
-                // It may have ended between the two looks.
-                return match status(dir) {
-                    Ok(status) if status.state != State::Running => Adoption::Ended(status),
-                    _ => Adoption::Lost("its supervisor was killed".into()),
-                };
-            }
-            // It is only just starting, or was killed while it did.
-            _ => std::thread::sleep(Duration::from_millis(20)),
+        match look(path) {
+            Ok(Some(adoption)) => return adoption,
+            // Its supervisor is only just starting, or just ending.
+            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) => return Adoption::Lost(format!("its file can't be read: {error}")),
         }
     }
     Adoption::Lost("its supervisor does not answer".into())
 }
 
+fn look(path: &Path) -> io::Result<Option<Adoption>> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    if locked == Err(rustix::io::Errno::AGAIN) {
+        let connected = record::stored(&file).and_then(|stored| connect(&stored.socket));
+        return Ok(connected
+            .and_then(|socket| Running::new(path.to_owned(), socket))
+            .ok()
+            .map(Adoption::Running));
+    }
+    locked?;
+    // Nobody owns it, and as long as we hold the lock nobody will.
+    Ok(Some(match record::status(&file)? {
+        None => {
+            // A supervisor that comes to it later finds this, and leaves.
+            let mut taken = Status::started();
+            taken.state = State::Failed;
+            taken.error = Some("it was taken back before it started".into());
+            record::report(&file, &taken)?;
+            Adoption::NeverStarted
+        }
+        Some(status) if status.state != State::Running => Adoption::Ended(status),
+        Some(status) if status.boot_id != boot_id() => {
+            Adoption::Lost("the machine was restarted while it ran".into())
+        }
+        Some(_) => Adoption::Lost("its supervisor was killed".into()),
+    }))
+}
+
 /// Reads a supervisor's report.
-pub fn status(dir: &Path) -> io::Result<Status> {
-    let text = std::fs::read_to_string(dir.join("status"))?;
-    Ok(serde_json::from_str(text.trim_end())?)
+pub fn status(path: &Path) -> io::Result<Status> {
+    record::status(&File::open(path)?)?.ok_or_else(|| io::Error::other("the command has not started"))
 }
 
-/// Whether a supervisor holds the folder.
-fn is_locked(dir: &Path) -> bool {
-    let Ok(file) = std::fs::File::open(dir.join("status")) else { return false };
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::AGAIN)
-}
-
-fn connect(dir: &Path) -> io::Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(dir, flags, Mode::empty())?;
-    // Socket paths are limited to 107 bytes: the folder is named by its descriptor.
-    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/control.sock", folder.as_raw_fd()))?;
+fn connect(name: &str) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     rustix::net::connect(&socket, &address)?;

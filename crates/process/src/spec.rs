@@ -40,7 +40,7 @@ impl Default for Limits {
 }
 
 /// A command to supervise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// Program and arguments; the program is an absolute path.
     pub argv: Vec<String>,
@@ -74,7 +74,7 @@ pub enum State {
     Failed,
 }
 
-/// A supervisor's report, kept in its folder.
+/// A supervisor's report, kept in the command's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Where the command stands.
@@ -101,6 +101,26 @@ pub struct Status {
     pub dropped_bytes: u64,
     /// Why output could not be kept.
     pub journal_error: Option<String>,
+}
+
+impl Status {
+    /// A command that was started now.
+    pub(crate) fn started() -> Self {
+        Self {
+            state: State::Running,
+            boot_id: boot_id(),
+            started_ms: now_ms(),
+            finished_ms: 0,
+            exit_code: None,
+            signal: None,
+            ended_by: None,
+            error: None,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            dropped_bytes: 0,
+            journal_error: None,
+        }
+    }
 }
 
 /// The kernel's id of the current boot: differs after each restart.

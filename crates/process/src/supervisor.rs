@@ -4,23 +4,20 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, WaitStatus};
 
 use crate::journal::{Stream, Writer};
-use crate::spec::{EndedBy, Size, Spec, State, Status, boot_id, now_ms};
-use crate::{sys, tree};
+use crate::record::Stored;
+use crate::spec::{EndedBy, Size, Spec, State, Status, now_ms};
+use crate::{record, sys, tree};
 
-/// The report's fixed size. Its block is allocated at the start, so that a full
-/// disk can't keep a supervisor from reporting the end.
-pub(crate) const STATUS_BYTES: usize = 4096;
 /// Most input waiting for a terminal that does not read.
 const MAX_PENDING_INPUT: usize = 64 * 1024;
 /// Most controllers at a time.
@@ -36,53 +33,40 @@ pub(crate) const RESIZE: u8 = b'R';
 /// Message from a supervisor: the journal's length as u64, little-endian.
 pub(crate) const GROWN: u8 = b'J';
 
-/// Supervises the command described in `dir` until it has ended; `controller` is
+/// Supervises the command described in `file` until it has ended; `controller` is
 /// the first connection of those who may watch and cancel it.
-pub(crate) fn run(dir: OwnedFd, cwd: OwnedFd, controller: OwnedFd) {
+pub(crate) fn run(file: OwnedFd, cwd: OwnedFd, controller: OwnedFd) {
     let _ = rustix::process::setsid();
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // A supervisor that can't even report leaves no final status: the runner then
     // says that the command is lost.
-    let _ = supervise(&dir, &cwd, controller);
+    let _ = supervise(&file, &cwd, controller);
 }
 
-fn supervise(dir: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result<()> {
-    // Whoever makes this file has the command: if the runner was restarted before we
-    // came to it, it has taken the command back and starts it anew.
-    let status_file = create(dir, "status", OFlags::EXCL)?;
-    rustix::fs::flock(&status_file, FlockOperation::NonBlockingLockExclusive)?;
-    let _ = rustix::fs::fallocate(&status_file, FallocateFlags::empty(), 0, STATUS_BYTES as u64);
-    let mut spec = String::new();
-    open(dir, "spec.json")?.read_to_string(&mut spec)?;
-    let spec: Spec = serde_json::from_str(&spec)?;
-    let mut status = Status {
-        state: State::Running,
-        boot_id: boot_id(),
-        started_ms: now_ms(),
-        finished_ms: 0,
-        exit_code: None,
-        signal: None,
-        ended_by: None,
-        error: None,
-        stdout_bytes: 0,
-        stderr_bytes: 0,
-        dropped_bytes: 0,
-        journal_error: None,
-    };
-    let journal = Writer::new(create(dir, "journal", OFlags::empty())?);
-    let listener = listen(dir)?;
+fn supervise(passed: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result<()> {
+    // The lock must be ours alone, so it needs an opening of our own.
+    let file =
+        File::options().read(true).write(true).open(format!("/proc/self/fd/{}", passed.as_raw_fd()))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    // The runner was restarted before we came to it, and has taken the command back.
+    if record::status(&file)?.is_some() {
+        return Ok(());
+    }
+    let mut status = Status::started();
+    record::report(&file, &status)?;
+    let Stored { socket, spec } = record::stored(&file)?;
+    let journal = Writer::new(file.try_clone()?, record::journal_base(&file)?);
     let signals = sys::child_signal_fd()?;
-    let started = start(&spec, cwd);
-    let (main, pipes) = match started {
+    let started = listen(&socket).and_then(|listener| Ok((listener, start(&spec, cwd)?)));
+    let (listener, (main, pipes)) = match started {
         Ok(started) => started,
         Err(error) => {
             status.state = State::Failed;
             status.error = Some(error.to_string());
             status.finished_ms = now_ms();
-            return report(&status_file, &status);
+            return record::report(&file, &status);
         }
     };
-    report(&status_file, &status)?;
     let deadline = spec.limits.timeout.and_then(|t| Instant::now().checked_add(t));
     let mut supervisor = Supervisor {
         spec,
@@ -103,29 +87,12 @@ fn supervise(dir: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result<()
     supervisor.watch();
     supervisor.status.state = State::Ended;
     supervisor.status.finished_ms = now_ms();
-    report(&status_file, &supervisor.status)?;
-    let _ = rustix::fs::unlinkat(dir, "control.sock", rustix::fs::AtFlags::empty());
-    Ok(())
+    record::report(&file, &supervisor.status)
 }
 
-fn create(dir: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> {
-    let flags = flags | OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?))
-}
-
-fn open(dir: &OwnedFd, name: &str) -> io::Result<File> {
-    Ok(File::from(rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
-}
-
-fn report(file: &File, status: &Status) -> io::Result<()> {
-    let mut text = serde_json::to_vec(status)?;
-    text.resize(STATUS_BYTES.max(text.len()), b' ');
-    file.write_all_at(&text, 0)
-}
-
-/// Socket paths are limited to 107 bytes: the folder is named by its descriptor.
-fn listen(dir: &OwnedFd) -> io::Result<OwnedFd> {
-    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/control.sock", dir.as_raw_fd()))?;
+/// An abstract socket costs no inode and is gone with its owner.
+fn listen(name: &str) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     rustix::net::bind(&socket, &address)?;
@@ -418,7 +385,9 @@ impl Supervisor {
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         while let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
-            if self.controllers.len() < MAX_CONTROLLERS {
+            // Abstract names are open to all users; the command is ours alone.
+            let owner = rustix::net::sockopt::socket_peercred(&socket).map(|peer| peer.uid);
+            if owner == Ok(rustix::process::geteuid()) && self.controllers.len() < MAX_CONTROLLERS {
                 self.controllers.push(Controller { socket, told: 0 });
             }
         }

@@ -23,7 +23,7 @@ impl Bench {
         Self { spawner, dir: tempfile::tempdir().unwrap() }
     }
 
-    fn folder(&self) -> PathBuf {
+    fn file(&self) -> PathBuf {
         self.dir.path().join("task")
     }
 
@@ -33,12 +33,12 @@ impl Bench {
 
     fn start_spec(&self, spec: &Spec) -> Running {
         let cwd = File::open(self.dir.path()).unwrap();
-        self.spawner.spawn(&self.folder(), cwd.as_fd(), spec).unwrap()
+        self.spawner.spawn(&self.file(), cwd.as_fd(), spec).unwrap()
     }
 
     /// Output of both streams so far.
     fn output(&self) -> (String, String) {
-        let mut cursor = Cursor::open(&self.folder(), 0, 0).unwrap();
+        let mut cursor = Cursor::open(&self.file(), 0, 0).unwrap();
         let mut out = (Vec::new(), Vec::new());
         while let Some(chunk) = cursor.next(1 << 20).unwrap() {
             if chunk.stream == Stream::Stdout { &mut out.0 } else { &mut out.1 }.extend(chunk.data);
@@ -62,7 +62,7 @@ async fn end(running: &Running) -> Status {
     })
     .await
     .expect("the command ends");
-    status(running.dir()).unwrap()
+    status(running.path()).unwrap()
 }
 
 /// Processes whose command line holds `mark`.
@@ -207,12 +207,12 @@ async fn a_command_outlives_its_runner_and_is_adopted_again() {
     let bench = Bench::new();
     let running = bench.start("echo one; sleep 1; echo two; exit 5", Limits::default());
     until("it is up", || bench.output().0 == "one\n").await;
-    let dir = bench.folder();
+    let file = bench.file();
     drop(running);
-    let Adoption::Running(again) = adopt(&dir) else { panic!("it runs") };
+    let Adoption::Running(again) = adopt(&file) else { panic!("it runs") };
     assert_eq!(end(&again).await.exit_code, Some(5));
     assert_eq!(bench.output().0, "one\ntwo\n");
-    let Adoption::Ended(status) = adopt(&dir) else { panic!("it ended") };
+    let Adoption::Ended(status) = adopt(&file) else { panic!("it ended") };
     assert_eq!(status.exit_code, Some(5));
 }
 
@@ -220,11 +220,9 @@ async fn a_command_outlives_its_runner_and_is_adopted_again() {
 async fn the_death_of_the_helper_is_not_noticed() {
     let bench = Bench::new();
     let running = bench.start("sleep 0.5; echo alive", Limits::default());
-    let helper = std::process::Command::new("pkill")
-        .args(["-9", "-f", "--oldest", "--parent", &std::process::id().to_string(), "__supervisors"])
-        .status()
-        .unwrap();
-    assert!(helper.success());
+    until("it is up", || status(running.path()).is_ok()).await;
+    let helper = bench.spawner.helper_id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-9", &helper]).status().unwrap().success());
     assert_eq!(end(&running).await.exit_code, Some(0));
     assert_eq!(bench.output().0, "alive\n");
     // And the next command gets a new helper.
@@ -242,33 +240,36 @@ async fn the_death_of_a_supervisor_makes_its_command_lost() {
     let supervisor = bench.output().0.trim().to_owned();
     std::process::Command::new("kill").args(["-9", &supervisor]).status().unwrap();
     while running.progress().await != Progress::Ended {}
-    let Adoption::Lost(reason) = adopt(&bench.folder()) else { panic!("it is lost") };
+    let Adoption::Lost(reason) = adopt(&bench.file()) else { panic!("it is lost") };
     assert_eq!(reason, "its supervisor was killed");
     std::process::Command::new("pkill").args(["-f", "^sleep 3174"]).status().unwrap();
 }
 
+/// Changes the report in a command's file.
+fn forge(path: &Path, report: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = report.to_vec();
+    bytes.resize(4096, if report.is_empty() { 0 } else { b' ' });
+    File::options().write(true).open(path).unwrap().write_all_at(&bytes, 0).unwrap();
+}
+
 #[tokio::test]
-async fn a_command_that_never_started_is_taken_back_for_good() {
+async fn a_command_that_never_started_is_taken_back_once() {
     let bench = Bench::new();
-    std::fs::create_dir(bench.folder()).unwrap();
-    assert!(matches!(adopt(&bench.folder()), Adoption::NeverStarted));
-    // What was taken back is not taken back again: now it has an owner.
-    assert!(!matches!(adopt(&bench.folder()), Adoption::NeverStarted));
+    end(&bench.start("true", Limits::default())).await;
+    forge(&bench.file(), b"");
+    assert!(matches!(adopt(&bench.file()), Adoption::NeverStarted));
+    assert!(matches!(adopt(&bench.file()), Adoption::Ended(_)));
 }
 
 #[tokio::test]
 async fn a_command_of_an_earlier_boot_is_lost() {
     let bench = Bench::new();
-    let dir = bench.folder();
-    std::fs::create_dir(&dir).unwrap();
-    let running = bench.dir.path().join("other");
-    let cwd = File::open(bench.dir.path()).unwrap();
-    let other = bench.spawner.spawn(&running, cwd.as_fd(), &spec("true", Limits::default())).unwrap();
-    let mut status = end(&other).await;
+    let mut status = end(&bench.start("true", Limits::default())).await;
     status.state = State::Running;
     status.boot_id = "an-earlier-boot".into();
-    std::fs::write(dir.join("status"), serde_json::to_string(&status).unwrap()).unwrap();
-    let Adoption::Lost(reason) = adopt(&dir) else { panic!("it is lost") };
+    forge(&bench.file(), &serde_json::to_vec(&status).unwrap());
+    let Adoption::Lost(reason) = adopt(&bench.file()) else { panic!("it is lost") };
     assert_eq!(reason, "the machine was restarted while it ran");
 }
 

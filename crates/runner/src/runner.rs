@@ -163,16 +163,16 @@ impl Runner {
         }
     }
 
-    /// Judges a shell line and, if it may run, starts it under a supervisor in the
-    /// folder `dir`. A line that is not started is recorded in the audit here.
+    /// Judges a shell line and, if it may run, starts it under a supervisor with
+    /// the file `file`. A line that is not started is recorded in the audit here.
     pub async fn start_bash(
         self: &Arc<Self>,
         bash: &Bash,
         requester: &Requester,
-        dir: &Path,
+        file: &Path,
     ) -> Result<StartedBash, Failure> {
-        let (runner, owned, dir) = (self.clone(), bash.clone(), dir.to_owned());
-        let started = tokio::task::spawn_blocking(move || runner.start_bash_now(&owned, &dir))
+        let (runner, owned, file) = (self.clone(), bash.clone(), file.to_owned());
+        let started = tokio::task::spawn_blocking(move || runner.start_bash_now(&owned, &file))
             .await
             .unwrap_or_else(|_| {
                 Err((Failure::Failed("the command could not be judged; see the runner's log".into()), None))
@@ -195,7 +195,7 @@ impl Runner {
         }
     }
 
-    fn start_bash_now(&self, bash: &Bash, dir: &Path) -> Result<Running, (Failure, Option<Box<Verdict>>)> {
+    fn start_bash_now(&self, bash: &Bash, file: &Path) -> Result<Running, (Failure, Option<Box<Verdict>>)> {
         let run = self.judge(bash).map_err(|(failure, verdict)| (failure, Some(verdict)))?;
         let failed = |text: String| (Failure::Failed(text), None);
         let cwd = self.config.root.open_dir(&bash.workdir).map_err(|e| failed(e.to_string()))?;
@@ -213,7 +213,7 @@ impl Runner {
         };
         self.config
             .spawner
-            .spawn(dir, std::os::fd::AsFd::as_fd(&cwd), &spec)
+            .spawn(file, std::os::fd::AsFd::as_fd(&cwd), &spec)
             .map_err(|e| failed(format!("failed to execute command: {e}")))
     }
 
@@ -256,10 +256,10 @@ impl Runner {
         self: &Arc<Self>,
         bash: &Bash,
         requester: &Requester,
-        dir: &Path,
+        file: &Path,
     ) -> Result<BashOutput, Failure> {
-        let (runner, owned, folder) = (self.clone(), bash.clone(), dir.to_owned());
-        let (result, status) = tokio::task::spawn_blocking(move || runner.finish_bash_now(&owned, &folder))
+        let (runner, owned, file) = (self.clone(), bash.clone(), file.to_owned());
+        let (result, status) = tokio::task::spawn_blocking(move || runner.finish_bash_now(&owned, &file))
             .await
             .unwrap_or_else(|_| {
                 (Err(Failure::Failed("the output could not be gathered; see the runner's log".into())), None)
@@ -285,14 +285,18 @@ impl Runner {
         result
     }
 
-    fn finish_bash_now(&self, bash: &Bash, dir: &Path) -> (Result<BashOutput, Failure>, Option<Status>) {
-        let status = match legwork_process::status(dir) {
+    fn finish_bash_now(&self, bash: &Bash, file: &Path) -> (Result<BashOutput, Failure>, Option<Status>) {
+        let status = match legwork_process::status(file) {
             Ok(status) if status.state != State::Running => status,
             // The supervisor is gone without a last word; adopt() knows why.
-            _ => match legwork_process::adopt(dir) {
+            _ => match legwork_process::adopt(file) {
                 Adoption::Ended(status) => status,
                 Adoption::Lost(reason) => return (Err(lost(&reason)), None),
-                Adoption::NeverStarted => return (Err(lost("its supervisor could not start")), None),
+                // The helper was killed before it came to it: nothing ran.
+                Adoption::NeverStarted => {
+                    let text = "failed to execute command: its supervisor was not started";
+                    return (Err(Failure::Failed(text.into())), None);
+                }
                 Adoption::Running(_) => return (Err(lost("its supervisor closed the connection")), None),
             },
         };
@@ -300,22 +304,22 @@ impl Runner {
             let cause = status.error.clone().unwrap_or_default();
             return (Err(Failure::Failed(format!("failed to execute command: {cause}"))), Some(status));
         }
-        let output = self.collect(bash, dir, &status);
+        let output = self.collect(bash, file, &status);
         (
             output.map_err(|e| Failure::Failed(format!("failed to read the command's output: {e}"))),
             Some(status),
         )
     }
 
-    fn collect(&self, bash: &Bash, dir: &Path, status: &Status) -> io::Result<BashOutput> {
+    fn collect(&self, bash: &Bash, file: &Path, status: &Status) -> io::Result<BashOutput> {
         let stdout = store_large(
             &self.config.root,
             "bash",
             status.stdout_bytes,
-            StreamReader::new(Cursor::open(dir, 0, u64::MAX)?),
+            StreamReader::new(Cursor::open(file, 0, u64::MAX)?),
             Exempt::of_command(&bash.command),
         )?;
-        let mut stderr = head_and_tail(StreamReader::new(Cursor::open(dir, u64::MAX, 0)?))?;
+        let mut stderr = head_and_tail(StreamReader::new(Cursor::open(file, u64::MAX, 0)?))?;
         let mut add_line = |line: &str| {
             if !stderr.is_empty() && !stderr.ends_with('\n') {
                 stderr.push('\n');
@@ -340,14 +344,14 @@ impl Runner {
     }
 
     /// Finds a line again that was started by an earlier process.
-    pub async fn adopt(&self, dir: &Path) -> Adoption {
-        let dir = dir.to_owned();
-        tokio::task::spawn_blocking(move || legwork_process::adopt(&dir))
+    pub async fn adopt(&self, file: &Path) -> Adoption {
+        let file = file.to_owned();
+        tokio::task::spawn_blocking(move || legwork_process::adopt(&file))
             .await
             .unwrap_or_else(|_| Adoption::Lost("the runner failed while it looked for it".into()))
     }
 
-    /// Records the loss of a line whose folder is gone as well.
+    /// Records the loss of a line whose file is gone as well.
     pub async fn record_lost(&self, bash: &Bash, requester: &Requester, reason: &str) -> Failure {
         let record = Record {
             decision: "allow",

@@ -19,7 +19,7 @@ const COALESCE: Duration = Duration::from_millis(10);
 
 /// Streams a command's output while it runs.
 pub(super) struct Streamer {
-    folder: PathBuf,
+    record: PathBuf,
     task_id: String,
     links: watch::Receiver<Option<Arc<Link>>>,
     resumes: watch::Receiver<Option<Resume>>,
@@ -29,18 +29,19 @@ pub(super) struct Streamer {
 
 impl Streamer {
     pub(super) fn new(
-        folder: &Path,
+        record: &Path,
         task_id: &str,
         links: watch::Receiver<Option<Arc<Link>>>,
         resumes: watch::Receiver<Option<Resume>>,
     ) -> Self {
-        Self { folder: folder.to_owned(), task_id: task_id.into(), links, resumes, target: None }
+        Self { record: record.to_owned(), task_id: task_id.into(), links, resumes, target: None }
     }
 
     /// Streams until the command has ended and all its output is sent, or there is
     /// nobody to send it to. A `fresh` command is streamed from the start; an
-    /// adopted one when the hub says from where.
-    pub(super) async fn run(mut self, running: &Running, fresh: bool) {
+    /// adopted one when the hub says from where. Returns the connection that got all
+    /// of it, if one did.
+    pub(super) async fn run(mut self, running: &Running, fresh: bool) -> Option<u64> {
         let link = self.links.borrow_and_update().clone();
         if fresh {
             self.aim(link.as_ref(), 0, 0).await;
@@ -77,6 +78,7 @@ impl Streamer {
             }
         }
         while self.send_next().await.is_some() {}
+        self.target.map(|(link, _)| link.number)
     }
 
     async fn follow_resume(&mut self) {
@@ -88,7 +90,7 @@ impl Streamer {
     async fn aim(&mut self, link: Option<&Arc<Link>>, stdout: u64, stderr: u64) {
         self.target = None;
         if let Some(link) = link.filter(|l| l.output)
-            && let Some(cursor) = open(&self.folder, stdout, stderr).await
+            && let Some(cursor) = open(&self.record, stdout, stderr).await
         {
             self.target = Some((link.clone(), cursor));
         }
@@ -113,8 +115,8 @@ impl Streamer {
 }
 
 /// Sends all output of an ended command from the given offsets on.
-pub(super) async fn rest(folder: &Path, task_id: &str, link: &Link, from: Resume) {
-    let Some(mut cursor) = open(folder, from.stdout, from.stderr).await else { return };
+pub(super) async fn rest(record: &Path, task_id: &str, link: &Link, from: Resume) {
+    let Some(mut cursor) = open(record, from.stdout, from.stderr).await else { return };
     while let Some((next_cursor, Some(chunk))) = next(cursor).await {
         if !link.send(kind::TASK_OUTPUT, &output(task_id, chunk)).await {
             return;
@@ -123,9 +125,9 @@ pub(super) async fn rest(folder: &Path, task_id: &str, link: &Link, from: Resume
     }
 }
 
-async fn open(folder: &Path, stdout: u64, stderr: u64) -> Option<Cursor> {
-    let folder = folder.to_owned();
-    let opened = tokio::task::spawn_blocking(move || Cursor::open(&folder, stdout, stderr)).await.ok()?;
+async fn open(record: &Path, stdout: u64, stderr: u64) -> Option<Cursor> {
+    let record = record.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Cursor::open(&record, stdout, stderr)).await.ok()?;
     opened.inspect_err(|e| tracing::warn!("failed to open a command's journal: {e}")).ok()
 }
 
