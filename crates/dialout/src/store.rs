@@ -6,10 +6,10 @@
 //! id, so it never hands out again what this journal may have forgotten.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::now_ms;
 
@@ -17,8 +17,6 @@ use crate::clock::now_ms;
 const REMEMBER: Duration = Duration::from_secs(24 * 3600);
 /// At most this many are remembered.
 const REMEMBER_MAX: u64 = 1_000_000;
-/// Requests to the journal under way.
-const QUEUE: usize = 1024;
 
 /// A task with effects, as accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +49,11 @@ pub(crate) enum Acceptance {
     Finished { message_id: String, text: String },
 }
 
-type Job = Box<dyn FnOnce(&Connection) + Send>;
-
-/// Handle to the journal's thread.
+/// Handle to the journal. A call takes tens of microseconds, less than a change of
+/// threads would, so it is made in place.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
-    jobs: mpsc::Sender<Job>,
+    connection: Arc<Mutex<Connection>>,
 }
 
 impl Store {
@@ -81,34 +78,17 @@ impl Store {
              CREATE INDEX IF NOT EXISTS undelivered ON tasks (accepted_ms) WHERE delivered = 0;
              CREATE INDEX IF NOT EXISTS by_message ON tasks (message_id) WHERE message_id IS NOT NULL;",
         )?;
-        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
-        std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || {
-                while let Some(job) = queue.blocking_recv() {
-                    job(&connection);
-                }
-            })
-            .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
-        Ok(Self { jobs })
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> rusqlite::Result<T> {
-        let (answer, wait) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let _ = answer.send(job(connection));
-        });
-        let gone = || rusqlite::Error::ToSqlConversionFailure("the journal's thread is gone".into());
-        self.jobs.send(job).await.map_err(|_| gone())?;
-        wait.await.map_err(|_| gone())?
+    fn run<T>(&self, job: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        tokio::task::block_in_place(|| job(&self.connection.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Records a task before it starts, unless it is known.
-    pub(crate) async fn accept(&self, task: Accepted) -> rusqlite::Result<Acceptance> {
-        self.run(move |c| {
+    pub(crate) fn accept(&self, task: &Accepted) -> rusqlite::Result<Acceptance> {
+        self.run(|c| {
             let known = c
                 .prepare_cached("SELECT message_id, result FROM tasks WHERE task_id = ?1")?
                 .query_row([&task.task_id], |row| {
@@ -135,47 +115,38 @@ impl Store {
                 }
             }
         })
-        .await
     }
 
     /// Records a task's result.
-    pub(crate) async fn finish(
-        &self,
-        task_id: String,
-        message_id: String,
-        text: String,
-    ) -> rusqlite::Result<()> {
-        self.run(move |c| {
+    pub(crate) fn finish(&self, task_id: &str, message_id: &str, text: &str) -> rusqlite::Result<()> {
+        self.run(|c| {
             c.prepare_cached("UPDATE tasks SET message_id = ?2, result = ?3 WHERE task_id = ?1")?
                 .execute(params![task_id, message_id, text])?;
             Ok(())
         })
-        .await
     }
 
     /// Records that a result has arrived; returns the task's record.
-    pub(crate) async fn delivered(&self, message_id: String) -> rusqlite::Result<Option<String>> {
-        self.run(move |c| {
+    pub(crate) fn delivered(&self, message_id: &str) -> rusqlite::Result<Option<String>> {
+        self.run(|c| {
             c.prepare_cached("UPDATE tasks SET delivered = 1 WHERE message_id = ?1 RETURNING record")?
-                .query_row([&message_id], |row| row.get(0))
+                .query_row([message_id], |row| row.get(0))
                 .optional()
         })
-        .await
     }
 
     /// The text of a result message.
-    pub(crate) async fn result(&self, message_id: String) -> rusqlite::Result<Option<String>> {
-        self.run(move |c| {
+    pub(crate) fn result(&self, message_id: &str) -> rusqlite::Result<Option<String>> {
+        self.run(|c| {
             c.prepare_cached("SELECT result FROM tasks WHERE message_id = ?1")?
-                .query_row([&message_id], |row| row.get(0))
+                .query_row([message_id], |row| row.get(0))
                 .optional()
         })
-        .await
     }
 
     /// What an earlier process left: tasks without a result, and results that may
     /// not have arrived.
-    pub(crate) async fn left_over(&self) -> rusqlite::Result<(Vec<Accepted>, Vec<Finished>)> {
+    pub(crate) fn left_over(&self) -> rusqlite::Result<(Vec<Accepted>, Vec<Finished>)> {
         self.run(|c| {
             let mut statement = c.prepare(
                 "SELECT task_id, source, operation, args, record, message_id FROM tasks
@@ -198,13 +169,12 @@ impl Store {
             }
             Ok((open, done))
         })
-        .await
     }
 
     /// Forgets delivered tasks that are old, or too many.
-    pub(crate) async fn forget_old(&self) -> rusqlite::Result<()> {
+    pub(crate) fn forget_old(&self) -> rusqlite::Result<()> {
         let before = signed(now_ms()) - i64::try_from(REMEMBER.as_millis()).unwrap_or(i64::MAX);
-        self.run(move |c| {
+        self.run(|c| {
             c.execute("DELETE FROM tasks WHERE delivered = 1 AND accepted_ms < ?1", [before])?;
             c.execute(
                 "DELETE FROM tasks WHERE delivered = 1 AND accepted_ms <=
@@ -213,7 +183,6 @@ impl Store {
             )?;
             Ok(())
         })
-        .await
     }
 }
 
@@ -235,24 +204,24 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_task_is_accepted_once_and_its_result_kept() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("journal.db");
         let store = Store::open(&path).expect("open");
-        assert_eq!(store.accept(task("a")).await.expect("accept"), Acceptance::New);
-        assert_eq!(store.accept(task("a")).await.expect("accept"), Acceptance::Running);
-        assert_eq!(store.accept(task("b")).await.expect("accept"), Acceptance::New);
-        store.finish("a".into(), "m".into(), "text".into()).await.expect("finish");
+        assert_eq!(store.accept(&task("a")).expect("accept"), Acceptance::New);
+        assert_eq!(store.accept(&task("a")).expect("accept"), Acceptance::Running);
+        assert_eq!(store.accept(&task("b")).expect("accept"), Acceptance::New);
+        store.finish("a", "m", "text").expect("finish");
         let again = Store::open(&path).expect("open");
         let finished = Acceptance::Finished { message_id: "m".into(), text: "text".into() };
-        assert_eq!(again.accept(task("a")).await.expect("accept"), finished);
-        let (open, done) = again.left_over().await.expect("left over");
+        assert_eq!(again.accept(&task("a")).expect("accept"), finished);
+        let (open, done) = again.left_over().expect("left over");
         assert_eq!(open, [task("b")]);
         assert_eq!(done.iter().map(|d| d.task_id.as_str()).collect::<Vec<_>>(), ["a"]);
-        assert_eq!(again.delivered("m".into()).await.expect("delivered").as_deref(), Some("f-a"));
-        assert!(again.left_over().await.expect("left over").1.is_empty());
-        again.forget_old().await.expect("forget");
-        assert_eq!(again.accept(task("a")).await.expect("accept"), finished);
+        assert_eq!(again.delivered("m").expect("delivered").as_deref(), Some("f-a"));
+        assert!(again.left_over().expect("left over").1.is_empty());
+        again.forget_old().expect("forget");
+        assert_eq!(again.accept(&task("a")).expect("accept"), finished);
     }
 }

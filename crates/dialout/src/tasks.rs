@@ -290,18 +290,17 @@ impl Tasks {
             let _ = truncate(self.records.join(record)).await;
         }
         let recorded = match &entry {
-            Some(entry) if entry.text == Text::Journal => self.store.delivered(message_id).await,
+            Some(entry) if entry.text == Text::Journal => self.store.delivered(&message_id),
             // It could not be journalled when it was made.
             Some(entry) if record.is_some() => {
-                let finished =
-                    self.store.finish(entry.task_id.clone(), message_id.clone(), "{}".into()).await;
+                let finished = self.store.finish(&entry.task_id, &message_id, "{}");
                 match finished {
-                    Ok(()) => self.store.delivered(message_id).await,
+                    Ok(()) => self.store.delivered(&message_id),
                     Err(error) => Err(error),
                 }
             }
             Some(_) => return,
-            None => self.store.delivered(message_id).await,
+            None => self.store.delivered(&message_id),
         };
         match recorded {
             Ok(stored) => {
@@ -353,7 +352,7 @@ impl Tasks {
                 args: request.args.clone().unwrap_or_else(|| "null".into()),
                 record: record.clone(),
             };
-            match self.store.accept(accepted).await {
+            match self.store.accept(&accepted) {
                 Ok(Acceptance::New) => {}
                 // Another connection's duplicate: adopted or under way elsewhere.
                 Ok(Acceptance::Running) => return self.say_accepted(&request.task_id).await,
@@ -514,7 +513,7 @@ impl Tasks {
         (id, text): (String, String),
         record: Option<String>,
     ) -> (String, String) {
-        if let Err(error) = self.store.finish(request.task_id.clone(), id.clone(), text.clone()).await {
+        if let Err(error) = self.store.finish(&request.task_id, &id, &text) {
             // A full disk must not cost the result as long as we live.
             tracing::error!(task = %request.task_id, "failed to journal a result, it is kept in memory: {error}");
             self.outbox.add(&request.task_id, &id, text.clone(), record);
@@ -575,7 +574,7 @@ impl Tasks {
         }
         let text = match entry.text {
             Text::Memory(text) => Some(text),
-            Text::Journal => self.store.result(entry.message_id.clone()).await.ok().flatten(),
+            Text::Journal => self.store.result(&entry.message_id).ok().flatten(),
             Text::File(path) => tokio::fs::read_to_string(path).await.ok(),
         };
         match text {
@@ -588,8 +587,8 @@ impl Tasks {
     /// Finds again what an earlier process left: running commands are adopted,
     /// undelivered results wait for the hub.
     pub(crate) async fn recover(self: &Arc<Self>) -> rusqlite::Result<()> {
-        self.store.forget_old().await?;
-        let (open, done) = self.store.left_over().await?;
+        self.store.forget_old()?;
+        let (open, done) = self.store.left_over()?;
         for finished in done {
             let record = Some(finished.record).filter(|f| !f.is_empty());
             self.outbox.add_journalled(&finished.task_id, &finished.message_id, record);
@@ -689,7 +688,7 @@ impl Tasks {
 
     /// Forgets what is too old to be asked for again.
     pub(crate) async fn forget_old(&self) {
-        if let Err(error) = self.store.forget_old().await {
+        if let Err(error) = self.store.forget_old() {
             tracing::warn!("failed to prune the journal: {error}");
         }
     }

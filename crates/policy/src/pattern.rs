@@ -60,9 +60,37 @@ impl Pattern {
     }
 }
 
+/// Text without gaps, which is most: remembers the last `*` and goes back to it.
+fn run_known(pattern: &[char], text: &[Token]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match (pattern.get(p), text[t]) {
+            (Some('*'), _) => {
+                star = Some((p, t));
+                p += 1;
+            }
+            (Some(want), Token::Char(c)) if *want == c => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((at, from)) = star else { return false };
+                star = Some((at, from + 1));
+                p = at + 1;
+                t = from + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
 /// Runs the product of two automata: the pattern's, and the text's with its gaps.
 /// `states[p]` says that pattern position `p` is reachable at the current token.
 fn run(pattern: &[char], text: &[Token], any_filling: bool) -> bool {
+    if text.iter().all(|token| matches!(token, Token::Char(_))) {
+        return run_known(pattern, text);
+    }
     let width = pattern.len() + 1;
     // A vanishing run of n tokens makes its states reappear n tokens later.
     let mut pending: std::collections::BTreeMap<usize, Vec<bool>> = std::collections::BTreeMap::new();

@@ -17,7 +17,7 @@ use rustix::net::{
 
 use crate::record::Stored;
 use crate::running::Running;
-use crate::spec::Spec;
+use crate::spec::{Spec, boot_id};
 use crate::{record, supervisor, sys};
 
 /// The argument that makes a program the helper: `main` calls [`helper_main`].
@@ -47,6 +47,7 @@ pub enum SpawnError {
 #[derive(Debug)]
 pub struct Spawner {
     program: std::path::PathBuf,
+    boot_id: String,
     helper: Mutex<Option<Helper>>,
 }
 
@@ -68,7 +69,7 @@ impl Spawner {
     /// Starts the helper as `program __supervisors`.
     pub fn start(program: &Path) -> io::Result<Self> {
         let helper = start_helper(program)?;
-        Ok(Self { program: program.to_owned(), helper: Mutex::new(Some(helper)) })
+        Ok(Self { program: program.to_owned(), boot_id: boot_id(), helper: Mutex::new(Some(helper)) })
     }
 
     /// Starts a command under a supervisor of its own; `path` is the command's file,
@@ -78,8 +79,9 @@ impl Spawner {
         let mut random = [0u8; 16];
         getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
         let socket = format!("legwork-{:032x}", u128::from_le_bytes(random));
-        let file = record::create(path, &Stored { socket, spec: spec.clone() })
-            .map_err(|source| SpawnError::File { path: path.to_owned(), source })?;
+        let file =
+            record::create(path, &Stored { socket, boot_id: self.boot_id.clone(), spec: spec.clone() })
+                .map_err(|source| SpawnError::File { path: path.to_owned(), source })?;
         let (ours, theirs) = socket_pair()?;
         self.hand_over([file.as_fd(), cwd, theirs.as_fd()])?;
         drop(theirs);
@@ -165,9 +167,10 @@ pub fn helper_main() {
     // The Ctrl-C meant for the runner is not for the helper.
     let _ = rustix::process::setsid();
     sys::ignore_children();
+    let Ok(alone) = sys::SingleThreaded::prove() else { return };
     loop {
         match receive_fds(&socket) {
-            Ok(Some([file, cwd, controller])) => match sys::fork_single_threaded() {
+            Ok(Some([file, cwd, controller])) => match alone.fork() {
                 Ok(sys::Forked::Child) => {
                     drop(socket);
                     supervisor::run(file, cwd, controller);

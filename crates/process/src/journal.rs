@@ -165,7 +165,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn write(path: &Path, frames: &[(bool, Vec<u8>)]) -> Writer {
-        let stored = crate::record::Stored { socket: String::new(), spec: crate::Spec::default() };
+        let stored = crate::record::Stored {
+            socket: String::new(),
+            boot_id: String::new(),
+            spec: crate::Spec::default(),
+        };
         crate::record::create(path, &stored).expect("create");
         let file = File::options().read(true).write(true).open(path).expect("open");
         let base = crate::record::journal_base(&file).expect("base");

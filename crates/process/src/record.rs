@@ -29,6 +29,8 @@ const MAX_SPEC: u32 = 16 << 20;
 pub(crate) struct Stored {
     /// Name of the abstract socket on which it listens; unguessable.
     pub(crate) socket: String,
+    /// The boot it is started in.
+    pub(crate) boot_id: String,
     pub(crate) spec: Spec,
 }
 

@@ -139,7 +139,7 @@ fn look(path: &Path) -> io::Result<Option<Adoption>> {
     Ok(Some(match record::status(&file)? {
         None => {
             // A supervisor that comes to it later finds this, and leaves.
-            let mut taken = Status::started();
+            let mut taken = Status::started(boot_id());
             taken.state = State::Failed;
             taken.error = Some("it was taken back before it started".into());
             record::report(&file, &taken)?;

@@ -105,10 +105,10 @@ pub struct Status {
 
 impl Status {
     /// A command that was started now.
-    pub(crate) fn started() -> Self {
+    pub(crate) fn started(boot_id: String) -> Self {
         Self {
             state: State::Running,
-            boot_id: boot_id(),
+            boot_id,
             started_ms: now_ms(),
             finished_ms: 0,
             exit_code: None,

@@ -52,9 +52,9 @@ fn supervise(passed: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result
     if record::status(&file)?.is_some() {
         return Ok(());
     }
-    let mut status = Status::started();
+    let Stored { socket, boot_id, spec } = record::stored(&file)?;
+    let mut status = Status::started(boot_id);
     record::report(&file, &status)?;
-    let Stored { socket, spec } = record::stored(&file)?;
     let journal = Writer::new(file.try_clone()?, record::journal_base(&file)?);
     let signals = sys::child_signal_fd()?;
     let started = listen(&socket).and_then(|listener| Ok((listener, start(&spec, cwd)?)));

@@ -11,18 +11,27 @@ pub(crate) enum Forked {
     Child,
 }
 
-/// Forks a process that has a single thread.
-pub(crate) fn fork_single_threaded() -> io::Result<Forked> {
-    let threads = std::fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        return Err(io::Error::other(format!("refusing to fork with {threads} threads")));
+/// Proof that this process has a single thread, and starts no other.
+pub(crate) struct SingleThreaded(());
+
+impl SingleThreaded {
+    /// Looks. Whoever holds the proof must start no thread from then on.
+    pub(crate) fn prove() -> io::Result<Self> {
+        match std::fs::read_dir("/proc/self/task")?.count() {
+            1 => Ok(Self(())),
+            threads => Err(io::Error::other(format!("refusing to fork with {threads} threads"))),
+        }
     }
-    // SAFETY: with one thread no lock can be held by another one, so the child may
-    // run any code, allocation included.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Forked::Child),
-        _ => Ok(Forked::Parent),
+
+    /// Forks.
+    pub(crate) fn fork(&self) -> io::Result<Forked> {
+        // SAFETY: with one thread no lock can be held by another one, so the child may
+        // run any code, allocation included.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(Forked::Child),
+            _ => Ok(Forked::Parent),
+        }
     }
 }
 

@@ -171,12 +171,9 @@ impl Runner {
         requester: &Requester,
         file: &Path,
     ) -> Result<StartedBash, Failure> {
-        let (runner, owned, file) = (self.clone(), bash.clone(), file.to_owned());
-        let started = tokio::task::spawn_blocking(move || runner.start_bash_now(&owned, &file))
-            .await
-            .unwrap_or_else(|_| {
-                Err((Failure::Failed("the command could not be judged; see the runner's log".into()), None))
-            });
+        let started = in_place(|| self.start_bash_now(bash, file)).unwrap_or_else(|| {
+            Err((Failure::Failed("the command could not be judged; see the runner's log".into()), None))
+        });
         match started {
             Ok(running) => Ok(StartedBash { running }),
             Err((failure, verdict)) => {
@@ -258,12 +255,10 @@ impl Runner {
         requester: &Requester,
         file: &Path,
     ) -> Result<BashOutput, Failure> {
-        let (runner, owned, file) = (self.clone(), bash.clone(), file.to_owned());
-        let (result, status) = tokio::task::spawn_blocking(move || runner.finish_bash_now(&owned, &file))
-            .await
-            .unwrap_or_else(|_| {
-                (Err(Failure::Failed("the output could not be gathered; see the runner's log".into())), None)
-            });
+        let (result, status) = in_place(|| self.finish_bash_now(bash, file)).unwrap_or_else(|| {
+            let text = "the output could not be gathered; see the runner's log";
+            (Err(Failure::Failed(text.into())), None)
+        });
         let record = Record {
             decision: "allow",
             outcome: match &result {
@@ -363,6 +358,13 @@ impl Runner {
         self.config.audit.record(record).await;
         lost(reason)
     }
+}
+
+/// Does blocking work on this very thread: a command's way is short enough that
+/// changes of threads would be most of it. `None` if it panicked, which must not
+/// cost the task its result.
+fn in_place<T>(work: impl FnOnce() -> T) -> Option<T> {
+    tokio::task::block_in_place(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok())
 }
 
 fn lost(reason: &str) -> Failure {
