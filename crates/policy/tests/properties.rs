@@ -52,7 +52,7 @@ fn an_allowed_line_runs_nothing_but_what_was_allowed() {
     let policy = Policy::from_pairs([("*", "deny"), ("echo *", "allow")]).unwrap();
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut ran = 0;
-    for _ in 0..6000 {
+    for _ in 0..20_000 {
         let text = line().new_tree(&mut runner).unwrap().current();
         let verdict = policy.judge(&text);
         let Some(run) = verdict.run.filter(|_| verdict.decision == Decision::Allow) else { continue };
