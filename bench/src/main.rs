@@ -28,6 +28,9 @@ async fn main() {
     if asked("start") {
         runner::start().await;
     }
+    if asked("supervise") {
+        runner::supervise().await;
+    }
     if asked("task") {
         runner::task().await;
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use legwork_e2e::ws::Ws;
 use legwork_e2e::{ALLOW_ALL, Runner};
+use legwork_process::{Progress, Spawner, Spec};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
@@ -45,6 +46,33 @@ pub(crate) async fn start() {
     let took = median(times);
     report("runner: start to first heartbeat", &format!("{took:?}"), "50 ms", took.as_secs_f64() / 0.05);
     report("runner: idle RSS", &format!("{idle} KiB"), "15 MiB", idle as f64 / (15.0 * 1024.0));
+}
+
+/// What a supervisor adds to a command, without any connection or journal of tasks.
+pub(crate) async fn supervise() {
+    use std::os::fd::AsFd;
+    let dir = tempfile::tempdir().unwrap();
+    let cwd = std::fs::File::open(dir.path()).unwrap();
+    let spawner = Spawner::start(&legwork_e2e::binary()).unwrap();
+    let argv = ["/bin/bash", "--noprofile", "--norc", "-c", "true"].map(String::from).to_vec();
+    let spec = Spec { argv, ..Spec::default() };
+    let (mut bare, mut whole, mut handing) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..200 {
+        let start = Instant::now();
+        Command::new("/bin/bash").args(["--noprofile", "--norc", "-c", "true"]).status().unwrap();
+        bare.push(start.elapsed());
+        let path = dir.path().join(n.to_string());
+        let start = Instant::now();
+        let running = spawner.spawn(&path, cwd.as_fd(), &spec).unwrap();
+        handing.push(start.elapsed());
+        while running.progress().await != Progress::Ended {}
+        whole.push(start.elapsed());
+        std::fs::remove_file(path).unwrap();
+    }
+    let (bare, whole, handing) = (median(bare), median(whole), median(handing));
+    let over = whole.saturating_sub(bare);
+    let measured = format!("{whole:?}, of it {handing:?} to hand it over; bare bash {bare:?}, so + {over:?}");
+    report("a supervised `true`", &measured, "+ 1 ms", over.as_secs_f64() / 0.001);
 }
 
 async fn one_task(ws: &mut Ws, n: usize, line: &str) -> Duration {

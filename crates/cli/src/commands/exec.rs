@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::lists::visible;
 use crate::args::{ExecArgs, LogsArgs};
 use crate::client::Client;
 use crate::exit;
@@ -46,6 +47,10 @@ pub(crate) async fn run(args: ExecArgs) -> Result<u8> {
         return Ok(0);
     }
     let runs = task["runs"].as_array().cloned().unwrap_or_default();
+    for run in runs.iter().filter(|r| r["state"] == "queued") {
+        let name = visible(run["runner"].as_str().unwrap_or_default());
+        eprintln!("legwork: {name} is not connected; waiting for it (Ctrl-C cancels)");
+    }
     let mut printer = Printer::new(&runs, args.json);
     if !follow_or_cancel(&client, &id, &mut printer).await? {
         return Ok(exit::INTERRUPTED);
@@ -241,7 +246,12 @@ impl Printer {
             }
             if let Some(error) = run["error"].as_str() {
                 let name = run["runner"].as_str().unwrap_or_default();
-                eprintln!("legwork: {name}: {}: {error}", run["state"].as_str().unwrap_or_default());
+                eprintln!(
+                    "legwork: {}: {}: {}",
+                    visible(name),
+                    run["state"].as_str().unwrap_or_default(),
+                    visible(error)
+                );
             }
         }
         if self.many {

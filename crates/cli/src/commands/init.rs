@@ -1,6 +1,6 @@
 //! `legwork init`: enrol this machine and write its config.
 
-use std::io::Read;
+use std::io::{BufRead, IsTerminal, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -29,8 +29,11 @@ pub(crate) async fn run(args: InitArgs) -> Result<u8> {
         None => match std::env::var("LEGWORK_ENROLL_TOKEN") {
             Ok(token) => token,
             Err(_) => {
+                if std::io::stdin().is_terminal() {
+                    eprint!("one-time enrolment token: ");
+                }
                 let mut text = String::new();
-                std::io::stdin().take(1024).read_to_string(&mut text)?;
+                std::io::stdin().lock().take(1024).read_line(&mut text)?;
                 text
             }
         },

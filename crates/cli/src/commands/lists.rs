@@ -59,7 +59,7 @@ pub(crate) async fn tasks(args: TasksArgs) -> Result<u8> {
                 .iter()
                 .find_map(|k| t["args"][*k].as_str())
                 .unwrap_or_default();
-            vec![text(t, "id"), text(t, "state"), on, text(t, "operation"), visible(subject)]
+            vec![text(t, "id"), text(t, "state"), on, text(t, "operation"), cell(subject)]
         })
         .collect();
     table(&["TASK", "STATE", "ON", "OPERATION", "SUBJECT"], &rows);
@@ -77,14 +77,20 @@ pub(crate) async fn all_pages(client: &Client, path: &str) -> Result<Vec<Value>>
 }
 
 fn text(value: &Value, key: &str) -> String {
-    visible(value[key].as_str().unwrap_or_default())
+    cell(value[key].as_str().unwrap_or_default())
+}
+
+/// What fits into a table.
+fn cell(text: &str) -> String {
+    const WIDTH: usize = 120;
+    visible(&text.chars().take(WIDTH).collect::<String>())
 }
 
 /// One line, with control characters made visible: names and commands come from
 /// elsewhere and must not drive the terminal.
 pub(crate) fn visible(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars().take(120) {
+    for c in text.chars() {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
