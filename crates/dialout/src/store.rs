@@ -61,7 +61,8 @@ impl Store {
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = Connection::open(path)?;
         connection.execute_batch(
-            "PRAGMA journal_mode = WAL;
+            "PRAGMA locking_mode = EXCLUSIVE;
+             PRAGMA journal_mode = WAL;
              PRAGMA synchronous = NORMAL;
              PRAGMA cache_size = -512;
              CREATE TABLE IF NOT EXISTS tasks (
@@ -74,9 +75,7 @@ impl Store {
                  message_id TEXT,
                  result TEXT,
                  delivered INTEGER NOT NULL DEFAULT 0
-             ) WITHOUT ROWID;
-             CREATE INDEX IF NOT EXISTS undelivered ON tasks (accepted_ms) WHERE delivered = 0;
-             CREATE INDEX IF NOT EXISTS by_message ON tasks (message_id) WHERE message_id IS NOT NULL;",
+             ) WITHOUT ROWID;",
         )?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
@@ -126,21 +125,19 @@ impl Store {
         })
     }
 
-    /// Records that a result has arrived; returns the task's record.
-    pub(crate) fn delivered(&self, message_id: &str) -> rusqlite::Result<Option<String>> {
+    /// Records that a task's result has arrived.
+    pub(crate) fn delivered(&self, task_id: &str) -> rusqlite::Result<()> {
         self.run(|c| {
-            c.prepare_cached("UPDATE tasks SET delivered = 1 WHERE message_id = ?1 RETURNING record")?
-                .query_row([message_id], |row| row.get(0))
-                .optional()
+            c.prepare_cached("UPDATE tasks SET delivered = 1 WHERE task_id = ?1")?.execute([task_id])?;
+            Ok(())
         })
     }
 
-    /// The text of a result message.
-    pub(crate) fn result(&self, message_id: &str) -> rusqlite::Result<Option<String>> {
+    /// The text of a task's result message.
+    pub(crate) fn result(&self, task_id: &str) -> rusqlite::Result<Option<String>> {
         self.run(|c| {
-            c.prepare_cached("SELECT result FROM tasks WHERE message_id = ?1")?
-                .query_row([message_id], |row| row.get(0))
-                .optional()
+            let mut select = c.prepare_cached("SELECT result FROM tasks WHERE task_id = ?1")?;
+            Ok(select.query_row([task_id], |row| row.get(0)).optional()?.flatten())
         })
     }
 
@@ -213,13 +210,16 @@ mod tests {
         assert_eq!(store.accept(&task("a")).expect("accept"), Acceptance::Running);
         assert_eq!(store.accept(&task("b")).expect("accept"), Acceptance::New);
         store.finish("a", "m", "text").expect("finish");
+        // One process at a time has the journal.
+        drop(store);
         let again = Store::open(&path).expect("open");
         let finished = Acceptance::Finished { message_id: "m".into(), text: "text".into() };
         assert_eq!(again.accept(&task("a")).expect("accept"), finished);
         let (open, done) = again.left_over().expect("left over");
         assert_eq!(open, [task("b")]);
         assert_eq!(done.iter().map(|d| d.task_id.as_str()).collect::<Vec<_>>(), ["a"]);
-        assert_eq!(again.delivered("m").expect("delivered").as_deref(), Some("f-a"));
+        assert_eq!(again.result("a").expect("result").as_deref(), Some("text"));
+        again.delivered("a").expect("delivered");
         assert!(again.left_over().expect("left over").1.is_empty());
         again.forget_old().expect("forget");
         assert_eq!(again.accept(&task("a")).expect("accept"), finished);

@@ -282,34 +282,27 @@ impl Tasks {
 
     /// The hub has stored a result.
     pub(crate) async fn acknowledged(&self, message_id: String) {
-        let entry = self.outbox.remove(&message_id);
-        let record = entry.as_ref().and_then(|e| e.record.clone());
-        if let Some(record) = &record {
+        // What is not here has arrived before.
+        let Some(entry) = self.outbox.remove(&message_id) else { return };
+        if let Some(record) = &entry.record {
             // First what takes room: the disk may be full, and the journal of tasks
             // needs some to record this.
-            let _ = truncate(self.records.join(record)).await;
+            truncate(self.records.join(record)).await;
         }
-        let recorded = match &entry {
-            Some(entry) if entry.text == Text::Journal => self.store.delivered(&message_id),
+        let recorded = match entry.text {
+            Text::Journal => self.store.delivered(&entry.task_id),
             // It could not be journalled when it was made.
-            Some(entry) if record.is_some() => {
-                let finished = self.store.finish(&entry.task_id, &message_id, "{}");
-                match finished {
-                    Ok(()) => self.store.delivered(&message_id),
-                    Err(error) => Err(error),
-                }
-            }
-            Some(_) => return,
-            None => self.store.delivered(&message_id),
+            _ if entry.record.is_some() => self
+                .store
+                .finish(&entry.task_id, &message_id, "{}")
+                .and_then(|()| self.store.delivered(&entry.task_id)),
+            _ => return,
         };
-        match recorded {
-            Ok(stored) => {
-                if let Some(record) = record.or(stored).filter(|f| !f.is_empty()) {
-                    self.remove_record(record).await;
-                }
-            }
+        match (recorded, entry.record) {
+            (Ok(()), Some(record)) => self.remove_record(record).await,
+            (Ok(()), None) => {}
             // The file stays: it shows after a restart that the command ran.
-            Err(error) => tracing::warn!("failed to record a delivered result: {error}"),
+            (Err(error), _) => tracing::warn!("failed to record a delivered result: {error}"),
         }
     }
 
@@ -574,7 +567,7 @@ impl Tasks {
         }
         let text = match entry.text {
             Text::Memory(text) => Some(text),
-            Text::Journal => self.store.result(&entry.message_id).ok().flatten(),
+            Text::Journal => self.store.result(&entry.task_id).ok().flatten(),
             Text::File(path) => tokio::fs::read_to_string(path).await.ok(),
         };
         match text {
