@@ -268,6 +268,15 @@ impl Runner {
         Self { home: home.to_owned(), workspace: home.join("ws"), process }
     }
 
+    /// The same with few file descriptors.
+    pub async fn again_with_files(home: &Path, files: u32) -> Self {
+        let mut command = Command::new("/bin/bash");
+        let line = format!("ulimit -n {files}; exec {} run", binary().display());
+        command.args(["-c", &line]).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home);
+        let process = command.stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        Self { home: home.to_owned(), workspace: home.join("ws"), process }
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.id().unwrap()
     }

@@ -227,6 +227,34 @@ async fn a_deleted_and_a_read_only_workspace_give_clear_errors() {
     assert_eq!(pair.api.run("r1", "echo x").await["state"], "succeeded");
 }
 
+#[tokio::test]
+async fn a_runner_out_of_descriptors_answers_every_task_and_recovers() {
+    let mut pair = Pair::start().await;
+    pair.runner.kill().await;
+    pair.runner = Runner::again_with_files(&pair.runner.home, 40).await;
+    until("it is back", || pair.api.is_online("r1")).await;
+    let mut tasks = Vec::new();
+    for _ in 0..60 {
+        tasks.push(pair.api.bash("r1", "sleep 0.3; echo done").await);
+    }
+    let (mut good, mut refused) = (0, 0);
+    for id in &tasks {
+        let run = pair.api.end(id).await["runs"][0].clone();
+        match run["state"].as_str().unwrap() {
+            "succeeded" => good += 1,
+            _ => {
+                assert!(
+                    run["error"].as_str().unwrap().to_lowercase().contains("too many open files"),
+                    "{run}"
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert!(good > 0 && refused > 0, "{good} done, {refused} refused: the limit was not met");
+    assert_eq!(pair.api.run("r1", "echo fine").await["result"]["stdout"], "fine\n");
+}
+
 /// A small file system that is gone with the test. Needs root, as CI has.
 struct SmallDisk(std::path::PathBuf);
 

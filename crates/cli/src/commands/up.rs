@@ -51,10 +51,11 @@ pub(crate) async fn run(args: UpArgs) -> Result<u8> {
     println!("runner   {name} is connected; {rules} rules in {}", config_path.display());
     println!("context  {}  (so that the commands below know hub and token)", context_path.display());
     println!();
+    let me = own_name();
     println!("In another terminal, type:");
-    println!("  legwork exec -l os:linux -- uname -a");
-    println!("  legwork exec -l os:linux -- 'ls; rm -rf x'     # refused, with the rule that refused it");
-    println!("  legwork runners");
+    println!("  {me} exec -l os:linux -- uname -a");
+    println!("  {me} exec -l os:linux -- 'ls; rm -rf x'     # refused, with the rule that refused it");
+    println!("  {me} runners");
     println!("Dashboard: {url}  (token: {})", token_file.display());
     println!("Ctrl-C stops both.");
 
@@ -85,6 +86,16 @@ async fn runner_config(client: &Client, path: &Path, data: &Path, url: &str) -> 
     let env = [("LEGWORK_STATE_DIR".to_owned(), data.join("state").to_string_lossy().into_owned())].into();
     let flags = Flags { url: Some(url.to_owned()), ..Flags::default() };
     Ok(config::load(&source, &env, &flags, &context::home())?)
+}
+
+/// What to type for this program: its name if the shell finds it, else its path.
+fn own_name() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = path.split(':').any(|dir| Path::new(dir).join("legwork").is_file());
+    match std::env::current_exe() {
+        Ok(exe) if !found => exe.display().to_string(),
+        _ => "legwork".into(),
+    }
 }
 
 async fn wait_online(client: &Client) -> Result<String> {
