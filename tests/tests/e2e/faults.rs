@@ -280,6 +280,7 @@ impl Drop for SmallDisk {
 async fn a_full_disk_gives_clear_errors_and_keeps_what_was_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let Some(_disk) = SmallDisk::mount(&dir.path().join("r1"), "3m") else {
+        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a tmpfs");
         eprintln!("NOT TESTED HERE: a full disk (mounting a tmpfs needs root)");
         return;
     };
