@@ -151,7 +151,7 @@ impl Judge<'_> {
             part.reason = Some("a variable set for one command needs a rule that spells it".into());
         }
         if part.decision != Decision::Deny
-            && let Some(refusal) = programs::check(&command.words)
+            && let Some(refusal) = programs::check(&command.words, &self.policy.env_names)
             && !(exact && refusal.lifted_by_exact_rule)
         {
             return Part { decision: Decision::Deny, rule: None, reason: Some(refusal.reason), ..part };

@@ -1,7 +1,7 @@
 //! What is known about programs that can run, load or write something else
 //! (points 15 to 22). The knowledge is data: `programs.txt`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use crate::script::{Frag, Word};
@@ -80,11 +80,12 @@ pub(crate) fn load_note(program: &str, exact: bool) -> Option<&'static str> {
     }
 }
 
-/// Checks a command against the table, whatever the rules say.
-pub(crate) fn check(words: &[Word]) -> Option<Refusal> {
+/// Checks a command against the table, whatever the rules say. `env_names` are the
+/// variables that commands inherit: to set one is to change it for them.
+pub(crate) fn check(words: &[Word], env_names: &BTreeSet<String>) -> Option<Refusal> {
     let command = words.first()?.literal()?;
     let args = &words[1..];
-    if let Some(refusal) = check_builtin(&command, args) {
+    if let Some(refusal) = check_builtin(&command, args, env_names) {
         return Some(refusal);
     }
     match TABLE.get(base_name(&command))? {
@@ -150,7 +151,7 @@ fn is_option(arg: &str, option: &str) -> bool {
 }
 
 /// Builtins whose arguments name variables or hold arithmetic.
-fn check_builtin(command: &str, args: &[Word]) -> Option<Refusal> {
+fn check_builtin(command: &str, args: &[Word], env_names: &BTreeSet<String>) -> Option<Refusal> {
     let names_variables = match command {
         "read" | "mapfile" | "readarray" | "getopts" | "unset" | "wait" => true,
         "printf" => match args.first() {
@@ -213,8 +214,16 @@ fn check_builtin(command: &str, args: &[Word]) -> Option<Refusal> {
         if matches!(command, "mapfile" | "readarray") && text.starts_with("-C") {
             return refuse_always("mapfile -C runs a command");
         }
+        // An option's argument may be attached: `printf -vPATH`, `read -raPATH`.
+        let steers = |name: &str| crate::names::is_steering(name) || env_names.contains(name);
+        if !declares
+            && text.starts_with('-')
+            && let Some(name) = (2..text.len()).filter_map(|i| text.get(i..)).find(|name| steers(name))
+        {
+            return refuse_always(format!("setting {name} steers what other commands do"));
+        }
         let sets_name = declares && text.contains('=') || !declares && !text.starts_with('-');
-        if sets_name && crate::names::is_steering(name) {
+        if sets_name && steers(name) {
             return refuse_always(format!("setting {name} steers what other commands do"));
         }
     }
