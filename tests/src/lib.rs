@@ -40,7 +40,7 @@ pub fn legwork(home: &Path) -> Command {
     let mut command = Command::new(binary());
     command
         .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin", home.display()))
         .env("HOME", home)
         .env("LANG", "C.UTF-8")
         .stdin(Stdio::null())
@@ -247,6 +247,12 @@ impl Runner {
 
     /// The same with more config.
     pub async fn start_with(home: &Path, url: &str, token: &str, rules: &[(&str, &str)], more: &str) -> Self {
+        Self::configure(home, url, token, rules, more);
+        Self::again(home).await
+    }
+
+    /// Writes a config.
+    pub fn configure(home: &Path, url: &str, token: &str, rules: &[(&str, &str)], more: &str) {
         use std::os::unix::fs::PermissionsExt;
         let workspace = home.join("ws");
         let mut config =
@@ -259,7 +265,6 @@ impl Runner {
         let path = home.join(".legwork/config.yaml");
         std::fs::write(&path, config).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        Self::again(home).await
     }
 
     /// Starts a runner with the config that is there.

@@ -1,15 +1,41 @@
-//! Logs: to stdout for services, as text or JSON lines.
+//! Logs: to stdout for services, as text or JSON lines, or to the system's journal.
+
+use legwork_dialout::config::LogFormat;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging at a level (`debug`, `info`, `warn`, `error`).
-pub(crate) fn start(level: &str, json: bool) {
-    let filter =
-        tracing_subscriber::EnvFilter::new(format!("{level},hyper=warn,rustls=warn,tungstenite=warn"));
+pub(crate) fn start(level: &str, format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::new(format!(
+        "{level},hyper=warn,hyper_util=warn,rustls=warn,tungstenite=warn,reqwest=warn,rmcp=warn,html5ever=error"
+    ));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     // A second start, as in `up`, keeps the first.
-    let _ = if json {
-        builder.json().try_init()
-    } else {
-        use std::io::IsTerminal;
-        builder.with_ansi(std::io::stdout().is_terminal()).try_init()
+    let _ = match format {
+        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => text(builder),
+        LogFormat::Journald => match tracing_journald::layer() {
+            Ok(journal) => {
+                let filter = tracing_subscriber::EnvFilter::new(level);
+                let registry = tracing_subscriber::registry().with(filter);
+                let identifier = journal.with_syslog_identifier("legwork".into());
+                registry.with(identifier).try_init().map_err(Into::into)
+            }
+            Err(error) => {
+                eprintln!("Warning: the journal can't be reached ({error}): logging to stdout");
+                text(builder)
+            }
+        },
     };
+}
+
+type Builder = tracing_subscriber::fmt::SubscriberBuilder<
+    tracing_subscriber::fmt::format::DefaultFields,
+    tracing_subscriber::fmt::format::Format,
+    tracing_subscriber::EnvFilter,
+>;
+
+fn text(builder: Builder) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    use std::io::IsTerminal;
+    builder.with_ansi(std::io::stdout().is_terminal()).try_init()
 }

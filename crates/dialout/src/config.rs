@@ -1,14 +1,23 @@
 //! The runner's configuration: flags over environment over file over default.
 //!
-//! This module reads no file and no environment by itself; it gets both as values.
+//! This module gets file and environment as values; the one thing it reads itself is
+//! a file that holds a secret.
+
+mod settings;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use legwork_policy::{Policy, RuleError};
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use legwork_runner::Egress;
+
+use settings::Reader;
+pub use settings::Setting;
+use tree::{Node, Value};
 
 /// Where the original's token generation connects to.
 pub const DEFAULT_TOKEN_URL: &str = "wss://api.flashcat.cloud/safari/worknode/ws";
@@ -42,8 +51,7 @@ pub enum Credential {
 }
 
 /// Where the token is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TokenIn {
     /// In a header, then in the query if the hub refuses that.
     #[default]
@@ -55,8 +63,7 @@ pub enum TokenIn {
 }
 
 /// When output is streamed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StreamOutput {
     /// To hubs that ask for it.
     #[default]
@@ -65,6 +72,50 @@ pub enum StreamOutput {
     Always,
     /// To none.
     Never,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// To the journal, with its fields and levels.
+    Journald,
+}
+
+/// How TLS is done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Authorities instead of the system's, in PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate chain and its key, in PEM.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// Where updates come from, and whose they must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// The folder of the manifest, without a slash at its end.
+    pub url: String,
+    /// Ed25519, as in the configuration.
+    pub public_key: String,
+    /// Whether the runner looks by itself.
+    pub auto: bool,
+}
+
+/// How long, and how much, is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "docs/dialout.md describes each key")]
+pub struct Retention {
+    pub tasks_age: Duration,
+    pub tasks: u64,
+    pub spool_bytes: u64,
+    pub outputs_age: Duration,
+    pub outputs_bytes: u64,
+    pub audit_age: Duration,
+    pub audit_bytes: u64,
 }
 
 /// A whole, checked configuration.
@@ -79,16 +130,30 @@ pub struct Config {
     pub name: String,
     pub labels: Vec<String>,
     pub policy: Policy,
+    /// For MCP servers; `policy` where there is none.
+    pub mcp_policy: Option<Policy>,
+    /// Where the runner itself may connect for a controller.
+    pub egress: Egress,
     pub env_pass: Vec<String>,
     pub max_tasks: usize,
     pub max_read_bytes: u64,
+    /// The largest message taken from a hub.
+    pub max_message_bytes: usize,
     pub token_in: TokenIn,
     pub stream_output: StreamOutput,
-    pub ca_file: Option<PathBuf>,
+    pub tls: Tls,
+    /// The proxy variables of the operator's environment.
+    pub proxy: crate::proxy::Proxies,
+    pub update: Option<Update>,
+    pub retention: Retention,
+    /// Where to answer whether we are well.
+    pub health: Option<SocketAddr>,
     pub log_level: String,
-    pub log_json: bool,
+    pub log_format: LogFormat,
     /// What the operator should know.
     pub warnings: Vec<String>,
+    /// Every value with its source.
+    pub settings: Vec<Setting>,
 }
 
 /// Why a configuration can't be used.
@@ -117,98 +182,23 @@ pub struct Source {
     pub original: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct File {
-    token: Option<String>,
-    api_key: Option<String>,
-    #[serde(alias = "API_url", alias = "API_URL", alias = "url")]
-    api_url: Option<String>,
-    workspace_root: Option<PathBuf>,
-    name: Option<String>,
-    labels: Option<Vec<String>>,
-    #[serde(rename = "auto_update")]
-    _auto_update: Option<bool>,
-    permission: Option<Permission>,
-    log: Option<Log>,
-    max_tasks: Option<usize>,
-    max_read_bytes: Option<u64>,
-    token_in: Option<TokenIn>,
-    stream_output: Option<StreamOutput>,
-    state_dir: Option<PathBuf>,
-    sandbox: Option<String>,
-    env: Option<EnvSection>,
-    tls: Option<Tls>,
-    #[serde(flatten)]
-    unknown: BTreeMap<String, serde::de::IgnoredAny>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Permission {
-    bash: Rules,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Log {
-    level: Option<String>,
-    format: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct EnvSection {
-    pass: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Tls {
-    ca_file: Option<PathBuf>,
-}
-
-/// Rules in the order of the file.
-#[derive(Debug, Default)]
-struct Rules(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Rules {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Rules;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of patterns to allow, ask or deny")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rules, A::Error> {
-                let mut rules = Vec::new();
-                while let Some(rule) = map.next_entry::<String, String>()? {
-                    rules.push(rule);
-                }
-                Ok(Rules(rules))
-            }
-
-            fn visit_unit<E>(self) -> Result<Rules, E> {
-                Ok(Rules::default())
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
 /// Reads only the rules of a config file: what `legwork policy check` needs.
 pub fn policy_of(source: &Source) -> Result<Policy, ConfigError> {
-    let file = parse(source)?;
-    build_policy(source, file.permission.unwrap_or_default())
+    let (file, env) = (source.path.display().to_string(), BTreeMap::new());
+    let mut reader = Reader::new(&file, parse(source)?, &env)?;
+    let policy = rules(&mut reader, "permission.bash")?.unwrap_or_default();
+    rules(&mut reader, "permission.mcp")?;
+    // The other keys are none of our business here, but a misspelt rule is.
+    match reader.unknown().into_iter().find(|(_, problem)| problem.contains("permission")) {
+        Some((line, problem)) => {
+            Err(ConfigError(format!("failed to load config: {file} line {line}: {problem}")))
+        }
+        None => Ok(policy),
+    }
 }
 
-fn parse(source: &Source) -> Result<File, ConfigError> {
-    if source.text.trim().is_empty() {
-        return Ok(File::default());
-    }
-    serde_saphyr::from_str(&source.text).map_err(|e| {
+fn parse(source: &Source) -> Result<Node, ConfigError> {
+    tree::parse(&source.text).map_err(|e| {
         ConfigError(format!(
             "failed to load config: failed to read config file: {}: {e}",
             source.path.display()
@@ -216,21 +206,44 @@ fn parse(source: &Source) -> Result<File, ConfigError> {
     })
 }
 
-fn build_policy(source: &Source, permission: Permission) -> Result<Policy, ConfigError> {
-    let rules = permission.bash.0;
-    Policy::from_pairs(rules.iter().map(|(p, a)| (p.as_str(), a.as_str()))).map_err(|error| {
-        let pattern = match &error {
-            RuleError::UnknownAction { pattern, .. }
-            | RuleError::ControlCharacter { pattern, .. }
-            | RuleError::Duplicate { pattern, .. } => pattern.as_str(),
-            RuleError::EmptyPattern { .. } => "\"\"",
+/// Rules in the order of the file.
+fn rules(reader: &mut Reader<'_>, key: &'static str) -> Result<Option<Policy>, ConfigError> {
+    let Some(node) = reader.node(key)? else { return Ok(None) };
+    let Value::Map(entries) = &node.value else {
+        let problem =
+            format!("expected a map of patterns to allow, ask or deny, found {}", node.value.kind());
+        return Err(reader.wrong(node.line, key, &problem));
+    };
+    let mut pairs = Vec::new();
+    for entry in entries {
+        let Value::Text(action) = &entry.node.value else {
+            let problem = format!(
+                "rule '{}': expected allow, ask or deny, found {}",
+                entry.key,
+                entry.node.value.kind()
+            );
+            return Err(reader.wrong(entry.line, key, &problem));
         };
-        let line = source.text.lines().position(|l| l.contains(pattern)).map_or(0, |i| i + 1);
-        ConfigError(format!(
-            "failed to load config: {} line {line}: permission.bash: {error}",
-            source.path.display()
-        ))
-    })
+        pairs.push((entry.key.as_str(), action.as_str()));
+    }
+    let policy = Policy::from_pairs(pairs).map_err(|error| {
+        let (RuleError::UnknownAction { index, .. }
+        | RuleError::ControlCharacter { index, .. }
+        | RuleError::Duplicate { index, .. }
+        | RuleError::EmptyPattern { index }) = &error;
+        let line = entries.get(*index).map_or(node.line, |entry| entry.line);
+        let hint = match &error {
+            RuleError::UnknownAction { action, .. } => ["allow", "ask", "deny"]
+                .into_iter()
+                .find(|word| settings::distance(word, &action.to_ascii_lowercase()) <= 2)
+                .map_or_else(String::new, |word| format!(" (did you mean {word}?)")),
+            _ => String::new(),
+        };
+        reader.wrong(line, key, &format!("{error}{hint}"))
+    })?;
+    let source = format!("{}:{}", reader.file, node.line);
+    reader.note(key, format!("{} rules", policy.rules().len()), source);
+    Ok(Some(policy))
 }
 
 /// Puts a configuration together. `home` is the user's, for defaults.
@@ -240,186 +253,307 @@ pub fn load(
     flags: &Flags,
     home: &Path,
 ) -> Result<Config, ConfigError> {
-    let file = parse(source)?;
+    let file = source.path.display().to_string();
+    let mut reader = Reader::new(&file, parse(source)?, env)?;
+    let r = &mut reader;
     let mut warnings = Vec::new();
-    if !file.unknown.is_empty() {
-        let names: Vec<&str> = file.unknown.keys().map(String::as_str).collect();
-        let text = format!("{}: unknown keys: {}", source.path.display(), names.join(", "));
-        if !source.original {
-            return Err(ConfigError(format!("failed to load config: {text}")));
-        }
-        warnings.push(text);
-    }
-    // Empty values count as unset.
-    let from_env = |names: &[&str]| names.iter().find_map(|n| env.get(*n).filter(|v| !v.is_empty()).cloned());
-    let given = |text: Option<String>| text.filter(|t| !t.is_empty());
-    let token = given(flags.token.clone())
-        .or_else(|| from_env(&["LEGWORK_RUNNER_TOKEN", "FLASHDUTY_RUNNER_TOKEN"]))
-        .or_else(|| given(file.token));
-    let api_key =
-        from_env(&["LEGWORK_RUNNER_API_KEY", "FLASHDUTY_RUNNER_API_KEY"]).or_else(|| given(file.api_key));
-    let credential = match (token, api_key) {
-        (Some(token), _) => Credential::Token(Secret(token)),
-        (None, Some(key)) => Credential::ApiKey(Secret(key)),
-        (None, None) => {
-            return Err(ConfigError(
-                "token is required: use --token flag or set FLASHDUTY_RUNNER_TOKEN environment variable \
-                 (or LEGWORK_RUNNER_TOKEN, or `token` or `api_key` in the config file; \
-                 `legwork init` enrols this machine with a hub)"
-                    .into(),
-            ));
-        }
-    };
+    let credential = credential(r, source, flags, home)?;
     let default_url = match credential {
         Credential::Token(_) => DEFAULT_TOKEN_URL,
         Credential::ApiKey(_) => DEFAULT_API_KEY_URL,
     };
-    let url = given(flags.url.clone())
-        .or_else(|| from_env(&["LEGWORK_RUNNER_URL", "FLASHDUTY_RUNNER_URL", "FLASHDUTY_RUNNER_API_URL"]))
-        .or_else(|| given(file.api_url))
-        .unwrap_or_else(|| default_url.into());
-    if !url.starts_with("ws://") && !url.starts_with("wss://") {
-        return Err(ConfigError("failed to load config: API_url must start with ws:// or wss://".into()));
-    }
-    let workspace = flags
-        .workspace
-        .clone()
-        .or_else(|| {
-            from_env(&[
-                "LEGWORK_RUNNER_WORKSPACE",
-                "FLASHDUTY_RUNNER_WORKSPACE",
-                "FLASHDUTY_RUNNER_WORKSPACE_ROOT",
-            ])
-            .map(PathBuf::from)
-        })
-        .or(file.workspace_root)
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or_else(|| {
-            home.join(if source.original { ".flashduty-runner/workspace" } else { ".legwork/workspace" })
-        });
-    let state_dir = from_env(&["LEGWORK_STATE_DIR"])
-        .map(PathBuf::from)
-        .or(file.state_dir)
-        .or_else(|| from_env(&["XDG_STATE_HOME"]).map(|dir| Path::new(&dir).join("legwork")))
-        .unwrap_or_else(|| home.join(".local/state/legwork"));
+    let url = url(r, flags, default_url)?;
+    let workspace = r.text(
+        "workspace_root",
+        &["LEGWORK_RUNNER_WORKSPACE", "FLASHDUTY_RUNNER_WORKSPACE", "FLASHDUTY_RUNNER_WORKSPACE_ROOT"],
+        Some(("--workspace", flags.workspace.as_deref().and_then(Path::to_str))),
+        || {
+            let below = if source.original { ".flashduty-runner/workspace" } else { ".legwork/workspace" };
+            home.join(below).display().to_string()
+        },
+    )?;
+    let state_home = env.get("XDG_STATE_HOME").filter(|dir| !dir.is_empty());
+    let state_dir = r.text("state_dir", &["LEGWORK_STATE_DIR"], None, || {
+        let base = state_home.map_or_else(|| home.join(".local/state"), PathBuf::from);
+        base.join("legwork").display().to_string()
+    })?;
     let (workspace, state_dir) = (expand_home(workspace, home), expand_home(state_dir, home));
     if state_dir.starts_with(&workspace) {
         return Err(ConfigError(format!(
-            "failed to load config: the state folder {} lies within the workspace {}, where tasks could change it",
+            "failed to load config: the state folder {} lies within the workspace {}, where tasks could change it; \
+             set state_dir or workspace_root to another folder",
             state_dir.display(),
             workspace.display()
         )));
     }
-    match file.sandbox.as_deref() {
-        None | Some("off") => {}
-        Some(other) => {
-            return Err(ConfigError(format!(
-                "failed to load config: sandbox '{other}' is not available in this version (only 'off' is)"
-            )));
+    let name = r.given("name", &["LEGWORK_RUNNER_NAME", "FLASHDUTY_RUNNER_NAME"], None)?;
+    let name = match name {
+        Some(given) => {
+            r.note("name", given.text.clone(), given.source);
+            given.text
         }
+        None => {
+            r.note("name", "(the host's name)", "default");
+            String::new()
+        }
+    };
+    let labels = r.list("labels")?;
+    let policy = rules(r, "permission.bash")?;
+    if policy.is_none() {
+        r.note("permission.bash", "deny all", "default");
     }
-    let log = file.log.unwrap_or_default();
-    let log_level = given(flags.log_level.clone())
-        .or_else(|| from_env(&["LEGWORK_LOG_LEVEL", "FLASHDUTY_RUNNER_LOG_LEVEL"]))
-        .or_else(|| given(log.level))
-        .filter(|level| ["debug", "info", "warn", "error"].contains(&level.as_str()))
-        .unwrap_or_else(|| "info".into());
-    let log_format =
-        from_env(&["LEGWORK_LOG_FORMAT", "FLASHDUTY_RUNNER_LOG_FORMAT"]).or_else(|| given(log.format));
-    let policy = build_policy(source, file.permission.unwrap_or_default())?;
-    warnings.extend(policy.notes().into_iter().map(|n| format!("rule '{}' {}", n.pattern, n.message)));
-    let max_tasks = file.max_tasks.unwrap_or(32);
-    if max_tasks == 0 {
-        return Err(ConfigError("failed to load config: max_tasks must be at least 1".into()));
+    let policy = policy.unwrap_or_default();
+    let mcp_policy = rules(r, "permission.mcp")?;
+    for notes in [policy.notes(), mcp_policy.as_ref().map(Policy::notes).unwrap_or_default()] {
+        warnings.extend(notes.into_iter().map(|n| format!("rule '{}' {}", n.pattern, n.message)));
     }
+    if source.original {
+        let notes = policy.order_notes();
+        warnings.extend(notes.into_iter().map(|n| format!("rule '{}' {}", n.pattern, n.message)));
+    }
+    let denied = r.list("webfetch.deny")?;
+    let egress = Egress::parse(&denied)
+        .map_err(|e| ConfigError(format!("failed to load config: {file}: webfetch.deny: {e}")))?;
+    let env_pass = r.list("env.pass")?;
+    let max_tasks = r.number("max_tasks", 1, 100_000, 32)?;
+    let max_read_bytes = r.number("max_read_bytes", 1, 1 << 40, 32 << 20)?;
+    let max_message_bytes = r.number("max_message_bytes", 1 << 16, 1 << 31, 64 << 20)?;
+    let token_in = r.word(
+        "token_in",
+        &["LEGWORK_TOKEN_IN"],
+        &[("auto", TokenIn::Auto), ("header", TokenIn::Header), ("query", TokenIn::Query)],
+        "auto",
+    )?;
+    let stream_output = r.word(
+        "stream_output",
+        &[],
+        &[("auto", StreamOutput::Auto), ("always", StreamOutput::Always), ("never", StreamOutput::Never)],
+        "auto",
+    )?;
+    r.word("sandbox", &[], &[("off", ())], "off")?;
+    let tls = tls(r, home)?;
+    let update = update(r, &url, &mut warnings)?;
+    let retention = retention(r)?;
+    let health = match r.optional("health.listen", &["LEGWORK_HEALTH_LISTEN"])? {
+        Some(text) => Some(text.parse().map_err(|_| {
+            ConfigError(format!(
+                "failed to load config: health.listen: '{text}' is no address with a port, such as 127.0.0.1:7441"
+            ))
+        })?),
+        None => None,
+    };
+    let (log_level, log_format) = log(r, flags, &mut warnings)?;
+    let proxy = crate::proxy::Proxies::from_env(env);
+    refuse_unknown(r, source, &mut warnings)?;
     Ok(Config {
         credential,
         url,
         workspace,
         state_dir,
-        name: from_env(&["LEGWORK_RUNNER_NAME", "FLASHDUTY_RUNNER_NAME"])
-            .or_else(|| given(file.name))
-            .unwrap_or_default(),
-        labels: file.labels.unwrap_or_default(),
+        name,
+        labels,
         policy,
-        env_pass: file.env.unwrap_or_default().pass,
-        max_tasks,
-        max_read_bytes: file.max_read_bytes.unwrap_or(32 << 20),
-        token_in: file.token_in.unwrap_or_default(),
-        stream_output: file.stream_output.unwrap_or_default(),
-        ca_file: file.tls.unwrap_or_default().ca_file,
+        mcp_policy,
+        egress,
+        env_pass,
+        max_tasks: usize::try_from(max_tasks).unwrap_or(usize::MAX),
+        max_read_bytes,
+        max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(usize::MAX),
+        token_in,
+        stream_output,
+        tls,
+        proxy,
+        update,
+        retention,
+        health,
         log_level,
-        log_json: log_format.as_deref() == Some("json"),
+        log_format,
         warnings,
+        settings: reader.settings,
     })
 }
 
-fn expand_home(path: PathBuf, home: &Path) -> PathBuf {
+fn credential(
+    r: &mut Reader<'_>,
+    source: &Source,
+    flags: &Flags,
+    home: &Path,
+) -> Result<Credential, ConfigError> {
+    let read = |path: &str| std::fs::read_to_string(expand_home(path.to_owned(), home));
+    let token = r.secret(
+        (
+            "token",
+            &["LEGWORK_RUNNER_TOKEN", "FLASHDUTY_RUNNER_TOKEN"],
+            Some(("--token", flags.token.as_deref())),
+        ),
+        ("token_file", &["LEGWORK_RUNNER_TOKEN_FILE"]),
+        &read,
+    )?;
+    let api_key = r.secret(
+        ("api_key", &["LEGWORK_RUNNER_API_KEY", "FLASHDUTY_RUNNER_API_KEY"], None),
+        ("api_key_file", &["LEGWORK_RUNNER_API_KEY_FILE"]),
+        &read,
+    )?;
+    match (token, api_key) {
+        (Some(token), _) => Ok(Credential::Token(token)),
+        (None, Some(key)) => Ok(Credential::ApiKey(key)),
+        (None, None) if source.original => Err(ConfigError(format!(
+            "failed to load config: api_key is required: set api_key or api_key_file in {}, or \
+             FLASHDUTY_RUNNER_API_KEY (a token, by FLASHDUTY_RUNNER_TOKEN or --token, does as well)",
+            r.file
+        ))),
+        (None, None) => Err(ConfigError(
+            "token is required: use --token flag or set FLASHDUTY_RUNNER_TOKEN environment variable \
+             (or LEGWORK_RUNNER_TOKEN, or `token`, `token_file`, `api_key` or `api_key_file` in the config \
+             file; `legwork init` enrols this machine with a hub)"
+                .into(),
+        )),
+    }
+}
+
+fn url(r: &mut Reader<'_>, flags: &Flags, default: &str) -> Result<String, ConfigError> {
+    let env = ["LEGWORK_RUNNER_URL", "FLASHDUTY_RUNNER_URL", "FLASHDUTY_RUNNER_API_URL"];
+    // `url` is an alias; who gives both has a reason that we can't know.
+    let alias = r.given("url", &[], None)?;
+    let given = r.given("api_url", &env, Some(("--url", flags.url.as_deref())))?;
+    let (text, source) = match (given, alias) {
+        (Some(given), Some(alias)) if given.source.contains(':') => {
+            return Err(ConfigError(format!(
+                "failed to load config: {}: url and api_url are both given; keep one of them",
+                alias.source
+            )));
+        }
+        (Some(given), _) | (None, Some(given)) => (given.text, given.source),
+        (None, None) => (default.to_owned(), "default".to_owned()),
+    };
+    if !text.starts_with("ws://") && !text.starts_with("wss://") {
+        return Err(ConfigError(format!(
+            "failed to load config: API_url must start with ws:// or wss://: '{text}' ({source})"
+        )));
+    }
+    r.note("api_url", text.clone(), source);
+    Ok(text)
+}
+
+fn tls(r: &mut Reader<'_>, home: &Path) -> Result<Tls, ConfigError> {
+    let ca_file = r.optional("tls.ca_file", &["LEGWORK_CA_FILE"])?.map(|p| expand_home(p, home));
+    let cert = r.optional("tls.client_cert", &["LEGWORK_CLIENT_CERT"])?;
+    let key = r.optional("tls.client_key", &["LEGWORK_CLIENT_KEY"])?;
+    let client = match (cert, key) {
+        (Some(cert), Some(key)) => Some((expand_home(cert, home), expand_home(key, home))),
+        (None, None) => None,
+        _ => {
+            return Err(ConfigError(
+                "failed to load config: tls.client_cert and tls.client_key belong together: give both".into(),
+            ));
+        }
+    };
+    Ok(Tls { ca_file, client })
+}
+
+fn update(r: &mut Reader<'_>, hub: &str, warnings: &mut Vec<String>) -> Result<Option<Update>, ConfigError> {
+    const BOOLS: &[(&str, bool)] =
+        &[("true", true), ("false", false), ("1", true), ("0", false), ("yes", true), ("no", false)];
+    let auto =
+        r.word("auto_update", &["LEGWORK_AUTO_UPDATE", "FLASHDUTY_RUNNER_AUTO_UPDATE"], BOOLS, "true")?;
+    let url = r.optional("update_url", &["LEGWORK_UPDATE_URL"])?;
+    let public_key = r.optional("update_public_key", &["LEGWORK_UPDATE_PUBLIC_KEY"])?;
+    let (url, public_key) = match (url, public_key) {
+        (Some(url), Some(key)) => (url, key),
+        (None, None) => return Ok(None),
+        (given, _) => {
+            let missing = if given.is_some() { "update_public_key" } else { "update_url" };
+            warnings.push(format!("no updates: {missing} is not set; both it and its companion are needed"));
+            return Ok(None);
+        }
+    };
+    legwork_release::PublicKey::parse(&public_key)
+        .map_err(|e| ConfigError(format!("failed to load config: update_public_key: {e}")))?;
+    let url = match url.as_str() {
+        // The hub we are connected to.
+        "hub" => {
+            let base = hub.replacen("ws", "http", 1);
+            let origin = base.find("://").and_then(|at| base[at + 3..].find('/').map(|end| at + 3 + end));
+            format!("{}/releases", &base[..origin.unwrap_or(base.len())])
+        }
+        url => url.trim_end_matches('/').to_owned(),
+    };
+    let loopback =
+        ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|start| url.starts_with(start));
+    if !url.starts_with("https://") && !loopback {
+        return Err(ConfigError(format!(
+            "failed to load config: update_url must start with https:// (or be 'hub' with a wss:// hub): '{url}'"
+        )));
+    }
+    Ok(Some(Update { url, public_key, auto }))
+}
+
+fn retention(r: &mut Reader<'_>) -> Result<Retention, ConfigError> {
+    const DAY: u64 = 86_400;
+    const HUNDRED_YEARS: u64 = 36_525;
+    let days = |days: u64| Duration::from_secs(days * DAY);
+    Ok(Retention {
+        tasks_age: Duration::from_secs(3600 * r.number("retention.tasks_hours", 1, HUNDRED_YEARS * 24, 24)?),
+        tasks: r.number("retention.tasks", 1, u64::MAX, 1_000_000)?,
+        spool_bytes: r.number("retention.spool_bytes", 0, u64::MAX, 10 << 30)?,
+        outputs_age: days(r.number("retention.outputs_days", 1, HUNDRED_YEARS, 7)?),
+        outputs_bytes: r.number("retention.outputs_bytes", 0, u64::MAX, 1 << 30)?,
+        audit_age: days(r.number("retention.audit_days", 1, HUNDRED_YEARS, 365)?),
+        audit_bytes: r.number("retention.audit_bytes", 1 << 20, u64::MAX, 1 << 30)?,
+    })
+}
+
+fn log(
+    r: &mut Reader<'_>,
+    flags: &Flags,
+    warnings: &mut Vec<String>,
+) -> Result<(String, LogFormat), ConfigError> {
+    let level = r.text(
+        "log.level",
+        &["LEGWORK_LOG_LEVEL", "FLASHDUTY_RUNNER_LOG_LEVEL"],
+        Some(("--log-level", flags.log_level.as_deref())),
+        || "info".into(),
+    )?;
+    let level = match level.to_ascii_lowercase() {
+        level if ["debug", "info", "warn", "error"].contains(&level.as_str()) => level,
+        // As in the original.
+        _ => {
+            warnings.push(format!("log.level '{level}' is none of debug, info, warn, error: using info"));
+            "info".into()
+        }
+    };
+    let format =
+        r.text("log.format", &["LEGWORK_LOG_FORMAT", "FLASHDUTY_RUNNER_LOG_FORMAT"], None, || "text".into())?;
+    let format = match format.to_ascii_lowercase().as_str() {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        "journald" => LogFormat::Journald,
+        _ => {
+            warnings.push(format!("log.format '{format}' is none of text, json, journald: using text"));
+            LogFormat::Text
+        }
+    };
+    Ok((level, format))
+}
+
+/// Unknown keys are errors in our own files and wherever permissions are concerned:
+/// a misspelt rule must not be a missing one. In the original's file the rest is
+/// only mentioned.
+fn refuse_unknown(r: &Reader<'_>, source: &Source, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+    for (line, problem) in r.unknown() {
+        let text = format!("{} line {line}: {problem}", r.file);
+        if !source.original || problem.contains("permission") {
+            return Err(ConfigError(format!("failed to load config: {text}")));
+        }
+        warnings.push(text);
+    }
+    Ok(())
+}
+
+fn expand_home(path: String, home: &Path) -> PathBuf {
+    let path = PathBuf::from(path);
     path.strip_prefix("~").map(|rest| home.join(rest)).unwrap_or(path)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(text: &str, env: &[(&str, &str)], flags: &Flags) -> Result<Config, String> {
-        let source = Source { path: "/c.yaml".into(), text: text.into(), original: false };
-        let env = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        load(&source, &env, flags, Path::new("/home/me")).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn flags_beat_environment_beats_file_beats_default() {
-        let file = "token: f\napi_url: ws://file/\nworkspace_root: /f\nlog:\n  level: warn\n";
-        let config = with(file, &[], &Flags::default()).expect("valid");
-        assert_eq!((config.url.as_str(), config.log_level.as_str()), ("ws://file/", "warn"));
-        let env =
-            [("FLASHDUTY_RUNNER_URL", "ws://env/"), ("LEGWORK_RUNNER_NAME", "n"), ("LEGWORK_LOG_LEVEL", "")];
-        let config = with(file, &env, &Flags::default()).expect("valid");
-        assert_eq!((config.url.as_str(), config.name.as_str()), ("ws://env/", "n"));
-        let flags = Flags { url: Some("wss://flag/".into()), ..Flags::default() };
-        assert_eq!(with(file, &env, &flags).expect("valid").url, "wss://flag/");
-        let config = with("api_key: k", &[], &Flags::default()).expect("valid");
-        assert_eq!(config.url, DEFAULT_API_KEY_URL);
-        assert_eq!(config.workspace, Path::new("/home/me/.legwork/workspace"));
-        assert_eq!(config.max_tasks, 32);
-    }
-
-    #[test]
-    fn rules_keep_the_order_and_spelling_of_the_file() {
-        let file = "token: t\npermission:\n  bash:\n    \"*\": deny\n    \"Kubectl get a.b *\": allow\n    \"a*\": Ask\n";
-        let config = with(file, &[], &Flags::default()).expect("valid");
-        let patterns: Vec<&str> = config.policy.rules().iter().map(|r| r.pattern()).collect();
-        assert_eq!(patterns, ["*", "Kubectl get a.b *", "a*"]);
-        assert!(with("token: t", &[], &Flags::default()).expect("valid").policy.rules().is_empty());
-    }
-
-    #[test]
-    fn bad_files_are_refused_with_place_and_reason() {
-        for (file, want) in [
-            ("", "token is required: use --token flag or set FLASHDUTY_RUNNER_TOKEN environment variable"),
-            ("token: t\nurl: http://x", "API_url must start with ws:// or wss://"),
-            (
-                "token: t\npermission:\n  bash:\n    \"ls *\": alow\n",
-                "line 4: permission.bash: rule 'ls *': unknown action 'alow'",
-            ),
-            ("token: t\npermission:\n  bash:\n    \"ls\": allow\n    \"ls\": deny\n", "ls"),
-            ("token: t\npermission:\n  shell: allow\n", "shell"),
-            ("token: t\nmax_task: 3\n", "unknown keys: max_task"),
-            ("token: t\nsandbox: gvisor\n", "sandbox 'gvisor' is not available"),
-            ("token: t\nmax_tasks: 0\n", "max_tasks must be at least 1"),
-            ("token: t\nworkspace_root: /w\nstate_dir: /w/s\n", "lies within the workspace"),
-            ("token: [", "failed to read config file"),
-            ("token: t\nmax_tasks: many\n", "failed to read config file"),
-        ] {
-            let error = with(file, &[], &Flags::default()).expect_err(file);
-            assert!(error.contains(want), "{file:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let config = with("token: hunter2", &[], &Flags::default()).expect("valid");
-        assert!(!format!("{config:?}").contains("hunter2"));
-    }
-}
+mod tests;

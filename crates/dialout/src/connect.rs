@@ -1,9 +1,11 @@
 //! Dialling: TCP, TLS, and the WebSocket upgrade with the credential.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Intercept;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -14,12 +16,11 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Uri};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Error as WsError};
 
-use crate::config::{Config, Credential, TokenIn};
+use crate::config::{Config, Credential, Tls, TokenIn};
+use crate::proxy::tunnel;
 
 /// As the original's.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(45);
-/// The largest message taken from a hub.
-const MAX_MESSAGE: usize = 64 << 20;
 
 /// Any byte stream to the hub.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -75,8 +76,8 @@ async fn attempt(
     let request = request(config, name, place)?;
     let wire = dial(config, request.uri()).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
     let limits = WebSocketConfig::default()
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE))
+        .max_message_size(Some(config.max_message_bytes))
+        .max_frame_size(Some(config.max_message_bytes))
         .read_buffer_size(16 * 1024)
         .write_buffer_size(32 * 1024);
     match tokio_tungstenite::client_async_with_config(request, wire, Some(limits)).await {
@@ -129,7 +130,7 @@ fn request(config: &Config, name: &str, place: TokenIn) -> Result<Request, Conne
         Credential::ApiKey(key) => {
             set("fd-api-key", key.expose())?;
             set("x-worknode-name", name)?;
-            set("x-worknode-version", env!("CARGO_PKG_VERSION"))?;
+            set("x-worknode-version", legwork_release::version())?;
             let machine = legwork_runner::Machine::detect();
             set("x-worknode-os", machine.os)?;
             set("x-worknode-arch", machine.arch)?;
@@ -160,28 +161,64 @@ fn with_token(url: &str, token: &str) -> String {
 async fn dial(config: &Config, uri: &Uri) -> io::Result<Box<dyn Wire>> {
     let host = uri.host().ok_or_else(|| io::Error::other("the URL has no host"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let tls = uri.scheme_str() == Some("wss");
-    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let tcp = TcpStream::connect((host, port)).await?;
-    tcp.set_nodelay(true)?;
-    if !tls {
-        return Ok(Box::new(tcp));
+    let secure = uri.scheme_str() == Some("wss");
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let wire = match config.proxy.for_hub(uri) {
+        Some(proxy) => through(&proxy, host, port).await?,
+        None => tcp(host, port).await?,
+    };
+    if !secure {
+        return Ok(wire);
     }
-    let connector = TlsConnector::from(Arc::new(tls_config(config)?));
-    let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    Ok(Box::new(connector.connect(name, tcp).await?))
+    tls(wire, host, tls_config(&config.tls)?).await
 }
 
-fn tls_config(config: &Config) -> io::Result<rustls::ClientConfig> {
-    use rustls::pki_types::CertificateDer;
+async fn tcp(host: &str, port: u16) -> io::Result<Box<dyn Wire>> {
+    let tcp = TcpStream::connect((host, port)).await?;
+    tcp.set_nodelay(true)?;
+    Ok(Box::new(tcp))
+}
+
+async fn tls(wire: Box<dyn Wire>, host: &str, config: rustls::ClientConfig) -> io::Result<Box<dyn Wire>> {
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    Ok(Box::new(TlsConnector::from(Arc::new(config)).connect(name, wire).await?))
+}
+
+async fn through(proxy: &Intercept, host: &str, port: u16) -> io::Result<Box<dyn Wire>> {
+    let uri = proxy.uri();
+    let at = |e: io::Error| io::Error::other(format!("proxy {}: {e}", uri.host().unwrap_or_default()));
+    let proxy_host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let wire = match uri.scheme_str() {
+        Some("http") => tcp(proxy_host, uri.port_u16().unwrap_or(80)).await.map_err(at)?,
+        Some("https") => {
+            let wire = tcp(proxy_host, uri.port_u16().unwrap_or(443)).await.map_err(at)?;
+            // The proxy is of the outside world, whatever authority the hub has.
+            tls(wire, proxy_host, tls_config(&Tls::default())?).await.map_err(at)?
+        }
+        other => {
+            return Err(io::Error::other(format!(
+                "proxies of the kind '{}' are not supported: use http:// or https://",
+                other.unwrap_or_default()
+            )));
+        }
+    };
+    tunnel(wire, proxy, host, port).await.map_err(at)
+}
+
+fn tls_config(tls: &Tls) -> io::Result<rustls::ClientConfig> {
     use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let certificates = |key: &str, path: &Path| -> io::Result<Vec<CertificateDer<'static>>> {
+        let failed = |e: &dyn std::fmt::Display| io::Error::other(format!("{key} {}: {e}", path.display()));
+        let found: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| failed(&e))?;
+        if found.is_empty() { Err(failed(&"it holds no certificate in PEM")) } else { Ok(found) }
+    };
     let mut roots = rustls::RootCertStore::empty();
-    match &config.ca_file {
+    match &tls.ca_file {
         Some(path) => {
-            let certificates = CertificateDer::pem_file_iter(path)
-                .map_err(|e| io::Error::other(format!("tls.ca_file {}: {e}", path.display())))?;
-            for certificate in certificates {
-                roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+            for certificate in certificates("tls.ca_file", path)? {
+                roots.add(certificate).map_err(io::Error::other)?;
             }
         }
         None => {
@@ -189,14 +226,32 @@ fn tls_config(config: &Config) -> io::Result<rustls::ClientConfig> {
                 // One bad certificate in the system's store must not lock us out.
                 let _ = roots.add(certificate);
             }
+            if roots.is_empty() {
+                return Err(io::Error::other(
+                    "this system has no certificate authorities: install the package ca-certificates, or set tls.ca_file",
+                ));
+            }
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+        .with_root_certificates(roots);
+    match &tls.client {
+        Some((chain, key_path)) => {
+            let chain = certificates("tls.client_cert", chain)?;
+            let key = PrivateKeyDer::from_pem_file(key_path)
+                .map_err(|e| io::Error::other(format!("tls.client_key {}: {e}", key_path.display())))?;
+            builder.with_client_auth_cert(chain, key).map_err(|e| {
+                io::Error::other(format!(
+                    "tls.client_key {}: it does not fit tls.client_cert: {e}",
+                    key_path.display()
+                ))
+            })
+        }
+        None => Ok(builder.with_no_client_auth()),
+    }
 }
 
 /// Whether an error is the peer's normal way to go.

@@ -73,7 +73,7 @@ impl Identity {
             worknode_id: welcome.worknode_id,
             name: if self.hub_labels && !welcome.name.is_empty() { welcome.name } else { self.name.clone() },
             labels,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: legwork_release::version().to_owned(),
             environment: first.then(|| self.environment()),
             metrics: Some(self.metrics(runner)),
             features,

@@ -11,6 +11,7 @@ mod handshake;
 mod ids;
 mod operations;
 mod outbox;
+mod proxy;
 mod service;
 mod session;
 mod store;

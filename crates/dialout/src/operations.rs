@@ -4,18 +4,26 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use legwork_proto::dialout::OutcomeWord;
 use legwork_proto::dialout::operation::{
     BashArgs, BashResult, GlobArgs, GlobResult, GrepArgs, GrepMatch, GrepResult, ListArgs, ListEntry,
-    ListResult, ReadArgs, ReadResult, Truncation, WriteArgs, WriteResult,
+    ListResult, McpCallArgs, McpCallResult, McpListArgs, McpListResult, McpServer, ReadArgs, ReadResult,
+    SyncSkillArgs, SyncSkillResult, Truncation, WebfetchArgs, WebfetchResult, WriteArgs, WriteResult,
 };
+use legwork_proto::dialout::{McpCall, OutcomeWord, kind};
+use legwork_runner::mcp::Server;
 use legwork_runner::process::EndedBy;
-use legwork_runner::{Bash, BashOutput, Done, Failure, Large, Operation};
+use legwork_runner::{Bash, BashOutput, Done, Failure, Fetch, Large, Operation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Of `webfetch`, in seconds.
+const FETCH_TIMEOUT: u64 = 30;
+const MAX_FETCH_TIMEOUT: u64 = 120;
+/// Of a tool's answer, in seconds.
+const CALL_TIMEOUT: u64 = 60;
+const MAX_CALL_TIMEOUT: u64 = 600;
 
 /// A decoded request.
 #[derive(Debug, Clone)]
@@ -27,7 +35,13 @@ pub(crate) enum Work {
 impl Work {
     /// Whether doing it twice would differ from doing it once.
     pub(crate) fn has_effects(&self) -> bool {
-        matches!(self, Self::Bash(_) | Self::Other(Operation::Write { .. }))
+        match self {
+            Self::Bash(_) => true,
+            Self::Other(operation) => matches!(
+                operation,
+                Operation::Write { .. } | Operation::SyncSkill { .. } | Operation::McpCall { .. }
+            ),
+        }
     }
 }
 
@@ -50,7 +64,8 @@ pub(crate) fn decode(operation: &str, args: Option<&str>) -> Result<Work, String
         }
         "write" => {
             let args: WriteArgs = parse(operation, args)?;
-            Work::Other(Operation::Write { path: args.path, data: decode_base64(&args.content)? })
+            let data = decode_base64(&args.content).map_err(|e| format!("failed to decode content: {e}"))?;
+            Work::Other(Operation::Write { path: args.path, data })
         }
         "list" => {
             let args: ListArgs = parse(operation, args)?;
@@ -64,8 +79,69 @@ pub(crate) fn decode(operation: &str, args: Option<&str>) -> Result<Work, String
             let args: GrepArgs = parse(operation, args)?;
             Work::Other(Operation::Grep { pattern: args.pattern, include: args.include })
         }
+        "webfetch" => {
+            let args: WebfetchArgs = parse(operation, args)?;
+            let format = if args.format.is_empty() { "markdown".into() } else { args.format };
+            let timeout = Duration::from_secs(seconds(args.timeout, FETCH_TIMEOUT, MAX_FETCH_TIMEOUT));
+            Work::Other(Operation::Fetch(Fetch { url: args.url, format, timeout }))
+        }
+        "mcp_call" => {
+            let args: McpCallArgs = parse(operation, args)?;
+            mcp_call(args.server, args.tool_name, args.args.as_deref(), args.timeout)?
+        }
+        kind::MCP_CALL => {
+            let call: McpCall = serde_json::from_str(args.unwrap_or_default())
+                .map_err(|e| format!("invalid {operation} payload: {e}"))?;
+            mcp_call(call.server, call.tool_name, call.arguments.as_deref(), 0)?
+        }
+        "mcp_list_tools" => {
+            let args: McpListArgs = parse(operation, args)?;
+            Work::Other(Operation::McpList { server: Box::new(server(args.server)) })
+        }
+        "sync_skill" => {
+            let args: SyncSkillArgs = parse(operation, args)?;
+            let zip = decode_base64(&args.zip_data).map_err(|e| format!("failed to decode zip data: {e}"))?;
+            Work::Other(Operation::SyncSkill { dir: args.skill_dir, zip, checksum: args.checksum })
+        }
         _ => return Err(format!("unknown operation: {operation}")),
     })
+}
+
+/// A limit in seconds: the default where none is given, the most where it is more.
+fn seconds(given: i64, default: u64, most: u64) -> u64 {
+    match u64::try_from(given) {
+        Ok(0) | Err(_) => default,
+        Ok(given) => given.min(most),
+    }
+}
+
+fn mcp_call(
+    named: McpServer,
+    tool: String,
+    arguments: Option<&RawValue>,
+    timeout: i64,
+) -> Result<Work, String> {
+    let arguments = match arguments.map(RawValue::get) {
+        None | Some("null") => serde_json::Map::new(),
+        Some(text) => {
+            serde_json::from_str(text).map_err(|e| format!("failed to parse tool arguments: {e}"))?
+        }
+    };
+    let timeout = Duration::from_secs(seconds(timeout, CALL_TIMEOUT, MAX_CALL_TIMEOUT));
+    Ok(Work::Other(Operation::McpCall { server: Box::new(server(named)), tool, arguments, timeout }))
+}
+
+fn server(named: McpServer) -> Server {
+    Server {
+        name: named.name,
+        transport: named.transport,
+        command: named.command,
+        args: named.args,
+        env: named.env,
+        url: named.url,
+        headers: named.headers,
+        dynamic_headers: named.dynamic_headers,
+    }
 }
 
 fn parse<T: DeserializeOwned + Default>(operation: &str, args: Option<&str>) -> Result<T, String> {
@@ -93,7 +169,7 @@ fn decode_base64(text: &str) -> Result<Vec<u8>, String> {
             base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
             base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => text.len() / 4 * 4,
         };
-        format!("failed to decode content: illegal base64 data at input byte {at}")
+        format!("illegal base64 data at input byte {at}")
     })
 }
 
@@ -132,6 +208,16 @@ pub(crate) fn encode(done: Done) -> Box<RawValue> {
                 truncation,
             })
         }
+        Done::SyncSkill(path) => raw(&SyncSkillResult { success: true, path }),
+        Done::Fetch { content, url } => {
+            let (content, truncation) = large(content);
+            raw(&WebfetchResult { content, url, truncation })
+        }
+        Done::McpCall { content, is_error } => {
+            let (content, truncation) = large(content);
+            raw(&McpCallResult { content, is_error, truncation })
+        }
+        Done::McpList(tools) => raw(&McpListResult { tools }),
     }
 }
 

@@ -29,6 +29,8 @@ const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How long a shutdown waits for the hub to acknowledge results.
 const DELIVER: Duration = Duration::from_secs(2);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// How often idle MCP sessions are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// How to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +70,11 @@ impl Service {
         let runner = Runner::new(RunnerConfig {
             root,
             policy,
+            mcp_policy: config.mcp_policy.clone(),
+            egress: config.egress.clone(),
+            mcp_dir: state.join("mcp"),
             env,
-            spawner,
+            spawner: Arc::new(spawner),
             audit,
             max_tasks: config.max_tasks,
             max_read_bytes: config.max_read_bytes,
@@ -188,10 +193,18 @@ pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdo
             tasks.forget_old().await;
         }
     };
+    let sweeping = async {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            tasks.runner().sweep_sessions().await;
+        }
+    };
     tokio::select! {
         ((), ()) = async { tokio::join!(stop, connecting) } => {}
         () = pruning => {}
+        () = sweeping => {}
     }
+    tasks.runner().close_sessions().await;
     tasks.runner().flush_audit().await;
 }
 

@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use legwork_proto::dialout::{Ack, Incoming, TaskRef, TaskRequest, TaskResume, Welcome, feature, kind};
+use legwork_proto::dialout::{
+    Ack, Incoming, McpCall, TaskRef, TaskRequest, TaskResume, Welcome, feature, kind,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use crate::config::StreamOutput;
 use crate::connect::{Socket, is_close};
@@ -42,7 +44,8 @@ pub(crate) async fn serve(
     let (messages, queue) = mpsc::channel(WRITE_QUEUE);
     let number = tasks.next_link_number();
     let written = Written::default();
-    let mut writer = tokio::spawn(write(sink, queue, written.clone(), closing.clone()));
+    let refusal = watch::Sender::new(None);
+    let mut writer = tokio::spawn(write(sink, queue, written.clone(), closing.clone(), refusal.subscribe()));
     let mut session = Session {
         number,
         messages,
@@ -62,6 +65,12 @@ pub(crate) async fn serve(
                 Err(_) => break "nothing was heard from the hub for 60 s".to_owned(),
                 Ok(None) => break "the hub closed the connection".to_owned(),
                 Ok(Some(Err(error))) if is_close(&error) => break "the hub closed the connection".to_owned(),
+                Ok(Some(Err(WsError::Capacity(error)))) => {
+                    refusal.send_replace(Some(CloseCode::Size));
+                    tasks.link_down(number);
+                    let _ = tokio::time::timeout(WRITE_TIMEOUT, &mut writer).await;
+                    break format!("the hub sent too much at once: {error}");
+                }
                 Ok(Some(Err(error))) => break error.to_string(),
                 Ok(Some(Ok(Message::Close(frame)))) => {
                     break frame.map_or_else(
@@ -111,16 +120,22 @@ async fn write(
     mut queue: mpsc::Receiver<(String, Option<String>)>,
     written: Written,
     mut closing: watch::Receiver<bool>,
+    mut refusal: watch::Receiver<Option<CloseCode>>,
 ) -> String {
     let mut results = Vec::new();
     loop {
+        let mut code = CloseCode::Normal;
         let next = tokio::select! {
             biased;
+            Ok(refused) = refusal.wait_for(Option::is_some) => {
+                code = refused.unwrap_or(CloseCode::Policy);
+                None
+            }
             next = queue.recv() => next,
             () = closed(&mut closing) => None,
         };
         let Some(first) = next else {
-            let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            let frame = CloseFrame { code, reason: "".into() };
             let _ = tokio::time::timeout(WRITE_TIMEOUT, sink.send(Message::Close(Some(frame)))).await;
             return "closed".into();
         };
@@ -205,6 +220,11 @@ impl Session {
                 };
                 tracing::debug!(task = %request.task_id, operation = %request.operation, "requested");
                 self.tasks.request(request);
+            }
+            kind::MCP_CALL => {
+                let call: McpCall = serde_json::from_str(payload)?;
+                tracing::debug!(call = %call.call_id, tool = %call.tool_name, "requested");
+                self.tasks.request(Request::call(&call.call_id, payload));
             }
             kind::TASK_CANCEL => {
                 let task: TaskRef = serde_json::from_str(payload)?;

@@ -1,5 +1,6 @@
 //! The engine: tasks from submission to their one final state.
 
+mod args;
 mod deliver;
 mod finish;
 mod recover;
@@ -16,6 +17,7 @@ use crate::fleet::{Fleet, Runner, ToRunner};
 use crate::model::{Role, State};
 use crate::store::{Store, StoreError};
 
+pub(crate) use args::shown;
 pub(crate) use deliver::message;
 pub(crate) use finish::Ending;
 pub(crate) use submit::{NewTask, SubmitError};

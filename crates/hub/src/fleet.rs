@@ -170,7 +170,7 @@ impl LiveTask {
 
     /// Whether to carry it out twice is the same as once.
     pub(crate) fn is_read(&self) -> bool {
-        matches!(self.operation.as_str(), "read" | "list" | "glob" | "grep")
+        matches!(self.operation.as_str(), "read" | "list" | "glob" | "grep" | "webfetch" | "mcp_list_tools")
     }
 
     /// Appends events and wakes the readers.

@@ -18,6 +18,7 @@ mod typed;
 mod verdict;
 
 pub use limits::{MAX_DEPTH, MAX_LINE_BYTES};
+pub use names::is_steering;
 pub use rules::{Action, Note, Policy, Rule, RuleError};
 pub use verdict::{Decision, Part, RunText, Span, Verdict};
 

@@ -1,7 +1,7 @@
 //! Variable names with a meaning of their own (points 13 and 14).
 
 /// Assigning one of these steers what later commands do or run.
-pub(crate) fn is_steering(name: &str) -> bool {
+pub fn is_steering(name: &str) -> bool {
     const EXACT: &[&str] = &[
         "PATH",
         "BASH_ENV",

@@ -51,6 +51,14 @@ impl Pattern {
         self.matches(text, true)
     }
 
+    /// Whether some text matches both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let token = |c: &char| if *c == '*' { Token::Gap } else { Token::Char(*c) };
+        let text: Vec<Token> = other.chars.iter().map(token).collect();
+        let bare = other.text.ends_with(" *").then(|| &text[..text.len() - 2]);
+        self.could_match(&text) || bare.is_some_and(|bare| self.could_match(bare))
+    }
+
     fn matches(&self, text: &[Token], any_filling: bool) -> bool {
         if run(&self.chars, text, any_filling) {
             return true;

@@ -187,6 +187,12 @@ impl Policy {
         })
     }
 
+    /// Judges a program with its arguments, which no shell will read (27).
+    pub fn judge_argv(&self, argv: &[String]) -> Verdict {
+        let words: Vec<String> = argv.iter().map(|word| crate::quote::single_quoted(word)).collect();
+        self.judge(&words.join(" "))
+    }
+
     /// Whether the policy is `*: allow`, perhaps with carve-outs after it (23).
     pub(crate) fn trusts(&self) -> bool {
         self.live_rules().first().is_some_and(|r| r.pattern.is_star() && r.action == Action::Allow)
@@ -196,6 +202,29 @@ impl Policy {
     pub(crate) fn live_rules(&self) -> &[Rule] {
         let start = self.rules.iter().rposition(|r| r.pattern.is_star()).unwrap_or(0);
         &self.rules[start..]
+    }
+
+    /// Where the order of the file and the alphabetical one, in which the original
+    /// applied rules, lead to different decisions.
+    pub fn order_notes(&self) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let live = self.live_rules();
+        for (index, later) in live.iter().enumerate() {
+            for earlier in &live[..index] {
+                let swaps = !earlier.pattern.is_star() && earlier.pattern() > later.pattern();
+                if swaps && earlier.action != later.action && earlier.pattern.overlaps(&later.pattern) {
+                    notes.push(Note {
+                        pattern: later.pattern().to_owned(),
+                        message: format!(
+                            "decides over '{}', which stands before it; the original, which sorted rules, \
+                             had it the other way round",
+                            earlier.pattern()
+                        ),
+                    });
+                }
+            }
+        }
+        notes
     }
 
     /// What an operator should know about these rules: dead rules, carve-outs,

@@ -23,8 +23,9 @@ use crate::{record, supervisor, sys};
 /// The argument that makes a program the helper: `main` calls [`helper_main`].
 pub const HELPER_ARG: &str = "__supervisors";
 
-/// File, working directory and first controller of a new supervisor.
-const PASSED_FDS: usize = 3;
+/// File, working directory and first controller of a new supervisor, and where
+/// [`Spec::passed_stdio`] asks for it, the command's stdin and stdout.
+const MOST_FDS: usize = 5;
 
 /// Why a command could not be handed to a supervisor.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,17 @@ pub struct Spawner {
     program: std::path::PathBuf,
     boot_id: String,
     helper: Mutex<Option<Helper>>,
+}
+
+/// A command whose stdin and stdout are this process's.
+#[derive(Debug)]
+pub struct Piped {
+    /// Its supervisor.
+    pub running: Running,
+    /// Writes to its stdin.
+    pub stdin: tokio::net::unix::pipe::Sender,
+    /// Reads its stdout.
+    pub stdout: tokio::net::unix::pipe::Receiver,
 }
 
 #[derive(Debug)]
@@ -76,6 +88,34 @@ impl Spawner {
     /// which must not exist yet. That the program can't be executed is seen in its
     /// status, not here.
     pub fn spawn(&self, path: &Path, cwd: BorrowedFd<'_>, spec: &Spec) -> Result<Running, SpawnError> {
+        self.spawn_with(path, cwd, spec, &[])
+    }
+
+    /// Starts a command that talks to this process: returns what writes to its
+    /// stdin and what reads its stdout. Its stderr is dropped. It is not adopted by
+    /// anybody: when this process is gone its stdin closes, and after the spec's
+    /// grace its whole tree is ended.
+    pub fn spawn_piped(&self, path: &Path, cwd: BorrowedFd<'_>, mut spec: Spec) -> Result<Piped, SpawnError> {
+        spec.passed_stdio = true;
+        let (stdin, to_stdin) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+        let (from_stdout, stdout) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+        let running = self.spawn_with(path, cwd, &spec, &[stdin.as_fd(), stdout.as_fd()])?;
+        Ok(Piped {
+            running,
+            stdin: tokio::net::unix::pipe::Sender::from_owned_fd(to_stdin)?,
+            stdout: tokio::net::unix::pipe::Receiver::from_owned_fd(from_stdout)?,
+        })
+    }
+
+    fn spawn_with(
+        &self,
+        path: &Path,
+        cwd: BorrowedFd<'_>,
+        spec: &Spec,
+        stdio: &[BorrowedFd<'_>],
+    ) -> Result<Running, SpawnError> {
         let mut random = [0u8; 16];
         getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
         let socket = format!("legwork-{:032x}", u128::from_le_bytes(random));
@@ -83,7 +123,9 @@ impl Spawner {
             record::create(path, &Stored { socket, boot_id: self.boot_id.clone(), spec: spec.clone() })
                 .map_err(|source| SpawnError::File { path: path.to_owned(), source })?;
         let (ours, theirs) = socket_pair()?;
-        self.hand_over([file.as_fd(), cwd, theirs.as_fd()])?;
+        let mut fds = vec![file.as_fd(), cwd, theirs.as_fd()];
+        fds.extend(stdio);
+        self.hand_over(&fds)?;
         drop(theirs);
         Ok(Running::new(path.to_owned(), ours)?)
     }
@@ -94,7 +136,7 @@ impl Spawner {
         self.helper.lock().ok()?.as_ref().map(|helper| helper.child.id())
     }
 
-    fn hand_over(&self, fds: [BorrowedFd<'_>; PASSED_FDS]) -> io::Result<()> {
+    fn hand_over(&self, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut guard = self.helper.lock().map_err(|_| io::Error::other("the helper's lock is poisoned"))?;
         if let Some(helper) = &*guard
             && send_fds(&helper.socket, fds).is_ok()
@@ -127,16 +169,16 @@ fn start_helper(program: &Path) -> io::Result<Helper> {
     Ok(Helper { socket: ours, child })
 }
 
-fn send_fds(socket: &OwnedFd, fds: [BorrowedFd<'_>; PASSED_FDS]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PASSED_FDS))];
+fn send_fds(socket: &OwnedFd, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&fds));
+    control.push(SendAncillaryMessage::ScmRights(fds));
     rustix::net::sendmsg(socket, &[IoSlice::new(b"S")], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
-fn receive_fds(socket: &OwnedFd) -> io::Result<Option<[OwnedFd; PASSED_FDS]>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PASSED_FDS))];
+fn receive_fds(socket: &OwnedFd) -> io::Result<Option<supervisor::Passed>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0u8; 1];
     let message = rustix::net::recvmsg(
@@ -154,7 +196,11 @@ fn receive_fds(socket: &OwnedFd) -> io::Result<Option<[OwnedFd; PASSED_FDS]>> {
             fds.extend(passed);
         }
     }
-    fds.try_into().map(Some).map_err(|_| io::Error::other("a request without its descriptors"))
+    let mut fds = fds.into_iter();
+    let (Some(file), Some(cwd), Some(controller)) = (fds.next(), fds.next(), fds.next()) else {
+        return Err(io::Error::other("a request without its descriptors"));
+    };
+    Ok(Some(supervisor::Passed { file, cwd, controller, stdio: fds.next().zip(fds.next()) }))
 }
 
 /// The helper's whole life: to be called first thing in `main`, with no other
@@ -170,10 +216,10 @@ pub fn helper_main() {
     let Ok(alone) = sys::SingleThreaded::prove() else { return };
     loop {
         match receive_fds(&socket) {
-            Ok(Some([file, cwd, controller])) => match alone.fork() {
+            Ok(Some(passed)) => match alone.fork() {
                 Ok(sys::Forked::Child) => {
                     drop(socket);
-                    supervisor::run(file, cwd, controller);
+                    supervisor::run(passed);
                     return;
                 }
                 // The runner sees its connection close without a status.

@@ -22,7 +22,7 @@ mod syntax;
 mod sys;
 mod tree;
 
-pub use helper::{HELPER_ARG, SpawnError, Spawner, helper_main};
+pub use helper::{HELPER_ARG, Piped, SpawnError, Spawner, helper_main};
 pub use journal::{Chunk, Cursor, Stream};
 pub use running::{Adoption, Progress, Running, adopt, status};
 pub use spec::{EndedBy, Limits, Size, Spec, State, Status, boot_id};

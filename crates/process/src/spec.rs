@@ -50,6 +50,11 @@ pub struct Spec {
     pub limits: Limits,
     /// Run in a terminal of this size instead of on pipes.
     pub terminal: Option<Size>,
+    /// Its stdin and stdout are descriptors of the process that asked for it, and it
+    /// ends with that process. (Commands of an older version have no such field:
+    /// their files are read after an update.)
+    #[serde(default)]
+    pub passed_stdio: bool,
 }
 
 /// Why a supervisor ended a command before it ended by itself.

@@ -33,17 +33,28 @@ pub(crate) const RESIZE: u8 = b'R';
 /// Message from a supervisor: the journal's length as u64, little-endian.
 pub(crate) const GROWN: u8 = b'J';
 
-/// Supervises the command described in `file` until it has ended; `controller` is
-/// the first connection of those who may watch and cancel it.
-pub(crate) fn run(file: OwnedFd, cwd: OwnedFd, controller: OwnedFd) {
+/// What the helper hands to a new supervisor.
+pub(crate) struct Passed {
+    /// The command's file.
+    pub(crate) file: OwnedFd,
+    pub(crate) cwd: OwnedFd,
+    /// The first connection of those who may watch and cancel the command.
+    pub(crate) controller: OwnedFd,
+    /// The command's stdin and stdout, if they are not ours to make.
+    pub(crate) stdio: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// Supervises a command until it has ended.
+pub(crate) fn run(passed: Passed) {
     let _ = rustix::process::setsid();
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // A supervisor that can't even report leaves no final status: the runner then
     // says that the command is lost.
-    let _ = supervise(&file, &cwd, controller);
+    let _ = supervise(passed);
 }
 
-fn supervise(passed: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result<()> {
+fn supervise(passed: Passed) -> io::Result<()> {
+    let Passed { file: passed, cwd, controller, stdio } = passed;
     // The lock must be ours alone, so it needs an opening of our own.
     let file =
         File::options().read(true).write(true).open(format!("/proc/self/fd/{}", passed.as_raw_fd()))?;
@@ -57,7 +68,7 @@ fn supervise(passed: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result
     record::report(&file, &status)?;
     let journal = Writer::new(file.try_clone()?, record::journal_base(&file)?);
     let signals = sys::child_signal_fd()?;
-    let started = listen(&socket).and_then(|listener| Ok((listener, start(&spec, cwd)?)));
+    let started = listen(&socket).and_then(|listener| Ok((listener, start(&spec, &cwd, stdio)?)));
     let (listener, (main, pipes)) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -85,6 +96,10 @@ fn supervise(passed: &OwnedFd, cwd: &OwnedFd, controller: OwnedFd) -> io::Result
         input: Vec::new(),
     };
     supervisor.watch();
+    if supervisor.spec.passed_stdio {
+        // Whoever is left of it talks to nobody.
+        tree::kill(rustix::process::getpid());
+    }
     supervisor.status.state = State::Ended;
     supervisor.status.finished_ms = now_ms();
     record::report(&file, &supervisor.status)
@@ -108,7 +123,7 @@ struct Pipes {
     terminal: Option<File>,
 }
 
-fn start(spec: &Spec, cwd: &OwnedFd) -> io::Result<(Pid, Pipes)> {
+fn start(spec: &Spec, cwd: &OwnedFd, stdio: Option<(OwnedFd, OwnedFd)>) -> io::Result<(Pid, Pipes)> {
     let (program, args) = spec.argv.split_first().ok_or_else(|| io::Error::other("no program"))?;
     let mut command = Command::new(program);
     command
@@ -126,6 +141,12 @@ fn start(spec: &Spec, cwd: &OwnedFd) -> io::Result<(Pid, Pipes)> {
         let master = File::from(master);
         let pipes = Pipes { stdout: Some(master.try_clone()?), stderr: None, terminal: Some(master) };
         return Ok((pid_of(child.id())?, pipes));
+    }
+    if spec.passed_stdio {
+        let (stdin, stdout) = stdio.ok_or_else(|| io::Error::other("no descriptors were passed"))?;
+        command.process_group(0).stdin(stdin).stdout(stdout).stderr(Stdio::null());
+        let child = command.spawn()?;
+        return Ok((pid_of(child.id())?, Pipes { stdout: None, stderr: None, terminal: None }));
     }
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
@@ -218,7 +239,8 @@ impl Supervisor {
 
     fn act_on_time(&mut self, now: Instant) {
         if self.ended.is_none() && self.deadline.is_some_and(|deadline| now >= deadline) {
-            self.end(EndedBy::Timeout, now);
+            let by = if self.spec.passed_stdio { EndedBy::Cancel } else { EndedBy::Timeout };
+            self.end(by, now);
         }
         if !self.killed && self.kill_at.is_some_and(|at| now >= at) {
             tree::kill(rustix::process::getpid());
@@ -315,6 +337,10 @@ impl Supervisor {
         }
         for index in gone.into_iter().rev() {
             self.controllers.remove(index);
+        }
+        // Nobody can reach its stdin any more: it has its grace to see that.
+        if self.spec.passed_stdio && self.controllers.is_empty() && self.deadline.is_none() {
+            self.deadline = Some(Instant::now() + self.spec.limits.grace);
         }
     }
 

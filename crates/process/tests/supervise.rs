@@ -52,7 +52,7 @@ fn spec(line: &str, limits: Limits) -> Spec {
         argv: ["/bin/bash", "--noprofile", "--norc", "-c", line].map(String::from).to_vec(),
         env: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]),
         limits,
-        terminal: None,
+        ..Spec::default()
     }
 }
 
@@ -292,4 +292,23 @@ async fn a_terminal_has_a_size_takes_input_and_hears_ctrl_c() {
     until("it is interrupted", || alive("sleep\x003175") == 0).await;
     running.input(b"exit 6\n");
     assert_eq!(end(&running).await.exit_code, Some(6));
+}
+
+#[tokio::test]
+async fn a_piped_command_talks_to_us_and_ends_with_us_whole() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let bench = Bench::new();
+    let cwd = File::open(bench.dir.path()).unwrap();
+    let grace = Limits { grace: Duration::from_millis(300), ..Limits::default() };
+    // It answers, ignores the end of its stdin, and leaves a process of its own session.
+    let line = "(setsid sleep 4711.5 &) ; read x; echo got $x; trap '' TERM; sleep 4711.5";
+    let piped = bench.spawner.spawn_piped(&bench.file(), cwd.as_fd(), spec(line, grace)).unwrap();
+    let legwork_process::Piped { running, mut stdin, mut stdout } = piped;
+    stdin.write_all(b"hello\n").await.unwrap();
+    let mut answer = [0; 10];
+    stdout.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"got hello\n");
+    until("both sleeps run", || alive("sleep\x004711.5") >= 2).await;
+    drop((running, stdin, stdout));
+    until("all of it is gone", || alive("4711.5") == 0).await;
 }

@@ -3,6 +3,8 @@
 //!
 //! Unknown fields are ignored; absent, null and empty arrays mean the same.
 
+pub mod operation;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -30,6 +32,8 @@ pub mod kind {
     pub const TASK_ACCEPTED: &str = "task.accepted";
     pub const TASK_RESUME: &str = "task.resume";
     pub const ACK: &str = "ack";
+    pub const MCP_CALL: &str = "mcp.call";
+    pub const MCP_RESULT: &str = "mcp.result";
 }
 
 /// What surrounds every message. The payload is decoded by type.
@@ -237,6 +241,38 @@ pub struct TaskResult {
     pub outcome: Option<OutcomeWord>,
 }
 
+/// Hub → runner: call a tool of an MCP server (§9).
+#[derive(Debug, Deserialize)]
+pub struct McpCall {
+    /// The call.
+    pub call_id: String,
+    /// The server.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub server: operation::McpServer,
+    /// The tool.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub tool_name: String,
+    /// An object.
+    #[serde(default)]
+    pub arguments: Option<Box<RawValue>>,
+}
+
+/// Runner → hub: what came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct McpResult {
+    /// The call.
+    pub call_id: String,
+    /// Whether the tool was called.
+    #[serde(default)]
+    pub success: bool,
+    /// As of `mcp_call`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Box<RawValue>>,
+    /// Why it was not.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
 /// How a task ended (§15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -268,187 +304,6 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// Arguments and results of the operations (§8).
-pub mod operation {
-    use super::{Deserialize, Serialize, null_as_default};
-
-    /// `bash`.
-    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(default)]
-    pub struct BashArgs {
-        /// The line.
-        #[serde(deserialize_with = "null_as_default")]
-        pub command: String,
-        /// Where; the root if empty.
-        #[serde(deserialize_with = "null_as_default", skip_serializing_if = "String::is_empty")]
-        pub workdir: String,
-        /// Seconds; 120 if zero or less.
-        #[serde(deserialize_with = "null_as_default")]
-        pub timeout: i64,
-    }
-
-    /// `read`.
-    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(default)]
-    pub struct ReadArgs {
-        /// The file.
-        #[serde(deserialize_with = "null_as_default")]
-        pub path: String,
-        /// First byte; less than zero means zero.
-        #[serde(deserialize_with = "null_as_default")]
-        pub offset: i64,
-        /// Bytes; zero or less means to the end.
-        #[serde(deserialize_with = "null_as_default")]
-        pub limit: i64,
-    }
-
-    /// `write`.
-    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(default)]
-    pub struct WriteArgs {
-        /// The file.
-        #[serde(deserialize_with = "null_as_default")]
-        pub path: String,
-        /// Standard base64 with padding.
-        #[serde(deserialize_with = "null_as_default")]
-        pub content: String,
-    }
-
-    /// `list`.
-    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(default)]
-    pub struct ListArgs {
-        /// The folder.
-        #[serde(deserialize_with = "null_as_default")]
-        pub path: String,
-        /// All levels.
-        #[serde(deserialize_with = "null_as_default")]
-        pub recursive: bool,
-        /// Globs of names to leave out.
-        #[serde(deserialize_with = "null_as_default")]
-        pub ignore: Vec<String>,
-    }
-
-    /// `glob`.
-    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(default)]
-    pub struct GlobArgs {
-        /// The pattern.
-        #[serde(deserialize_with = "null_as_default")]
-        pub pattern: String,
-    }
-
-    /// `grep`.
-    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(default)]
-    pub struct GrepArgs {
-        /// The regular expression.
-        #[serde(deserialize_with = "null_as_default")]
-        pub pattern: String,
-        /// Globs of files.
-        #[serde(deserialize_with = "null_as_default")]
-        pub include: Vec<String>,
-    }
-
-    /// Fields of content that may be stored in a file instead (§10).
-    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(default)]
-    pub struct Truncation {
-        /// The content is a preview.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        pub truncated: bool,
-        /// Where all of it is, relative to the root.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub file_path: Option<String>,
-        /// Bytes of the whole.
-        #[serde(skip_serializing_if = "is_zero")]
-        pub total_size: u64,
-    }
-
-    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-    fn is_zero(number: &u64) -> bool {
-        *number == 0
-    }
-
-    /// `bash`.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-    pub struct BashResult {
-        /// Standard output, or a preview of it.
-        pub stdout: String,
-        /// Standard error.
-        pub stderr: String,
-        /// The shell's; 124 on timeout, -1 on a signal.
-        pub exit_code: i32,
-        /// About `stdout`.
-        #[serde(flatten)]
-        pub truncation: Truncation,
-    }
-
-    /// `read`.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-    pub struct ReadResult {
-        /// Base64.
-        pub content: String,
-        /// Bytes of the file.
-        pub total_size: u64,
-    }
-
-    /// `write`.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-    pub struct WriteResult {
-        /// True.
-        pub success: bool,
-    }
-
-    /// `list`.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-    pub struct ListResult {
-        /// In walk order.
-        pub entries: Vec<ListEntry>,
-    }
-
-    /// One entry of a list.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-    pub struct ListEntry {
-        /// Relative to the root.
-        pub path: String,
-        /// Whether it is a folder.
-        pub is_dir: bool,
-        /// Bytes.
-        pub size: u64,
-    }
-
-    /// `glob`.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-    pub struct GlobResult {
-        /// Sorted.
-        pub matches: Vec<String>,
-    }
-
-    /// `grep`.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-    pub struct GrepResult {
-        /// By path, then line.
-        pub matches: Vec<GrepMatch>,
-        /// All matches as text, or a preview.
-        pub content: String,
-        /// About `content`.
-        #[serde(flatten)]
-        pub truncation: Truncation,
-    }
-
-    /// A matching line.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-    pub struct GrepMatch {
-        /// Starts with `./`.
-        pub path: String,
-        /// From 1.
-        pub line_number: u64,
-        /// Without its newline.
-        pub content: String,
-    }
 }
 
 #[cfg(test)]

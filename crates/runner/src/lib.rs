@@ -4,15 +4,22 @@
 //! This crate knows no protocol; doors translate to and from its types.
 
 mod audit;
+mod fetch;
+mod net;
+mod network;
 mod operation;
 mod output;
+mod perform;
 mod redact;
 mod runner;
 mod system;
 
 pub use audit::{Audit, AuditError, Record, VerifyReport, verify};
+pub use fetch::Fetch;
+pub use legwork_mcp as mcp;
 pub use legwork_process as process;
-pub use operation::{Bash, BashOutput, Done, Failure, Operation, Requester};
+pub use net::Egress;
+pub use operation::{Bash, BashOutput, Cancel, Done, Failure, Operation, Requester};
 pub use output::{Exempt, Large, MAX_INLINE, store_large};
 pub use redact::redact;
 pub use runner::{Config, Permit, Runner, StartedBash};

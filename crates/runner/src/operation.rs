@@ -1,11 +1,42 @@
 //! What can be asked of a runner, and what comes of it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use legwork_mcp::{Server, Tool};
+use tokio::sync::watch;
 
 use legwork_workspace::{Entry, FileData, GrepMatch};
 
+use crate::fetch::Fetch;
 use crate::output::Large;
+
+/// The wish that a request end early.
+#[derive(Debug, Default)]
+pub struct Cancel {
+    flag: AtomicBool,
+    sender: watch::Sender<bool>,
+}
+
+impl Cancel {
+    /// Wishes it.
+    pub fn cancel(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+        self.sender.send_replace(true);
+    }
+
+    /// Waits for the wish.
+    pub async fn cancelled(&self) {
+        // The sender lives as long as we do.
+        let _ = self.sender.subscribe().wait_for(|c| *c).await;
+    }
+
+    /// The wish, for what looks every now and then.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.flag
+    }
+}
 
 /// Who asks, for the audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +61,7 @@ pub struct Bash {
 }
 
 /// An operation that is carried out at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
     /// Read a part of a file.
     Read {
@@ -69,6 +100,33 @@ pub enum Operation {
         /// Globs of files.
         include: Vec<String>,
     },
+    /// Replace a folder by the contents of a zip archive.
+    SyncSkill {
+        /// The folder.
+        dir: String,
+        /// The archive.
+        zip: Vec<u8>,
+        /// `sha256:HEX` is verified; it is stored beside the contents in any case.
+        checksum: String,
+    },
+    /// Fetch a web page.
+    Fetch(Fetch),
+    /// Call a tool of an MCP server.
+    McpCall {
+        /// The server.
+        server: Box<Server>,
+        /// The tool.
+        tool: String,
+        /// Its arguments.
+        arguments: serde_json::Map<String, serde_json::Value>,
+        /// For the answer.
+        timeout: Duration,
+    },
+    /// List the tools of an MCP server.
+    McpList {
+        /// The server.
+        server: Box<Server>,
+    },
 }
 
 impl Operation {
@@ -80,20 +138,35 @@ impl Operation {
             Self::List { .. } => "list",
             Self::Glob { .. } => "glob",
             Self::Grep { .. } => "grep",
+            Self::SyncSkill { .. } => "sync_skill",
+            Self::Fetch(_) => "webfetch",
+            Self::McpCall { .. } => "mcp_call",
+            Self::McpList { .. } => "mcp_list_tools",
         }
     }
 
-    /// What it is about: a path or a pattern.
-    pub fn subject(&self) -> &str {
+    /// What it is about: a path, a pattern, an address, a server.
+    pub fn subject(&self) -> String {
         match self {
-            Self::Read { path, .. } | Self::Write { path, .. } | Self::List { path, .. } => path,
-            Self::Glob { pattern } | Self::Grep { pattern, .. } => pattern,
+            Self::Read { path, .. } | Self::Write { path, .. } | Self::List { path, .. } => path.clone(),
+            Self::Glob { pattern } | Self::Grep { pattern, .. } => pattern.clone(),
+            Self::SyncSkill { dir, .. } => dir.clone(),
+            Self::Fetch(fetch) => fetch.url.clone(),
+            Self::McpCall { server, tool, .. } => format!("{tool} of {}", describe(server)),
+            Self::McpList { server } => describe(server),
         }
     }
 }
 
+fn describe(server: &Server) -> String {
+    match server.transport() {
+        Some(legwork_mcp::Transport::Stdio) => format!("{}: {}", server.name, server.argv().join(" ")),
+        _ => format!("{}: {}", server.name, server.url),
+    }
+}
+
 /// What an [`Operation`] came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Done {
     /// The part of the file.
     Read(FileData),
@@ -110,6 +183,24 @@ pub enum Done {
         /// `path:line:text` lines.
         text: Large,
     },
+    /// The folder as it was given.
+    SyncSkill(String),
+    /// The page.
+    Fetch {
+        /// Its text.
+        content: Large,
+        /// Its address after redirects.
+        url: String,
+    },
+    /// The tool's answer.
+    McpCall {
+        /// Its text.
+        content: Large,
+        /// The tool says that it failed.
+        is_error: bool,
+    },
+    /// The server's tools.
+    McpList(Vec<Tool>),
 }
 
 /// What a shell line came to.

@@ -42,10 +42,10 @@ pub fn redact(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut secret_next = false;
     for piece in
-        line.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '&' | '|'))
+        line.split_inclusive(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '&' | '|' | '?'))
     {
         let end = piece
-            .trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '&' | '|'))
+            .trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ';' | '&' | '|' | '?'))
             .len();
         let (word, rest) = piece.split_at(end);
         if word.is_empty() {
@@ -63,7 +63,14 @@ pub fn redact(line: &str) -> String {
             _ if SHAPES.iter().any(|shape| word.contains(shape) && word.len() > shape.len() + 8) => {
                 out.push_str(MASK)
             }
-            _ => out.push_str(word),
+            _ => match userinfo(word) {
+                Some((before, after)) => {
+                    out.push_str(before);
+                    out.push_str(MASK);
+                    out.push_str(after);
+                }
+                None => out.push_str(word),
+            },
         }
         let opens = matches!(lower.as_str(), "bearer" | "basic")
             || lower.ends_with("authorization:")
@@ -74,6 +81,14 @@ pub fn redact(line: &str) -> String {
         out.push_str(rest);
     }
     out
+}
+
+/// What stands before and after the credentials of a URL.
+fn userinfo(word: &str) -> Option<(&str, &str)> {
+    let start = word.find("://")? + 3;
+    let authority = word[start..].find('/').map_or(word.len(), |at| start + at);
+    let end = start + word[start..authority].rfind('@')?;
+    Some((&word[..start], &word[end..]))
 }
 
 #[cfg(test)]
@@ -91,6 +106,8 @@ mod tests {
             ("git clone https://ghp_0123456789abcdef@host/x", "git clone [redacted]"),
             ("kubectl get secret", "kubectl get secret"),
             ("echo lwk_0123456789abcdef", "echo [redacted]"),
+            ("http://h/p?a=1&token=x&b=2", "http://h/p?a=1&token=[redacted]&b=2"),
+            ("curl https://me:pw@h/p", "curl https://[redacted]@h/p"),
         ] {
             assert_eq!(redact(line), want);
         }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use legwork_policy::{Decision, Policy, RunText, Verdict};
 use legwork_process::{
@@ -15,7 +14,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::{Audit, Record, hex};
-use crate::operation::{Bash, BashOutput, Done, Failure, Operation, Requester};
+use crate::net::Egress;
+use crate::network::Network;
+use crate::operation::{Bash, BashOutput, Failure, Requester};
 use crate::output::{Exempt, MAX_INLINE, store_large};
 use crate::redact::redact;
 use crate::system::now;
@@ -32,10 +33,16 @@ pub struct Config {
     pub root: Root,
     /// What may run.
     pub policy: Policy,
+    /// Which MCP servers may be started; `policy` where there is none.
+    pub mcp_policy: Option<Policy>,
+    /// Where the runner itself may connect for a controller.
+    pub egress: Egress,
+    /// A folder for the files of MCP servers, emptied at start.
+    pub mcp_dir: PathBuf,
     /// The environment of commands.
     pub env: BTreeMap<String, String>,
     /// Starts supervisors.
-    pub spawner: Spawner,
+    pub spawner: Arc<Spawner>,
     /// Where requests are recorded.
     pub audit: Audit,
     /// Requests carried out at a time; the rest waits in order.
@@ -49,7 +56,8 @@ pub struct Config {
 /// Carries out operations. Shared by all connections of a process.
 #[derive(Debug)]
 pub struct Runner {
-    config: Config,
+    pub(crate) config: Config,
+    pub(crate) network: Network,
     bash: PathBuf,
     slots: Arc<Semaphore>,
 }
@@ -76,7 +84,8 @@ impl Runner {
             .find(|candidate| candidate.is_file())
             .ok_or_else(|| io::Error::other(format!("no bash found in PATH ({path})")))?;
         let slots = Arc::new(Semaphore::new(config.max_tasks));
-        Ok(Self { config, bash, slots })
+        let network = Network::new(&config)?;
+        Ok(Self { config, network, bash, slots })
     }
 
     /// The workspace.
@@ -90,76 +99,6 @@ impl Runner {
             Ok(permit) => Permit(permit),
             // The semaphore is never closed.
             Err(_) => std::future::pending().await,
-        }
-    }
-
-    /// Carries out an operation. `stop` ends a search early.
-    pub async fn perform(
-        self: &Arc<Self>,
-        operation: Operation,
-        requester: &Requester,
-        stop: Arc<AtomicBool>,
-    ) -> Result<Done, Failure> {
-        let started_ms = now_ms();
-        let name = operation.name();
-        let subject = redact(operation.subject());
-        let sha256 = match &operation {
-            Operation::Write { data, .. } => Some(hex(&Sha256::digest(data))),
-            _ => None,
-        };
-        let runner = self.clone();
-        let result =
-            tokio::task::spawn_blocking(move || runner.perform_now(operation, &stop)).await.unwrap_or_else(
-                |_| Err(Failure::Failed("the operation failed unexpectedly; see the runner's log".into())),
-            );
-        let bytes = match &result {
-            Ok(Done::Read(file)) => Some(file.data.len() as u64),
-            Ok(Done::Grep { text, .. }) => Some(text.total_size),
-            _ => None,
-        };
-        let record = Record {
-            operation: name.into(),
-            subject,
-            decision: "allow",
-            started_ms,
-            outcome: if result.is_ok() { "done" } else { "failed" },
-            reason: result.as_ref().err().map(|e| redact(&e.to_string())),
-            bytes,
-            sha256,
-            ..record_of(requester)
-        };
-        self.config.audit.record(record).await;
-        result
-    }
-
-    fn perform_now(&self, operation: Operation, stop: &AtomicBool) -> Result<Done, Failure> {
-        let root = &self.config.root;
-        let failed = |e: legwork_workspace::Error| Failure::Failed(e.to_string());
-        match operation {
-            Operation::Read { path, offset, limit } => {
-                root.read(&path, offset, limit, self.config.max_read_bytes).map(Done::Read).map_err(failed)
-            }
-            Operation::Write { path, data } => root.write(&path, &data).map(|()| Done::Write).map_err(failed),
-            Operation::List { path, recursive, ignore } => {
-                root.list(&path, recursive, &ignore).map(Done::List).map_err(failed)
-            }
-            Operation::Glob { pattern } => root.glob(&pattern).map(Done::Glob).map_err(failed),
-            Operation::Grep { pattern, include } => {
-                let found = root.grep(&pattern, &include, stop).map_err(failed)?;
-                let mut text = String::new();
-                for line in &found.matches {
-                    text.push_str("./");
-                    text.push_str(&line.path.to_string_lossy());
-                    text.push(':');
-                    text.push_str(&line.line_number.to_string());
-                    text.push(':');
-                    text.push_str(&line.content);
-                    text.push('\n');
-                }
-                let text = store_large(root, "grep", text.len() as u64, text.as_bytes(), Exempt::No)
-                    .map_err(|e| Failure::Failed(e.to_string()))?;
-                Ok(Done::Grep { matches: found.matches, text })
-            }
         }
     }
 
@@ -206,7 +145,7 @@ impl Runner {
             ],
             env: self.config.env.clone(),
             limits: Limits { timeout: Some(bash.timeout), ..self.config.limits.clone() },
-            terminal: None,
+            ..Spec::default()
         };
         self.config
             .spawner
@@ -371,11 +310,11 @@ fn lost(reason: &str) -> Failure {
     Failure::Lost(format!("the command was started but its end is unknown: {reason}"))
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     u64::try_from(now().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn record_of(requester: &Requester) -> Record {
+pub(crate) fn record_of(requester: &Requester) -> Record {
     Record {
         door: requester.door,
         who: requester.who.clone(),

@@ -1,4 +1,4 @@
-//! Files beneath one root: read, write, list, glob, grep.
+//! Files beneath one root: read, write, list, glob, grep, unpack.
 //!
 //! Every path is resolved by the kernel beneath the root's descriptor; no check
 //! on strings decides where a path leads. All calls block: use them off the async
@@ -12,6 +12,7 @@ mod list;
 mod path;
 mod read;
 mod root;
+mod unpack;
 mod write;
 
 pub use error::{Error, strerror};
@@ -19,4 +20,5 @@ pub use grep::{GrepMatch, GrepResult};
 pub use list::Entry;
 pub use read::FileData;
 pub use root::{Resolver, Root};
+pub use unpack::UnpackError;
 pub use write::PendingFile;

@@ -22,9 +22,9 @@ pub enum Resolver {
 /// A folder that no path leads out of. Cheap to share.
 #[derive(Debug)]
 pub struct Root {
-    path: PathBuf,
-    resolver: Resolver,
-    dir: Mutex<Arc<OwnedFd>>,
+    pub(crate) path: PathBuf,
+    pub(crate) resolver: Resolver,
+    pub(crate) dir: Mutex<Arc<OwnedFd>>,
 }
 
 impl Root {

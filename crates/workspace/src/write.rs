@@ -83,7 +83,7 @@ impl Root {
     }
 
     /// Opens a folder, making it and its parents.
-    fn make_dirs(&self, given: &str, path: &Path) -> Result<OwnedFd, Error> {
+    pub(crate) fn make_dirs(&self, given: &str, path: &Path) -> Result<OwnedFd, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         match self.open_at(path, flags, Mode::empty()) {
             Err(Failure::Errno(Errno::NOENT)) if !path.as_os_str().is_empty() => {}

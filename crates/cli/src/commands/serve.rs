@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use legwork_dialout::config::{self, Config, Flags, Source};
+use legwork_dialout::config::{self, Config, Flags, LogFormat, Source};
 use legwork_dialout::{Service, Shutdown};
 use legwork_hub::{Hub, Tls};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +15,8 @@ use crate::{context, logging};
 
 /// `legwork hub`
 pub(crate) async fn hub(args: HubServeArgs) -> Result<u8> {
-    logging::start(&log_level(), std::env::var("LEGWORK_LOG_FORMAT").is_ok_and(|f| f == "json"));
+    let json = std::env::var("LEGWORK_LOG_FORMAT").is_ok_and(|f| f == "json");
+    logging::start(&log_level(), if json { LogFormat::Json } else { LogFormat::Text });
     legwork_process::raise_open_files();
     let (hub, admin) = Hub::open(&args.data).await?;
     if let Some(path) = admin {
@@ -64,7 +65,7 @@ pub(crate) async fn runner(args: RunArgs) -> Result<u8> {
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
         .collect();
     let config = config::load(&source, &env, &flags, &context::home())?;
-    logging::start(&config.log_level, config.log_json);
+    logging::start(&config.log_level, config.log_format);
     legwork_process::raise_open_files();
     for warning in &config.warnings {
         tracing::warn!("{warning}");

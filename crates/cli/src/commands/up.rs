@@ -21,7 +21,7 @@ use crate::logging;
 const CONNECT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run(args: UpArgs) -> Result<u8> {
-    logging::start("warn", false);
+    logging::start("warn", config::LogFormat::Text);
     legwork_process::raise_open_files();
     let data = args.data.unwrap_or_else(context::data_dir);
     let (hub, _) = Hub::open(&data.join("hub")).await?;

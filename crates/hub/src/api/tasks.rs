@@ -90,10 +90,11 @@ fn load_one(c: &Connection, id: &str) -> rusqlite::Result<Option<TaskView>> {
 }
 
 fn task_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<TaskView> {
+    let operation: String = row.get(1)?;
     Ok(TaskView {
         id: row.get(0)?,
-        operation: row.get(1)?,
-        args: raw(row.get(2)?),
+        args: raw(crate::engine::shown(&operation, row.get(2)?)),
+        operation,
         select: raw(row.get(3)?),
         timeout_s: number(row.get(4)?),
         created_by: row.get(5)?,

@@ -3,22 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use legwork_proto::dialout::operation::{BashArgs, GlobArgs, GrepArgs, ListArgs, ReadArgs, WriteArgs};
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::Hub;
+use super::args::{bounded, check_args};
 use crate::clock::{now_ms, sortable_id};
 use crate::events::{self, Kind, Log};
 use crate::fleet::{FleetState, LiveRun, LiveTask, ToRunner, state_event};
 use crate::model::State;
 use crate::store::StoreError;
 
-const DEFAULT_TIMEOUT_S: i64 = 120;
-const MAX_TIMEOUT_S: i64 = 7 * 86_400;
 const DEFAULT_EXPIRES_S: i64 = 86_400;
 const MAX_EXPIRES_S: i64 = 30 * 86_400;
 /// Most runners of one task.
@@ -69,7 +66,7 @@ pub(crate) enum SubmitError {
     Store(StoreError),
 }
 
-fn invalid(field: &'static str, reason: impl Into<String>) -> SubmitError {
+pub(super) fn invalid(field: &'static str, reason: impl Into<String>) -> SubmitError {
     SubmitError::Invalid { field, reason: reason.into() }
 }
 
@@ -266,14 +263,6 @@ fn body_hash(new: &NewTask) -> String {
     Sha256::digest(canonical.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn bounded(field: &'static str, given: Option<i64>, default: i64, max: i64) -> Result<i64, SubmitError> {
-    match given.unwrap_or(default) {
-        n if n < 1 => Err(invalid(field, "must be at least 1")),
-        n if n > max => Err(invalid(field, format!("must be at most {max}"))),
-        n => Ok(n),
-    }
-}
-
 fn check_select(select: &Select) -> Result<Count, SubmitError> {
     if select.labels.is_empty() && select.runner.is_none() {
         return Err(invalid("select", "is empty: give labels, or a runner"));
@@ -317,69 +306,6 @@ fn choose(fleet: &FleetState, select: &Select, count: Count) -> Result<Vec<Strin
         return Err(invalid("select.count", format!("asks for {wanted} runners, {} match", matching.len())));
     }
     Ok(matching.into_iter().take(wanted).map(|r| r.id.clone()).collect())
-}
-
-/// Checks the arguments for the operation; returns them as they are sent, and the
-/// time limit.
-fn check_args(new: &NewTask) -> Result<(String, i64), SubmitError> {
-    let mut args = new.args.clone().unwrap_or_default();
-    let timeout_s = bounded("timeout_s", new.timeout_s, DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S)?;
-    match new.operation.as_str() {
-        "bash" => {
-            let typed: BashArgs = typed(&args, &["command", "workdir", "timeout"])?;
-            if typed.command.trim().is_empty() {
-                return Err(invalid("args.command", "is empty"));
-            }
-            let timeout_s = match (args.get("timeout"), new.timeout_s) {
-                (Some(_), Some(outer)) if outer != typed.timeout => {
-                    return Err(invalid("timeout_s", "differs from args.timeout; give one of them"));
-                }
-                (Some(_), _) => bounded("args.timeout", Some(typed.timeout), 0, MAX_TIMEOUT_S)?,
-                (None, _) => timeout_s,
-            };
-            args.insert("timeout".into(), timeout_s.into());
-            return Ok((Value::Object(args).to_string(), timeout_s));
-        }
-        "read" => {
-            let typed: ReadArgs = typed(&args, &["path", "offset", "limit"])?;
-            not_empty("args.path", &typed.path)?;
-            if typed.offset < 0 {
-                return Err(invalid("args.offset", "must not be negative"));
-            }
-            if typed.limit < 0 {
-                return Err(invalid("args.limit", "must not be negative"));
-            }
-        }
-        "write" => {
-            use base64::Engine;
-            let typed: WriteArgs = typed(&args, &["path", "content"])?;
-            not_empty("args.path", &typed.path)?;
-            base64::engine::general_purpose::STANDARD
-                .decode(&typed.content)
-                .map_err(|e| invalid("args.content", format!("is not standard base64: {e}")))?;
-        }
-        "list" => {
-            typed::<ListArgs>(&args, &["path", "recursive", "ignore"])?;
-        }
-        "glob" => not_empty("args.pattern", &typed::<GlobArgs>(&args, &["pattern"])?.pattern)?,
-        "grep" => not_empty("args.pattern", &typed::<GrepArgs>(&args, &["pattern", "include"])?.pattern)?,
-        other => {
-            let known = "bash, read, write, list, glob, grep";
-            return Err(invalid("operation", format!("'{other}' is unknown; there are {known}")));
-        }
-    }
-    Ok((Value::Object(args).to_string(), timeout_s))
-}
-
-fn not_empty(field: &'static str, text: &str) -> Result<(), SubmitError> {
-    if text.is_empty() { Err(invalid(field, "is empty")) } else { Ok(()) }
-}
-
-fn typed<T: DeserializeOwned>(args: &Map<String, Value>, known: &[&str]) -> Result<T, SubmitError> {
-    if let Some(unknown) = args.keys().find(|k| !known.contains(&k.as_str())) {
-        return Err(invalid("args", format!("'{unknown}' is unknown; there are {}", known.join(", "))));
-    }
-    serde_json::from_value(Value::Object(args.clone())).map_err(|e| invalid("args", e.to_string()))
 }
 
 fn signed(number: u64) -> i64 {

@@ -1,0 +1,49 @@
+//! The one binary, as a library: so that it can be built under another version, too.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the crate that talks to people")]
+
+mod args;
+mod client;
+mod commands;
+mod context;
+mod exit;
+mod logging;
+mod sse;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    // First of all: the helper must start no thread and open nothing.
+    if std::env::args_os().nth(1).is_some_and(|a| a == legwork_process::HELPER_ARG) {
+        legwork_process::helper_main();
+        return ExitCode::SUCCESS;
+    }
+    let args = args::Args::parse();
+    // TLS is used from several crates: they share one provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("Error: failed to start: {error}");
+            return ExitCode::from(exit::ERROR);
+        }
+    };
+    let result = runtime.block_on(commands::run(args));
+    // Whatever still blocks (a read from a terminal, say) must not keep us.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::from(exit::ERROR)
+        }
+    }
+}
+
+/// More threads than processors only cost memory.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, |n| n.get().clamp(1, 8))
+}

@@ -1,0 +1,251 @@
+//! What the runner reaches over the network for a controller: web pages and MCP
+//! servers.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use legwork_mcp::{Launcher, Pool, Server, Stdio, Transport};
+use legwork_policy::{Decision, Verdict, is_steering};
+use legwork_process::{Limits, Running, Spawner, Spec};
+
+use crate::fetch::{self, Fetch};
+use crate::operation::{Cancel, Done, Failure};
+use crate::runner::{Config, Runner};
+
+/// An MCP server whose stdin is closed has this long to end, and after SIGTERM as
+/// long again.
+const MCP_GRACE: Duration = Duration::from_secs(5);
+
+/// Clients that are made when they are first needed: a runner that fetches nothing
+/// does not pay for certificates.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pages: OnceLock<Result<reqwest::Client, String>>,
+    mcp: OnceLock<Result<Pool, String>>,
+    launcher: Arc<dyn Launcher>,
+}
+
+impl Network {
+    pub(crate) fn new(config: &Config) -> io::Result<Self> {
+        // What an earlier process left there belongs to servers that are gone.
+        match std::fs::remove_dir_all(&config.mcp_dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => std::fs::create_dir_all(&config.mcp_dir)?,
+        }
+        let launcher = Supervised {
+            spawner: config.spawner.clone(),
+            env: config.env.clone(),
+            files: config.mcp_dir.clone(),
+        };
+        Ok(Self { pages: OnceLock::new(), mcp: OnceLock::new(), launcher: Arc::new(launcher) })
+    }
+}
+
+impl Runner {
+    pub(crate) async fn fetch(self: &Arc<Self>, fetch: &Fetch, cancel: &Cancel) -> Result<Done, Failure> {
+        let egress = &self.config.egress;
+        let http =
+            self.network.pages.get_or_init(|| fetch::client(egress)).clone().map_err(Failure::Failed)?;
+        let page = tokio::select! {
+            page = fetch::fetch(&http, egress, fetch) => page.map_err(Failure::Failed)?,
+            () = cancel.cancelled() => return Err(Failure::Failed("request failed: context canceled".into())),
+        };
+        Ok(Done::Fetch { content: self.large("webfetch", page.content).await?, url: page.url })
+    }
+
+    pub(crate) async fn mcp_call(
+        self: &Arc<Self>,
+        server: &Server,
+        tool: &str,
+        arguments: serde_json::Map<String, serde_json::Value>,
+        timeout: Duration,
+        cancel: &Cancel,
+    ) -> (Result<Done, Failure>, Option<Box<Verdict>>) {
+        let (pool, verdict) = match self.mcp_pool(server) {
+            Ok(allowed) => allowed,
+            Err((failure, verdict)) => return (Err(failure), verdict),
+        };
+        let answer = tokio::select! {
+            answer = pool.call(server, tool, arguments, timeout) => answer.map_err(|e| e.to_string()),
+            () = cancel.cancelled() => Err(format!("failed to call tool '{tool}': context canceled")),
+        };
+        let result = match answer {
+            Ok(answer) => self
+                .large("mcp", answer.text)
+                .await
+                .map(|content| Done::McpCall { content, is_error: answer.is_error }),
+            Err(cause) => Err(Failure::Failed(cause)),
+        };
+        (result, verdict)
+    }
+
+    pub(crate) async fn mcp_list(
+        self: &Arc<Self>,
+        server: &Server,
+        cancel: &Cancel,
+    ) -> (Result<Done, Failure>, Option<Box<Verdict>>) {
+        let (pool, verdict) = match self.mcp_pool(server) {
+            Ok(allowed) => allowed,
+            Err((failure, verdict)) => return (Err(failure), verdict),
+        };
+        let result = tokio::select! {
+            tools = pool.list(server) => {
+                tools.map(Done::McpList).map_err(|e| Failure::Failed(e.to_string()))
+            }
+            () = cancel.cancelled() => Err(Failure::Failed("failed to list tools: context canceled".into())),
+        };
+        (result, verdict)
+    }
+
+    /// The sessions, for a server that may be used.
+    #[allow(clippy::type_complexity, reason = "a failure with the verdict that led to it")]
+    fn mcp_pool(
+        &self,
+        server: &Server,
+    ) -> Result<(&Pool, Option<Box<Verdict>>), (Failure, Option<Box<Verdict>>)> {
+        let verdict = match server.transport() {
+            Some(Transport::Stdio) => Some(self.judge_server(server)?),
+            Some(Transport::Http) => {
+                let url = url::Url::parse(&server.url).map_err(|e| e.to_string());
+                let checked = url.and_then(|url| match url.scheme() {
+                    "http" | "https" => self.config.egress.check(&url),
+                    other => Err(format!("the url's scheme is '{other}', not http or https")),
+                });
+                checked.map_err(|cause| {
+                    let name = &server.name;
+                    (Failure::Failed(format!("failed to connect to MCP server '{name}': {cause}")), None)
+                })?;
+                None
+            }
+            // The pool has the words for it.
+            None => None,
+        };
+        let pool = self.network.mcp.get_or_init(|| {
+            // A redirect would take the server's headers elsewhere.
+            let client = self.config.egress.client(10, true).build().map_err(|e| e.to_string())?;
+            Ok(Pool::new(client, self.network.launcher.clone()))
+        });
+        match pool {
+            Ok(pool) => Ok((pool, verdict)),
+            Err(cause) => Err((Failure::Failed(format!("failed to make an HTTP client: {cause}")), verdict)),
+        }
+    }
+
+    /// A stdio server is a command that a controller wants started (point 27).
+    fn judge_server(&self, server: &Server) -> Result<Box<Verdict>, (Failure, Option<Box<Verdict>>)> {
+        let policy = self.config.mcp_policy.as_ref().unwrap_or(&self.config.policy);
+        let verdict = Box::new(policy.judge_argv(&server.argv()));
+        for part in &verdict.parts {
+            tracing::debug!(
+                command = %crate::redact(&part.command),
+                decision = ?part.decision,
+                rule = part.rule.as_deref().unwrap_or("-"),
+                reason = part.reason.as_deref().unwrap_or("-"),
+                "judged an MCP server"
+            );
+        }
+        if verdict.decision != Decision::Allow {
+            let message = verdict.message().unwrap_or_else(|| "command denied".into());
+            return Err((Failure::Denied(message), Some(verdict)));
+        }
+        if let Some(name) = server.env.keys().find(|name| is_steering(name)) {
+            let message = format!(
+                "command denied: MCP server '{}' may not be given the variable {name}: it steers what runs",
+                server.name
+            );
+            return Err((Failure::Denied(message), Some(verdict)));
+        }
+        Ok(verdict)
+    }
+
+    /// Closes MCP sessions that nobody has used for long. To be called every minute
+    /// or so.
+    pub async fn sweep_sessions(&self) {
+        if let Some(Ok(pool)) = self.network.mcp.get() {
+            pool.sweep().await;
+        }
+    }
+
+    /// Closes all MCP sessions, so that servers end in their own way.
+    pub async fn close_sessions(&self) {
+        if let Some(Ok(pool)) = self.network.mcp.get() {
+            pool.close().await;
+        }
+    }
+}
+
+/// Starts stdio servers, each under a supervisor that ends its whole tree.
+#[derive(Debug)]
+struct Supervised {
+    spawner: Arc<Spawner>,
+    env: std::collections::BTreeMap<String, String>,
+    files: PathBuf,
+}
+
+/// A server's process; dropped, it is told to end.
+struct Process {
+    _running: Running,
+    file: PathBuf,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+impl Launcher for Supervised {
+    fn launch<'a>(&'a self, server: &'a Server) -> BoxFuture<'a, Result<Stdio, String>> {
+        async move { tokio::task::block_in_place(|| self.start(server)) }.boxed()
+    }
+}
+
+impl Supervised {
+    fn start(&self, server: &Server) -> Result<Stdio, String> {
+        let mut argv = server.argv();
+        let path = self.env.get("PATH").map(String::as_str).unwrap_or_default();
+        let program = find_program(&server.command, path)
+            .ok_or_else(|| format!("exec: \"{}\": executable file not found in $PATH", server.command))?;
+        argv[0] = program.to_string_lossy().into_owned();
+        let mut env = self.env.clone();
+        let valid = |text: &str| !text.contains('\0');
+        let given = server
+            .env
+            .iter()
+            .filter(|(name, value)| !name.is_empty() && !name.contains('=') && valid(name) && valid(value));
+        env.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+        let mut random = [0u8; 12];
+        getrandom::fill(&mut random).map_err(|e| e.to_string())?;
+        let file = self.files.join(crate::audit::hex(&random));
+        // Where the runner itself is (docs/protocols/dialout.md §9).
+        let cwd = std::fs::File::open(".").map_err(|e| e.to_string())?;
+        let spec =
+            Spec { argv, env, limits: Limits { grace: MCP_GRACE, ..Limits::default() }, ..Spec::default() };
+        let piped = self.spawner.spawn_piped(&file, cwd.as_fd(), spec).map_err(|e| e.to_string())?;
+        Ok(Stdio {
+            stdin: Box::new(piped.stdin),
+            stdout: Box::new(piped.stdout),
+            process: Box::new(Process { _running: piped.running, file }),
+        })
+    }
+}
+
+/// Where a program is, as a shell would find it.
+fn find_program(command: &str, path: &str) -> Option<PathBuf> {
+    if command.contains('/') {
+        return Some(PathBuf::from(command));
+    }
+    let is_program = |file: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    path.split(':')
+        .filter(|dir| dir.starts_with('/'))
+        .map(|dir| Path::new(dir).join(command))
+        .find(|f| is_program(f))
+}
