@@ -37,7 +37,12 @@ pub fn binary() -> PathBuf {
 
 /// A command of the binary with a clean environment and the given home.
 pub fn legwork(home: &Path) -> Command {
-    let mut command = Command::new(binary());
+    legwork_at(&binary(), home)
+}
+
+/// The same of another copy of the binary.
+pub fn legwork_at(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin", home.display()))
@@ -269,7 +274,12 @@ impl Runner {
 
     /// Starts a runner with the config that is there.
     pub async fn again(home: &Path) -> Self {
-        let process = legwork(home).arg("run").stdout(Stdio::null()).spawn().unwrap();
+        Self::again_at(&binary(), home).await
+    }
+
+    /// The same of another copy of the binary.
+    pub async fn again_at(program: &Path, home: &Path) -> Self {
+        let process = legwork_at(program, home).arg("run").stdout(Stdio::null()).spawn().unwrap();
         Self { home: home.to_owned(), workspace: home.join("ws"), process }
     }
 

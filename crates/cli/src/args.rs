@@ -23,8 +23,8 @@ pub(crate) struct HubArgs {
     /// File that holds the token (LEGWORK_TOKEN holds the token itself)
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Certificate authority of the hub, in PEM
-    #[arg(long, env = "LEGWORK_CA_FILE", value_name = "FILE")]
+    /// Certificate authority of the hub, in PEM [env: LEGWORK_CA_FILE]
+    #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
 }
 
@@ -55,6 +55,16 @@ pub(crate) enum Command {
     /// Check audit files
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Check a runner's config, or show every value with its source
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Replace this program by a newer signed release
+    Update(UpdateArgs),
+    /// Make and sign releases
+    #[command(subcommand)]
+    Release(ReleaseCommand),
+    /// Write (and start) a service that runs the runner
+    InstallService(InstallServiceArgs),
     /// Check what this machine can do
     Doctor(DoctorArgs),
     /// Print the version
@@ -90,8 +100,8 @@ pub(crate) struct InitArgs {
     /// Config file to write [default: ~/.legwork/config.yaml]
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Certificate authority of the hub, in PEM
-    #[arg(long, env = "LEGWORK_CA_FILE", value_name = "FILE")]
+    /// Certificate authority of the hub, in PEM [env: LEGWORK_CA_FILE]
+    #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
 }
 
@@ -262,4 +272,81 @@ pub(crate) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say whether the config can be used: exit 0, or 2 with the place and the reason
+    Check(ConfigArgs),
+    /// Show every value with its source; secrets are masked
+    Show(ConfigArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigArgs {
+    /// Config file [default: the one `legwork run` reads]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct UpdateArgs {
+    /// Only say whether there is a newer version
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// This version instead of the newest
+    #[arg(long, value_name = "V")]
+    pub(crate) version: Option<String>,
+    /// It may be older than this one
+    #[arg(long, requires = "version")]
+    pub(crate) allow_downgrade: bool,
+    /// Config file [default: the one `legwork run` reads]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReleaseCommand {
+    /// Make a key that signs releases
+    Keygen {
+        /// File for the secret key
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Write checksums.txt, manifest.json and its signature for a folder of archives
+    Sign {
+        /// File with the secret key
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The release's version [default: this program's]
+        #[arg(long, value_name = "V")]
+        version: Option<String>,
+        /// The folder with legwork_TARGET.tar.gz
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InstallServiceArgs {
+    /// The user that the runner runs as
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Config file
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/legwork/config.yaml")]
+    pub(crate) config: PathBuf,
+    /// Folder that tasks work in; the service may write there and to its state only
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/legwork/workspace")]
+    pub(crate) workspace: PathBuf,
+    /// Where the unit goes
+    #[arg(long, value_name = "FILE", default_value = "/etc/systemd/system/legwork.service")]
+    pub(crate) unit: PathBuf,
+    /// Print the unit and change nothing
+    #[arg(long)]
+    pub(crate) print: bool,
 }

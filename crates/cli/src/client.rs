@@ -36,7 +36,7 @@ impl Client {
         let token = token.or_else(|| saved.filter(|c| c.hub_url == url).map(|c| c.token));
         let token =
             token.with_context(|| format!("no token for {url}: set LEGWORK_TOKEN or give --token-file"))?;
-        Self::new(&url, token, args.ca_file.as_deref())
+        Self::new(&url, token, context::ca_file(args.ca_file.clone()).as_deref())
     }
 
     pub(crate) fn new(url: &str, token: String, ca_file: Option<&std::path::Path>) -> Result<Self> {

@@ -1,14 +1,18 @@
 //! The subcommands.
 
 mod audit;
+mod config;
 mod doctor;
 mod exec;
 mod init;
+mod install_service;
 mod lists;
 mod policy;
+mod release;
 mod serve;
 mod token;
 mod up;
+mod update;
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -29,14 +33,30 @@ pub(crate) async fn run(args: Args) -> Result<u8> {
         Command::Token(command) => token::run(command).await,
         Command::Policy(command) => policy::run(command),
         Command::Audit(command) => audit::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Update(args) => update::run(args).await,
+        Command::Release(command) => release::run(command),
+        Command::InstallService(args) => install_service::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Version => {
-            println!("legwork {}", env!("CARGO_PKG_VERSION"));
+            version();
             Ok(0)
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "legwork", &mut std::io::stdout());
             Ok(0)
         }
+    }
+}
+
+/// Under the original's name it answers in the original's form.
+fn version() {
+    let version = legwork_release::version();
+    let name = std::env::args_os().next().map(std::path::PathBuf::from);
+    let name = name.as_deref().and_then(|path| path.file_name()?.to_str()).unwrap_or_default();
+    if name.starts_with("flashduty-runner") {
+        println!("flashduty-runner {version}\n  Build Time: unknown\n  Git Commit: unknown");
+    } else {
+        println!("legwork {version}");
     }
 }

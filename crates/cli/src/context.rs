@@ -73,3 +73,8 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     };
     write().with_context(|| format!("failed to write {}", path.display()))
 }
+
+/// The certificate authority: as given, else of the environment.
+pub(crate) fn ca_file(given: Option<PathBuf>) -> Option<PathBuf> {
+    given.or_else(|| std::env::var_os("LEGWORK_CA_FILE").filter(|f| !f.is_empty()).map(PathBuf::from))
+}

@@ -6,8 +6,10 @@ mod client;
 mod commands;
 mod context;
 mod exit;
+mod health;
 mod logging;
 mod sse;
+mod update;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,10 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|a| a == legwork_process::HELPER_ARG) {
         legwork_process::helper_main();
         return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().nth(1).is_some_and(|a| a == update::TRIAL_ARG) {
+        eprintln!("Error: {:#}", update::run_trial(std::env::args_os().skip(2)));
+        return ExitCode::from(exit::ERROR);
     }
     let args = args::Args::parse();
     // TLS is used from several crates: they share one provider.

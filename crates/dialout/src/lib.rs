@@ -17,4 +17,4 @@ mod session;
 mod store;
 mod tasks;
 
-pub use service::{Service, Shutdown, serve};
+pub use service::{Service, Shutdown, running, serve};

@@ -1,6 +1,7 @@
 //! The runner as a service: connect, serve, reconnect, shut down.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub struct Service {
     config: Config,
     tasks: Arc<Tasks>,
     identity: Arc<Identity>,
+    connected: watch::Sender<bool>,
+    state: PathBuf,
     _lock: File,
 }
 
@@ -88,8 +91,31 @@ impl Service {
             .map_err(|e| format!("failed to open {}: {e}", state.display()))?;
         tasks.recover().await.map_err(|e| format!("failed to read {}: {e}", journal.display()))?;
         let identity = Arc::new(Identity::new(&config));
-        Ok(Self { config, tasks, identity, _lock: lock })
+        Ok(Self { config, tasks, identity, connected: watch::Sender::new(false), state, _lock: lock })
     }
+
+    /// Whether a hub has welcomed us, and is still there.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.subscribe()
+    }
+
+    /// Where this runner keeps its state.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+}
+
+/// The process of the runner that works with a configuration's state, if one does,
+/// and where that state is.
+pub fn running(config: &Config) -> Result<(PathBuf, Option<u32>), String> {
+    let state = state_folder(config)?;
+    let path = state.join("lock");
+    let Ok(file) = File::options().append(true).open(&path) else { return Ok((state, None)) };
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return Ok((state, None));
+    }
+    let pid = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+    Ok((state, pid))
 }
 
 /// One folder per hub and credential, so that two runners of one machine never
@@ -121,12 +147,15 @@ fn lock(state: &Path) -> Result<File, String> {
             path.display()
         )
     })?;
+    // For `legwork update`, which asks the running one to replace itself.
+    let write = file.set_len(0).and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()));
+    write.map_err(|e| format!("failed to write {}: {e}", path.display()))?;
     Ok(file)
 }
 
 /// Serves until `shutdown` says otherwise. Never gives up reconnecting.
 pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdown>>) {
-    let Service { config, tasks, identity, _lock } = service;
+    let Service { config, tasks, identity, connected, state: _, _lock } = service;
     let close = watch::Sender::new(false);
     let stop = {
         let (tasks, close) = (tasks.clone(), close.clone());
@@ -149,7 +178,6 @@ pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdo
         loop {
             let pause = match connect(&config, &identity.name).await {
                 Ok((socket, id)) => {
-                    let mut welcomed = false;
                     let reason = session::serve(
                         socket,
                         id,
@@ -157,9 +185,10 @@ pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdo
                         &identity,
                         config.stream_output,
                         close.subscribe(),
-                        &mut welcomed,
+                        &connected,
                     )
                     .await;
+                    let welcomed = connected.send_replace(false);
                     if *close.borrow() {
                         return;
                     }

@@ -38,7 +38,7 @@ pub(crate) async fn serve(
     identity: &Arc<Identity>,
     stream_output: StreamOutput,
     mut closing: watch::Receiver<bool>,
-    welcomed: &mut bool,
+    connected: &watch::Sender<bool>,
 ) -> String {
     let (sink, mut stream) = socket.split();
     let (messages, queue) = mpsc::channel(WRITE_QUEUE);
@@ -81,7 +81,9 @@ pub(crate) async fn serve(
                 Ok(Some(Ok(frame))) => {
                     session.confirm_written().await;
                     session.frame(frame).await;
-                    *welcomed |= session.link.is_some();
+                    if session.link.is_some() {
+                        connected.send_if_modified(|c| !std::mem::replace(c, true));
+                    }
                 }
             },
             () = tokio::time::sleep_until(welcome_by), if !introduced => {

@@ -4,6 +4,7 @@ mod events;
 mod metrics;
 mod openapi;
 mod problem;
+mod releases;
 mod runners;
 mod tasks;
 mod tokens;
@@ -56,6 +57,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(metrics::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/releases/{*path}", get(releases::file))
         .route("/assets/{*path}", get(web::assets))
         .route("/", get(web::page))
         .route("/runners/{id}", get(web::page))

@@ -21,6 +21,7 @@ mod supervisor;
 mod syntax;
 mod sys;
 mod tree;
+pub mod trial;
 
 pub use helper::{HELPER_ARG, Piped, SpawnError, Spawner, helper_main};
 pub use journal::{Chunk, Cursor, Stream};

@@ -35,7 +35,8 @@ pub fn stage(archive: &Path, program: &Path) -> Result<Staged, Error> {
     let mut entries = tar::Archive::new(GzDecoder::new(archive_file));
     for entry in entries.entries().map_err(|e| failed(archive, e))? {
         let entry = entry.map_err(|e| failed(archive, e))?;
-        let is_program = entry.header().entry_type().is_file()
+        let kind = entry.header().entry_type();
+        let is_program = (kind.is_file() || kind.is_gnu_sparse())
             && entry.path().is_ok_and(|p| p.file_name().is_some_and(|name| name == PROGRAM));
         if !is_program {
             continue;

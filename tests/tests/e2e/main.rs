@@ -6,4 +6,6 @@ mod cli;
 mod faults;
 mod hostile;
 mod invariants;
+mod network;
 mod transcripts;
+mod update;

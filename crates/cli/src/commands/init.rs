@@ -39,11 +39,18 @@ pub(crate) async fn run(args: InitArgs) -> Result<u8> {
         },
     };
     let name = args.name.unwrap_or_else(|| legwork_runner::Machine::detect().hostname);
-    let client = Client::new(&args.hub_url, enrolment.trim().to_owned(), args.ca_file.as_deref())?;
+    let ca_file = context::ca_file(args.ca_file);
+    let client = Client::new(&args.hub_url, enrolment.trim().to_owned(), ca_file.as_deref())?;
     let answer = client.post("/enroll", &json!({ "name": name })).await?;
     let token = answer["token"].as_str().context("the hub gave no token")?;
     let url = format!("{}/runner/ws", args.hub_url.trim_end_matches('/').replacen("http", "ws", 1));
-    let text = config_text(&url, token, Some(&name), None, args.ca_file.as_deref());
+    // A config of the whole machine is that of a service (`legwork install-service`).
+    let is_service = path.starts_with("/etc");
+    let workspace = is_service.then(|| Path::new("/var/lib/legwork/workspace"));
+    let mut text = config_text(&url, token, Some(&name), workspace, ca_file.as_deref());
+    if is_service {
+        text.push_str("\nstate_dir: /var/lib/legwork/state\n");
+    }
     context::write_private(&path, &text)?;
     println!("enrolled as {name}; wrote {}", path.display());
     println!("next: legwork run");

@@ -7,11 +7,16 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use legwork_dialout::config::{self, Config, Flags, LogFormat, Source};
 use legwork_dialout::{Service, Shutdown};
 use legwork_hub::{Hub, Tls};
+use legwork_process::trial::Trier;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::args::{HubServeArgs, RunArgs};
-use crate::{context, logging};
+use crate::update::{Found, Wish};
+use crate::{context, logging, update};
+
+/// How often a runner looks for a newer version by itself.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
 
 /// `legwork hub`
 pub(crate) async fn hub(args: HubServeArgs) -> Result<u8> {
@@ -56,28 +61,83 @@ pub(crate) async fn terminated() -> Result<u8> {
     }
 }
 
-/// `legwork run`
-pub(crate) async fn runner(args: RunArgs) -> Result<u8> {
-    let source = find_config(args.config.as_deref())?;
-    let flags =
-        Flags { token: args.token, url: args.url, workspace: args.workspace, log_level: args.log_level };
+/// Reads the config of this machine's runner.
+pub(crate) fn load(file: Option<&Path>) -> Result<Config> {
+    load_with(file, &Flags::default())
+}
+
+fn load_with(file: Option<&Path>, flags: &Flags) -> Result<Config> {
+    let source = find_config(file)?;
     let env = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
         .collect();
-    let config = config::load(&source, &env, &flags, &context::home())?;
+    Ok(config::load(&source, &env, flags, &context::home())?)
+}
+
+/// Why a runner ended.
+enum End {
+    Status(u8),
+    /// To make place for a new version.
+    Update(legwork_release::Staged, String),
+}
+
+/// `legwork run`
+pub(crate) async fn runner(args: RunArgs) -> Result<u8> {
+    // Asked for first: if we are being tried, whoever tries must not wait in vain.
+    let trier = Trier::find();
+    // Whether or not updates are configured: the signal must never end us.
+    let asked = signal(SignalKind::user_defined1())?;
+    let flags =
+        Flags { token: args.token, url: args.url, workspace: args.workspace, log_level: args.log_level };
+    let config = load_with(args.config.as_deref(), &flags)?;
     logging::start(&config.log_level, config.log_format);
     legwork_process::raise_open_files();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     tracing::info!("sandbox: off (no walls around commands but the policy)");
-    let service = open(config).await?;
+    let service = open(config.clone()).await?;
+    let state = service.state().to_owned();
+    let connected = service.connected();
+    if let Some(address) = config.health {
+        crate::health::serve(address, connected.clone()).await?;
+    }
     let how = watch::Sender::new(None);
     let serving = legwork_dialout::serve(service, how.subscribe());
     tokio::pin!(serving);
+    let end = tokio::select! {
+        () = &mut serving => return Ok(0),
+        () = marked(&state, connected.clone()) => End::Status(0),
+        () = tried(trier, connected.clone()) => {
+            how.send_replace(Some(Shutdown::Detach));
+            End::Status(0)
+        }
+        end = ending(&how) => end?,
+        update = newer(&config, &state, connected.clone(), asked) => {
+            tracing::info!(version = %update.1, "a new version is ready: running commands go on under it");
+            how.send_replace(Some(Shutdown::Detach));
+            End::Update(update.0, update.1)
+        }
+    };
+    let status = match &end {
+        End::Status(status) => *status,
+        End::Update(..) => 0,
+    };
+    tokio::select! {
+        () = &mut serving => {}
+        // A second signal ends us at once.
+        code = terminated() => return code,
+    }
+    match end {
+        End::Status(_) => Ok(status),
+        End::Update(staged, version) => Err(update::hand_over(staged, &version, &state)),
+    }
+}
+
+/// Waits for a signal, and tells the service what it means.
+async fn ending(how: &watch::Sender<Option<Shutdown>>) -> Result<End> {
     let mut detach = signal(SignalKind::user_defined2())?;
     tokio::select! {
-        () = &mut serving => return Ok(0),
         code = terminated() => {
             code?;
             how.send_replace(Some(Shutdown::Drain));
@@ -87,11 +147,81 @@ pub(crate) async fn runner(args: RunArgs) -> Result<u8> {
             how.send_replace(Some(Shutdown::Detach));
         }
     }
+    Ok(End::Status(0))
+}
+
+/// Leaves word of the first connection, for who replaced this program from outside.
+async fn marked(state: &Path, mut connected: watch::Receiver<bool>) {
+    let _ = connected.wait_for(|c| *c).await.map(|_| ());
+    update::mark_connected(state);
+    std::future::pending().await
+}
+
+/// For a version that is being tried: reports the first connection, and returns when
+/// nobody waits for it any more.
+async fn tried(trier: Option<Trier>, mut connected: watch::Receiver<bool>) {
+    let Some(mut trier) = trier else { return std::future::pending().await };
     tokio::select! {
-        () = &mut serving => Ok(0),
-        // A second signal ends us at once.
-        code = terminated() => code,
+        found = connected.wait_for(|c| *c) => { let _ = found.is_ok(); }
+        () = trier.gone() => return,
     }
+    trier.works().await;
+    trier.gone().await;
+}
+
+/// Waits until a newer version lies ready to be tried: found by itself, or asked for
+/// by `legwork update`.
+async fn newer(
+    config: &Config,
+    state: &Path,
+    mut connected: watch::Receiver<bool>,
+    mut asked: tokio::signal::unix::Signal,
+) -> (legwork_release::Staged, String) {
+    let Some(settings) = &config.update else { return std::future::pending().await };
+    let fetcher = match update::fetcher(config, settings) {
+        Ok(fetcher) => fetcher,
+        Err(error) => {
+            tracing::error!("no updates: {error:#}");
+            return std::future::pending().await;
+        }
+    };
+    // Who can't reach the hub has other worries, and would be no judge of a new version.
+    let _ = connected.wait_for(|c| *c).await.map(|_| ());
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let wish = tokio::select! {
+            _ = asked.recv() => update::take_wish(state),
+            _ = look.tick(), if settings.auto => Some(Wish::default()),
+        };
+        let Some(wish) = wish else { continue };
+        let by_itself = wish == Wish::default();
+        match find(&fetcher, &wish, state, by_itself).await {
+            Ok(Some(found)) => return found,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!("no update: {error:#}");
+                update::write_report(state, "failed", "", &format!("{error:#}"));
+            }
+        }
+    }
+}
+
+async fn find(
+    fetcher: &legwork_release::Fetcher,
+    wish: &Wish,
+    state: &Path,
+    by_itself: bool,
+) -> Result<Option<(legwork_release::Staged, String)>> {
+    let Found::Other(manifest) = update::look(fetcher, wish).await? else { return Ok(None) };
+    let version = manifest.version.to_string();
+    if by_itself && update::last_report(state).refused.contains(&version) {
+        tracing::debug!("{version} did not work here before: waiting for a newer one");
+        return Ok(None);
+    }
+    tracing::info!("downloading {version}");
+    let staged = update::prepare(fetcher, wish, &manifest, state, &mut |_, _| {}).await?;
+    Ok(Some((staged, version)))
 }
 
 /// Opens a runner that uses this very program as its helper.
@@ -136,7 +266,9 @@ fn check_mode(path: &Path, text: &str) -> Result<()> {
     }
     let has_secret =
         text.lines().any(|l| l.trim_start().starts_with("token:") || l.trim_start().starts_with("api_key:"));
-    if has_secret && mode & 0o044 != 0 {
+    // systemd's credentials are private by their folder.
+    let is_credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.starts_with(dir));
+    if has_secret && mode & 0o044 != 0 && !is_credential {
         eprintln!(
             "Warning: {} holds a secret and can be read by others: run chmod 0600 {}",
             path.display(),
