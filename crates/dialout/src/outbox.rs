@@ -142,6 +142,11 @@ impl Outbox {
         Some(entry)
     }
 
+    /// The files of commands whose results are here.
+    pub(crate) fn records(&self) -> Vec<String> {
+        self.state().entries.iter().filter_map(|entry| entry.record.clone()).collect()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.state().entries.is_empty()
     }

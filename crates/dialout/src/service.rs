@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_runner::process::{Limits, Spawner};
-use legwork_runner::{Audit, Config as RunnerConfig, Runner};
+use legwork_runner::{Audit, Config as RunnerConfig, Keep, Runner};
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -66,7 +66,8 @@ impl Service {
         let state = state_folder(&config)?;
         let lock = lock(&state)?;
         let env = legwork_runner::process::env::clean(env, &config.env_pass);
-        let audit = Audit::open(&state.join("audit.jsonl")).map_err(|e| e.to_string())?;
+        let keep = Keep { bytes: config.retention.audit_bytes, age: config.retention.audit_age };
+        let audit = Audit::open(&state.join("audit.jsonl"), keep).map_err(|e| e.to_string())?;
         let spawner =
             Spawner::start(program).map_err(|e| format!("failed to start {}: {e}", program.display()))?;
         let policy = config.policy.clone().with_env_names(env.keys().cloned());
@@ -87,7 +88,7 @@ impl Service {
         let journal = state.join("journal.db");
         let store =
             Store::open(&journal).map_err(|e| format!("failed to open {}: {e}", journal.display()))?;
-        let tasks = Tasks::new(Arc::new(runner), store, &state, config.url.clone())
+        let tasks = Tasks::new(Arc::new(runner), store, &state, config.url.clone(), config.retention)
             .map_err(|e| format!("failed to open {}: {e}", state.display()))?;
         tasks.recover().await.map_err(|e| format!("failed to read {}: {e}", journal.display()))?;
         let identity = Arc::new(Identity::new(&config));
@@ -218,8 +219,8 @@ pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdo
     };
     let pruning = async {
         loop {
-            tokio::time::sleep(PRUNE_EVERY).await;
             tasks.forget_old().await;
+            tokio::time::sleep(PRUNE_EVERY).await;
         }
     };
     let sweeping = async {

@@ -5,6 +5,7 @@
 //! power cut ends the commands themselves, and the hub learns of it by the new boot
 //! id, so it never hands out again what this journal may have forgotten.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,11 +13,6 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::clock::now_ms;
-
-/// How long finished tasks are remembered, so that a second delivery is known.
-const REMEMBER: Duration = Duration::from_secs(24 * 3600);
-/// At most this many are remembered.
-const REMEMBER_MAX: u64 = 1_000_000;
 
 /// A task with effects, as accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,15 +164,24 @@ impl Store {
         })
     }
 
-    /// Forgets delivered tasks that are old, or too many.
-    pub(crate) fn forget_old(&self) -> rusqlite::Result<()> {
-        let before = signed(now_ms()) - i64::try_from(REMEMBER.as_millis()).unwrap_or(i64::MAX);
+    /// The files of commands that are under way or wait for the hub.
+    pub(crate) fn records(&self) -> rusqlite::Result<HashSet<String>> {
+        self.run(|c| {
+            let mut select = c.prepare("SELECT record FROM tasks WHERE delivered = 0")?;
+            select.query_map([], |row| row.get(0))?.collect()
+        })
+    }
+
+    /// Forgets delivered tasks that are older than `age`, or more than `most`. Until
+    /// then a second delivery is known.
+    pub(crate) fn forget_old(&self, age: Duration, most: u64) -> rusqlite::Result<()> {
+        let before = signed(now_ms()).saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
         self.run(|c| {
             c.execute("DELETE FROM tasks WHERE delivered = 1 AND accepted_ms < ?1", [before])?;
             c.execute(
                 "DELETE FROM tasks WHERE delivered = 1 AND accepted_ms <=
                      (SELECT accepted_ms FROM tasks ORDER BY accepted_ms DESC LIMIT 1 OFFSET ?1)",
-                [signed(REMEMBER_MAX)],
+                [signed(most)],
             )?;
             Ok(())
         })
@@ -221,7 +226,7 @@ mod tests {
         assert_eq!(again.result("a").expect("result").as_deref(), Some("text"));
         again.delivered("a").expect("delivered");
         assert!(again.left_over().expect("left over").1.is_empty());
-        again.forget_old().expect("forget");
+        again.forget_old(Duration::from_secs(60), 10).expect("forget");
         assert_eq!(again.accept(&task("a")).expect("accept"), finished);
     }
 }

@@ -11,6 +11,7 @@ use legwork_proto::dialout::{TaskRef, TaskResume, kind};
 use legwork_runner::{Cancel, Failure, Runner};
 use tokio::sync::{mpsc, watch};
 
+use crate::config::Retention;
 use crate::ids;
 use crate::operations::{self, Work};
 use crate::outbox::{Entry, Outbox};
@@ -18,6 +19,7 @@ use crate::store::Store;
 
 mod deliver;
 mod recover;
+mod retention;
 mod stream;
 mod work;
 
@@ -108,6 +110,7 @@ pub(crate) struct Tasks {
     /// Where the files of commands are.
     records: PathBuf,
     hub: String,
+    retention: Retention,
     active: Mutex<HashMap<String, Handle>>,
     active_count: watch::Sender<usize>,
     link: watch::Sender<Option<Arc<Link>>>,
@@ -121,6 +124,7 @@ impl Tasks {
         store: Store,
         state: &Path,
         hub: String,
+        retention: Retention,
     ) -> std::io::Result<Arc<Self>> {
         let records = state.join("commands");
         std::fs::create_dir_all(&records)?;
@@ -130,6 +134,7 @@ impl Tasks {
             outbox: Outbox::new(state.join("spill"))?,
             records,
             hub,
+            retention,
             active: Mutex::default(),
             active_count: watch::Sender::new(0),
             link: watch::Sender::new(None),

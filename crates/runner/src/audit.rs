@@ -5,8 +5,11 @@
 //! chain. Cutting lines off the end can't be seen from the file alone: compare
 //! with the count and hash that `legwork audit verify` printed before.
 
+mod chain;
+mod segments;
+
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,13 +18,15 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
+use chain::last_link;
+pub use chain::{VerifyReport, verify};
+pub use segments::Keep;
+
 /// Records on their way to the disk. When they are this many, requests wait: what
 /// can't be recorded is not done.
 const QUEUE: usize = 4096;
 /// Pause before a failed write is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// `,"hash":"` + 64 hex digits + `"}`
-const SUFFIX: usize = 9 + 64 + 2;
 
 /// What is recorded of a request.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -89,15 +94,22 @@ pub struct Audit {
 
 impl Audit {
     /// Opens or creates the file and continues its chain.
-    pub fn open(path: &Path) -> Result<Self, AuditError> {
+    pub fn open(path: &Path, keep: Keep) -> Result<Self, AuditError> {
         let failed = |source| AuditError::Io { path: path.to_owned(), source };
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
-        let (seq, prev, end) = last_link(&mut file, path)?;
+        let mut file = open_file(path).map_err(failed)?;
+        let (mut seq, mut prev, end) = last_link(&mut file, path)?;
+        if end == 0
+            && let Some(segment) = segments::older(path).last()
+        {
+            // The file had just become a segment.
+            let mut file = File::open(segment).map_err(failed)?;
+            (seq, prev, _) = last_link(&mut file, segment)?;
+        }
         // What a crash left of a half-written line was never acknowledged to anybody.
         file.set_len(end).map_err(failed)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer { file, len: end, seq, prev };
+        let first = chain::first_number(path).unwrap_or(seq);
+        let writer = Writer { path: path.to_owned(), keep, file, len: end, first, seq, prev };
         std::thread::Builder::new()
             .name("audit".into())
             .spawn(move || writer.run(receiver))
@@ -120,9 +132,17 @@ impl Audit {
     }
 }
 
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
 struct Writer {
+    path: PathBuf,
+    keep: Keep,
     file: File,
     len: u64,
+    /// The number of the file's first record.
+    first: u64,
     seq: u64,
     prev: String,
 }
@@ -145,11 +165,42 @@ impl Writer {
                 std::thread::sleep(RETRY);
             }
             self.len += text.len() as u64;
+            if self.len > self.keep.segment_bytes()
+                && let Err(error) = self.rotate()
+            {
+                tracing::warn!("the audit can't be divided into files: {error}");
+            }
             for done in flushed.drain(..) {
                 let _ = done.send(());
             }
         }
         let _ = self.file.sync_all();
+    }
+
+    /// Makes the file a segment, starts the next one, and removes what is too much. A
+    /// removal is recorded before it is made.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        std::fs::rename(&self.path, segments::name(&self.path, self.first))?;
+        self.file = open_file(&self.path)?;
+        (self.len, self.first) = (0, self.seq);
+        let Some((gone, stays)) = segments::surplus(&self.path, self.keep, self.seq) else { return Ok(()) };
+        let mut text = String::new();
+        let now = crate::runner::now_ms();
+        let record = Record {
+            operation: segments::RETENTION.into(),
+            subject: segments::removal(stays),
+            decision: "allow",
+            outcome: "done",
+            started_ms: now,
+            finished_ms: now,
+            ..Record::default()
+        };
+        self.append(&mut text, &record);
+        self.file.write_all(text.as_bytes())?;
+        self.file.sync_all()?;
+        self.len += text.len() as u64;
+        gone.iter().try_for_each(std::fs::remove_file)
     }
 
     fn append(&mut self, text: &mut String, record: &Record) {
@@ -178,92 +229,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Number and hash with which a file goes on, and where its last whole line ends.
-fn last_link(file: &mut File, path: &Path) -> Result<(u64, String, u64), AuditError> {
-    const WINDOW: u64 = 1 << 20;
-    let failed = |source| AuditError::Io { path: path.to_owned(), source };
-    let len = file.metadata().map_err(failed)?.len();
-    let start = len.saturating_sub(WINDOW);
-    file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail).map_err(failed)?;
-    let Some(newline) = tail.iter().rposition(|b| *b == b'\n') else {
-        return Ok((0, String::new(), if start == 0 { 0 } else { len }));
-    };
-    let line_start = tail[..newline].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-    let line = String::from_utf8_lossy(&tail[line_start..newline]);
-    let (seq, _, hash) = check_line(&line).map_err(|problem| AuditError::Broken {
-        path: path.to_owned(),
-        line: 0,
-        problem: format!("the last line can't be continued: {problem}"),
-    })?;
-    Ok((seq + 1, hash, start + newline as u64 + 1))
-}
-
-/// Checks a line's own hash; returns its number, the hash before it, and its own.
-fn check_line(line: &str) -> Result<(u64, String, String), String> {
-    let at = line
-        .len()
-        .checked_sub(SUFFIX)
-        .filter(|at| line.is_char_boundary(*at))
-        .ok_or("the line is too short")?;
-    let (body, suffix) = line.split_at(at);
-    let hash = suffix
-        .strip_prefix(",\"hash\":\"")
-        .and_then(|s| s.strip_suffix("\"}"))
-        .ok_or("the line has no hash")?;
-    if hex(&Sha256::digest(body.as_bytes())) != hash {
-        return Err("the line was changed: its hash does not fit".into());
-    }
-    #[derive(serde::Deserialize)]
-    struct Link {
-        seq: u64,
-        prev: String,
-    }
-    let link: Link = serde_json::from_str(line).map_err(|e| e.to_string())?;
-    Ok((link.seq, link.prev, hash.to_owned()))
-}
-
-/// What a whole chain amounts to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct VerifyReport {
-    /// Lines.
-    pub records: u64,
-    /// The last line's hash: to be kept elsewhere, to notice lines cut off later.
-    pub last_hash: String,
-}
-
-/// Checks every line of an audit file.
-pub fn verify(path: &Path) -> Result<VerifyReport, AuditError> {
-    let failed = |source| AuditError::Io { path: path.to_owned(), source };
-    let mut report = VerifyReport { records: 0, last_hash: String::new() };
-    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if reader.read_line(&mut line).map_err(failed)? == 0 {
-            return Ok(report);
-        }
-        let number = report.records + 1;
-        let broken = |problem: String| AuditError::Broken { path: path.to_owned(), line: number, problem };
-        let text = line.strip_suffix('\n').ok_or_else(|| broken("the last line was cut short".into()))?;
-        let (seq, prev, hash) = check_line(text).map_err(broken)?;
-        if seq != report.records || prev != report.last_hash {
-            return Err(broken(
-                "the line does not follow the one before: lines were removed, added or moved".into(),
-            ));
-        }
-        report.records += 1;
-        report.last_hash = hash;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ALL: Keep = Keep { bytes: 1 << 30, age: Duration::from_secs(1 << 30) };
+
     async fn write(path: &Path, count: usize) {
-        let audit = Audit::open(path).expect("open");
+        let audit = Audit::open(path, ALL).expect("open");
         for i in 0..count {
             audit.record(Record { subject: format!("command {i}"), ..Record::default() }).await;
         }
@@ -299,5 +272,36 @@ mod tests {
         swapped.swap(1, 2);
         assert!(check(swapped).is_err());
         assert!(check(owned(&lines)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn old_segments_are_removed_and_the_removal_is_part_of_the_chain() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("audit.jsonl");
+        let keep = Keep { bytes: 1 << 20, ..ALL };
+        for round in 0..3 {
+            // Each start goes on where the last one ended.
+            let audit = Audit::open(&path, keep).expect("open");
+            for i in 0..3000 {
+                let subject = format!("command {round} {i} {}", "x".repeat(300));
+                audit.record(Record { subject, ..Record::default() }).await;
+                if i % 100 == 0 {
+                    audit.flush().await;
+                }
+            }
+            audit.flush().await;
+        }
+        let report = verify(&path).expect("whole");
+        assert!(report.first > 0 && report.records > 1000, "{report:?}");
+        let size: u64 = std::fs::read_dir(dir.path())
+            .expect("dir")
+            .flatten()
+            .map(|e| e.metadata().expect("file").len())
+            .sum();
+        assert!(size < (1 << 20) + keep.segment_bytes() * 2, "{size}");
+        // What somebody else removes is missed.
+        let oldest = segments::older(&path).remove(0);
+        std::fs::remove_file(oldest).expect("removed");
+        assert!(verify(&path).is_err_and(|e| e.to_string().contains("no retention removed them")));
     }
 }

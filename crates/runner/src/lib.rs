@@ -14,7 +14,7 @@ mod redact;
 mod runner;
 mod system;
 
-pub use audit::{Audit, AuditError, Record, VerifyReport, verify};
+pub use audit::{Audit, AuditError, Keep, Record, VerifyReport, verify};
 pub use fetch::Fetch;
 pub use legwork_mcp as mcp;
 pub use legwork_process as process;

@@ -10,6 +10,7 @@ mod glob;
 mod grep;
 mod list;
 mod path;
+mod prune;
 mod read;
 mod root;
 mod unpack;

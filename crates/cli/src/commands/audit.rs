@@ -24,7 +24,10 @@ pub(crate) fn run(command: AuditCommand) -> Result<u8> {
         if json {
             let answer = match &result {
                 Ok(report) => {
-                    json!({ "file": file, "ok": true, "records": report.records, "last_hash": report.last_hash })
+                    json!({
+                        "file": file, "ok": true, "records": report.records, "first": report.first,
+                        "last_hash": report.last_hash,
+                    })
                 }
                 Err(error) => json!({ "file": file, "ok": false, "error": error.to_string() }),
             };
@@ -32,8 +35,12 @@ pub(crate) fn run(command: AuditCommand) -> Result<u8> {
         } else {
             match &result {
                 Ok(report) => {
+                    let from = match report.first {
+                        0 => String::new(),
+                        first => format!(" from number {first} on (older ones were removed by retention)"),
+                    };
                     println!(
-                        "{}: {} records, whole; last hash {}",
+                        "{}: {} records{from}, whole; last hash {}",
                         file.display(),
                         report.records,
                         report.last_hash

@@ -21,7 +21,6 @@ impl Tasks {
     /// Finds again what an earlier process left: running commands are adopted,
     /// undelivered results wait for the hub.
     pub(crate) async fn recover(self: &Arc<Self>) -> rusqlite::Result<()> {
-        self.store.forget_old()?;
         let (open, done) = self.store.left_over()?;
         for finished in done {
             let record = Some(finished.record).filter(|f| !f.is_empty());
@@ -89,13 +88,6 @@ impl Tasks {
                     self.runner.record_lost(&bash, &self.requester(&request.task_id), &reason).await;
                 (self.failure(request, &failure), None)
             }
-        }
-    }
-
-    /// Forgets what is too old to be asked for again.
-    pub(crate) async fn forget_old(&self) {
-        if let Err(error) = self.store.forget_old() {
-            tracing::warn!("failed to prune the journal: {error}");
         }
     }
 }
