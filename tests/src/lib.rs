@@ -76,10 +76,16 @@ impl Hub {
     }
 
     pub async fn start_at(data: &Path, listen: &str) -> Self {
+        Self::start_with(data, listen, &[]).await
+    }
+
+    /// The same with more flags.
+    pub async fn start_with(data: &Path, listen: &str, flags: &[&str]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut process = legwork(data)
             .args(["hub", "--listen", listen, "--data"])
             .arg(data)
+            .args(flags)
             .env("LEGWORK_LOG_LEVEL", "warn")
             .stdout(Stdio::piped())
             .spawn()

@@ -58,10 +58,12 @@ pub(crate) async fn serve(
     };
     let welcome_by = Instant::now() + WELCOME_TIMEOUT;
     let mut next_heartbeat = Instant::now() + HEARTBEAT;
+    // A point in time, not a span per wait: our own heartbeats end waits as well.
+    let mut silent_until = Instant::now() + READ_TIMEOUT;
     let reason = loop {
         let introduced = session.link.is_some();
         tokio::select! {
-            frame = tokio::time::timeout(READ_TIMEOUT, stream.next()) => match frame {
+            frame = tokio::time::timeout_at(silent_until, stream.next()) => match frame {
                 Err(_) => break "nothing was heard from the hub for 60 s".to_owned(),
                 Ok(None) => break "the hub closed the connection".to_owned(),
                 Ok(Some(Err(error))) if is_close(&error) => break "the hub closed the connection".to_owned(),
@@ -79,6 +81,7 @@ pub(crate) async fn serve(
                     );
                 }
                 Ok(Some(Ok(frame))) => {
+                    silent_until = Instant::now() + READ_TIMEOUT;
                     session.confirm_written().await;
                     session.frame(frame).await;
                     if session.link.is_some() {

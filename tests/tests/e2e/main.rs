@@ -6,6 +6,7 @@ mod cli;
 mod faults;
 mod hostile;
 mod invariants;
+mod links;
 mod network;
 mod transcripts;
 mod update;
