@@ -1,5 +1,5 @@
 # Every target installs what it needs beyond the Rust, Node, Python and Go toolchains.
-.PHONY: up test dist bench interop fmt lint web tools fuzz-smoke
+.PHONY: up test dist release bench interop fmt lint web tools fuzz-smoke
 
 LEGWORK := target/release/legwork
 
@@ -25,8 +25,13 @@ test: tools web
 dist: $(LEGWORK)
 	install -D $(LEGWORK) dist/legwork
 
+## release: an archive per target with checksums, signed with the key that RELEASE_KEY names
+release: web
+	scripts/release
+
 ## bench: the figures of docs/performance.md, as ratios against their peers
 bench: $(LEGWORK)
+	cargo build --release --locked -p legwork-e2e
 	cargo run --release --locked -p legwork-bench -- all
 
 ## interop: an original's binary, its path in FLASHDUTY_RUNNER_BIN, against our hub

@@ -10,7 +10,9 @@
 
 mod files;
 mod hub;
+mod mcp;
 mod runner;
+mod storm;
 
 use std::time::Duration;
 
@@ -51,6 +53,12 @@ async fn main() {
     }
     if asked("first-byte") {
         hub::first_byte().await;
+    }
+    if asked("mcp") {
+        mcp::calls().await;
+    }
+    if asked("storm") {
+        storm::reconnects().await;
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::{median, memory, report};
 
 /// A runner and our end of its connection, welcomed with the given features.
-async fn connected(rules: &[(&str, &str)], features: &[&str]) -> (tempfile::TempDir, Runner, Ws) {
+pub(crate) async fn connected(rules: &[(&str, &str)], features: &[&str]) -> (tempfile::TempDir, Runner, Ws) {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

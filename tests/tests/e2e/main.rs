@@ -8,5 +8,6 @@ mod hostile;
 mod invariants;
 mod links;
 mod network;
+mod service;
 mod transcripts;
 mod update;
