@@ -34,8 +34,9 @@ bench: $(LEGWORK)
 	cargo build --release --locked -p legwork-e2e
 	cargo run --release --locked -p legwork-bench -- all
 
-## interop: an original's binary, its path in FLASHDUTY_RUNNER_BIN, against our hub
+## interop: real MCP servers from npm and PyPI; an original's binary, its path in FLASHDUTY_RUNNER_BIN
 interop: $(LEGWORK)
+	scripts/interop-mcp
 	scripts/interop
 
 ## fmt: format everything
