@@ -17,7 +17,8 @@ const CALLS: u32 = 1000;
 fn server() -> (Vec<String>, String, serde_json::Map<String, serde_json::Value>) {
     let ours = legwork_e2e::binary().with_file_name("test-mcp").display().to_string();
     let line = std::env::var("LEGWORK_BENCH_MCP").unwrap_or(ours);
-    let tool = std::env::var("LEGWORK_BENCH_MCP_TOOL").unwrap_or_else(|_| "lookup {\"host\":\"db-1\"}".into());
+    let tool =
+        std::env::var("LEGWORK_BENCH_MCP_TOOL").unwrap_or_else(|_| "lookup {\"host\":\"db-1\"}".into());
     let (tool, arguments) = tool.split_once(' ').unwrap();
     (line.split(' ').map(str::to_owned).collect(), tool.to_owned(), serde_json::from_str(arguments).unwrap())
 }
@@ -37,11 +38,12 @@ pub(crate) async fn calls() {
         .spawn()
         .unwrap();
     let wires = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
-    let sdk = ClientConfig::new(Default::default(), rmcp::model::Implementation::new("flashduty-runner", "1"))
-        .with_protocol_version(rmcp::model::ProtocolVersion::V_2025_06_18)
-        .serve(wires)
-        .await
-        .unwrap();
+    let sdk =
+        ClientConfig::new(Default::default(), rmcp::model::Implementation::new("flashduty-runner", "1"))
+            .with_protocol_version(rmcp::model::ProtocolVersion::V_2025_06_18)
+            .serve(wires)
+            .await
+            .unwrap();
     let (_dir, _runner, mut ws) = connected(legwork_e2e::ALLOW_ALL, &["ack"]).await;
     let server = json!({ "name": "b", "transport": "stdio", "command": argv[0], "args": argv[1..] });
     // One at a time, as a model calls: the sum is what it waits.

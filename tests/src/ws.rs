@@ -23,6 +23,7 @@ impl Ws {
     #[allow(clippy::result_large_err, reason = "the library's callback has this type")]
     pub async fn accept(listener: &TcpListener, id_header: Option<&str>) -> Self {
         let (tcp, _) = tokio::time::timeout(DEADLINE, listener.accept()).await.unwrap().unwrap();
+        tcp.set_nodelay(true).unwrap();
         let (mut target, mut headers) = (String::new(), Vec::new());
         let callback = |request: &Request, mut response: Response| {
             target = request.uri().to_string();
@@ -45,6 +46,7 @@ impl Ws {
             request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
         }
         let tcp = TcpStream::connect(address).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
         match tokio_tungstenite::client_async(request, tcp).await {
             Ok((socket, response)) => {
                 let headers = response

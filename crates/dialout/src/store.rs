@@ -20,7 +20,7 @@ pub(crate) struct Accepted {
     pub(crate) task_id: String,
     pub(crate) source: String,
     pub(crate) operation: String,
-    /// The arguments as sent.
+    /// The arguments as sent, of a command: the only work that can be taken up again.
     pub(crate) args: String,
     /// The name of the command's file.
     pub(crate) record: String,
@@ -115,7 +115,8 @@ impl Store {
     /// Records a task's result.
     pub(crate) fn finish(&self, task_id: &str, message_id: &str, text: &str) -> rusqlite::Result<()> {
         self.run(|c| {
-            c.prepare_cached("UPDATE tasks SET message_id = ?2, result = ?3 WHERE task_id = ?1")?
+            // What was asked for is not needed any more, and may hold secrets.
+            c.prepare_cached("UPDATE tasks SET message_id = ?2, result = ?3, args = '' WHERE task_id = ?1")?
                 .execute(params![task_id, message_id, text])?;
             Ok(())
         })

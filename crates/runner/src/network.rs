@@ -1,10 +1,11 @@
 //! What the runner reaches over the network for a controller: web pages and MCP
 //! servers.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -21,6 +22,9 @@ use crate::runner::{Config, Runner};
 /// long again.
 const MCP_GRACE: Duration = Duration::from_secs(5);
 
+/// Verdicts remembered at a time.
+const MAX_VERDICTS: usize = 256;
+
 /// Clients that are made when they are first needed: a runner that fetches nothing
 /// does not pay for certificates.
 #[derive(Debug)]
@@ -28,6 +32,7 @@ pub(crate) struct Network {
     pages: OnceLock<Result<reqwest::Client, String>>,
     mcp: OnceLock<Result<Pool, String>>,
     launcher: Arc<dyn Launcher>,
+    verdicts: Mutex<HashMap<Vec<String>, Verdict>>,
 }
 
 impl Network {
@@ -42,7 +47,12 @@ impl Network {
             env: config.env.clone(),
             files: config.mcp_dir.clone(),
         };
-        Ok(Self { pages: OnceLock::new(), mcp: OnceLock::new(), launcher: Arc::new(launcher) })
+        Ok(Self {
+            pages: OnceLock::new(),
+            mcp: OnceLock::new(),
+            launcher: Arc::new(launcher),
+            verdicts: Mutex::default(),
+        })
     }
 }
 
@@ -136,10 +146,25 @@ impl Runner {
         }
     }
 
+    /// The policy's verdict on a server's line; remembered, as a session is called many
+    /// times.
+    fn verdict_on(&self, argv: Vec<String>) -> Verdict {
+        let mut verdicts = self.network.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = verdicts.get(&argv) {
+            return verdict.clone();
+        }
+        let policy = self.config.mcp_policy.as_ref().unwrap_or(&self.config.policy);
+        let verdict = policy.judge_argv(&argv);
+        if verdicts.len() >= MAX_VERDICTS {
+            verdicts.clear();
+        }
+        verdicts.insert(argv, verdict.clone());
+        verdict
+    }
+
     /// A stdio server is a command that a controller wants started (point 27).
     fn judge_server(&self, server: &Server) -> Result<Box<Verdict>, (Failure, Option<Box<Verdict>>)> {
-        let policy = self.config.mcp_policy.as_ref().unwrap_or(&self.config.policy);
-        let verdict = Box::new(policy.judge_argv(&server.argv()));
+        let verdict = Box::new(self.verdict_on(server.argv()));
         for part in &verdict.parts {
             tracing::debug!(
                 command = %crate::redact(&part.command),

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::audit::{Record, hex};
 use crate::operation::{Cancel, Done, Failure, Operation, Requester};
-use crate::output::{Exempt, Large, store_large};
+use crate::output::{Exempt, Large, MAX_INLINE, store_large};
 use crate::redact::redact;
 use crate::runner::{Runner, now_ms, record_of};
 
@@ -133,6 +133,10 @@ impl Runner {
         prefix: &'static str,
         text: String,
     ) -> Result<Large, Failure> {
+        if text.len() as u64 <= MAX_INLINE {
+            let total_size = text.len() as u64;
+            return Ok(Large { text, total_size, ..Large::default() });
+        }
         let runner = self.clone();
         let stored = tokio::task::spawn_blocking(move || {
             store_large(&runner.config.root, prefix, text.len() as u64, text.as_bytes(), Exempt::No)

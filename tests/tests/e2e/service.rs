@@ -64,12 +64,19 @@ async fn a_config_is_checked_and_shown_with_its_sources() {
         let text = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
     };
-    Runner::configure(dir.path(), "ws://h/", "hunter2", &[("*", "deny"), ("ls *", "allow")], "max_tasks: 7\n");
+    Runner::configure(
+        dir.path(),
+        "ws://h/",
+        "hunter2",
+        &[("*", "deny"), ("ls *", "allow")],
+        "max_tasks: 7\n",
+    );
     let (status, text) = run(&["config", "check"], &[]).await;
     assert_eq!((status, text.trim()), (0, "ok: 2 rules, 0 warnings"));
     let (status, text) = run(&["config", "show"], &[("LEGWORK_RUNNER_NAME", "web-1")]).await;
     assert_eq!(status, 0);
-    let line = |key: &str| text.lines().find(|l| l.starts_with(key)).unwrap_or_else(|| panic!("{key}: {text}"));
+    let line =
+        |key: &str| text.lines().find(|l| l.starts_with(key)).unwrap_or_else(|| panic!("{key}: {text}"));
     assert!(line("max_tasks").contains("config.yaml:"), "{text}");
     assert!(line("name").contains("web-1") && line("name").contains("environment LEGWORK_RUNNER_NAME"));
     assert!(line("token").contains("[redacted]") && !text.contains("hunter2"));
@@ -78,7 +85,10 @@ async fn a_config_is_checked_and_shown_with_its_sources() {
     std::fs::write(&path, text).unwrap();
     let (status, text) = run(&["config", "check"], &[]).await;
     assert_eq!(status, 2);
-    assert!(text.contains("unknown key max_task (did you mean max_tasks?)") && text.contains(" line "), "{text}");
+    assert!(
+        text.contains("unknown key max_task (did you mean max_tasks?)") && text.contains(" line "),
+        "{text}"
+    );
     // The runner says the same, and does not start.
     let (status, said) = run(&["run"], &[]).await;
     assert_eq!(status, 1);

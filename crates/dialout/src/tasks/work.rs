@@ -38,7 +38,10 @@ impl Tasks {
                 task_id: request.task_id.clone(),
                 source: request.source.clone(),
                 operation: request.operation.clone(),
-                args: request.args.clone().unwrap_or_else(|| "null".into()),
+                args: match work {
+                    Work::Bash(_) => request.args.clone().unwrap_or_default(),
+                    Work::Other(_) => String::new(),
+                },
                 record: record.clone(),
             };
             match self.store.accept(&accepted) {
