@@ -15,6 +15,7 @@ test: tools web
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo deny --log-level error check bans licenses sources
+	scripts/check-borders
 	cd web && npm run --silent check
 	cargo build --locked -p legwork
 	scripts/fuzz-smoke

@@ -8,8 +8,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::os::{LOOK, open_beneath};
 
 /// As many links as the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -33,10 +35,9 @@ impl From<Errno> for Failure {
 
 /// Opens `path` beneath `root` in one system call.
 pub(crate) fn by_kernel(root: &OwnedFd, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Failure> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     for _ in 0..MAX_RACES {
-        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, mode, resolve) {
+        match open_beneath(root, path, flags | OFlags::CLOEXEC, mode) {
             // A rename elsewhere on the system raced with `..` in a link.
             Err(Errno::AGAIN) => {}
             Err(Errno::XDEV) => return Err(Failure::Escapes),
@@ -110,7 +111,7 @@ pub(crate) fn by_walk(
         let open_flags = if is_last {
             flags | OFlags::NOFOLLOW | OFlags::CLOEXEC
         } else {
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
+            LOOK | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
         };
         match rustix::fs::openat(&current, &name, open_flags, mode) {
             Ok(fd) if is_last => return Ok(fd),

@@ -8,6 +8,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::list::sorted_names;
+use crate::os::LOOK;
 use crate::{Error, Root};
 
 /// Most matches in one answer.
@@ -74,7 +75,7 @@ impl Search<'_> {
         match segment {
             Segment::Name(name) => {
                 let path = at.join(name);
-                if self.root.open_at(&path, OFlags::PATH, Mode::empty()).is_ok() {
+                if self.root.open_at(&path, LOOK, Mode::empty()).is_ok() {
                     self.descend(&path, index + 1)?;
                 }
             }
@@ -108,7 +109,7 @@ impl Search<'_> {
     }
 
     fn kind(&self, path: &Path, flags: OFlags) -> Option<FileType> {
-        let fd = self.root.open_at(path, OFlags::PATH | flags, Mode::empty()).ok()?;
+        let fd = self.root.open_at(path, LOOK | flags, Mode::empty()).ok()?;
         Some(FileType::from_raw_mode(rustix::fs::fstat(&fd).ok()?.st_mode))
     }
 }

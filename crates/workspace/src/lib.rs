@@ -9,6 +9,7 @@ mod error;
 mod glob;
 mod grep;
 mod list;
+mod os;
 mod path;
 mod prune;
 mod read;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
+use crate::os::LOOK;
 use crate::{Error, Root};
 
 /// Most entries in one answer.
@@ -33,7 +34,7 @@ impl Root {
         let start = self.relative(given)?;
         let ignore = ignore_set(ignore)?;
         let fd = self
-            .open_at(&start, OFlags::PATH, Mode::empty())
+            .open_at(&start, LOOK, Mode::empty())
             .map_err(|f| self.error(f, given, ACTION, "lstat", &start))?;
         let stat =
             rustix::fs::fstat(&fd).map_err(|e| Error::io(ACTION, "lstat", self.absolute(&start), e))?;
@@ -67,7 +68,7 @@ impl Root {
             }
             found.push(entry.clone());
             if entry.is_dir && recursive {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags = LOOK | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let inner = rustix::fs::openat(&folder.fd, &name, flags, Mode::empty())
                     .map_err(|e| Error::io(ACTION, "open", self.absolute(&entry.path), e))?;
                 open.push(self.read_folder(&inner, entry.path)?);

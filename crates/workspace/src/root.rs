@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::beneath::{Failure, by_kernel, by_walk};
 use crate::error::Error;
+use crate::os::LOOK;
 use crate::path::relative;
 
 /// How paths are kept beneath the root.
@@ -33,7 +34,7 @@ impl Root {
         std::fs::create_dir_all(path).map_err(|e| Error::io("create workspace", "mkdir", path, e))?;
         let path = path.canonicalize().map_err(|e| Error::io("create workspace", "open", path, e))?;
         let dir = open_root(&path)?;
-        let probe = by_kernel(&dir, Path::new("."), OFlags::PATH, Mode::empty());
+        let probe = by_kernel(&dir, Path::new("."), LOOK, Mode::empty());
         let resolver = if probe.is_ok() { Resolver::Kernel } else { Resolver::Walk };
         Ok(Self { path, resolver, dir: Mutex::new(Arc::new(dir)) })
     }

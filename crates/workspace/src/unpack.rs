@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use zip::ZipArchive;
 
 use crate::beneath::Failure;
+use crate::os::{self, LOOK, path_of, remove_tree};
 use crate::{Error, Root};
 
 /// The largest file of an archive.
@@ -96,11 +97,11 @@ impl Root {
     /// Where the folder really is: a link within the root is followed.
     fn folder(&self, given: &str) -> Result<PathBuf, UnpackError> {
         let path = self.relative(given)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let flags = LOOK | OFlags::DIRECTORY;
         match self.open_at(&path, flags, Mode::empty()) {
             Ok(dir) => {
                 // Only a hint to where it is: it is opened again from the root.
-                let real = std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).ok();
+                let real = path_of(&dir);
                 Ok(real.and_then(|r| r.strip_prefix(self.path()).map(Path::to_owned).ok()).unwrap_or(path))
             }
             Err(Failure::Errno(Errno::NOENT)) => Ok(path),
@@ -115,7 +116,7 @@ impl Root {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&dir, name, flags, Mode::from_raw_mode(0o600))?;
         // Exactly the mode asked for, whatever the umask.
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+        rustix::fs::fchmod(&file, os::mode(mode))?;
         Ok(File::from(file))
     }
 }
@@ -166,7 +167,7 @@ fn extract(
         let dir = root.make_dirs("", Path::new(&name)).map_err(|e| system(into_io(e)))?;
         if let Some(mode) = mode.filter(|mode| *mode != 0) {
             // We must be able to fill it.
-            rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode | 0o700)).map_err(|e| system(e.into()))?;
+            rustix::fs::fchmod(&dir, os::mode(mode | 0o700)).map_err(|e| system(e.into()))?;
         }
         return Ok(());
     }
@@ -247,7 +248,7 @@ impl<'a> Aside<'a> {
 impl Drop for Aside<'_> {
     fn drop(&mut self) {
         // By descriptor, so that nobody can move the parent from under us.
-        let _ = std::fs::remove_dir_all(format!("/proc/self/fd/{}/{}", self.parent.as_raw_fd(), self.name));
+        let _ = remove_tree(self.parent, &self.name);
     }
 }
 

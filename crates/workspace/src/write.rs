@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::beneath::Failure;
+use crate::os::{LOOK, path_of};
 use crate::{Error, Root};
 
 /// Links followed at the end of a path whose target does not exist yet.
@@ -41,7 +42,7 @@ impl Root {
 
     /// Where the data really goes: links at the end of the path are followed.
     fn target(&self, given: &str, mut path: PathBuf) -> Result<(PathBuf, Option<Stat>), Error> {
-        match self.open_at(&path, OFlags::PATH, Mode::empty()) {
+        match self.open_at(&path, LOOK, Mode::empty()) {
             Ok(fd) => {
                 let stat =
                     rustix::fs::fstat(&fd).map_err(|e| Error::io("", "open", self.absolute(&path), e))?;
@@ -53,7 +54,7 @@ impl Root {
                     _ => return Err(Error::NotAFile { path: given.to_owned() }),
                 }
                 // Only a hint to where the file is: it is opened again from the root.
-                let real = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
+                let real = path_of(&fd);
                 if let Some(real) = real.and_then(|r| r.strip_prefix(self.path()).map(Path::to_owned).ok()) {
                     path = real;
                 }
@@ -61,7 +62,7 @@ impl Root {
             }
             Err(Failure::Errno(Errno::NOENT)) => {
                 for _ in 0..MAX_LINKS {
-                    let Ok(link) = self.open_at(&path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) else {
+                    let Ok(link) = self.open_at(&path, LOOK | OFlags::NOFOLLOW, Mode::empty()) else {
                         return Ok((path, None));
                     };
                     let Ok(target) = rustix::fs::readlinkat(&link, "", Vec::new()) else {
