@@ -6,7 +6,10 @@ use std::path::Path;
 
 use legwork_dialout::config::{Flags, Source, load};
 use legwork_policy::{Decision, Policy, fuzzing};
-use legwork_proto::dialout::{Heartbeat, Incoming, TaskOutput, TaskRequest, TaskResult, TaskResume, Welcome};
+use legwork_proto::dialout::operation::{McpCallArgs, SyncSkillArgs, WebfetchArgs};
+use legwork_proto::dialout::{
+    Heartbeat, Incoming, McpCall, TaskOutput, TaskRequest, TaskResult, TaskResume, Welcome,
+};
 
 /// A target and inputs to start from.
 pub struct Target {
@@ -26,6 +29,7 @@ pub const TARGETS: &[Target] = &[
         seeds: &[
             r#"{"id":"m","type":"task.request","payload":{"task_id":"t","operation":"bash","args":{"command":"ls"}},"timestamp":1}"#,
             r#"{"type":"task.output","payload":{"task_id":"t","stream":"stdout","data":"x","offset":7,"data_base64":null}}"#,
+            r#"{"type":"mcp.call","payload":{"call_id":"c","server":{"name":"n","transport":"stdio","args":["a"],"env":{"A":"b"}},"tool_name":"t","arguments":{"x":[1]}}}"#,
             r#"{"type":"welcome","worknode_id":"w","payload":{"labels":null,"features":["ack"]}}"#,
         ],
     },
@@ -46,6 +50,22 @@ pub const TARGETS: &[Target] = &[
             "cat <<EOF | tee >(wc) &\n$(ls) ${a[0]}\nEOF\nf() { case $1 in a|b) ls;; esac; }; FOO=1 f",
         ],
     },
+    Target {
+        name: "page",
+        run: page,
+        seeds: &[
+            "<html><head><style>a{}</style></head><body><h1>T</h1><p>a <b>b</b><!-- c --><ul><li>x</ul></body></html>",
+            "<table><tr><td>1</td></tr></table><pre><code>x</code></pre><a href='/x'>&amp;l&#39;</a><script>if(a<b){}</script>",
+        ],
+    },
+    Target {
+        name: "archive",
+        run: archive,
+        // As it comes: in base64.
+        seeds: &[
+            "UEsDBBQAAAAAAAAAIVzw6WBGBwAAAAcAAAAIAAAAU0tJTEwubWQjIGRlbW8KUEsBAhQDFAAAAAAAAAAhXPDpYEYHAAAABwAAAAgAAAAAAAAAAAAAAKSBAAAAAFNLSUxMLm1kUEsFBgAAAAABAAEANgAAAC0AAAAAAA==",
+        ],
+    },
 ];
 
 fn frame(data: &[u8]) {
@@ -54,6 +74,10 @@ fn frame(data: &[u8]) {
     let Some(payload) = incoming.payload.map(serde_json::value::RawValue::get) else { return };
     let _ = serde_json::from_str::<TaskRequest<'_>>(payload);
     let _ = serde_json::from_str::<TaskResume>(payload);
+    let _ = serde_json::from_str::<McpCall>(payload);
+    let _ = serde_json::from_str::<McpCallArgs>(payload);
+    let _ = serde_json::from_str::<WebfetchArgs>(payload);
+    let _ = serde_json::from_str::<SyncSkillArgs>(payload);
     let _ = serde_json::from_str::<Heartbeat>(payload);
     let _ = serde_json::from_str::<Welcome>(payload);
     // What is read can be written, and read again.
@@ -94,4 +118,26 @@ fn policy(data: &[u8]) {
         assert_eq!(fuzzing::parsers_agree(&printed), Some(true), "{line:?} became {printed:?}");
         assert_eq!(fuzzing::canonical(&printed).as_ref(), Some(&printed));
     }
+}
+
+fn page(data: &[u8]) {
+    let Ok(html) = std::str::from_utf8(data) else { return };
+    legwork_runner::fuzzing::page(html);
+}
+
+fn archive(data: &[u8]) {
+    use base64::Engine;
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(data) else { return };
+    // One folder beside which nothing may appear.
+    let Ok(dir) = tempfile::tempdir() else { return };
+    let Ok(root) = legwork_workspace::Root::open(&dir.path().join("root")) else { return };
+    let unpacked = root.replace_by_zip("a/skill", &bytes, (".checksum", "x")).is_ok();
+    let names = |path: &Path| {
+        let entries =
+            std::fs::read_dir(path).map(|entries| entries.flatten().map(|e| e.file_name()).collect());
+        entries.unwrap_or_else(|_| Vec::new())
+    };
+    assert_eq!(names(dir.path()), ["root"]);
+    let there = names(&dir.path().join("root/a"));
+    assert!(if unpacked { there == ["skill"] } else { there.is_empty() }, "{there:?}");
 }

@@ -63,7 +63,7 @@ pub(crate) enum Command {
     /// Make and sign releases
     #[command(subcommand)]
     Release(ReleaseCommand),
-    /// Write (and start) a service that runs the runner
+    /// Write the systemd unit of a service that runs the runner
     InstallService(InstallServiceArgs),
     /// Check what this machine can do
     Doctor(DoctorArgs),

@@ -221,14 +221,18 @@ impl Tasks {
         let tasks = self.clone();
         tokio::spawn(async move {
             tasks.carry_out(&request, work, &handle).await;
-            tasks.leave(&request.task_id);
+            tasks.leave(&request.task_id, &handle);
         });
     }
 
-    fn leave(&self, task_id: &str) {
+    /// A task is over: from now on the same request is answered from the journal. Done
+    /// before the result is sent, as the answer to it may be that very request.
+    fn leave(&self, task_id: &str, handle: &Handle) {
         let mut active = self.active();
-        active.remove(task_id);
-        self.active_count.send_replace(active.len());
+        if active.get(task_id).is_some_and(|other| Arc::ptr_eq(&other.cancel, &handle.cancel)) {
+            active.remove(task_id);
+            self.active_count.send_replace(active.len());
+        }
     }
 
     fn accept_again(self: &Arc<Self>, task_id: String) {

@@ -98,6 +98,12 @@ async fn get(http: &reqwest::Client, url: Url, format: &str) -> Result<(Vec<u8>,
     }
 }
 
+/// Both conversions, for fuzzing.
+pub(crate) fn convert(html: &str) {
+    html::to_markdown(html);
+    html::to_text(html);
+}
+
 /// The innermost reason, which names no URL: it may hold a secret.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;

@@ -24,3 +24,12 @@ pub use output::{Exempt, Large, MAX_INLINE, store_large};
 pub use redact::redact;
 pub use runner::{Config, Permit, Runner, StartedBash};
 pub use system::{Machine, Metering, Usage};
+
+/// Entry points for fuzzing.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Converts a page in both ways.
+    pub fn page(html: &str) {
+        crate::fetch::convert(html);
+    }
+}

@@ -176,6 +176,8 @@ fn plain(address: IpAddr) -> IpAddr {
         // NAT64 (RFC 6052) and 6to4 (RFC 3056).
         (0x64, 0xff9b) => Some((g, h)),
         (0x2002, _) => Some((b, c)),
+        // IPv4-translated (RFC 2765).
+        (0, 0) if (c, d, e, f) == (0, 0, 0xffff, 0) => Some((g, h)),
         // IPv4-compatible, long deprecated.
         (0, 0) if (c, d, e, f) == (0, 0, 0, 0) && (g, h) != (0, 1) && (g, h) != (0, 0) => Some((g, h)),
         _ => None,
@@ -231,6 +233,7 @@ mod tests {
             "http://[64:ff9b::a9fe:a9fe]/",
             "http://[2002:a9fe:a9fe::1]/",
             "http://[::a9fe:a9fe]/",
+            "http://[::ffff:0:a9fe:a9fe]/",
             "http://[fe80::1]/",
             "http://[fd00:ec2::254]/",
             "http://100.100.100.200/",

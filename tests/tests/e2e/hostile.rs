@@ -100,6 +100,27 @@ async fn a_task_delivered_twice_runs_once_and_answers_twice() {
 }
 
 #[tokio::test]
+async fn a_message_beyond_the_limit_closes_with_1009_and_the_runner_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/runner/ws", listener.local_addr().unwrap());
+    let more = "max_message_bytes: 65536";
+    let _runner = Runner::start_with(dir.path(), &url, "t", &[("*", "allow")], more).await;
+    let mut ws = Ws::accept(&listener, None).await;
+    ws.say("welcome", json!({ "worknode_id": "w", "name": "n", "labels": [] })).await;
+    ws.socket.send(Message::text("x".repeat(70_000))).await.unwrap();
+    let code = loop {
+        match futures_util::StreamExt::next(&mut ws.socket).await {
+            Some(Ok(Message::Close(frame))) => break u16::from(frame.unwrap().code),
+            Some(Ok(_)) => {}
+            other => panic!("no close: {other:?}"),
+        }
+    };
+    assert_eq!(code, 1009);
+    Ws::accept(&listener, None).await;
+}
+
+#[tokio::test]
 async fn our_hub_survives_a_hostile_runner() {
     let pair = Pair::start().await;
     let token = pair.hub.runner_token("evil").await;

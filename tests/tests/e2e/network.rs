@@ -178,7 +178,7 @@ async fn a_server_ends_with_its_runner_even_after_kill_9() {
 #[tokio::test]
 async fn servers_are_judged_and_get_a_clean_environment() {
     let allowed = format!("{MCP} --ok*");
-    let pair = Pair::with_rules(&[("*", "deny"), (&allowed, "allow")]).await;
+    let pair = Pair::with_rules(&[("*", "deny"), (&allowed, "allow"), ("dash", "allow")]).await;
     let denied = call(&pair, &stdio(&[]), "lookup", json!({})).await;
     assert_eq!(denied["state"], "denied", "{denied}");
     assert!(denied["error"].as_str().unwrap().starts_with("command denied by rule '*': "), "{denied}");
@@ -191,6 +191,13 @@ async fn servers_are_judged_and_get_a_clean_environment() {
     let denied = call(&pair, &server, "env", json!({})).await;
     assert_eq!(denied["state"], "denied");
     assert!(denied["error"].as_str().unwrap().contains("LD_PRELOAD"), "{denied}");
+    // A shell fed by the controller would be a way around every rule.
+    let shell = json!({ "name": "sh", "transport": "stdio", "command": "dash" });
+    let denied = call(&pair, &shell, "x", json!({})).await;
+    assert!(
+        denied["error"].as_str().unwrap().contains("is a shell that would run what the controller"),
+        "{denied}"
+    );
     // A server's secrets are not shown by the API, nor is the tool's line to run.
     server["env"] = json!({ "API_KEY": "hunter2" });
     let body = json!({ "select": { "runner": "r1" }, "operation": "mcp_call",

@@ -112,12 +112,14 @@ impl Tasks {
         let (id, text) = self.keep(request, message, Some(record.clone())).await;
         let Some(link) = self.current_link() else { return };
         if !link.ack || !link.output || streamed_on == Some(link.number) {
+            self.leave(&request.task_id, handle);
             return self.send_new(id, text).await;
         }
         let resume = *handle.resume.borrow();
         match resume.filter(|r| r.link == link.number) {
             Some(from) => {
                 stream::rest(&self.records.join(record), &request.task_id, &link, from).await;
+                self.leave(&request.task_id, handle);
                 self.send_new(id, text).await;
             }
             // It comes; if not, the result goes without the rest.

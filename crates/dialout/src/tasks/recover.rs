@@ -50,7 +50,7 @@ impl Tasks {
                         tasks.send_new(id, text).await;
                     }
                 }
-                tasks.leave(&request.task_id);
+                tasks.leave(&request.task_id, &handle);
             });
         }
         Ok(())

@@ -82,6 +82,7 @@ impl Tasks {
                 let message = self.perform(request, operation, handle).await;
                 if handle.has_effects {
                     let (id, text) = self.keep(request, message, None).await;
+                    self.leave(&request.task_id, handle);
                     self.send_new(id, text).await;
                 } else {
                     self.deliver_unjournalled(request, message).await;
