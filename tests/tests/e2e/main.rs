@@ -8,6 +8,7 @@ mod hostile;
 mod invariants;
 mod links;
 mod network;
+mod original_hub;
 mod service;
 mod transcripts;
 mod update;
