@@ -134,6 +134,16 @@ async fn stdio_servers_live_between_calls_and_are_noticed_when_dead() {
     let server = stdio(&["--pages"]);
     assert_eq!(call(&pair, &server, "calls", json!({})).await["result"]["content"], "1");
     assert_eq!(call(&pair, &server, "calls", json!({})).await["result"]["content"], "2");
+    // Lists say what it was about.
+    let listed = legwork_e2e::legwork(pair.dir.path())
+        .args(["tasks"])
+        .env("LEGWORK_HUB_URL", &pair.hub.url)
+        .env("LEGWORK_TOKEN", &pair.hub.admin)
+        .output()
+        .await
+        .unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.lines().any(|l| l.contains("mcp_call") && l.ends_with("calls")), "{listed}");
     // Another configuration is another session.
     assert_eq!(call(&pair, &stdio(&["--other"]), "calls", json!({})).await["result"]["content"], "1");
     let tools = perform(&pair, "mcp_list_tools", json!({ "server": server })).await;

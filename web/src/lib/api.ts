@@ -96,9 +96,10 @@ export async function cancel(id: string): Promise<void> {
 
 /** What a task is about, for one line. */
 export function subject(task: Task): string {
-  for (const key of ["command", "path", "pattern"]) {
+  for (const key of ["command", "path", "pattern", "url", "tool_name", "skill_dir"]) {
     const value = task.args[key];
     if (typeof value === "string") return value;
   }
-  return "";
+  const server = task.args["server"] as { name?: unknown } | undefined;
+  return typeof server?.name === "string" ? server.name : "";
 }

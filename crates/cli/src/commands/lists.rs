@@ -55,10 +55,12 @@ pub(crate) async fn tasks(args: TasksArgs) -> Result<u8> {
                 Some(name) if runs == 1 => name.to_owned(),
                 _ => format!("{runs} runners"),
             };
-            let subject = ["command", "path", "pattern"]
-                .iter()
-                .find_map(|k| t["args"][*k].as_str())
-                .unwrap_or_default();
+            // A tool's name comes before its server's.
+            let subject =
+                ["/command", "/path", "/pattern", "/url", "/tool_name", "/server/name", "/skill_dir"]
+                    .iter()
+                    .find_map(|k| t["args"].pointer(k)?.as_str())
+                    .unwrap_or_default();
             vec![text(t, "id"), text(t, "state"), on, text(t, "operation"), cell(subject)]
         })
         .collect();
