@@ -138,6 +138,10 @@ async fn a_version_that_can_not_connect_is_put_aside() {
     until("the old version is back", || bench.api.is_online("r1")).await;
     assert_eq!(bench.version().await, legwork_release::version());
     assert_eq!(bench.api.run("r1", "echo ok").await["result"]["stdout"], "ok\n");
+    // A person may try it once more, and is answered again.
+    let (status, text) = bench.update(&[]).await;
+    assert_eq!(status, 1, "{text}");
+    assert!(text.contains("98.0.0 does not work here"), "{text}");
 }
 
 #[tokio::test]
@@ -260,6 +264,9 @@ async fn a_service_of_another_user_is_updated_from_outside() {
     publish(&hub.data.join("releases"), "99.0.0", Path::new(NEXT), &key);
     let task = api.bash("r1", "sleep 2; echo spared").await;
     until("it runs", || async { api.get(&format!("/tasks/{task}")).await.1["state"] == "running" }).await;
+    // Another copy of the program would replace itself, and not the one that runs.
+    let other = legwork_at(&legwork_e2e::binary(), &home).arg("update").output().await.unwrap();
+    assert!(String::from_utf8_lossy(&other.stderr).contains("run that one's update"));
     let output = legwork_at(&program, &home).arg("update").output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(api.get("/runners/r1").await.1["version"], "99.0.0");

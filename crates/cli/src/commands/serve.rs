@@ -177,31 +177,43 @@ async fn newer(
     mut connected: watch::Receiver<bool>,
     mut asked: tokio::signal::unix::Signal,
 ) -> (legwork_release::Staged, String) {
-    let Some(settings) = &config.update else { return std::future::pending().await };
-    let fetcher = match update::fetcher(config, settings) {
-        Ok(fetcher) => fetcher,
-        Err(error) => {
-            tracing::error!("no updates: {error:#}");
-            return std::future::pending().await;
-        }
+    let source = match &config.update {
+        Some(settings) => update::fetcher(config, settings).map(|fetcher| (fetcher, settings.auto)),
+        None => Err(anyhow!("this runner was started without update_url and update_public_key: restart it")),
+    };
+    let (fetcher, auto) = match source {
+        Ok(source) => source,
+        Err(error) => loop {
+            asked.recv().await;
+            if update::take_wish(state).is_some() {
+                update::write_report(state, "failed", "", &format!("{error:#}"));
+            }
+        },
     };
     // Who can't reach the hub has other worries, and would be no judge of a new version.
     let _ = connected.wait_for(|c| *c).await.map(|_| ());
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let wish = tokio::select! {
-            _ = asked.recv() => update::take_wish(state),
-            _ = look.tick(), if settings.auto => Some(Wish::default()),
+        // Who asks waits for a report; a look by itself is nobody's business but the log's.
+        let asked_for = tokio::select! {
+            _ = asked.recv() => match update::take_wish(state) {
+                Some(wish) => Some(wish),
+                None => continue,
+            },
+            _ = look.tick(), if auto => None,
         };
-        let Some(wish) = wish else { continue };
-        let by_itself = wish == Wish::default();
-        match find(&fetcher, &wish, state, by_itself).await {
+        match find(&fetcher, asked_for.as_ref(), state).await {
             Ok(Some(found)) => return found,
+            Ok(None) if asked_for.is_some() => {
+                update::write_report(state, "failed", "", "the running runner found nothing newer");
+            }
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!("no update: {error:#}");
-                update::write_report(state, "failed", "", &format!("{error:#}"));
+                if asked_for.is_some() {
+                    update::write_report(state, "failed", "", &format!("{error:#}"));
+                }
             }
         }
     }
@@ -209,18 +221,18 @@ async fn newer(
 
 async fn find(
     fetcher: &legwork_release::Fetcher,
-    wish: &Wish,
+    asked_for: Option<&Wish>,
     state: &Path,
-    by_itself: bool,
 ) -> Result<Option<(legwork_release::Staged, String)>> {
-    let Found::Other(manifest) = update::look(fetcher, wish).await? else { return Ok(None) };
+    let wish = asked_for.cloned().unwrap_or_default();
+    let Found::Other(manifest) = update::look(fetcher, &wish).await? else { return Ok(None) };
     let version = manifest.version.to_string();
-    if by_itself && update::last_report(state).refused.contains(&version) {
+    if asked_for.is_none() && update::last_report(state).refused.contains(&version) {
         tracing::debug!("{version} did not work here before: waiting for a newer one");
         return Ok(None);
     }
     tracing::info!("downloading {version}");
-    let staged = update::prepare(fetcher, wish, &manifest, state, &mut |_, _| {}).await?;
+    let staged = update::prepare(fetcher, &wish, &manifest, state, &mut |_, _| {}).await?;
     Ok(Some((staged, version)))
 }
 

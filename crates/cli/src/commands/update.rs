@@ -55,6 +55,16 @@ pub(crate) async fn run(args: UpdateArgs) -> Result<u8> {
         );
         return Ok(0);
     }
+    if let Some(pid) = of_another_user {
+        let (own, theirs) = (update::program()?, std::fs::read_link(format!("/proc/{pid}/exe"))?);
+        if own != theirs {
+            bail!(
+                "the running runner is {}, this is {}: run that one's update",
+                theirs.display(),
+                own.display()
+            );
+        }
+    }
     let mut shown = 0;
     let mut progress = |had: u64, all: u64| {
         let percent = had * 100 / all.max(1);
