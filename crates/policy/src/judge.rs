@@ -5,6 +5,7 @@ use crate::pattern::Token;
 use crate::rules::{Action, Policy, Rule};
 use crate::script::{Assignment, Command, Redirect, RedirectUse, Script, Style};
 use crate::verdict::{Decision, Part, RunText, Span, Verdict};
+use crate::programs::{Inner, Syntax};
 use crate::{cross, limits, programs, typed};
 
 pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
@@ -22,14 +23,20 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
         Err(_) if unconditional => Script::default(),
         Err(cause) => return Verdict::failed(format!("failed to parse command: {cause}")),
     };
-    let run = match script.canonical.clone().filter(|_| !unconditional) {
-        Some(text) => RunText { text, reprinted: true, check_syntax: false },
-        None => RunText { text: line.to_owned(), reprinted: false, check_syntax: !is_plain(line) },
+    let mut run = match script.canonical.clone().filter(|_| !unconditional) {
+        Some(text) => RunText { text, reprinted: true, check_syntax: false, scripts: Vec::new() },
+        None => RunText {
+            text: line.to_owned(),
+            reprinted: false,
+            check_syntax: !is_plain(line),
+            scripts: Vec::new(),
+        },
     };
     if unconditional {
         let part = Part {
             command: line.trim().to_owned(),
             span: Span { start: 0, end: line.len() },
+            depth: 0,
             decision: Decision::Allow,
             rule: Some("*".into()),
             matched: vec!["*".into()],
@@ -45,34 +52,35 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     {
         return Verdict::failed("empty command");
     }
-    if !trusts {
-        match cross::commands(line) {
-            Ok(other) if other == script.signature() => {}
-            Ok(_) => {
-                return Verdict::refused(
-                    line,
-                    "two parsers disagree on what this line runs; write it more plainly",
-                );
-            }
-            Err(cause) => {
-                return Verdict::refused(line, format!("two parsers disagree on this line: {cause}"));
-            }
-        }
+    if !trusts && let Err(reason) = cross_check(line, &script) {
+        return Verdict::refused(line, reason);
     }
-    let mut parts = Judge { policy, line, trusts }.parts(&script);
+    let mut judge = Judge { policy, line, trusts, depth: 0, within: None, scripts: Vec::new() };
+    let mut parts = judge.parts(&script);
+    run.scripts = judge.scripts;
     if parts.is_empty() {
         // A line of syntax alone, such as `((1))`.
         parts.push(Part {
             command: line.trim().to_owned(),
             span: Span { start: 0, end: line.len() },
+            depth: 0,
             decision: Decision::Allow,
             rule: None,
             matched: Vec::new(),
             reason: None,
         });
     }
-    parts.sort_by_key(|part| part.span.start);
+    parts.sort_by_key(|part| (part.span.start, part.depth));
     Verdict::from_parts(parts, Some(run))
+}
+
+/// Both parsers must see the same in a text.
+fn cross_check(line: &str, script: &Script) -> Result<(), String> {
+    match cross::commands(line) {
+        Ok(other) if other == script.signature() => Ok(()),
+        Ok(_) => Err("two parsers disagree on what this line runs; write it more plainly".into()),
+        Err(cause) => Err(format!("two parsers disagree on this line: {cause}")),
+    }
 }
 
 /// Whether no bash could read the line differently or find a syntax error in it.
@@ -101,62 +109,164 @@ fn is_plain(line: &str) -> bool {
         })
 }
 
+/// Most wrappers and scripts within each other.
+const MAX_WITHIN: usize = 16;
+
 struct Judge<'a> {
     policy: &'a Policy,
     line: &'a str,
     trusts: bool,
+    depth: usize,
+    /// In script text that a command of the line runs: where that command stands.
+    within: Option<Span>,
+    /// Script text that bash must accept before the line runs.
+    scripts: Vec<String>,
 }
 
 impl Judge<'_> {
-    fn parts(&self, script: &Script) -> Vec<Part> {
-        let mut parts: Vec<Part> = script.commands.iter().map(|c| self.command(c)).collect();
+    fn parts(&mut self, script: &Script) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        for command in &script.commands {
+            self.command(command, &mut parts);
+        }
         parts.extend(script.redirects.iter().filter_map(|r| self.redirect(r)));
         if !self.trusts {
             parts.extend(script.assignments.iter().filter_map(|a| self.assignment(a)));
             parts.extend(script.refused.iter().map(|r| {
                 let command = if r.text.is_empty() { self.line.trim().to_owned() } else { r.text.clone() };
-                denied(command, r.span, &r.reason)
+                self.denied(command, r.span, &r.reason)
             }));
         }
         parts
     }
 
-    fn command(&self, command: &Command) -> Part {
+    fn span(&self, span: Span) -> Span {
+        self.within.unwrap_or(span)
+    }
+
+    fn denied(&self, command: String, span: Span, reason: &str) -> Part {
+        Part {
+            command,
+            span: self.span(span),
+            depth: self.depth,
+            decision: Decision::Deny,
+            rule: None,
+            matched: Vec::new(),
+            reason: Some(reason.to_owned()),
+        }
+    }
+
+    /// Judges a command, and what it runs in turn.
+    fn command(&mut self, command: &Command, parts: &mut Vec<Part>) {
+        let (part, exact) = self.command_itself(command);
+        if self.trusts || part.decision == Decision::Deny {
+            parts.push(part);
+            return;
+        }
+        let found = programs::examine(command, &self.policy.env_names);
+        let inner = match found {
+            Ok(inner) => inner,
+            Err(refusal) if exact && refusal.lifted_by_exact_rule => Vec::new(),
+            Err(refusal) => {
+                parts.push(Part {
+                    decision: Decision::Deny,
+                    rule: None,
+                    reason: Some(refusal.reason),
+                    ..part
+                });
+                return;
+            }
+        };
+        parts.push(part);
+        for inner in inner {
+            let mut found = Vec::new();
+            self.inner(&inner, command.span, &mut found);
+            // A rule that spells the whole line speaks for what the line runs in turn,
+            // unless a rule of its own forbids that.
+            let spoken_for = |p: &Part| {
+                p.decision == Decision::Deny
+                    && p.reason.is_none()
+                    && p.rule.as_deref().is_none_or(|rule| rule == "*")
+            };
+            parts.extend(found.into_iter().filter(|p| !(exact && spoken_for(p))));
+        }
+    }
+
+    fn inner(&mut self, inner: &Inner, span: Span, parts: &mut Vec<Part>) {
+        if self.depth >= MAX_WITHIN {
+            parts.push(self.denied(self.line.trim().to_owned(), span, "too many commands within each other"));
+            return;
+        }
+        self.depth += 1;
+        match inner {
+            Inner::Command(command) => self.command(command, parts),
+            Inner::Script { text, syntax } => {
+                let outer = self.within.replace(self.span(span));
+                if let Err(reason) = self.script(text, *syntax, parts) {
+                    parts.push(self.denied(text.clone(), span, &reason));
+                }
+                self.within = outer;
+            }
+        }
+        self.depth -= 1;
+    }
+
+    /// Script text is parsed and judged like the line (16).
+    fn script(&mut self, text: &str, syntax: Syntax, parts: &mut Vec<Part>) -> Result<(), String> {
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        limits::check(text)?;
+        let script = typed::parse(text)?;
+        cross_check(text, &script)?;
+        match syntax {
+            Syntax::Bash => self.scripts.push(text.to_owned()),
+            Syntax::Posix if script.canonical.is_some() => {}
+            Syntax::Posix | Syntax::Other => {
+                return Err("text for a shell other than bash may hold only simple commands of literal words".into());
+            }
+        }
+        let mut judge = Judge {
+            policy: self.policy,
+            line: text,
+            trusts: self.trusts,
+            depth: self.depth,
+            within: self.within,
+            scripts: std::mem::take(&mut self.scripts),
+        };
+        parts.extend(judge.parts(&script));
+        self.scripts = judge.scripts;
+        Ok(())
+    }
+
+    /// Judges the command's own words; says also whether the deciding rule spells them.
+    fn command_itself(&self, command: &Command) -> (Part, bool) {
         let span = command.span;
         let display = command.display();
         if self.trusts {
             let texts = texts(command, false);
-            return self.by_rules(display, span, &texts, &texts, false).0;
+            return self.by_rules(display, span, &texts, &texts, false);
         }
         if command.words.first().is_some_and(|w| w.literal().is_none_or(|t| t.is_empty())) {
-            return denied(display, span, "the command itself must be literal, not computed");
+            return (self.denied(display, span, "the command itself must be literal, not computed"), false);
         }
         if let Some(prefix) = command.prefixes.iter().find(|p| is_steering(&p.name)) {
             let reason = format!("setting {} steers what other commands do", prefix.name);
-            return denied(command.display_with_prefixes(), span, &reason);
+            return (self.denied(command.display_with_prefixes(), span, &reason), false);
         }
         // A prefix that is not free is allowed only by a rule for the whole text.
         let whole = command.prefixes.iter().any(|p| !is_free_prefix(&p.name));
         let bare = texts(command, false);
-        let (mut part, exact) = if whole {
-            let display = command.display_with_prefixes();
-            self.by_rules(display, span, &texts(command, true), &bare, true)
-        } else {
-            self.by_rules(display, span, &bare, &bare, false)
-        };
-        if whole && part.decision != Decision::Deny && part.rule.is_none() {
-            part.decision = Decision::Deny;
+        if !whole {
+            return self.by_rules(display, span, &bare, &bare, false);
         }
-        if whole && part.decision == Decision::Deny && part.rule.is_none() {
+        let display = command.display_with_prefixes();
+        let (mut part, exact) = self.by_rules(display, span, &texts(command, true), &bare, true);
+        if part.rule.is_none() {
+            part.decision = Decision::Deny;
             part.reason = Some("a variable set for one command needs a rule that spells it".into());
         }
-        if part.decision != Decision::Deny
-            && let Some(refusal) = programs::check(&command.words, &self.policy.env_names)
-            && !(exact && refusal.lifted_by_exact_rule)
-        {
-            return Part { decision: Decision::Deny, rule: None, reason: Some(refusal.reason), ..part };
-        }
-        part
+        (part, exact)
     }
 
     /// Applies the rules: the last match wins. `texts` are what allow rules must
@@ -171,30 +281,37 @@ impl Judge<'_> {
         spelt_prefix: bool,
     ) -> (Part, bool) {
         let mut matched: Vec<&Rule> = Vec::new();
+        let mut deciding: Option<&Rule> = None;
+        let mut decision = Decision::Deny;
         for rule in self.policy.live_rules() {
             if rule.is_redirect() {
                 continue;
             }
+            let covers = || {
+                (!spelt_prefix || rule.pattern.as_str().contains('=') || rule.pattern.is_star())
+                    && texts.quoted.iter().any(|t| rule.pattern.covers(t))
+            };
+            let could_match = || texts.all().chain(denied_texts.all()).any(|t| rule.pattern.could_match(t));
+            // Of all that bash may fill in, the worst counts. To ask is to withhold, so
+            // it reaches as far as a deny; but where it is not sure to match, it does
+            // not soften what stood before.
             let matches = match rule.action {
-                Action::Allow => {
-                    (!spelt_prefix || rule.pattern.as_str().contains('=') || rule.pattern.is_star())
-                        && texts.quoted.iter().any(|t| rule.pattern.covers(t))
-                }
-                // To ask is to withhold: it reaches as far as a deny.
-                Action::Ask | Action::Deny => {
-                    texts.all().chain(denied_texts.all()).any(|t| rule.pattern.could_match(t))
-                }
+                Action::Allow => covers(),
+                Action::Ask => covers() || decision == Decision::Allow && could_match(),
+                Action::Deny => could_match(),
             };
             if matches {
                 matched.push(rule);
+                deciding = Some(rule);
+                decision = rule.action.into();
             }
         }
-        let deciding = matched.last();
         let exact = deciding.is_some_and(|r| r.pattern.is_exact());
         let part = Part {
             command: display,
-            span,
-            decision: deciding.map_or(Decision::Deny, |r| r.action.into()),
+            span: self.span(span),
+            depth: self.depth,
+            decision,
             rule: deciding.map(|r| r.pattern().to_owned()),
             matched: matched.iter().map(|r| r.pattern().to_owned()).collect(),
             reason: None,
@@ -223,17 +340,17 @@ impl Judge<'_> {
             }
         };
         if may_be_network && !self.trusts {
-            return Some(denied(display, redirect.span, "/dev/tcp and /dev/udp open the network"));
+            return Some(self.denied(display, redirect.span, "/dev/tcp and /dev/udp open the network"));
         }
         if redirect.usage == RedirectUse::Read {
             return None;
         }
         if !self.trusts {
             let Some(text) = &literal else {
-                return Some(denied(display, redirect.span, "the target of a write must be literal"));
+                return Some(self.denied(display, redirect.span, "the target of a write must be literal"));
             };
             if text.split('/').any(|part| part == "..") {
-                return Some(denied(display, redirect.span, "the target of a write may not hold '..'"));
+                return Some(self.denied(display, redirect.span, "the target of a write may not hold '..'"));
             }
         }
         let mut tokens: Vec<Token> = "> ".chars().map(Token::Char).collect();
@@ -247,14 +364,16 @@ impl Judge<'_> {
             .iter()
             .filter(|r| r.is_redirect() || r.pattern.is_star())
             .filter(|r| match r.action {
-                Action::Allow => r.pattern.covers(&tokens),
-                Action::Ask | Action::Deny => r.pattern.could_match(&tokens),
+                // Under a strict policy the target is literal, so the two are the same.
+                Action::Allow | Action::Ask => r.pattern.covers(&tokens),
+                Action::Deny => r.pattern.could_match(&tokens),
             })
             .collect();
         let deciding = matched.last();
         Some(Part {
             command: display,
-            span: redirect.span,
+            span: self.span(redirect.span),
+            depth: self.depth,
             decision: deciding.map_or(Decision::Deny, |r| r.action.into()),
             rule: deciding.map(|r| r.pattern().to_owned()),
             matched: matched.iter().map(|r| r.pattern().to_owned()).collect(),
@@ -275,18 +394,7 @@ impl Judge<'_> {
             return None;
         };
         let text = self.line.get(assignment.span.start..assignment.span.end).unwrap_or(name);
-        Some(denied(text.to_owned(), assignment.span, &reason))
-    }
-}
-
-fn denied(command: String, span: Span, reason: &str) -> Part {
-    Part {
-        command,
-        span,
-        decision: Decision::Deny,
-        rule: None,
-        matched: Vec::new(),
-        reason: Some(reason.to_owned()),
+        Some(self.denied(text.to_owned(), assignment.span, &reason))
     }
 }
 

@@ -1,47 +1,53 @@
 //! What is known about programs that can run, load or write something else
-//! (points 15 to 22). The knowledge is data: `programs.txt`.
+//! (points 15 to 22). The knowledge is data: `tables/programs.txt`.
+
+mod awk;
+mod builtins;
+mod find;
+mod options;
+mod sed;
+mod special;
+mod wrappers;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
-use crate::script::{Frag, Word};
+use crate::script::{Command, Word};
+
+/// The table as it is shown to people.
+pub(crate) const TABLE_TEXT: &str = include_str!("../tables/programs.txt");
 
 /// How a program can do more than its name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    Wrapper,
-    Shell,
+    Wrapper(wrappers::Wrapper),
+    Shell(Syntax),
+    Opaque,
     Never,
     Interpreter,
-    Options { options: Vec<&'static str>, computed_pass: bool },
+    Options(options::Options),
+    Special,
 }
 
-static TABLE: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
-    let mut table = HashMap::new();
-    for line in include_str!("programs.txt").lines() {
-        let mut words = line.split_whitespace();
-        let (Some(kind), names) = (words.next(), words) else { continue };
-        let simple = match kind {
-            "wrapper" => Kind::Wrapper,
-            "shell" => Kind::Shell,
-            "never" => Kind::Never,
-            "interpreter" => Kind::Interpreter,
-            "option" | "listed" => {
-                let mut names = names;
-                if let Some(name) = names.next() {
-                    let computed_pass = kind == "listed";
-                    table.insert(name, Kind::Options { options: names.collect(), computed_pass });
-                }
-                continue;
-            }
-            _ => continue,
-        };
-        for name in names {
-            table.insert(name, simple.clone());
-        }
-    }
-    table
-});
+/// What a shell takes text to mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Syntax {
+    /// Bash, by the very parsers that read the line.
+    Bash,
+    /// `sh` or `dash`: known to mean the same only for literal simple commands.
+    Posix,
+    /// Any other: nothing is known.
+    Other,
+}
+
+/// Something that a command runs in turn, to be judged like the line itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Inner {
+    /// A program with its arguments.
+    Command(Command),
+    /// A line of shell.
+    Script { text: String, syntax: Syntax },
+}
 
 /// Why a command may not run even though a rule allows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +57,75 @@ pub(crate) struct Refusal {
     pub(crate) lifted_by_exact_rule: bool,
 }
 
-fn refuse(reason: impl Into<String>) -> Option<Refusal> {
-    Some(Refusal { reason: reason.into(), lifted_by_exact_rule: true })
+/// What the table says about a command.
+pub(crate) type Finding = Result<Vec<Inner>, Refusal>;
+
+fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { reason: reason.into(), lifted_by_exact_rule: true })
 }
 
-fn refuse_always(reason: impl Into<String>) -> Option<Refusal> {
-    Some(Refusal { reason: reason.into(), lifted_by_exact_rule: false })
+fn refuse_always<T>(reason: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { reason: reason.into(), lifted_by_exact_rule: false })
+}
+
+static TABLE: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
+    let mut table = HashMap::new();
+    for entry in entries() {
+        let (kind, rest) = entry.split_once(' ').unwrap_or((entry.as_str(), ""));
+        let rest: &'static str = rest.to_owned().leak();
+        let mut words = rest.split_whitespace();
+        match kind {
+            "wrapper" => {
+                let (name, wrapper) = wrappers::parse(rest);
+                table.insert(name, Kind::Wrapper(wrapper));
+            }
+            "options" => {
+                let (name, options) = options::parse(rest);
+                table.insert(name, Kind::Options(options));
+            }
+            "shell" => {
+                let syntax = match words.next() {
+                    Some("bash") => Syntax::Bash,
+                    Some("posix") => Syntax::Posix,
+                    _ => Syntax::Other,
+                };
+                table.extend(words.map(|name| (name, Kind::Shell(syntax))));
+            }
+            "opaque" => table.extend(words.map(|name| (name, Kind::Opaque))),
+            "never" => table.extend(words.map(|name| (name, Kind::Never))),
+            "interpreter" => table.extend(words.map(|name| (name, Kind::Interpreter))),
+            "special" => table.extend(words.map(|name| (name, Kind::Special))),
+            _ => {}
+        }
+    }
+    table
+});
+
+/// The table's entries, each on one line.
+fn entries() -> Vec<String> {
+    let mut entries: Vec<String> = Vec::new();
+    for line in TABLE_TEXT.lines() {
+        if line.starts_with(' ')
+            && let Some(last) = entries.last_mut()
+        {
+            last.push(' ');
+            last.push_str(line.trim());
+        } else if !line.starts_with('#') && !line.trim().is_empty() {
+            entries.push(line.trim().to_owned());
+        }
+    }
+    entries
+}
+
+/// The clauses of an entry: its name, then `key: values` or `key`.
+fn clauses(entry: &'static str) -> (&'static str, Vec<(&'static str, Vec<&'static str>)>) {
+    let mut parts = entry.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let clauses = parts.filter(|p| !p.is_empty()).map(|part| match part.split_once(": ") {
+        Some((key, values)) => (key, values.split_whitespace().collect()),
+        None => (part, Vec::new()),
+    });
+    (name, clauses.collect())
 }
 
 /// The name a program goes by in the table: without directory, and without the
@@ -67,178 +136,107 @@ fn base_name(command: &str) -> &str {
     if TABLE.contains_key(name) || trimmed.is_empty() { name } else { trimmed }
 }
 
-/// What to tell an operator who wrote a rule for `program`.
-pub(crate) fn load_note(program: &str, exact: bool) -> Option<&'static str> {
+/// What to tell an operator who wrote a rule for `pattern` that allows or asks.
+pub(crate) fn load_note(pattern: &str) -> Option<&'static str> {
+    let exact = !pattern.contains('*');
+    let program = pattern.split(' ').next().unwrap_or_default();
+    if program.contains('*') {
+        return Some(
+            "has a wildcard in the program's name: it allows programs you did not name, and the sandbox \
+             can't hold the list of programs in the kernel",
+        );
+    }
+    let any_argument = pattern.strip_prefix(program).is_some_and(|rest| rest.starts_with(" *"));
+    match base_name(program) {
+        "git" if any_argument => {
+            return Some(
+                "is nearly a rule for everything: git runs hooks, filters and what a repository's config names; \
+                 name the subcommands",
+            );
+        }
+        "kubectl" | "oc" if any_argument => {
+            return Some("allows every subcommand, exec, delete and edit included; name the subcommands");
+        }
+        "ssh" if !exact => return Some("runs any command on the other machine, where this policy does not hold"),
+        _ => {}
+    }
+    if MULTI_CALL.contains(&base_name(program)) {
+        return Some(
+            "names a program that is many in one: the sandbox can't tell its commands apart",
+        );
+    }
     match TABLE.get(base_name(program))? {
-        Kind::Interpreter => Some("is a rule for everything: this program runs any code it is given"),
-        Kind::Wrapper | Kind::Shell if !exact => Some(
-            "has no effect: this program runs others, so only a rule that spells the whole \
-             command, without '*', allows it",
+        Kind::Interpreter if any_argument => {
+            Some("is a rule for everything: this program runs any code it is given")
+        }
+        Kind::Shell(_) if any_argument => {
+            Some("is a rule for everything: a script file it is given is not judged")
+        }
+        Kind::Opaque if !exact => Some(
+            "has no effect: this program runs others in ways that can't be judged, so only a rule that spells \
+             the whole command, without '*', allows it",
         ),
         Kind::Never => Some("has no effect: this builtin changes how later text is read"),
         _ => None,
     }
 }
 
-/// Checks a command against the table, whatever the rules say. `env_names` are the
-/// variables that commands inherit: to set one is to change it for them.
-pub(crate) fn check(words: &[Word], env_names: &BTreeSet<String>) -> Option<Refusal> {
-    let command = words.first()?.literal()?;
-    let args = &words[1..];
-    if let Some(refusal) = check_builtin(&command, args, env_names) {
-        return Some(refusal);
-    }
-    match TABLE.get(base_name(&command))? {
-        Kind::Interpreter => None,
-        Kind::Wrapper => refuse(format!(
-            "'{command}' can run other commands; only a rule that spells the whole command allows it"
+/// Programs that are many in one.
+pub(crate) const MULTI_CALL: &[&str] = &["busybox", "toybox", "coreutils", "uutils"];
+
+/// Checks a command against the table, whatever the rules say, and lists what it
+/// runs in turn. `env_names` are the variables that commands inherit: to set one is
+/// to change it for them.
+pub(crate) fn examine(command: &Command, env_names: &BTreeSet<String>) -> Finding {
+    let Some(name) = command.words.first().and_then(Word::literal) else { return Ok(Vec::new()) };
+    let args = &command.words[1..];
+    builtins::check(&name, args, env_names)?;
+    let base = base_name(&name);
+    match TABLE.get(base) {
+        None => Ok(Vec::new()),
+        Some(Kind::Interpreter) => special::interpreter(base, args),
+        Some(Kind::Wrapper(wrapper)) => wrapper.open(&name, command),
+        Some(Kind::Shell(syntax)) => special::shell(&name, args, *syntax),
+        Some(Kind::Opaque) => refuse(format!(
+            "'{name}' can run other commands in ways that can't be judged; only a rule that spells the whole \
+             command allows it"
         )),
-        Kind::Shell => refuse(format!(
-            "'{command}' reads script text; only a rule that spells the whole command allows it"
-        )),
-        Kind::Never => refuse_always(format!("'{command}' changes how later text is read")),
-        Kind::Options { options, computed_pass } => check_options(&command, args, options, *computed_pass),
-    }
-}
-
-fn check_options(command: &str, args: &[Word], options: &[&str], computed_pass: bool) -> Option<Refusal> {
-    for arg in args {
-        let Some(text) = arg.literal() else {
-            if computed_pass {
-                continue;
-            }
-            if arg.could_start_with_dash() {
-                return refuse(format!(
-                    "a computed word could be an option with which '{command}' runs or writes \
-                     something else; start it with a literal such as ./"
-                ));
-            }
-            // The unknown tail of a literal option is as bad as the option.
-            let head = arg.literal_head();
-            if let Some(option) =
-                options.iter().find(|o| is_option(&head, o) || o.starts_with(&head) && head.starts_with('-'))
-            {
-                return refuse(format!("'{command}' with {option} can run or write something else"));
-            }
-            continue;
-        };
-        if let Some(option) = options.iter().find(|o| is_option(&text, o)) {
-            return refuse(format!("'{command}' with {option} can run or write something else"));
-        }
-    }
-    None
-}
-
-/// Whether an argument is an option, in any of the ways getopt lets it be spelt.
-fn is_option(arg: &str, option: &str) -> bool {
-    if arg == option {
-        return true;
-    }
-    if let Some(long) = option.strip_prefix("--") {
-        let Some(name) = arg.strip_prefix("--") else { return false };
-        let name = name.split('=').next().unwrap_or(name);
-        return !name.is_empty() && long.starts_with(name);
-    }
-    let Some(short) = option.strip_prefix('-') else {
-        // `dd of=…`, `ip netns …`
-        return arg.split('=').next() == Some(option);
-    };
-    if short.chars().count() == 1 {
-        // Anywhere in a cluster: `tar -xIprog`.
-        return arg.starts_with('-') && !arg.starts_with("--") && arg[1..].contains(short);
-    }
-    false
-}
-
-/// Builtins whose arguments name variables or hold arithmetic.
-fn check_builtin(command: &str, args: &[Word], env_names: &BTreeSet<String>) -> Option<Refusal> {
-    let names_variables = match command {
-        "read" | "mapfile" | "readarray" | "getopts" | "unset" | "wait" => true,
-        "printf" => match args.first() {
-            Some(first) if first.literal_head().starts_with("-v") => true,
-            Some(first) if first.literal().is_none() && first.could_start_with_dash() => {
-                return refuse("a computed format could be the option -v; write printf -- FORMAT");
-            }
-            _ => false,
+        Some(Kind::Never) => refuse_always(format!("'{name}' changes how later text is read")),
+        Some(Kind::Options(options)) => options.check(&name, args).map(|()| Vec::new()),
+        Some(Kind::Special) => match base {
+            "find" => find::open(command),
+            "fd" | "fdfind" => find::check_fd(&name, args),
+            "awk" | "gawk" | "mawk" | "nawk" | "original-awk" => awk::check(&name, args),
+            "sed" => sed::check(args),
+            "git" => special::git(args),
+            "ip" => special::ip(args),
+            "tar" => special::tar(args),
+            "trap" => special::trap(args),
+            "hash" => special::hash(args),
+            _ => Ok(Vec::new()),
         },
-        "declare" | "typeset" | "local" | "export" | "readonly" => true,
-        "test" | "[" => {
-            if args.iter().any(|a| a.could_be("-v") || a.could_be("-R")) {
-                return refuse_always("-v evaluates its operand as an array subscript");
-            }
-            return None;
-        }
-        "jobs" if args.iter().any(|a| a.literal_head().starts_with("-x") || a.literal().is_none()) => {
-            return refuse_always("jobs -x runs a command");
-        }
-        "set" => {
-            let harmless = |a: &Word| {
-                a.literal().is_some_and(|t| {
-                    matches!(t.as_str(), "pipefail" | "-o" | "+o")
-                        || (t.len() > 1
-                            && t.starts_with(['-', '+'])
-                            && t[1..].chars().all(|c| "euxfvCo".contains(c)))
-                })
-            };
-            if args.iter().all(harmless) {
-                return None;
-            }
-            return refuse_always("only -e, -u, -x, -f, -v, -C and -o pipefail may be set");
-        }
-        _ => false,
-    };
-    if !names_variables {
-        return None;
     }
-    for arg in args {
-        let Some(text) = arg.literal() else {
-            if matches!(command, "export" | "declare" | "local" | "readonly" | "typeset" | "printf")
-                && !arg.could_start_with_dash()
-                && arg.literal_head().contains('=')
-            {
-                continue;
-            }
-            return refuse_always(format!("a computed word names a variable for '{command}'"));
-        };
-        let name = text.split(['=', '+']).next().unwrap_or_default();
-        let declares = matches!(command, "declare" | "local" | "typeset" | "readonly" | "export");
-        if declares && text.starts_with(['-', '+']) {
-            if text[1..].chars().any(|c| !"gxraApf".contains(c)) {
-                return refuse_always(format!("'{command} {text}' makes later assignments be evaluated"));
-            }
-            continue;
-        }
-        if name.contains('[') {
-            return refuse_always(format!("'{command}' evaluates a subscript"));
-        }
-        if matches!(command, "mapfile" | "readarray") && text.starts_with("-C") {
-            return refuse_always("mapfile -C runs a command");
-        }
-        // An option's argument may be attached: `printf -vPATH`, `read -raPATH`.
-        let steers = |name: &str| crate::names::is_steering(name) || env_names.contains(name);
-        if !declares
-            && text.starts_with('-')
-            && let Some(name) = (2..text.len()).filter_map(|i| text.get(i..)).find(|name| steers(name))
-        {
-            return refuse_always(format!("setting {name} steers what other commands do"));
-        }
-        let sets_name = declares && text.contains('=') || !declares && !text.starts_with('-');
-        if sets_name && steers(name) {
-            return refuse_always(format!("setting {name} steers what other commands do"));
-        }
-    }
-    None
 }
 
 impl Word {
     /// Whether the word could begin with a dash once bash has filled it in.
     fn could_start_with_dash(&self) -> bool {
+        use crate::script::Frag;
         match self.frags.first() {
             None => false,
-            Some(Frag::Lit(text)) => text.starts_with('-') || text.is_empty(),
+            Some(Frag::Lit(text)) => {
+                text.starts_with('-') || text.is_empty() && self.frags.len() > 1
+            }
             Some(Frag::Glob(text)) => !text.starts_with('~'),
             Some(Frag::Unknown { .. }) => true,
+            Some(Frag::Path) => false,
         }
+    }
+
+    /// Whether bash fills the word in, and by more or fewer words than one.
+    fn could_be_many(&self) -> bool {
+        use crate::script::Frag;
+        self.frags.iter().any(|f| matches!(f, Frag::Glob(_) | Frag::Unknown { quoted: false }))
     }
 
     /// Whether the word could come out as `text`.
@@ -255,28 +253,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_found_however_they_are_spelt() {
-        for (arg, option, found) in [
-            ("-exec", "-exec", true),
-            ("-e", "-exec", false),
-            ("--checkpoint-action=exec=id", "--checkpoint-action", true),
-            ("--checkpoint-act=exec=id", "--checkpoint-action", true),
-            ("--check", "--checkpoint-action", true),
-            ("--", "--checkpoint-action", false),
-            ("-xIid", "-I", true),
-            ("--interactive", "-I", false),
-            ("of=/dev/sda", "of", true),
-            ("if=x", "of", false),
-        ] {
-            assert_eq!(is_option(arg, option), found, "{arg} {option}");
-        }
-    }
-
-    #[test]
     fn versions_and_directories_do_not_hide_a_program() {
         assert_eq!(base_name("/usr/bin/env"), "env");
         assert_eq!(base_name("python3.11"), "python");
         assert_eq!(base_name("../bin/bash"), "bash");
         assert_eq!(base_name("ls"), "ls");
+    }
+
+    #[test]
+    fn every_entry_of_the_table_is_understood_and_stands_once() {
+        let mut seen = BTreeSet::new();
+        for entry in entries() {
+            let mut words = entry.split_whitespace();
+            let kind = words.next().unwrap_or_default();
+            let names: Vec<String> = match kind {
+                "version" => continue,
+                "wrapper" | "options" => {
+                    let entry: &'static str = entry.clone().leak();
+                    let rest = &entry[kind.len() + 1..];
+                    let (name, clauses) = clauses(rest);
+                    for (key, values) in clauses {
+                        let known: &[&str] = match kind {
+                            "wrapper" => wrappers::CLAUSES,
+                            _ => options::CLAUSES,
+                        };
+                        assert!(known.contains(&key), "{name}: {key}");
+                        assert_eq!(values.is_empty(), !entry.contains(&format!("{key}: ")), "{name}: {key}");
+                    }
+                    vec![name.to_owned()]
+                }
+                "shell" => words.skip(1).map(String::from).collect(),
+                "opaque" | "never" | "interpreter" | "special" => words.map(String::from).collect(),
+                other => panic!("unknown kind {other}"),
+            };
+            for name in names {
+                assert!(seen.insert(name.clone()), "{name} stands twice");
+            }
+        }
+        assert!(seen.len() > 300, "{}", seen.len());
     }
 }

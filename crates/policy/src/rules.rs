@@ -253,8 +253,7 @@ impl Policy {
             if rule.action == Action::Deny || rule.is_redirect() {
                 continue;
             }
-            let program = rule.pattern().split([' ', '*']).next().unwrap_or_default();
-            if let Some(message) = crate::programs::load_note(program, rule.pattern.is_exact()) {
+            if let Some(message) = crate::programs::load_note(rule.pattern()) {
                 notes.push(Note { pattern: rule.pattern().to_owned(), message: message.into() });
             }
         }

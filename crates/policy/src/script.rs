@@ -15,6 +15,8 @@ pub(crate) enum Frag {
     Lit(String),
     /// Glob, brace or tilde: the text as written, unknown once it is expanded.
     Glob(String),
+    /// A path that is filled in as (part of) one word and does not begin with a dash.
+    Path,
     /// An expansion. Unquoted, it may become several words or none.
     Unknown { quoted: bool },
 }
@@ -28,6 +30,11 @@ pub(crate) struct Word {
 }
 
 impl Word {
+    /// A word that is literal throughout.
+    pub(crate) fn of(text: &str) -> Self {
+        Self { frags: vec![Frag::Lit(text.to_owned())], raw: text.to_owned() }
+    }
+
     /// Builds a word from its pieces, finding what bash would still expand.
     pub(crate) fn from_pieces(pieces: &[Piece], raw: &str) -> Self {
         // One flat list of characters, so that patterns which span quotes
@@ -91,7 +98,7 @@ impl Word {
             .iter()
             .map(|f| match f {
                 Frag::Lit(text) => Some(text.as_str()),
-                Frag::Glob(_) | Frag::Unknown { .. } => None,
+                Frag::Glob(_) | Frag::Path | Frag::Unknown { .. } => None,
             })
             .collect()
     }
@@ -126,7 +133,7 @@ impl Word {
         for frag in &self.frags {
             match frag {
                 Frag::Lit(text) | Frag::Glob(text) => out.push_str(text),
-                Frag::Unknown { .. } => out.push(COMPUTED),
+                Frag::Path | Frag::Unknown { .. } => out.push(COMPUTED),
             }
         }
         out
@@ -157,7 +164,7 @@ impl Word {
         for frag in &self.frags {
             match frag {
                 Frag::Lit(text) => chars(text, out),
-                Frag::Glob(_) | Frag::Unknown { .. } => out.push(Token::Gap),
+                Frag::Glob(_) | Frag::Path | Frag::Unknown { .. } => out.push(Token::Gap),
             }
         }
     }

@@ -40,8 +40,10 @@ pub struct Span {
 pub struct Part {
     /// The matched text (point 7); an unknown argument is shown as written.
     pub command: String,
-    /// Where it stands in the line.
+    /// Where it stands in the line; what a wrapper runs stands where the wrapper does.
     pub span: Span,
+    /// How many wrappers or scripts it is within.
+    pub depth: usize,
     /// What was decided about it.
     pub decision: Decision,
     /// The rule that decided, if one did.
@@ -61,6 +63,10 @@ pub struct RunText {
     pub reprinted: bool,
     /// `bash -n` must accept `text` before it runs.
     pub check_syntax: bool,
+    /// Script text that the line's commands run in turn (`bash -c TEXT`): `bash -n`
+    /// must accept each of it as well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<String>,
 }
 
 /// The decision on a line, with everything that led to it (point 25).
@@ -95,6 +101,7 @@ impl Verdict {
         let part = Part {
             command: line.trim().to_owned(),
             span: Span { start: 0, end: line.len() },
+            depth: 0,
             decision: Decision::Deny,
             rule: None,
             matched: Vec::new(),

@@ -1,0 +1,69 @@
+//! `find` and `fd`: what they run for the files they find.
+
+use super::options::Options;
+use super::wrappers::replace;
+use super::{Finding, Inner, refuse, refuse_always};
+use crate::script::{Command, Frag, Word};
+
+/// Writes, deletes, or reads its start paths from a file.
+const REFUSED: &[&str] =
+    &["-delete", "-fprint", "-fprint0", "-fprintf", "-fls", "-files0-from", "--files0-from"];
+const RUNS: &[&str] = &["-exec", "-execdir", "-ok", "-okdir"];
+
+pub(super) fn open(outer: &Command) -> Finding {
+    let args = &outer.words[1..];
+    let mut inner = Vec::new();
+    // Found names begin with a start path; the default one is `.`.
+    let starts_plainly = args
+        .iter()
+        .take_while(|w| !w.literal_head().starts_with(['-', '(', '!']))
+        .all(|w| !w.could_start_with_dash());
+    let mut at = 0;
+    while let Some(word) = args.get(at) {
+        at += 1;
+        let Some(text) = word.literal() else {
+            if word.could_start_with_dash() {
+                return refuse(
+                    "a computed word could be an option with which 'find' runs or deletes something; start it \
+                     with a literal such as ./",
+                );
+            }
+            continue;
+        };
+        if REFUSED.contains(&text.as_str()) {
+            return refuse(format!("'find' with {text} writes or deletes"));
+        }
+        if !RUNS.contains(&text.as_str()) {
+            continue;
+        }
+        let rest = &args[at..];
+        let end = rest.iter().enumerate().position(|(i, w)| {
+            let text = w.literal();
+            text.as_deref() == Some(";")
+                || text.as_deref() == Some("+") && i > 0 && rest[i - 1].literal().as_deref() == Some("{}")
+        });
+        let Some(end) = end else {
+            return refuse_always(format!("'find' with {text} and no end of its command"));
+        };
+        // A computed word could be the `;` itself, and what follows then an option.
+        if rest[..end].iter().any(|w| w.could_be_many() || w.literal().is_none() && w.literal_head().is_empty()) {
+            return refuse_always(format!("a word that bash computes stands in the command of {text}"));
+        }
+        let mut words: Vec<Word> = rest[..end].to_vec();
+        let path = if starts_plainly { Frag::Path } else { Frag::Unknown { quoted: true } };
+        for word in &mut words {
+            replace(word, "{}", &path);
+        }
+        match words.first().and_then(Word::literal) {
+            Some(_) => inner.push(Inner::Command(Command { words, prefixes: Vec::new(), span: outer.span })),
+            None => return refuse_always("'find' fills in the program's name"),
+        }
+        at += end + 1;
+    }
+    Ok(inner)
+}
+
+pub(super) fn check_fd(name: &str, args: &[Word]) -> Finding {
+    let refused = ["-x", "-X", "--exec", "--exec-batch", "-l", "--list-details"];
+    Options::new(&refused, &["-e", "-t", "-d", "-E"]).check(name, args).map(|()| Vec::new())
+}

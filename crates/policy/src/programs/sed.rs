@@ -1,0 +1,271 @@
+//! `sed`: its script may edit the stream, not run or write (point 19).
+
+use super::{Finding, refuse, refuse_always};
+use crate::script::Word;
+
+pub(super) fn check(args: &[Word]) -> Finding {
+    let mut scripts: Vec<String> = Vec::new();
+    let mut operands: Vec<&Word> = Vec::new();
+    let mut at = 0;
+    let mut options = true;
+    while let Some(word) = args.get(at) {
+        at += 1;
+        let Some(text) = word.literal() else {
+            // GNU sed takes options after operands as well.
+            if word.could_start_with_dash() && options {
+                return refuse_always("a computed word stands where 'sed' takes an option or its script");
+            }
+            operands.push(word);
+            continue;
+        };
+        if !options || !text.starts_with('-') || text == "-" {
+            operands.push(word);
+            continue;
+        }
+        match text.as_str() {
+            "--" => options = false,
+            "-e" | "--expression" | "-ne" | "-Ee" | "-re" | "-nEe" | "-nre" | "-Ene" | "-rne" => {
+                match args.get(at).map(Word::literal) {
+                    Some(Some(script)) => scripts.push(script),
+                    _ => return refuse_always("the script of 'sed' is computed"),
+                }
+                at += 1;
+            }
+            "--quiet" | "--silent" | "--regexp-extended" | "--separate" | "--unbuffered" | "--null-data"
+            | "--posix" | "--debug" | "--sandbox" | "--version" | "--help" => {}
+            "-l" | "--line-length" => at += 1,
+            _ => {
+                if let Some(script) = text.strip_prefix("--expression=") {
+                    scripts.push(script.to_owned());
+                } else if text.starts_with("--") || !text[1..].chars().all(|c| "nErsuz".contains(c)) {
+                    return refuse(format!("'sed' with {text} can load, run or write something else"));
+                }
+            }
+        }
+    }
+    if scripts.is_empty() {
+        match operands.first().map(|w| w.literal()) {
+            None => return Ok(Vec::new()),
+            Some(Some(script)) => scripts.push(script),
+            Some(None) => return refuse_always("the script of 'sed' is computed"),
+        }
+    }
+    match check_script(&scripts.join("\n")) {
+        Ok(()) => Ok(Vec::new()),
+        Err(what) => refuse(format!("the script of 'sed' {what}")),
+    }
+}
+
+struct Script {
+    chars: Vec<char>,
+    at: usize,
+}
+
+const UNCLEAR: &str = "can't be read surely; write it more plainly";
+
+fn check_script(text: &str) -> Result<(), &'static str> {
+    let mut script = Script { chars: text.chars().collect(), at: 0 };
+    let mut depth = 0usize;
+    while script.skip(|c| c.is_whitespace() || c == ';') {
+        if script.peek() == Some('#') {
+            script.to_line_end();
+            continue;
+        }
+        script.addresses()?;
+        script.skip(|c| c == ' ' || c == '\t' || c == '!');
+        let Some(command) = script.next() else { return Err(UNCLEAR) };
+        match command {
+            '{' => {
+                depth += 1;
+                continue;
+            }
+            '}' => depth = depth.checked_sub(1).ok_or(UNCLEAR)?,
+            's' => {
+                let delimiter = script.next().ok_or(UNCLEAR)?;
+                script.part(delimiter, true)?;
+                script.part(delimiter, false)?;
+                while let Some(flag) = script.peek() {
+                    match flag {
+                        'g' | 'p' | 'i' | 'I' | 'm' | 'M' | '0'..='9' => script.at += 1,
+                        'e' => return Err("runs a command (the flag e of s)"),
+                        'w' => return Err("writes to a file (the flag w of s)"),
+                        _ => break,
+                    }
+                }
+            }
+            'y' => {
+                let delimiter = script.next().ok_or(UNCLEAR)?;
+                script.part(delimiter, false)?;
+                script.part(delimiter, false)?;
+            }
+            'a' | 'i' | 'c' => {
+                // The text goes on while lines end in a backslash.
+                let mut escaped = false;
+                while let Some(c) = script.next() {
+                    if c == '\n' && !escaped {
+                        break;
+                    }
+                    escaped = c == '\\' && !escaped;
+                }
+                continue;
+            }
+            'b' | 't' | 'T' | ':' => {
+                while script.peek().is_some_and(|c| !matches!(c, '\n' | ';' | '}')) {
+                    script.at += 1;
+                }
+            }
+            'r' | 'R' => {
+                script.to_line_end();
+                continue;
+            }
+            'q' | 'Q' | 'l' | 'L' => {
+                script.skip(|c| c == ' ' || c.is_ascii_digit());
+            }
+            '=' | 'd' | 'D' | 'g' | 'G' | 'h' | 'H' | 'n' | 'N' | 'p' | 'P' | 'x' | 'z' | 'F' => {}
+            'e' => return Err("runs a command (e)"),
+            'w' | 'W' => return Err("writes to a file (w)"),
+            _ => return Err(UNCLEAR),
+        }
+        script.skip(|c| c == ' ' || c == '\t');
+        match script.peek() {
+            None | Some('\n' | ';' | '}' | '#') => {}
+            Some(_) => return Err(UNCLEAR),
+        }
+    }
+    if depth == 0 { Ok(()) } else { Err(UNCLEAR) }
+}
+
+impl Script {
+    fn peek(&self) -> Option<char> {
+        self.chars.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += 1;
+        Some(c)
+    }
+
+    /// Skips characters; says whether there is one left.
+    fn skip(&mut self, which: impl Fn(char) -> bool) -> bool {
+        while self.peek().is_some_and(&which) {
+            self.at += 1;
+        }
+        self.peek().is_some()
+    }
+
+    fn to_line_end(&mut self) {
+        self.skip(|c| c != '\n');
+    }
+
+    fn addresses(&mut self) -> Result<(), &'static str> {
+        if !self.address(false)? {
+            return Ok(());
+        }
+        self.skip(|c| c == ' ' || c == '\t');
+        if self.peek() == Some(',') {
+            self.at += 1;
+            self.skip(|c| c == ' ' || c == '\t');
+            if !self.address(true)? {
+                return Err(UNCLEAR);
+            }
+        }
+        Ok(())
+    }
+
+    fn address(&mut self, second: bool) -> Result<bool, &'static str> {
+        match self.peek() {
+            Some('$') => self.at += 1,
+            Some(c) if c.is_ascii_digit() || second && matches!(c, '+' | '~') => {
+                self.at += 1;
+                self.skip(|c| c.is_ascii_digit() || c == '~');
+            }
+            Some('/') => {
+                self.at += 1;
+                self.part('/', true)?;
+                self.skip(|c| matches!(c, 'I' | 'M'));
+            }
+            Some('\\') => {
+                self.at += 1;
+                let delimiter = self.next().ok_or(UNCLEAR)?;
+                self.part(delimiter, true)?;
+                self.skip(|c| matches!(c, 'I' | 'M'));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Reads up to the delimiter. In a regular expression's brackets seds differ on
+    /// what ends it.
+    fn part(&mut self, delimiter: char, regex: bool) -> Result<(), &'static str> {
+        if delimiter == '\n' || delimiter == '\\' || delimiter.is_ascii_alphanumeric() || !delimiter.is_ascii() {
+            return Err(UNCLEAR);
+        }
+        let mut bracket: Option<usize> = None;
+        loop {
+            let at = self.at;
+            let c = self.next().ok_or(UNCLEAR)?;
+            if c == delimiter {
+                return if bracket.is_some() { Err(UNCLEAR) } else { Ok(()) };
+            }
+            match c {
+                // A backslash before the delimiter within brackets is read in two ways.
+                '\\' => {
+                    let escaped = self.next().ok_or(UNCLEAR)?;
+                    if bracket.is_some() && escaped == delimiter {
+                        return Err(UNCLEAR);
+                    }
+                    if bracket.is_some() {
+                        self.at -= 1;
+                    }
+                }
+                '\n' if regex => return Err(UNCLEAR),
+                '\n' => return Err(UNCLEAR),
+                '[' if regex && bracket.is_none() && delimiter != '[' => bracket = Some(at),
+                ']' if bracket.is_some_and(|b| at > b + 1 && !(at == b + 2 && self.chars[b + 1] == '^')) => {
+                    bracket = None;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_that_edit_pass_and_those_that_act_do_not() {
+        for fine in [
+            "s/a/b/g",
+            "s|/usr|/opt|",
+            "/^#/d",
+            "1,5p",
+            "$p",
+            "/a/,/b/{s/x/y/;p}",
+            "s/[^,]*,//2",
+            "y/abc/xyz/",
+            "10q",
+            "1!G;h;$!d",
+            ":a;N;$!ba;s/\\n/ /g",
+            "/x/I d",
+            "a\\\nsome text w file",
+            "s/\\(.*\\)@\\(.*\\)/\\2 at \\1/",
+            "2~3p",
+            "/x/,+3d",
+            "s/\\//-/g",
+            "r /etc/hosts",
+        ] {
+            assert_eq!(check_script(fine), Ok(()), "{fine}");
+        }
+        for bad in [
+            "e", "1e id", "s/a/id/e", "s/a/b/ge", "w out", "/x/w out", "s/a/b/w out", "s/a/b/gw out", "1,3W x", "p;e id",
+            "{p;w x\n}", "s/[/]/x/;e", "a x\ne id", "s,a,b,;w x", "$!e id", "}", "s/a", "i\\\nx\ne id", "y/a/b/e",
+            "s/a/b/\nw x", "\\,x,w y", "b;e id", "s\u{e9}a\u{e9}b\u{e9}e",
+        ] {
+            assert!(check_script(bad).is_err(), "{bad}");
+        }
+    }
+}
