@@ -253,6 +253,46 @@ pub(crate) enum PolicyCommand {
         #[arg(last = true, value_name = "LINE", required_unless_present = "stdin_json")]
         line: Vec<String>,
     },
+    /// Show what a line would run, part by part, each with its verdict
+    Explain {
+        /// Config file with the rules
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The line
+        #[arg(last = true, value_name = "LINE", required = true)]
+        line: Vec<String>,
+    },
+    /// Find dead, dangerous and ineffective rules: exit 0 none, 1 some, 2 config error
+    Lint {
+        /// Config file with the rules
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Propose rules for what was asked for and denied
+    Suggest {
+        /// Config file with the rules there are
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Audit file [default: every audit file of this user's runners]
+        #[arg(long, value_name = "FILE")]
+        audit: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the presets, or print one as a config's lines
+    Preset {
+        /// Its name
+        name: Option<String>,
+    },
+    /// Show what is known of programs that run others
+    Tables,
 }
 
 #[derive(Debug, Subcommand)]

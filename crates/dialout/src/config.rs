@@ -3,6 +3,7 @@
 //! This module gets file and environment as values; the one thing it reads itself is
 //! a file that holds a secret.
 
+mod rules;
 mod settings;
 mod tree;
 
@@ -12,12 +13,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use legwork_policy::{Policy, RuleError};
+use legwork_policy::Policy;
 use legwork_runner::Egress;
 
+pub use rules::{Rules, rules_of};
 use settings::Reader;
 pub use settings::Setting;
-use tree::{Node, Value};
+use tree::Node;
 
 /// Where the original's token generation connects to.
 pub const DEFAULT_TOKEN_URL: &str = "wss://api.flashcat.cloud/safari/worknode/ws";
@@ -132,6 +134,8 @@ pub struct Config {
     pub policy: Policy,
     /// For MCP servers; `policy` where there is none.
     pub mcp_policy: Option<Policy>,
+    /// Whether terminals may be opened.
+    pub shell: bool,
     /// Where the runner itself may connect for a controller.
     pub egress: Egress,
     pub env_pass: Vec<String>,
@@ -182,21 +186,6 @@ pub struct Source {
     pub original: bool,
 }
 
-/// Reads only the rules of a config file: what `legwork policy check` needs.
-pub fn policy_of(source: &Source) -> Result<Policy, ConfigError> {
-    let (file, env) = (source.path.display().to_string(), BTreeMap::new());
-    let mut reader = Reader::new(&file, parse(source)?, &env)?;
-    let policy = rules(&mut reader, "permission.bash")?.unwrap_or_default();
-    rules(&mut reader, "permission.mcp")?;
-    // The other keys are none of our business here, but a misspelt rule is.
-    match reader.unknown().into_iter().find(|(_, problem)| problem.contains("permission")) {
-        Some((line, problem)) => {
-            Err(ConfigError(format!("failed to load config: {file} line {line}: {problem}")))
-        }
-        None => Ok(policy),
-    }
-}
-
 fn parse(source: &Source) -> Result<Node, ConfigError> {
     tree::parse(&source.text).map_err(|e| {
         ConfigError(format!(
@@ -204,46 +193,6 @@ fn parse(source: &Source) -> Result<Node, ConfigError> {
             source.path.display()
         ))
     })
-}
-
-/// Rules in the order of the file.
-fn rules(reader: &mut Reader<'_>, key: &'static str) -> Result<Option<Policy>, ConfigError> {
-    let Some(node) = reader.node(key)? else { return Ok(None) };
-    let Value::Map(entries) = &node.value else {
-        let problem =
-            format!("expected a map of patterns to allow, ask or deny, found {}", node.value.kind());
-        return Err(reader.wrong(node.line, key, &problem));
-    };
-    let mut pairs = Vec::new();
-    for entry in entries {
-        let Value::Text(action) = &entry.node.value else {
-            let problem = format!(
-                "rule '{}': expected allow, ask or deny, found {}",
-                entry.key,
-                entry.node.value.kind()
-            );
-            return Err(reader.wrong(entry.line, key, &problem));
-        };
-        pairs.push((entry.key.as_str(), action.as_str()));
-    }
-    let policy = Policy::from_pairs(pairs).map_err(|error| {
-        let (RuleError::UnknownAction { index, .. }
-        | RuleError::ControlCharacter { index, .. }
-        | RuleError::Duplicate { index, .. }
-        | RuleError::EmptyPattern { index }) = &error;
-        let line = entries.get(*index).map_or(node.line, |entry| entry.line);
-        let hint = match &error {
-            RuleError::UnknownAction { action, .. } => ["allow", "ask", "deny"]
-                .into_iter()
-                .find(|word| settings::distance(word, &action.to_ascii_lowercase()) <= 2)
-                .map_or_else(String::new, |word| format!(" (did you mean {word}?)")),
-            _ => String::new(),
-        };
-        reader.wrong(line, key, &format!("{error}{hint}"))
-    })?;
-    let source = format!("{}:{}", reader.file, node.line);
-    reader.note(key, format!("{} rules", policy.rules().len()), source);
-    Ok(Some(policy))
 }
 
 /// Puts a configuration together. `home` is the user's, for defaults.
@@ -298,12 +247,7 @@ pub fn load(
         }
     };
     let labels = r.list("labels")?;
-    let policy = rules(r, "permission.bash")?;
-    if policy.is_none() {
-        r.note("permission.bash", "deny all", "default");
-    }
-    let policy = policy.unwrap_or_default();
-    let mcp_policy = rules(r, "permission.mcp")?;
+    let Rules { bash: policy, mcp: mcp_policy, shell } = rules::read(r)?;
     for notes in [policy.notes(), mcp_policy.as_ref().map(Policy::notes).unwrap_or_default()] {
         warnings.extend(notes.into_iter().map(|n| format!("rule '{}' {}", n.pattern, n.message)));
     }
@@ -354,6 +298,7 @@ pub fn load(
         labels,
         policy,
         mcp_policy,
+        shell,
         egress,
         env_pass,
         max_tasks: usize::try_from(max_tasks).unwrap_or(usize::MAX),

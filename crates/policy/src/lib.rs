@@ -8,19 +8,29 @@
 mod cross;
 mod judge;
 mod limits;
+mod lint;
 mod names;
 mod pattern;
+mod presets;
 mod programs;
 mod quote;
 mod rules;
 mod script;
+mod suggest;
 mod typed;
 mod verdict;
 
 pub use limits::{MAX_DEPTH, MAX_LINE_BYTES};
 pub use names::is_steering;
-pub use rules::{Action, Note, Policy, Rule, RuleError};
+pub use presets::{PRESETS, Preset, preset};
+pub use rules::{Action, Note, NoteKind, Policy, Rule, RuleError, RuleText};
+pub use suggest::{Suggestion, Suggestions, suggest};
 pub use verdict::{Decision, Part, RunText, Span, Verdict};
+
+/// The tables of programs, as text (point 18).
+pub fn tables() -> &'static str {
+    programs::TABLE_TEXT
+}
 
 /// Entry points for fuzzing, where an internal disagreement is the finding.
 #[doc(hidden)]

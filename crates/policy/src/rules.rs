@@ -60,6 +60,12 @@ impl Rule {
         self.action
     }
 
+    /// Whether some command or redirection of a line matches, by this rule alone.
+    fn matches_line(&self, line: &str) -> bool {
+        let alone = Policy { rules: vec![self.clone()], env_names: BTreeSet::new() };
+        alone.judge(line).parts.iter().any(|part| !part.matched.is_empty())
+    }
+
     /// Whether the rule is about a redirection (`> FILE`), not a command.
     pub(crate) fn is_redirect(&self) -> bool {
         self.pattern.as_str().starts_with("> ")
@@ -93,6 +99,16 @@ pub enum RuleError {
         /// The rule's pattern.
         pattern: String,
     },
+    /// The rule's own examples show that it does not say what it was meant to.
+    #[error("rule '{pattern}': {problem}")]
+    Example {
+        /// Place of the rule.
+        index: usize,
+        /// The rule's pattern.
+        pattern: String,
+        /// What does not fit.
+        problem: String,
+    },
     /// The same pattern stands twice.
     #[error("rule '{pattern}' is written twice; remove one of them")]
     Duplicate {
@@ -108,8 +124,39 @@ pub enum RuleError {
 pub struct Note {
     /// The rule it is about.
     pub pattern: String,
+    /// What sort of thing it is.
+    pub kind: NoteKind,
     /// What to know.
     pub message: String,
+}
+
+/// What sort of thing a [`Note`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoteKind {
+    /// The rule never decides.
+    Dead,
+    /// The rule lets through more than its text says.
+    Dangerous,
+    /// The rule allows nothing.
+    Ineffective,
+    /// The rule takes away from `*: allow`.
+    CarveOut,
+    /// The original would have applied the rules in another order.
+    Order,
+}
+
+/// A rule as a config writes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleText {
+    /// The pattern.
+    pub pattern: String,
+    /// allow, ask or deny.
+    pub action: String,
+    /// Lines that the rule must match.
+    pub matches: Vec<String>,
+    /// Lines that it must not match.
+    pub not_matches: Vec<String>,
 }
 
 /// An ordered, checked list of rules, with the names the commands' environment
@@ -123,27 +170,39 @@ pub struct Policy {
 impl Policy {
     /// Builds a policy from `(pattern, action)` pairs in file order.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, RuleError> {
+        Self::from_rules(pairs.into_iter().map(|(pattern, action)| RuleText {
+            pattern: pattern.to_owned(),
+            action: action.to_owned(),
+            ..RuleText::default()
+        }))
+    }
+
+    /// Builds a policy from rules in file order, and checks their examples.
+    pub fn from_rules(texts: impl IntoIterator<Item = RuleText>) -> Result<Self, RuleError> {
         let mut rules = Vec::new();
         let mut seen = BTreeSet::new();
-        for (index, (pattern, action)) in pairs.into_iter().enumerate() {
+        for (index, text) in texts.into_iter().enumerate() {
+            let RuleText { pattern, action, matches, not_matches } = text;
             if pattern.trim().is_empty() {
                 return Err(RuleError::EmptyPattern { index });
             }
-            let pattern_text = pattern.to_owned();
             if pattern.chars().any(char::is_control) {
-                return Err(RuleError::ControlCharacter { index, pattern: pattern_text });
+                return Err(RuleError::ControlCharacter { index, pattern });
             }
-            let Some(action) = Action::parse(action) else {
-                return Err(RuleError::UnknownAction {
-                    index,
-                    pattern: pattern_text,
-                    action: action.to_owned(),
-                });
+            let Some(action) = Action::parse(&action) else {
+                return Err(RuleError::UnknownAction { index, pattern, action });
             };
-            if !seen.insert(pattern) {
-                return Err(RuleError::Duplicate { index, pattern: pattern_text });
+            let rule = Rule { pattern: Pattern::new(&pattern), action };
+            for (line, wanted) in matches.iter().map(|l| (l, true)).chain(not_matches.iter().map(|l| (l, false))) {
+                if rule.matches_line(line) != wanted {
+                    let verb = if wanted { "does not match its example" } else { "matches, but should not," };
+                    return Err(RuleError::Example { index, pattern, problem: format!("{verb} '{line}'") });
+                }
             }
-            rules.push(Rule { pattern: Pattern::new(pattern), action });
+            if !seen.insert(pattern.clone()) {
+                return Err(RuleError::Duplicate { index, pattern });
+            }
+            rules.push(rule);
         }
         Ok(Self { rules, env_names: BTreeSet::new() })
     }
@@ -193,6 +252,11 @@ impl Policy {
         self.judge(&words.join(" "))
     }
 
+    /// Whether the policy is `*: allow` and nothing takes away from it.
+    pub fn allows_everything(&self) -> bool {
+        self.trusts() && self.live_rules().len() == 1
+    }
+
     /// Whether the policy is `*: allow`, perhaps with carve-outs after it (23).
     pub(crate) fn trusts(&self) -> bool {
         self.live_rules().first().is_some_and(|r| r.pattern.is_star() && r.action == Action::Allow)
@@ -202,61 +266,5 @@ impl Policy {
     pub(crate) fn live_rules(&self) -> &[Rule] {
         let start = self.rules.iter().rposition(|r| r.pattern.is_star()).unwrap_or(0);
         &self.rules[start..]
-    }
-
-    /// Where the order of the file and the alphabetical one, in which the original
-    /// applied rules, lead to different decisions.
-    pub fn order_notes(&self) -> Vec<Note> {
-        let mut notes = Vec::new();
-        let live = self.live_rules();
-        for (index, later) in live.iter().enumerate() {
-            for earlier in &live[..index] {
-                let swaps = !earlier.pattern.is_star() && earlier.pattern() > later.pattern();
-                if swaps && earlier.action != later.action && earlier.pattern.overlaps(&later.pattern) {
-                    notes.push(Note {
-                        pattern: later.pattern().to_owned(),
-                        message: format!(
-                            "decides over '{}', which stands before it; the original, which sorted rules, \
-                             had it the other way round",
-                            earlier.pattern()
-                        ),
-                    });
-                }
-            }
-        }
-        notes
-    }
-
-    /// What an operator should know about these rules: dead rules, carve-outs,
-    /// rules that allow everything.
-    pub fn notes(&self) -> Vec<Note> {
-        let mut notes = Vec::new();
-        let live_from = self.rules.len() - self.live_rules().len();
-        for rule in &self.rules[..live_from] {
-            notes.push(Note {
-                pattern: rule.pattern().to_owned(),
-                message: "is dead: a '*' rule after it always decides; put '*' first".into(),
-            });
-        }
-        if self.trusts() {
-            for rule in &self.live_rules()[1..] {
-                notes.push(Note {
-                    pattern: rule.pattern().to_owned(),
-                    message: "guards against accidents only: '*: allow' before it lets an \
-                              attacker reach the same effect another way"
-                        .into(),
-                });
-            }
-            return notes;
-        }
-        for rule in self.live_rules() {
-            if rule.action == Action::Deny || rule.is_redirect() {
-                continue;
-            }
-            if let Some(message) = crate::programs::load_note(rule.pattern()) {
-                notes.push(Note { pattern: rule.pattern().to_owned(), message: message.into() });
-            }
-        }
-        notes
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn run(command: AuditCommand) -> Result<u8> {
 }
 
 /// The audit files of this user's runners, `legwork up`'s included.
-fn own_files() -> Vec<PathBuf> {
+pub(crate) fn own_files() -> Vec<PathBuf> {
     [context::state_dir(), context::data_dir().join("state")]
         .into_iter()
         .filter_map(|dir| std::fs::read_dir(dir).ok())

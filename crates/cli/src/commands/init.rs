@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use legwork_dialout::config::{Source, policy_of};
+use legwork_dialout::config::{Source, rules_of};
 use serde_json::json;
 
 use crate::args::InitArgs;
@@ -93,7 +93,7 @@ pub(crate) fn config_text(
 
 /// Fails with a place and a reason if the rules can't be read.
 pub(crate) fn load_rules_only(path: &Path, text: &str) -> Result<()> {
-    policy_of(&Source { path: path.to_owned(), text: text.to_owned(), original: false })?;
+    rules_of(&Source { path: path.to_owned(), text: text.to_owned(), original: false })?;
     Ok(())
 }
 
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn the_first_config_allows_reading_and_nothing_else() {
         let text = config_text("ws://h/runner/ws", "secret", Some("a: \"b\""), None, None);
-        let policy = policy_of(&Source { path: "c".into(), text, original: false }).expect("valid");
+        let policy = rules_of(&Source { path: "c".into(), text, original: false }).expect("valid").bash;
         for (line, allowed) in [
             ("uname -a", true),
             ("cat /etc/hostname | wc -l", true),

@@ -1,32 +1,60 @@
 //! `legwork policy`.
 
-use std::io::{BufRead, Write};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use legwork_dialout::config::{Source, policy_of};
-use legwork_policy::{Decision, Policy, Verdict};
+use anyhow::{Context as _, Result, bail};
+use legwork_dialout::config::{Source, rules_of};
+use legwork_policy::{Decision, NoteKind, PRESETS, Policy, Verdict, preset, suggest, tables};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::args::PolicyCommand;
+use crate::commands::audit;
 use crate::exit;
 
 pub(crate) fn run(command: PolicyCommand) -> Result<u8> {
-    let PolicyCommand::Check { config, json, stdin_json, line } = command;
-    if stdin_json {
-        return judge_stdin();
-    }
-    let policy = match load(config.as_deref()) {
-        Ok(policy) => policy,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            return Ok(exit::CONFIG);
+    match command {
+        PolicyCommand::Check { stdin_json: true, .. } => judge_stdin(),
+        PolicyCommand::Check { config, json, line, .. } => {
+            with_rules(config.as_deref().unwrap_or(Path::new("")), |policy| check(policy, json, &line.join(" ")))
         }
-    };
+        PolicyCommand::Explain { config, json, line } => {
+            with_rules(&config, |policy| explain(policy, json, &line.join(" ")))
+        }
+        PolicyCommand::Lint { config, json } => with_rules(&config, |policy| lint(policy, json)),
+        PolicyCommand::Suggest { config, audit, json } => match config {
+            Some(config) => with_rules(&config, |policy| propose(policy, audit, json)),
+            None => propose(&Policy::deny_all(), audit, json),
+        },
+        PolicyCommand::Preset { name } => presets(name.as_deref()),
+        PolicyCommand::Tables => {
+            print!("{}", tables());
+            Ok(0)
+        }
+    }
+}
+
+/// Rules that can't be read are a config error, whatever was to be done with them.
+fn with_rules(path: &Path, then: impl FnOnce(&Policy) -> Result<u8>) -> Result<u8> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("failed to read {}: {e}", path.display()));
+    let rules = text.and_then(|text| {
+        rules_of(&Source { path: path.to_owned(), text, original: false }).map_err(|e| e.to_string())
+    });
+    match rules {
+        Ok(rules) => then(&rules.bash),
+        Err(error) => {
+            eprintln!("Error: {error}");
+            Ok(exit::CONFIG)
+        }
+    }
+}
+
+fn check(policy: &Policy, json: bool, line: &str) -> Result<u8> {
     for note in policy.notes() {
         eprintln!("note: rule '{}' {}", note.pattern, note.message);
     }
-    let verdict = policy.judge(&line.join(" "));
+    let verdict = policy.judge(line);
     if json {
         println!("{}", serde_json::to_string_pretty(&verdict)?);
     } else {
@@ -37,18 +65,144 @@ pub(crate) fn run(command: PolicyCommand) -> Result<u8> {
             Some(message) => println!("{message}"),
         }
     }
-    Ok(match verdict.decision {
+    Ok(status(verdict.decision))
+}
+
+fn status(decision: Decision) -> u8 {
+    match decision {
         Decision::Allow => 0,
         Decision::Deny => exit::DENY,
         Decision::Ask => exit::ASK,
-    })
+    }
 }
 
-fn load(path: Option<&Path>) -> Result<Policy> {
-    let path = path.unwrap_or(Path::new(""));
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| anyhow::anyhow!("failed to read {}: {e}", path.display()))?;
-    Ok(policy_of(&Source { path: path.to_owned(), text, original: false })?)
+fn word(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Allow => "allow",
+        Decision::Ask => "ask",
+        Decision::Deny => "deny",
+    }
+}
+
+fn explain(policy: &Policy, json: bool, line: &str) -> Result<u8> {
+    let verdict = policy.judge(line);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&verdict)?);
+        return Ok(status(verdict.decision));
+    }
+    println!("{line}");
+    if let Some(failure) = &verdict.failure {
+        println!("  deny   {failure}");
+    }
+    for (index, part) in verdict.parts.iter().enumerate() {
+        // What stands within another part's text, or is run by it, is shown beneath it.
+        let around = |other: &legwork_policy::Part| {
+            other.span.start <= part.span.start && part.span.end <= other.span.end && other.span != part.span
+        };
+        let depth = part.depth + verdict.parts[..index].iter().filter(|other| around(other)).count();
+        let why = match (&part.reason, &part.rule) {
+            (Some(reason), _) => reason.clone(),
+            (None, Some(rule)) => format!("rule '{rule}'"),
+            (None, None) if part.decision == Decision::Allow => "needs no rule".into(),
+            (None, None) => "no matching allow rule".into(),
+        };
+        println!("  {:<6} {}{}   [{}..{}]  {why}", word(part.decision), "  ".repeat(depth), part.command,
+            part.span.start, part.span.end);
+        let others: Vec<&String> = part.matched.iter().filter(|rule| part.rule.as_ref() != Some(rule)).collect();
+        if !others.is_empty() {
+            let others: Vec<String> = others.into_iter().map(|rule| format!("'{rule}'")).collect();
+            println!("         {}matched before it: {}", "  ".repeat(depth), others.join(", "));
+        }
+    }
+    if let Some(run) = verdict.run.as_ref().filter(|run| run.reprinted && run.text != line) {
+        println!("runs as: {}", run.text);
+    }
+    println!("=> {}", verdict.message().unwrap_or_else(|| "allow".into()));
+    Ok(status(verdict.decision))
+}
+
+fn lint(policy: &Policy, json: bool) -> Result<u8> {
+    let notes = policy.notes();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&notes)?);
+    } else if notes.is_empty() {
+        println!("nothing to say about {} rules", policy.rules().len());
+    } else {
+        for note in &notes {
+            let kind = match note.kind {
+                NoteKind::Dead => "dead",
+                NoteKind::Dangerous => "dangerous",
+                NoteKind::Ineffective => "ineffective",
+                NoteKind::CarveOut => "carve-out",
+                NoteKind::Order => "order",
+            };
+            println!("{kind:<12} '{}' {}", note.pattern, note.message);
+        }
+    }
+    Ok(u8::from(!notes.is_empty()))
+}
+
+/// A record of an audit file, as far as it matters here.
+#[derive(Deserialize)]
+struct Asked {
+    operation: String,
+    subject: String,
+    decision: String,
+}
+
+fn propose(policy: &Policy, file: Option<PathBuf>, json: bool) -> Result<u8> {
+    let files = file.map_or_else(audit::own_files, |file| vec![file]);
+    if files.is_empty() {
+        bail!("no audit file found; give one with --audit");
+    }
+    let mut lines = Vec::new();
+    for path in files {
+        let file = std::fs::File::open(&path).with_context(|| format!("failed to read {}", path.display()))?;
+        for line in BufReader::new(file).lines() {
+            if let Ok(asked) = serde_json::from_str::<Asked>(&line?)
+                && asked.operation == "bash"
+                && asked.decision == "deny"
+            {
+                lines.push(asked.subject);
+            }
+        }
+    }
+    let found = suggest(policy, lines.iter().map(String::as_str));
+    if json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+        return Ok(0);
+    }
+    println!("# {} denied lines, {} rules would cover them", lines.len(), found.rules.len());
+    for rule in &found.rules {
+        if let Some(danger) = &rule.danger {
+            println!("# DANGEROUS: {danger}");
+        }
+        let comment = if rule.danger.is_some() { "# " } else { "" };
+        println!("{comment}{}: allow   # {} lines, such as {}", json!(rule.pattern), rule.lines, json!(rule.example));
+    }
+    for (line, reason) in &found.refused {
+        println!("# can't be allowed as it is: {}: {reason}", json!(line));
+    }
+    Ok(0)
+}
+
+fn presets(name: Option<&str>) -> Result<u8> {
+    let Some(name) = name else {
+        for preset in PRESETS {
+            println!("{:<22} {}", preset.name, preset.purpose);
+        }
+        return Ok(0);
+    };
+    let Some(preset) = preset(name) else {
+        let known: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
+        bail!("there is no preset '{name}'; there are {}", known.join(", "));
+    };
+    println!("# {}: {}\n# The same as `permission: {{include: [{}]}}`.", preset.name, preset.purpose, preset.name);
+    println!("permission:\n  bash:");
+    for (pattern, action) in preset.rules {
+        println!("    {}: {action}", json!(pattern));
+    }
+    Ok(0)
 }
 
 #[derive(Deserialize)]
@@ -102,11 +256,7 @@ fn answer(question: Question) -> Answer {
     let part = verdict.deciding.as_ref();
     Answer {
         id: question.id,
-        decision: match verdict.decision {
-            Decision::Allow => "allow",
-            Decision::Ask => "ask",
-            Decision::Deny => "deny",
-        },
+        decision: word(verdict.decision),
         rule: part.and_then(|p| p.rule.clone()),
         reason: part.and_then(|p| p.reason.clone()).or_else(|| verdict.failure.clone()),
         command: part.map(|p| p.command.clone()),

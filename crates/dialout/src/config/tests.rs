@@ -33,6 +33,17 @@ fn rules_keep_the_order_and_spelling_of_the_file() {
 }
 
 #[test]
+fn presets_stand_before_own_rules_and_examples_hold() {
+    let file = "token: t\npermission:\n  include: [read-only]\n  bash:\n    \"cat *\": deny\n    \
+                \"make *\":\n      action: allow\n      match: [make test, cd x && make]\n      not_match: [cmake x]\n";
+    let config = with(file, &[], &Flags::default()).expect("valid");
+    let denied = |line: &str| config.policy.judge(line).message();
+    assert_eq!(denied("make test | tail -n 3"), None);
+    assert_eq!(denied("cat x").as_deref(), Some("command denied by rule 'cat *': cat x"));
+    assert!(!config.shell && with("token: t\npermission: {bash: {\"*\": allow}}", &[], &Flags::default()).expect("valid").shell);
+}
+
+#[test]
 fn bad_files_are_refused_with_place_and_reason() {
     for (file, want) in [
         ("", "token is required: use --token flag or set FLASHDUTY_RUNNER_TOKEN environment variable"),
@@ -42,7 +53,18 @@ fn bad_files_are_refused_with_place_and_reason() {
             "line 4: permission.bash: rule 'ls *': unknown action 'alow'",
         ),
         ("token: t\npermission:\n  bash:\n    \"ls\": allow\n    \"ls\": deny\n", "ls"),
-        ("token: t\npermission:\n  shell: allow\n", "shell"),
+        ("token: t\npermission:\n  shell: maybe\n", "permission.shell: 'maybe' is none of allow, deny, auto"),
+        ("token: t\npermission:\n  include: [readonly]\n", "'readonly' is none of strict, read-only"),
+        (
+            "token: t\npermission:\n  bash:\n    \"ls *\": {action: allow, match: [\"cat x\"]}\n",
+            "line 4: permission.bash: rule 'ls *': does not match its example 'cat x'",
+        ),
+        (
+            "token: t\npermission:\n  bash:\n    \"ls *\": {action: allow, not_match: \"id; ls x\"}\n",
+            "rule 'ls *': matches, but should not, 'id; ls x'",
+        ),
+        ("token: t\npermission:\n  bash:\n    \"ls\": {match: ls}\n", "rule 'ls': action is missing"),
+        ("token: t\npermission:\n  bash:\n    \"ls\": {action: allow, mach: ls}\n", "unknown key mach"),
         ("token: t\nmax_task: 3\n", "/c.yaml line 2: unknown key max_task (did you mean max_tasks?)"),
         ("token: t\nsandbox: gvisor\n", "sandbox: 'gvisor' is none of off"),
         ("token: t\nmax_tasks: 0\n", "/c.yaml line 2: max_tasks: expected a number from 1 to 100000"),
@@ -126,7 +148,7 @@ fn the_originals_file_is_read_with_more_patience_but_not_where_rules_are_concern
         config.warnings
     );
     assert!(config.warnings.iter().any(|w| w.contains("unknown key log.colour")), "{:?}", config.warnings);
-    assert!(original("api_key: k\npermission:\n  shell: allow\n").is_err());
+    assert!(original("api_key: k\npermission:\n  shel: allow\n").is_err());
     assert!(
         original("name: x\n").is_err_and(|e| e.starts_with("failed to load config: api_key is required"))
     );

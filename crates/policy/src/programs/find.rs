@@ -10,6 +10,14 @@ const REFUSED: &[&str] =
     &["-delete", "-fprint", "-fprint0", "-fprintf", "-fls", "-files0-from", "--files0-from"];
 const RUNS: &[&str] = &["-exec", "-execdir", "-ok", "-okdir"];
 
+/// Tests and actions whose next word is a value.
+const VALUES: &[&str] = &[
+    "-name", "-iname", "-path", "-ipath", "-wholename", "-iwholename", "-lname", "-ilname", "-regex", "-iregex",
+    "-regextype", "-size", "-type", "-xtype", "-user", "-group", "-uid", "-gid", "-perm", "-links", "-inum", "-samefile",
+    "-newer", "-anewer", "-cnewer", "-mtime", "-atime", "-ctime", "-mmin", "-amin", "-cmin", "-used", "-fstype", "-maxdepth",
+    "-mindepth", "-printf",
+];
+
 pub(super) fn open(outer: &Command) -> Finding {
     let args = &outer.words[1..];
     let mut inner = Vec::new();
@@ -19,8 +27,12 @@ pub(super) fn open(outer: &Command) -> Finding {
         .take_while(|w| !w.literal_head().starts_with(['-', '(', '!']))
         .all(|w| !w.could_start_with_dash());
     let mut at = 0;
+    let mut is_value = false;
     while let Some(word) = args.get(at) {
         at += 1;
+        if std::mem::take(&mut is_value) && !word.could_be_many() {
+            continue;
+        }
         let Some(text) = word.literal() else {
             if word.could_start_with_dash() {
                 return refuse(
@@ -33,6 +45,7 @@ pub(super) fn open(outer: &Command) -> Finding {
         if REFUSED.contains(&text.as_str()) {
             return refuse(format!("'find' with {text} writes or deletes"));
         }
+        is_value = VALUES.contains(&text.as_str());
         if !RUNS.contains(&text.as_str()) {
             continue;
         }

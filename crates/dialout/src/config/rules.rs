@@ -1,0 +1,159 @@
+//! The rules of a config file.
+
+use legwork_policy::{Policy, RuleError, RuleText};
+
+use super::settings::{self, Reader};
+use super::tree::{Entry, Node, Value};
+use super::{ConfigError, Source, parse};
+
+/// All rules of a file.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// For shell lines; with none, all are denied.
+    pub bash: Policy,
+    /// For MCP servers; `bash` where there are none.
+    pub mcp: Option<Policy>,
+    /// Whether terminals may be opened.
+    pub shell: bool,
+}
+
+/// Reads only the rules of a config file: what `legwork policy` needs.
+pub fn rules_of(source: &Source) -> Result<Rules, ConfigError> {
+    let (file, env) = (source.path.display().to_string(), std::collections::BTreeMap::new());
+    let mut reader = Reader::new(&file, parse(source)?, &env)?;
+    let rules = read(&mut reader)?;
+    // The other keys are none of our business here, but a misspelt rule is.
+    match reader.unknown().into_iter().find(|(_, problem)| problem.contains("permission")) {
+        Some((line, problem)) => {
+            Err(ConfigError(format!("failed to load config: {file} line {line}: {problem}")))
+        }
+        None => Ok(rules),
+    }
+}
+
+pub(super) fn read(r: &mut Reader<'_>) -> Result<Rules, ConfigError> {
+    let mut included = Vec::new();
+    let names = r.list("permission.include")?;
+    for name in &names {
+        let Some(preset) = legwork_policy::preset(name) else {
+            let known: Vec<&str> = legwork_policy::PRESETS.iter().map(|p| p.name).collect();
+            return Err(ConfigError(format!(
+                "failed to load config: {}: permission.include: '{name}' is none of {}",
+                r.file,
+                known.join(", ")
+            )));
+        };
+        included.extend(preset.rules.iter().map(|(pattern, action)| RuleText {
+            pattern: (*pattern).into(),
+            action: (*action).into(),
+            ..RuleText::default()
+        }));
+    }
+    let bash = section(r, "permission.bash", included)?;
+    if bash.is_none() {
+        r.note("permission.bash", "deny all", "default");
+    }
+    let bash = bash.unwrap_or_default();
+    let mcp = section(r, "permission.mcp", Vec::new())?;
+    let words = [("allow", Some(true)), ("deny", Some(false)), ("auto", None)];
+    let shell = r.word("permission.shell", &[], &words, "auto")?.unwrap_or_else(|| bash.allows_everything());
+    Ok(Rules { bash, mcp, shell })
+}
+
+/// Rules in the order of the file, after those that are included.
+fn section(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    included: Vec<RuleText>,
+) -> Result<Option<Policy>, ConfigError> {
+    let node = reader.node(key)?;
+    let mut line = 0;
+    let mut entries: &[Entry] = &[];
+    if let Some(node) = &node {
+        line = node.line;
+        let Value::Map(found) = &node.value else {
+            let problem =
+                format!("expected a map of patterns to allow, ask or deny, found {}", node.value.kind());
+            return Err(reader.wrong(node.line, key, &problem));
+        };
+        entries = found;
+    } else if included.is_empty() {
+        return Ok(None);
+    }
+    let own = entries.iter().map(|entry| rule(reader, key, entry)).collect::<Result<Vec<_>, _>>()?;
+    // Own rules stand after the included ones, and for them where they are the same.
+    let included: Vec<RuleText> = distinct(included, &own);
+    let first_own = included.len();
+    let policy = Policy::from_rules(included.into_iter().chain(own)).map_err(|error| {
+        let (RuleError::UnknownAction { index, .. }
+        | RuleError::ControlCharacter { index, .. }
+        | RuleError::Duplicate { index, .. }
+        | RuleError::Example { index, .. }
+        | RuleError::EmptyPattern { index }) = &error;
+        let line = index.checked_sub(first_own).and_then(|i| entries.get(i)).map_or(line, |entry| entry.line);
+        let hint = match &error {
+            RuleError::UnknownAction { action, .. } => ["allow", "ask", "deny"]
+                .into_iter()
+                .find(|word| settings::distance(word, &action.to_ascii_lowercase()) <= 2)
+                .map_or_else(String::new, |word| format!(" (did you mean {word}?)")),
+            _ => String::new(),
+        };
+        reader.wrong(line, key, &format!("{error}{hint}"))
+    })?;
+    let source = format!("{}:{line}", reader.file);
+    reader.note(key, format!("{} rules", policy.rules().len()), source);
+    Ok(Some(policy))
+}
+
+/// The last of equal rules, without those that are written out.
+fn distinct(included: Vec<RuleText>, own: &[RuleText]) -> Vec<RuleText> {
+    let mut kept: Vec<RuleText> = Vec::new();
+    for rule in included {
+        if own.iter().all(|o| o.pattern != rule.pattern) && kept.iter().all(|k| k.pattern != rule.pattern) {
+            kept.push(rule);
+        }
+    }
+    kept
+}
+
+/// `PATTERN: allow`, or `PATTERN: {action: allow, match: […], not_match: […]}`.
+fn rule(reader: &Reader<'_>, key: &str, entry: &Entry) -> Result<RuleText, ConfigError> {
+    let wrong = |line: u64, problem: String| reader.wrong(line, key, &format!("rule '{}': {problem}", entry.key));
+    let mut rule = RuleText { pattern: entry.key.clone(), ..RuleText::default() };
+    match &entry.node.value {
+        Value::Text(action) => rule.action.clone_from(action),
+        Value::Map(fields) => {
+            for field in fields {
+                match (field.key.as_str(), &field.node.value) {
+                    ("action", Value::Text(action)) => rule.action.clone_from(action),
+                    ("match", _) => rule.matches = lines(&field.node).map_err(|e| wrong(field.line, e))?,
+                    ("not_match", _) => rule.not_matches = lines(&field.node).map_err(|e| wrong(field.line, e))?,
+                    ("action", other) => {
+                        let problem = format!("action: expected allow, ask or deny, found {}", other.kind());
+                        return Err(wrong(field.line, problem));
+                    }
+                    (other, _) => {
+                        let problem = format!("unknown key {other} (there are action, match and not_match)");
+                        return Err(wrong(field.line, problem));
+                    }
+                }
+            }
+            if rule.action.is_empty() {
+                return Err(wrong(entry.line, "action is missing".into()));
+            }
+        }
+        other => return Err(wrong(entry.line, format!("expected allow, ask or deny, found {}", other.kind()))),
+    }
+    Ok(rule)
+}
+
+fn lines(node: &Node) -> Result<Vec<String>, String> {
+    let text = |node: &Node| match &node.value {
+        Value::Text(text) => Ok(text.clone()),
+        other => Err(format!("expected lines of shell, found {}", other.kind())),
+    };
+    match &node.value {
+        Value::List(items) => items.iter().map(text).collect(),
+        _ => text(node).map(|line| vec![line]),
+    }
+}

@@ -1,0 +1,129 @@
+//! What an operator should know about a set of rules.
+
+use crate::pattern::Token;
+use crate::rules::{Action, Note, NoteKind, Policy, Rule};
+
+impl Policy {
+    /// What an operator should know about these rules: dead rules, carve-outs,
+    /// rules that allow everything.
+    pub fn notes(&self) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let mut note = |rule: &Rule, kind: NoteKind, message: String| {
+            notes.push(Note { pattern: rule.pattern().to_owned(), kind, message });
+        };
+        let live = self.live_rules();
+        for rule in &self.rules[..self.rules.len() - live.len()] {
+            note(rule, NoteKind::Dead, "is dead: a '*' rule after it always decides; put '*' first".into());
+        }
+        for (index, rule) in live.iter().enumerate() {
+            let cover = live[index + 1..].iter().find(|later| later.pattern.contains(&rule.pattern));
+            if let Some(later) = cover.filter(|_| !rule.pattern.is_star()) {
+                let message = format!("is dead: '{}' after it matches all that it matches", later.pattern());
+                note(rule, NoteKind::Dead, message);
+            }
+        }
+        if self.trusts() {
+            for rule in &live[1..] {
+                let message = "guards against accidents only: '*: allow' before it lets an attacker reach the \
+                               same effect another way";
+                note(rule, NoteKind::CarveOut, message.into());
+            }
+            return notes;
+        }
+        for rule in live.iter().filter(|r| r.action != Action::Deny) {
+            if rule.is_redirect() {
+                if let Some(message) = redirect_note(rule.pattern()) {
+                    note(rule, NoteKind::Dangerous, message.into());
+                }
+            } else if let Some(message) = crate::programs::load_note(rule.pattern()) {
+                let kind = if message.contains("has no effect") { NoteKind::Ineffective } else { NoteKind::Dangerous };
+                note(rule, kind, message.into());
+            }
+        }
+        notes
+    }
+
+    /// Where the order of the file and the alphabetical one, in which the original
+    /// applied rules, lead to different decisions.
+    pub fn order_notes(&self) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let live = self.live_rules();
+        for (index, later) in live.iter().enumerate() {
+            for earlier in &live[..index] {
+                let swaps = !earlier.pattern.is_star() && earlier.pattern() > later.pattern();
+                if swaps && earlier.action != later.action && earlier.pattern.overlaps(&later.pattern) {
+                    notes.push(Note {
+                        pattern: later.pattern().to_owned(),
+                        kind: NoteKind::Order,
+                        message: format!(
+                            "decides over '{}', which stands before it; the original, which sorted rules, \
+                             had it the other way round",
+                            earlier.pattern()
+                        ),
+                    });
+                }
+            }
+        }
+        notes
+    }
+}
+
+/// A write rule whose files other programs run or obey.
+fn redirect_note(pattern: &str) -> Option<&'static str> {
+    let target = pattern.trim_start_matches("> ");
+    let anywhere = target.starts_with('*') || matches!(target, "/*" | "./*");
+    let obeyed = ["/etc/", "/usr/", "/bin/", "/root/", "/home/", "~", ".git/", ".ssh", ".bash", ".profile", "/var/spool/cron"];
+    if anywhere {
+        return Some("lets a line write any file, those that other programs run or obey included");
+    }
+    obeyed
+        .iter()
+        .any(|p| target.starts_with(p))
+        .then_some("lets a line write files that other programs run or obey")
+}
+
+impl crate::pattern::Pattern {
+    /// Whether this pattern matches all that the other does.
+    pub(crate) fn contains(&self, other: &Self) -> bool {
+        let token = |c: char| if c == '*' { Token::Gap } else { Token::Char(c) };
+        let text: Vec<Token> = other.as_str().chars().map(token).collect();
+        let bare = other.as_str().ends_with(" *").then(|| &text[..text.len() - 2]);
+        self.covers(&text) && bare.is_none_or(|bare| self.covers(bare))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_and_dangerous_rules_are_named() {
+        let policy = Policy::from_pairs([
+            ("ls *", "allow"),
+            ("*", "deny"),
+            ("git log *", "deny"),
+            ("git *", "allow"),
+            ("python3 *", "allow"),
+            ("python3 x.py", "allow"),
+            ("k* get", "allow"),
+            ("less *", "allow"),
+            ("> *", "allow"),
+            ("> out/*", "allow"),
+            ("cat *", "allow"),
+        ])
+        .expect("rules");
+        let found: Vec<(String, NoteKind)> = policy.notes().into_iter().map(|n| (n.pattern, n.kind)).collect();
+        for (pattern, kind) in [
+            ("ls *", NoteKind::Dead),
+            ("git log *", NoteKind::Dead),
+            ("git *", NoteKind::Dangerous),
+            ("python3 *", NoteKind::Dangerous),
+            ("k* get", NoteKind::Dangerous),
+            ("less *", NoteKind::Ineffective),
+            ("> *", NoteKind::Dangerous),
+        ] {
+            assert!(found.contains(&(pattern.to_owned(), kind)), "{pattern}: {found:?}");
+        }
+        assert_eq!(found.len(), 7, "{found:?}");
+    }
+}

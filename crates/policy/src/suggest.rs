@@ -1,0 +1,230 @@
+//! Rules that would cover what was asked for and denied.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::programs::{self, Inner};
+use crate::rules::Policy;
+use crate::script::{Command, RedirectUse, Style, Word};
+use crate::verdict::Decision;
+use crate::{limits, names, typed};
+
+/// A rule to think about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Suggestion {
+    /// The rule's pattern; its action would be `allow`.
+    pub pattern: String,
+    /// How many of the lines need it.
+    pub lines: usize,
+    /// One of them.
+    pub example: String,
+    /// Why it should not be added without thought.
+    pub danger: Option<String>,
+}
+
+/// What came of a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Suggestions {
+    /// Rules, those that most lines need first.
+    pub rules: Vec<Suggestion>,
+    /// Lines that no rule can allow as they are, each with the reason.
+    pub refused: Vec<(String, String)>,
+}
+
+/// Programs whose first word is a command of its own.
+const WITH_SUBCOMMANDS: &[&str] = &[
+    "apt", "apt-get", "aws", "az", "bridge", "cargo", "consul", "crictl", "ctr", "dnf", "docker", "dpkg", "etcdctl", "flux",
+    "gcloud", "gh", "git", "go", "helm", "hostnamectl", "ip", "istioctl", "kubeadm", "kubectl", "loginctl",
+    "lxc", "minikube", "nmcli", "nomad", "npm", "oc", "openssl", "pip", "podman", "pnpm", "poetry", "rclone", "redis-cli",
+    "resolvectl", "systemctl", "terraform", "timedatectl", "tofu", "uv", "vault", "virsh", "yarn", "yum", "zfs", "zpool",
+    "zypper",
+];
+
+/// Programs that change or destroy by their very purpose.
+const DESTRUCTIVE: &[&str] = &[
+    "chgrp", "chmod", "chown", "cp", "dd", "fdisk", "halt", "install", "ip6tables", "iptables", "kill", "killall", "ln", "mkfs",
+    "mount", "mv", "nft", "parted", "pkill", "poweroff", "reboot", "rm", "rmdir", "sgdisk", "shred", "shutdown", "swapoff",
+    "tee", "truncate", "umount", "unlink", "useradd", "userdel", "usermod", "passwd", "wipefs",
+];
+
+/// Subcommands that change or destroy, or run anything.
+const DESTRUCTIVE_SUBCOMMANDS: &[&str] = &[
+    "apply", "clean", "cordon", "cp", "create", "delete", "destroy", "disable", "drain", "edit", "enable", "exec", "install",
+    "kill", "mask", "patch", "prune", "purge", "push", "remove", "replace", "reset", "restart", "rm", "run", "scale", "set",
+    "start", "stop", "uninstall", "upgrade",
+];
+
+/// Suggests rules beside those of `policy` for lines that it does not allow.
+pub fn suggest<'a>(policy: &Policy, lines: impl IntoIterator<Item = &'a str>) -> Suggestions {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in lines {
+        *counts.entry(line).or_default() += 1;
+    }
+    let mut found: BTreeMap<String, Suggestion> = BTreeMap::new();
+    let mut open: Vec<(&str, usize)> = Vec::new();
+    for (line, count) in counts {
+        if policy.judge(line).decision != Decision::Allow {
+            open.push((line, count));
+            for (pattern, danger) in needed(policy, line) {
+                let rule = found.entry(pattern.clone()).or_insert_with(|| Suggestion {
+                    pattern,
+                    lines: 0,
+                    example: line.to_owned(),
+                    danger,
+                });
+                rule.lines += count;
+            }
+        }
+    }
+    // A rule that another one covers is one too many.
+    let rules: Vec<Suggestion> = found
+        .values()
+        .filter(|rule| {
+            let own = crate::pattern::Pattern::new(&rule.pattern);
+            !found.keys().any(|other| *other != rule.pattern && crate::pattern::Pattern::new(other).contains(&own))
+        })
+        .cloned()
+        .collect();
+    let mut result = Suggestions { rules, refused: Vec::new() };
+    result.rules.sort_by(|a, b| b.lines.cmp(&a.lines).then_with(|| a.pattern.cmp(&b.pattern)));
+    let mut pairs: Vec<(String, String)> =
+        policy.rules().iter().map(|r| (r.pattern().to_owned(), r.action().to_string())).collect();
+    for rule in &result.rules {
+        pairs.retain(|(pattern, _)| *pattern != rule.pattern);
+        pairs.push((rule.pattern.clone(), "allow".into()));
+    }
+    // A suggestion that can't be a rule is left out below: its lines stay refused.
+    if let Ok(with) = Policy::from_pairs(pairs.iter().map(|(p, a)| (p.as_str(), a.as_str()))) {
+        let with = with.with_env_names(policy.env_names.iter().cloned());
+        for (line, _) in open {
+            if let Some(reason) = with.judge(line).message() {
+                result.refused.push((line.to_owned(), reason));
+            }
+        }
+    }
+    result
+}
+
+/// The patterns that a line needs, each with its danger.
+fn needed(policy: &Policy, line: &str) -> Vec<(String, Option<String>)> {
+    let mut found = Vec::new();
+    collect(policy, line, 0, &mut found);
+    found
+}
+
+fn collect(policy: &Policy, text: &str, depth: usize, found: &mut Vec<(String, Option<String>)>) {
+    const MOST: usize = 8;
+    if depth > MOST || limits::check(text).is_err() {
+        return;
+    }
+    let Ok(script) = typed::parse(text) else { return };
+    for command in &script.commands {
+        of_command(policy, command, depth, found);
+    }
+    for redirect in script.redirects.iter().filter(|r| r.usage == RedirectUse::Write) {
+        let Some(target) = redirect.target.as_ref().and_then(Word::literal) else { continue };
+        if matches!(target.as_str(), "/dev/null" | "/dev/stdout" | "/dev/stderr") {
+            continue;
+        }
+        let pattern = match target.rsplit_once('/') {
+            Some((dir, _)) if !dir.is_empty() => format!("> {dir}/*"),
+            _ => format!("> {target}"),
+        };
+        let danger = target.starts_with('/').then(|| "writes outside the workspace".to_owned());
+        found.push((pattern, danger));
+    }
+}
+
+fn of_command(policy: &Policy, command: &Command, depth: usize, found: &mut Vec<(String, Option<String>)>) {
+    let Some(program) = command.words.first().and_then(Word::literal).filter(|p| !p.is_empty() && !p.contains('*')) else {
+        return;
+    };
+    if command.prefixes.iter().any(|p| names::is_steering(&p.name)) {
+        return;
+    }
+    let prefix: String = command
+        .prefixes
+        .iter()
+        .filter(|p| !names::is_free_prefix(&p.name))
+        .map(|p| format!("{}=* ", p.name))
+        .collect();
+    let base = program.rsplit('/').next().unwrap_or(&program).to_owned();
+    let spelt: String = command
+        .tokens(Style::Double, false)
+        .iter()
+        .map(|t| match t {
+            crate::pattern::Token::Char(c) => *c,
+            _ => '*',
+        })
+        .filter(|c| !c.is_control())
+        .collect();
+    let examined = programs::examine(command, &policy.env_names);
+    let subcommand = command.words.get(1).and_then(Word::literal).filter(|w| !w.starts_with('-') && !w.contains('*'));
+    let (pattern, danger) = match (&examined, &subcommand) {
+        (Err(refusal), _) => (spelt, Some(refusal.reason.clone())),
+        _ if DESTRUCTIVE.contains(&base.as_str()) || base.starts_with("mkfs") => {
+            (spelt, Some(format!("{base} changes or destroys")))
+        }
+        (Ok(_), Some(sub)) if WITH_SUBCOMMANDS.contains(&base.as_str()) => {
+            let danger = DESTRUCTIVE_SUBCOMMANDS
+                .contains(&sub.as_str())
+                .then(|| format!("'{base} {sub}' changes things or runs others"));
+            (format!("{program} {sub} *"), danger)
+        }
+        (Ok(_), _) if programs::load_note(&format!("{program} *")).is_some() => {
+            (spelt, programs::load_note(&format!("{program} *")).map(|note| format!("'{program} *' {note}")))
+        }
+        (Ok(_), _) if command.words.len() == 1 => (program.clone(), None),
+        (Ok(_), _) => (format!("{program} *"), None),
+    };
+    let danger = danger.or_else(|| program.contains('/').then(|| "names a program by its path".to_owned()));
+    found.push((prefix + &pattern, danger));
+    for inner in examined.unwrap_or_default() {
+        match inner {
+            Inner::Command(command) => of_command(policy, &command, depth + 1, found),
+            Inner::Script { text, .. } => collect(policy, &text, depth + 1, found),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_rules_cover_what_was_asked_and_dangers_are_marked() {
+        let policy = Policy::from_pairs([("*", "deny"), ("ls *", "allow")]).expect("rules");
+        let lines = [
+            "ls -la",
+            "kubectl get pods -n a",
+            "kubectl get nodes",
+            "kubectl get pods -n a",
+            "kubectl delete pod x",
+            "cat x | grep y",
+            "rm -rf notes",
+            "sudo cat /var/log/x",
+            "echo hi > out/a",
+            "FOO=1 cat x",
+            "PATH=. cat x",
+            "echo $(",
+        ];
+        let got = suggest(&policy, lines);
+        let rule = |pattern: &str| got.rules.iter().find(|r| r.pattern == pattern);
+        assert_eq!(rule("kubectl get *").map(|r| (r.lines, r.danger.is_some())), Some((3, false)));
+        for (pattern, dangerous) in [
+            ("kubectl delete *", true),
+            ("cat *", false),
+            ("grep *", false),
+            ("rm -rf notes", true),
+            ("sudo *", false),
+            ("> out/*", false),
+            ("echo *", false),
+            ("FOO=* cat *", false),
+        ] {
+            assert_eq!(rule(pattern).map(|r| r.danger.is_some()), Some(dangerous), "{pattern}: {got:?}");
+        }
+        let refused: Vec<&str> = got.refused.iter().map(|(line, _)| line.as_str()).collect();
+        assert_eq!(refused, ["PATH=. cat x", "echo $("]);
+    }
+}
