@@ -1,0 +1,80 @@
+//! What every command may read, and what of it it may not.
+
+use std::path::{Path, PathBuf};
+
+/// Programs, libraries, settings and logs of the system. Nobody's home is among them.
+const SYSTEM: &[&str] = &[
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/sys", "/proc", "/nix", "/gnu", "/snap",
+    "/var/log", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/rpm", "/var/cache/man", "/run/log", "/run/systemd/resolve",
+];
+
+/// Secrets within those.
+const HIDDEN: &[&str] = &[
+    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d", "/etc/security/opasswd",
+    "/etc/ssl/private", "/etc/pki/tls/private", "/etc/letsencrypt", "/etc/krb5.keytab", "/etc/wireguard", "/etc/openvpn",
+    "/etc/ipsec.secrets", "/etc/ipsec.d", "/etc/swanctl", "/etc/ppp", "/etc/NetworkManager/system-connections",
+    "/etc/wpa_supplicant", "/etc/kubernetes", "/etc/rancher", "/etc/cni", "/etc/docker", "/etc/containers/auth.json",
+    "/etc/legwork", "/etc/flashduty-runner", "/etc/credstore", "/etc/credstore.encrypted", "/etc/cloud", "/etc/vault.d",
+    "/etc/consul.d", "/etc/nomad.d", "/etc/boto.cfg", "/etc/mysql/debian.cnf", "/etc/postgresql", "/etc/exim4/passwd.client",
+    "/etc/postfix/sasl", "/etc/netrc", "/etc/aliases.d", "/etc/duo", "/etc/sssd", "/etc/samba/private", "/etc/ceph",
+    "/etc/machine-secrets",
+];
+
+/// What programs may write to that is no file of anybody.
+pub(crate) const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+
+/// The system's folders that this machine has.
+pub(crate) fn system() -> Vec<PathBuf> {
+    SYSTEM.iter().map(PathBuf::from).filter(|path| path.symlink_metadata().is_ok()).collect()
+}
+
+/// The secrets that this machine has, host keys included.
+pub(crate) fn hidden() -> Vec<PathBuf> {
+    let mut hidden: Vec<PathBuf> = HIDDEN.iter().map(PathBuf::from).filter(|p| p.symlink_metadata().is_ok()).collect();
+    for entry in std::fs::read_dir("/etc/ssh").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.contains("_key") && !name.ends_with(".pub") {
+            hidden.push(entry.path());
+        }
+    }
+    hidden
+}
+
+/// The paths that together are `dir` without the hidden ones: `dir` itself if none of
+/// them lies in it.
+pub(crate) fn without(dir: &Path, hidden: &[PathBuf], out: &mut Vec<PathBuf>) {
+    if hidden.iter().any(|h| dir.starts_with(h)) {
+        return;
+    }
+    if !hidden.iter().any(|h| h.starts_with(dir)) {
+        out.push(dir.to_owned());
+        return;
+    }
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        without(&entry.path(), hidden, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_paths_are_cut_out_and_nothing_else() {
+        let root = tempfile::tempdir().expect("a folder");
+        let at = |p: &str| root.path().join(p);
+        for file in ["a/x", "a/secret/key", "b/y", "c"] {
+            let path = at(file);
+            std::fs::create_dir_all(path.parent().expect("has one")).expect("made");
+            std::fs::write(path, "").expect("written");
+        }
+        let mut got = Vec::new();
+        without(root.path(), &[at("a/secret"), at("c")], &mut got);
+        got.sort();
+        assert_eq!(got, [at("a/x"), at("b")]);
+        got.clear();
+        without(&at("b"), &[at("a")], &mut got);
+        assert_eq!(got, [at("b")]);
+    }
+}

@@ -1,0 +1,125 @@
+//! From what an operator configures to what one command gets.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Identity;
+use crate::limits::Limits;
+use crate::profile::Profile;
+use crate::{paths, programs};
+
+/// What an operator configures under `sandbox`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The profile in force: `auto` has been resolved.
+    pub profile: Profile,
+    /// Paths that may be read beside the system's.
+    pub read: Vec<PathBuf>,
+    /// Paths that may be written beside the workspace.
+    pub write: Vec<PathBuf>,
+    /// Programs, or folders of them, that may run beside those that rules name.
+    pub exec: Vec<PathBuf>,
+    /// Whether path and abstract sockets may be used.
+    pub unix_sockets: bool,
+    /// Who commands run as.
+    pub run_as: Option<Identity>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Paths that stay hidden whatever else says: the runner's own state and config.
+    pub hide: Vec<PathBuf>,
+    /// Landlock's version on this machine.
+    pub landlock_abi: u32,
+    /// Where `runsc` is.
+    pub runsc: PathBuf,
+}
+
+/// What a command brings.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The workspace's root.
+    pub workspace: &'a Path,
+    /// The command's own temporary folder, not made yet.
+    pub tmp: &'a Path,
+    /// The folder it starts in.
+    pub cwd: &'a Path,
+    /// The programs that its rules name; `None` where any may run.
+    pub programs: Option<&'a [String]>,
+    /// The shell, or the program that is started.
+    pub shell: &'a Path,
+    /// PATH.
+    pub path: &'a str,
+}
+
+
+/// What one command may reach.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// How strong the wall is.
+    pub profile: Profile,
+    /// Who the command runs as.
+    pub run_as: Option<Identity>,
+    /// Its own folders, readable and writable.
+    pub workspace: PathBuf,
+    /// Its own temporary folder; `landlock` has it made and removed.
+    pub tmp: PathBuf,
+    /// Where it starts.
+    pub cwd: PathBuf,
+    /// Readable.
+    pub read: Vec<PathBuf>,
+    /// Writable as well.
+    pub write: Vec<PathBuf>,
+    /// Not even readable.
+    pub hide: Vec<PathBuf>,
+    /// All that may be executed; `None` for anything readable.
+    pub exec: Option<Vec<PathBuf>>,
+    /// Whether path and abstract sockets may be used.
+    pub unix_sockets: bool,
+    /// Bounds.
+    pub limits: Limits,
+    /// Landlock's version.
+    pub landlock_abi: u32,
+    /// Where `runsc` is.
+    pub runsc: PathBuf,
+}
+
+impl Settings {
+    /// The plan of one command; `None` if there is no wall. Programs are looked up anew
+    /// each time, as upgrades replace their files.
+    pub fn plan(&self, context: &Context<'_>) -> Option<Plan> {
+        if self.profile == Profile::Off {
+            return None;
+        }
+        let mut read = paths::system();
+        read.extend(self.read.iter().cloned());
+        let mut hide = paths::hidden();
+        hide.extend(self.hide.iter().cloned());
+        // What an operator grants by name is granted.
+        hide.retain(|h| !self.read.iter().chain(&self.write).any(|granted| granted.starts_with(h)));
+        let exec = context
+            .programs
+            .map(|names| programs::executables(names, &self.exec, context.shell, context.path));
+        Some(Plan {
+            profile: self.profile,
+            run_as: self.run_as.clone(),
+            workspace: context.workspace.to_owned(),
+            tmp: context.tmp.to_owned(),
+            cwd: context.cwd.to_owned(),
+            read,
+            write: self.write.clone(),
+            hide,
+            exec,
+            unix_sockets: self.unix_sockets,
+            limits: self.limits.clone(),
+            landlock_abi: self.landlock_abi,
+            runsc: self.runsc.clone(),
+        })
+    }
+}
+
+impl Plan {
+    /// Where the command finds its temporary folder.
+    pub fn tmp_seen(&self) -> &Path {
+        if self.profile == Profile::Landlock { &self.tmp } else { Path::new("/tmp") }
+    }
+}
