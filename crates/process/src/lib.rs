@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is the crate that starts processes")]
 
 pub mod env;
+mod confine;
 mod helper;
 mod journal;
 mod record;
@@ -22,6 +23,8 @@ mod syntax;
 mod sys;
 mod tree;
 pub mod trial;
+
+pub use legwork_sandbox as sandbox;
 
 pub use helper::{HELPER_ARG, Piped, SpawnError, Spawner, helper_main};
 pub use journal::{Chunk, Cursor, Stream};

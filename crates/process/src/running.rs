@@ -13,13 +13,16 @@ use tokio::io::unix::AsyncFd;
 
 use crate::record;
 use crate::spec::{Size, State, Status, boot_id};
-use crate::supervisor::{CANCEL, GROWN, INPUT, MAX_MESSAGE, RESIZE};
+use crate::supervisor::{CANCEL, DOOR, GROWN, INPUT, MAX_MESSAGE, RESIZE};
 
 /// What happened to a running command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Progress {
     /// The journal has grown to this many bytes.
     Output(u64),
+    /// What accepts the command's connections to its proxy has come: to be served by
+    /// whoever watches the command.
+    Door(std::net::TcpListener),
     /// The supervisor is gone: [`status`] says how the command ended.
     Ended,
 }
@@ -44,20 +47,17 @@ impl Running {
     /// Waits until there is more output or the command has ended. Safe to cancel.
     pub async fn progress(&self) -> Progress {
         loop {
-            let mut message = [0u8; 16];
-            let received = self
-                .socket
-                .async_io(Interest::READABLE, |fd| {
-                    rustix::net::recv(fd, &mut message, RecvFlags::DONTWAIT).map_err(io::Error::from)
-                })
-                .await;
+            let received = self.socket.async_io(Interest::READABLE, receive).await;
             match received {
-                Ok((9, _)) if message[0] == GROWN => {
+                Ok(Received { len: 9, bytes, .. }) if bytes[0] == GROWN => {
                     let mut len = [0u8; 8];
-                    len.copy_from_slice(&message[1..9]);
+                    len.copy_from_slice(&bytes[1..9]);
                     return Progress::Output(u64::from_le_bytes(len));
                 }
-                Ok((0, _)) | Err(_) => return Progress::Ended,
+                Ok(Received { len: 1, bytes, fd: Some(fd) }) if bytes[0] == DOOR => {
+                    return Progress::Door(fd.into());
+                }
+                Ok(Received { len: 0, .. }) | Err(_) => return Progress::Ended,
                 Ok(_) => {}
             }
         }
@@ -93,6 +93,28 @@ impl Running {
     fn send(&self, message: &[u8]) -> bool {
         rustix::net::send(self.socket.get_ref(), message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok()
     }
+}
+
+/// A message from a supervisor.
+struct Received {
+    len: usize,
+    bytes: [u8; 16],
+    fd: Option<OwnedFd>,
+}
+
+fn receive(socket: &OwnedFd) -> io::Result<Received> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage};
+    let mut bytes = [0u8; 16];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let message = rustix::net::recvmsg(socket, &mut [io::IoSliceMut::new(&mut bytes)], &mut control, flags)?;
+    let len = message.bytes;
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(Received { len, bytes, fd })
 }
 
 /// What became of a command whose runner was away.

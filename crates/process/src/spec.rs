@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use legwork_sandbox::{Group, Plan};
 use serde::{Deserialize, Serialize};
 
 /// A terminal's size in characters.
@@ -55,6 +56,12 @@ pub struct Spec {
     /// their files are read after an update.)
     #[serde(default)]
     pub passed_stdio: bool,
+    /// The wall around it.
+    #[serde(default)]
+    pub sandbox: Option<Plan>,
+    /// The control groups it is in.
+    #[serde(default)]
+    pub group: Group,
 }
 
 /// Why a supervisor ended a command before it ended by itself.
@@ -104,6 +111,9 @@ pub struct Status {
     pub stderr_bytes: u64,
     /// Bytes not kept because of `output_bytes` or of `journal_error`.
     pub dropped_bytes: u64,
+    /// The bound on memory ended some of it.
+    #[serde(default)]
+    pub out_of_memory: bool,
     /// Why output could not be kept.
     pub journal_error: Option<String>,
 }
@@ -123,6 +133,7 @@ impl Status {
             stdout_bytes: 0,
             stderr_bytes: 0,
             dropped_bytes: 0,
+            out_of_memory: false,
             journal_error: None,
         }
     }

@@ -16,7 +16,7 @@ use rustix::process::{Pid, WaitStatus};
 use crate::journal::{Stream, Writer};
 use crate::record::Stored;
 use crate::spec::{EndedBy, Size, Spec, State, Status, now_ms};
-use crate::{record, sys, tree};
+use crate::{confine, record, sys, tree};
 
 /// Most input waiting for a terminal that does not read.
 const MAX_PENDING_INPUT: usize = 64 * 1024;
@@ -30,6 +30,8 @@ pub(crate) const MAX_MESSAGE: usize = 4096;
 pub(crate) const CANCEL: u8 = b'C';
 pub(crate) const INPUT: u8 = b'I';
 pub(crate) const RESIZE: u8 = b'R';
+/// Message from a supervisor: what accepts the command's connections to its proxy.
+pub(crate) const DOOR: u8 = b'D';
 /// Message from a supervisor: the journal's length as u64, little-endian.
 pub(crate) const GROWN: u8 = b'J';
 
@@ -68,10 +70,16 @@ fn supervise(passed: Passed) -> io::Result<()> {
     record::report(&file, &status)?;
     let journal = Writer::new(file.try_clone()?, record::journal_base(&file)?);
     let signals = sys::child_signal_fd()?;
-    let started = listen(&socket).and_then(|listener| Ok((listener, start(&spec, &cwd, stdio)?)));
-    let (listener, (main, pipes)) = match started {
+    let started = listen(&socket).and_then(|listener| {
+        if let Some(plan) = &spec.sandbox {
+            spec.group.create(&plan.limits)?;
+        }
+        Ok((listener, start(&spec, &cwd, stdio)?))
+    });
+    let (listener, Started { main, pipes, door }) = match started {
         Ok(started) => started,
         Err(error) => {
+            confine::tidy(&spec);
             status.state = State::Failed;
             status.error = Some(error.to_string());
             status.finished_ms = now_ms();
@@ -79,7 +87,11 @@ fn supervise(passed: Passed) -> io::Result<()> {
         }
     };
     let deadline = spec.limits.timeout.and_then(|t| Instant::now().checked_add(t));
+    if let Some(door) = &door {
+        send_door(&controller, door);
+    }
     let mut supervisor = Supervisor {
+        door,
         spec,
         status,
         journal,
@@ -96,10 +108,13 @@ fn supervise(passed: Passed) -> io::Result<()> {
         input: Vec::new(),
     };
     supervisor.watch();
-    if supervisor.spec.passed_stdio {
-        // Whoever is left of it talks to nobody.
+    if supervisor.spec.passed_stdio || supervisor.spec.sandbox.is_some() {
+        // Whoever is left of it talks to nobody, or would outlive its wall.
         tree::kill(rustix::process::getpid());
+        tree::reap(None);
     }
+    supervisor.status.out_of_memory = supervisor.spec.group.out_of_memory();
+    confine::tidy(&supervisor.spec);
     supervisor.status.state = State::Ended;
     supervisor.status.finished_ms = now_ms();
     record::report(&file, &supervisor.status)
@@ -123,39 +138,65 @@ struct Pipes {
     terminal: Option<File>,
 }
 
-fn start(spec: &Spec, cwd: &OwnedFd, stdio: Option<(OwnedFd, OwnedFd)>) -> io::Result<(Pid, Pipes)> {
-    let (program, args) = spec.argv.split_first().ok_or_else(|| io::Error::other("no program"))?;
+/// A command that has been started.
+struct Started {
+    main: Pid,
+    pipes: Pipes,
+    /// Accepts its connections to the proxy.
+    door: Option<OwnedFd>,
+}
+
+fn start(spec: &Spec, cwd: &OwnedFd, stdio: Option<(OwnedFd, OwnedFd)>) -> io::Result<Started> {
+    let through = confine::through(spec)?;
+    let argv = through.as_ref().unwrap_or(&spec.argv);
+    let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("no program"))?;
     let mut command = Command::new(program);
+    let path = |name: &str| name == "PATH";
     command
         .args(args)
         .env_clear()
-        .envs(&spec.env)
+        .envs(spec.env.iter().filter(|(name, _)| through.is_none() || path(name)))
         // Resolved by the runner beneath its root; the descriptor can't be swapped.
         .current_dir(format!("/proc/self/fd/{}", cwd.as_raw_fd()));
+    let report = match &spec.sandbox {
+        Some(plan) => Some(confine::confine(&mut command, spec, plan, spec.terminal.is_none())?),
+        None => None,
+    };
+    let spawn = |mut command: Command| {
+        let spawned = command.spawn();
+        // The child's end of the report must go before what it said is read to its end.
+        drop(command);
+        let said = report.as_ref().map(confine::Report::read).unwrap_or_default();
+        match spawned {
+            Ok(child) => Ok((child, said.door)),
+            Err(error) => Err(said.error.map_or(error, io::Error::other)),
+        }
+    };
     if let Some(size) = spec.terminal {
         let (master, slave) = open_terminal(size)?;
         command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
         sys::with_controlling_terminal(&mut command);
-        let child = command.spawn()?;
+        let (child, door) = spawn(command)?;
         rustix::io::ioctl_fionbio(&master, true)?;
         let master = File::from(master);
         let pipes = Pipes { stdout: Some(master.try_clone()?), stderr: None, terminal: Some(master) };
-        return Ok((pid_of(child.id())?, pipes));
+        return Ok(Started { main: pid_of(child.id())?, pipes, door });
     }
     if spec.passed_stdio {
         let (stdin, stdout) = stdio.ok_or_else(|| io::Error::other("no descriptors were passed"))?;
         command.process_group(0).stdin(stdin).stdout(stdout).stderr(Stdio::null());
-        let child = command.spawn()?;
-        return Ok((pid_of(child.id())?, Pipes { stdout: None, stderr: None, terminal: None }));
+        let (child, door) = spawn(command)?;
+        let pipes = Pipes { stdout: None, stderr: None, terminal: None };
+        return Ok(Started { main: pid_of(child.id())?, pipes, door });
     }
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn()?;
+    let (mut child, door) = spawn(command)?;
     let stdout = child.stdout.take().map(|p| File::from(OwnedFd::from(p)));
     let stderr = child.stderr.take().map(|p| File::from(OwnedFd::from(p)));
     for pipe in stdout.iter().chain(&stderr) {
         rustix::io::ioctl_fionbio(pipe, true)?;
     }
-    Ok((pid_of(child.id())?, Pipes { stdout, stderr, terminal: None }))
+    Ok(Started { main: pid_of(child.id())?, pipes: Pipes { stdout, stderr, terminal: None }, door })
 }
 
 fn pid_of(id: u32) -> io::Result<Pid> {
@@ -184,7 +225,21 @@ struct Controller {
     told: u64,
 }
 
+/// Passes the proxy's door to a controller: whoever is there serves it.
+fn send_door(controller: &OwnedFd, door: &OwnedFd) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage};
+    let fds = [door.as_fd()];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    // A controller that is gone is noticed elsewhere.
+    let _ = rustix::net::sendmsg(controller, &[io::IoSlice::new(&[DOOR])], &mut control, flags);
+}
+
 struct Supervisor {
+    /// What accepts the command's connections to its proxy.
+    door: Option<OwnedFd>,
     spec: Spec,
     status: Status,
     journal: Writer,
@@ -414,6 +469,9 @@ impl Supervisor {
             // Abstract names are open to all users; the command is ours alone.
             let owner = rustix::net::sockopt::socket_peercred(&socket).map(|peer| peer.uid);
             if owner == Ok(rustix::process::geteuid()) && self.controllers.len() < MAX_CONTROLLERS {
+                if let Some(door) = &self.door {
+                    send_door(&socket, door);
+                }
                 self.controllers.push(Controller { socket, told: 0 });
             }
         }

@@ -2,8 +2,12 @@
 #![allow(unsafe_code, reason = "this module is the workspace's border to the kernel")]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::process::Command;
+
+use legwork_sandbox::{Attributes, Fork, Kernel};
+use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
 
 /// In which process a fork returned.
 pub(crate) enum Forked {
@@ -72,6 +76,160 @@ pub(crate) fn with_controlling_terminal(command: &mut Command) {
             }
             Ok(())
         });
+    }
+}
+
+/// Runs `prepare` between fork and exec of a command. Only for a process with one thread.
+pub(crate) fn before_exec(
+    command: &mut Command,
+    mut prepare: impl FnMut(&dyn Kernel) -> io::Result<()> + Send + Sync + 'static,
+) -> io::Result<()> {
+    use std::os::unix::process::CommandExt;
+    let alone = SingleThreaded::prove()?;
+    // SAFETY: this process has one thread, so no lock can be held by another one when it
+    // forks: the child may run any code, allocation included.
+    unsafe { command.pre_exec(move || prepare(&alone)) };
+    Ok(())
+}
+
+/// The kernel's `struct mount_attr` (mount_setattr(2)).
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+fn set_mount(tree: BorrowedFd<'_>, attributes: Attributes, flags: libc::c_int) -> io::Result<()> {
+    const RDONLY: u64 = 1;
+    const NOSUID: u64 = 2;
+    const NODEV: u64 = 4;
+    const NOEXEC: u64 = 8;
+    let mut set = NOSUID;
+    for (wanted, bit) in [(attributes.read_only, RDONLY), (attributes.no_exec, NOEXEC), (attributes.no_dev, NODEV)] {
+        if wanted {
+            set |= bit;
+        }
+    }
+    let attr = MountAttr { set, clear: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the path is a constant that ends in NUL, `attr` is a live local of the size
+    // given, and the descriptor is borrowed for the length of the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+impl Kernel for SingleThreaded {
+    fn fork(&self) -> io::Result<Fork> {
+        // SAFETY: as in `SingleThreaded::fork`.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(Fork::Child),
+            pid => Pid::from_raw(pid).map(Fork::Parent).ok_or_else(|| io::Error::other("no process id")),
+        }
+    }
+
+    fn unshare(&self, flags: UnshareFlags) -> io::Result<()> {
+        // SAFETY: descriptors are not unshared, which is what could pull them from under
+        // their owners; the process has one thread.
+        unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
+    }
+
+    fn set_mount(&self, tree: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
+        set_mount(tree, attributes, libc::AT_RECURSIVE)
+    }
+
+    fn set_mount_alone(&self, tree: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
+        set_mount(tree, attributes, 0)
+    }
+
+    fn loopback_up(&self) -> io::Result<()> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType};
+        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        // SAFETY: an all-zero `ifreq` is valid: integers, and a union of such.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
+        // SAFETY: SIOCSIFFLAGS reads an `ifreq`, which is a live local.
+        match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn mirror(&self, child: Pid, as_init: bool, report: Option<OwnedFd>) -> ! {
+        let report = report.map_or(-1, IntoRawFd::into_raw_fd);
+        let child = child.as_raw_nonzero().get();
+        // SAFETY: this function never returns, so no owner of a closed descriptor is used
+        // or dropped any more. The other calls take no pointers but to live locals.
+        unsafe {
+            close_all_but(report);
+            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE] {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+            let mut status: libc::c_int = 0;
+            loop {
+                let ended = libc::waitpid(if as_init { -1 } else { child }, &raw mut status, 0);
+                if ended == child || ended == -1 && *libc::__errno_location() != libc::EINTR {
+                    break;
+                }
+            }
+            if as_init {
+                libc::write(report, (&raw const status).cast(), size_of::<libc::c_int>());
+                libc::_exit(0);
+            }
+            let len = libc::read(report, (&raw mut status).cast(), size_of::<libc::c_int>());
+            if len != size_of::<libc::c_int>().cast_signed() {
+                // The one inside was killed before it could say.
+                status = libc::SIGKILL;
+            }
+            if libc::WIFSIGNALED(status) {
+                let signal = libc::WTERMSIG(status);
+                libc::signal(signal, libc::SIG_DFL);
+                libc::raise(signal);
+                libc::_exit(128 + signal);
+            }
+            libc::_exit(libc::WEXITSTATUS(status))
+        }
+    }
+
+    fn status_pipe(&self) -> io::Result<(OwnedFd, OwnedFd)> {
+        Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+    }
+}
+
+/// Closes every descriptor but one.
+///
+/// # Safety
+///
+/// No owner of any other descriptor may be used or dropped afterwards.
+unsafe fn close_all_but(kept: RawFd) {
+    let kept = libc::c_uint::try_from(kept);
+    // SAFETY: the caller has no more use for the descriptors; ranges are plain numbers.
+    unsafe {
+        match kept {
+            Ok(kept) => {
+                if kept > 0 {
+                    libc::close_range(0, kept - 1, 0);
+                }
+                libc::close_range(kept + 1, libc::c_uint::MAX, 0);
+            }
+            Err(_) => {
+                libc::close_range(0, libc::c_uint::MAX, 0);
+            }
+        }
     }
 }
 

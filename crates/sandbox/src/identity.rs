@@ -58,6 +58,8 @@ impl Identity {
         set_thread_groups(&groups)?;
         set_thread_res_gid(gid, gid, gid)?;
         set_thread_res_uid(uid, uid, uid)?;
+        // The change made /proc/self the superuser's, which is in the way of namespaces.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?;
         Ok(())
     }
 }
