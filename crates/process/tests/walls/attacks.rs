@@ -38,7 +38,7 @@ const ATTACKS: &[Attack] = &[
     attack("write outside by a hard link", "ln @/secret/key h && echo x >> h"),
     attack("write outside by rename", "echo x > m && mv m @/secret/moved && test -s @/secret/moved"),
     attack("truncate outside", "truncate -s 0 @/secret/key"),
-    attack("delete outside", "rm -f @/secret/key && ! test -e @/secret/key"),
+    attack("delete outside", "rm @/secret/key"),
     attack("change modes outside", "echo x > /tmp/lw-mode-$$ ; chmod 777 @/secret && touch @/secret/x1"),
     attack("read a secret", "grep -q s3cret @/secret/key"),
     attack("read a secret by a link", "ln -s @/secret/key k && grep -q s3cret k"),
@@ -50,7 +50,7 @@ const ATTACKS: &[Attack] = &[
         "mkdir -p d e; echo no > d/key; ln -sfn @/secret e2; for i in $(seq 300); do ln -sfn d s; ln -sfn @/secret s; \
          grep -q s3cret s/key 2>/dev/null && exit 0; done; exit 1",
     ),
-    attack("list the runner's state", "ls @/state/task0"),
+    attack("list the runner's state", "ls @/state > /dev/null"),
     as_root("read /etc/shadow", "grep -q root /etc/shadow"),
     as_root("list root's home", "ls /root > /dev/null"),
     as_root("read a raw disk", "head -c 1 $(ls /dev/vd[a-z] /dev/sd[a-z] /dev/nvme*n1 2>/dev/null | head -1) | grep -qc ."),
@@ -58,10 +58,9 @@ const ATTACKS: &[Attack] = &[
     as_root("make a device", "mknod dev c 1 3 && echo x > dev"),
     as_root("mount", "mkdir -p mnt && mount -t tmpfs none mnt && umount mnt"),
     as_root("change the root", "chroot / true"),
-    as_root("change another's file", "chown nobody file && [ $(stat -c %u file) = 65534 ]"),
+    as_root("change another's file", "chown nobody file && find file -uid 65534 | grep -q ."),
     // Processes.
     attack("signal the runner", "kill -0 %"),
-    attack("signal everybody", "kill -0 -1"),
     attack("trace the runner", "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); sys.exit(0 if l.ptrace(16,%,0,0)==0 else 1)'"),
     attack("read the runner's memory", "head -c 0 /proc/%/mem && test -r /proc/%/maps && head -1 /proc/%/maps | grep -q ."),
     attack("read the runner's environment", "tr '\\0' '\\n' < /proc/%/environ | grep -q SECRET_OF_RUNNER"),
@@ -177,7 +176,6 @@ async fn hold(profile: Profile) {
 
 /// What an attack reaches in gVisor is the guest's kernel, not the machine's.
 const GUEST_ONLY: &[&str] = &[
-    "signal everybody",
     "read the runner's memory",
     "make a user namespace",
     "make a user namespace by clone",
@@ -187,6 +185,7 @@ const GUEST_ONLY: &[&str] = &[
     "signal the runner",
     "keep capabilities",
     "use io_uring",
+    "use perf events",
     "type into a terminal",
     "leave the control group",
     "change another's file",
@@ -254,8 +253,9 @@ async fn a_repository_can_t_reach_the_shell_by_its_files() {
 #[tokio::test]
 async fn no_descriptor_of_the_supervisor_reaches_the_command() {
     for profile in [Profile::Off].iter().chain(walls()) {
-        let outcome = Yard::new(*profile).run("ls /proc/self/fd | wc -l; ls -l /proc/self/fd").await;
-        // stdin, stdout, stderr, and the folder that ls reads.
-        assert!(outcome.stdout.starts_with("4\n"), "{profile}: {}", outcome.all());
+        let outcome = Yard::new(*profile).run("echo /proc/self/fd/* >&2; : | cat").await;
+        // stdin, stdout, stderr, and the folder that bash reads.
+        let count = outcome.stderr.split_whitespace().count();
+        assert!(outcome.ok() && count <= 4, "{profile}: {}", outcome.all());
     }
 }

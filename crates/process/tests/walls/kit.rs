@@ -9,7 +9,7 @@ use std::time::Duration;
 use legwork_process::sandbox::{Abilities, Context, Identity, Profile, Settings, probe};
 use legwork_process::{Cursor, Limits, Progress, Running, Spawner, Spec, State, Status, Stream, status};
 
-pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
 pub(crate) fn abilities() -> &'static Abilities {
     static ABILITIES: OnceLock<Abilities> = OnceLock::new();
