@@ -8,6 +8,7 @@ mod context;
 mod exit;
 mod health;
 mod logging;
+mod reload;
 mod sse;
 mod update;
 

@@ -4,6 +4,7 @@
 //! a file that holds a secret.
 
 mod rules;
+mod sandbox;
 mod settings;
 mod tree;
 
@@ -11,10 +12,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_policy::Policy;
-use legwork_runner::Egress;
+use legwork_runner::{Destinations, Egress, Rules as RunnerRules, Wanted};
 
 pub use rules::{Rules, rules_of};
 use settings::Reader;
@@ -138,6 +140,10 @@ pub struct Config {
     pub shell: bool,
     /// Where the runner itself may connect for a controller.
     pub egress: Egress,
+    /// The walls around commands.
+    pub sandbox: Wanted,
+    /// Where commands may connect to, if a wall holds their network.
+    pub destinations: Arc<Destinations>,
     pub env_pass: Vec<String>,
     pub max_tasks: usize,
     pub max_read_bytes: u64,
@@ -158,6 +164,31 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// Every value with its source.
     pub settings: Vec<Setting>,
+}
+
+impl Config {
+    /// What takes effect without a restart.
+    pub fn rules(&self) -> RunnerRules {
+        RunnerRules {
+            policy: self.policy.clone(),
+            mcp_policy: self.mcp_policy.clone(),
+            destinations: self.destinations.clone(),
+        }
+    }
+
+    /// The keys, of those that need a restart, in which another configuration differs.
+    pub fn needs_restart(&self, other: &Self) -> Vec<String> {
+        let reloaded = |key: &str| key.starts_with("permission.") || key == "sandbox.network.allow";
+        let value = |config: &Self, key: &str| {
+            config.settings.iter().find(|s| s.key == key).map(|s| s.value.clone())
+        };
+        let mut keys: Vec<String> =
+            self.settings.iter().chain(&other.settings).map(|s| s.key.clone()).filter(|k| !reloaded(k)).collect();
+        keys.sort();
+        keys.dedup();
+        keys.retain(|key| value(self, key) != value(other, key));
+        keys
+    }
 }
 
 /// Why a configuration can't be used.
@@ -274,7 +305,10 @@ pub fn load(
         &[("auto", StreamOutput::Auto), ("always", StreamOutput::Always), ("never", StreamOutput::Never)],
         "auto",
     )?;
-    r.word("sandbox", &[], &[("off", ())], "off")?;
+    let (mut sandbox, destinations) = sandbox::read(r, home)?;
+    // Whatever is granted: the runner's own secrets are nobody's.
+    sandbox.hide = vec![state_dir.clone()];
+    sandbox.hide.extend((!source.path.as_os_str().is_empty()).then(|| source.path.clone()));
     let tls = tls(r, home)?;
     let update = update(r, &url, &mut warnings)?;
     let retention = retention(r)?;
@@ -300,6 +334,8 @@ pub fn load(
         mcp_policy,
         shell,
         egress,
+        sandbox,
+        destinations: Arc::new(destinations),
         env_pass,
         max_tasks: usize::try_from(max_tasks).unwrap_or(usize::MAX),
         max_read_bytes,

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use legwork_proto::dialout::{Environment, Heartbeat, Metrics, Welcome, feature};
+use legwork_runner::process::sandbox::Profile;
 use legwork_runner::{Machine, Metering, Runner};
 
 use crate::clock::{now_ms, offset_text, rfc3339};
@@ -25,13 +26,15 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, sandbox: Profile) -> Self {
         let machine = Machine::detect();
         let name = if config.name.is_empty() { machine.hostname.clone() } else { config.name.clone() };
         let mut own_labels = config.labels.clone();
         own_labels.push(format!("os:{}", machine.os));
         own_labels.push(format!("arch:{}", machine.arch));
         own_labels.push(format!("hostname:{}", machine.hostname));
+        // What is in force, not what was asked for.
+        own_labels.push(format!("sandbox:{sandbox}"));
         Self {
             name,
             own_labels,

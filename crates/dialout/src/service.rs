@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use legwork_policy::Named;
+use legwork_runner::process::sandbox::Profile;
 use legwork_runner::process::{Limits, Spawner};
-use legwork_runner::{Audit, Config as RunnerConfig, Keep, Runner};
+use legwork_runner::{Audit, Config as RunnerConfig, Keep, Runner, choose};
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -70,11 +72,16 @@ impl Service {
         let audit = Audit::open(&state.join("audit.jsonl"), keep).map_err(|e| e.to_string())?;
         let spawner =
             Spawner::start(program).map_err(|e| format!("failed to start {}: {e}", program.display()))?;
-        let policy = config.policy.clone().with_env_names(env.keys().cloned());
+        let tmp_dir = state.join("tmp");
+        let walled = choose(&config.sandbox, &spawner, &env, root.path(), &tmp_dir).await?;
+        for note in &walled.notes {
+            tracing::warn!("{note}");
+        }
         let runner = Runner::new(RunnerConfig {
             root,
-            policy,
-            mcp_policy: config.mcp_policy.clone(),
+            rules: config.rules(),
+            walled,
+            tmp_dir,
             egress: config.egress.clone(),
             mcp_dir: state.join("mcp"),
             env,
@@ -91,8 +98,25 @@ impl Service {
         let tasks = Tasks::new(Arc::new(runner), store, &state, config.url.clone(), config.retention)
             .map_err(|e| format!("failed to open {}: {e}", state.display()))?;
         tasks.recover().await.map_err(|e| format!("failed to read {}: {e}", journal.display()))?;
-        let identity = Arc::new(Identity::new(&config));
+        let sandbox = tasks.runner().sandbox();
+        match sandbox {
+            Profile::Off => tracing::info!("sandbox: off (no walls around commands but the policy)"),
+            profile => tracing::info!("sandbox: {profile}"),
+        }
+        if sandbox != Profile::Off
+            && let Named::Wildcard(pattern) = config.policy.programs()
+        {
+            tracing::warn!(
+                "rule '{pattern}' names its program by a wildcard: the kernel can't hold the list of programs, any may be executed"
+            );
+        }
+        let identity = Arc::new(Identity::new(&config, sandbox));
         Ok(Self { config, tasks, identity, connected: watch::Sender::new(false), state, _lock: lock })
+    }
+
+    /// What carries tasks out, for a change of rules.
+    pub fn runner(&self) -> Arc<Runner> {
+        self.tasks.runner().clone()
     }
 
     /// Whether a hub has welcomed us, and is still there.

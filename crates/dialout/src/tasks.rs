@@ -143,7 +143,7 @@ impl Tasks {
         }))
     }
 
-    pub(crate) fn runner(&self) -> &Runner {
+    pub(crate) fn runner(&self) -> &Arc<Runner> {
         &self.runner
     }
 

@@ -23,7 +23,7 @@ mod verdict;
 pub use limits::{MAX_DEPTH, MAX_LINE_BYTES};
 pub use names::is_steering;
 pub use presets::{PRESETS, Preset, preset};
-pub use rules::{Action, Note, NoteKind, Policy, Rule, RuleError, RuleText};
+pub use rules::{Action, Named, Note, NoteKind, Policy, Rule, RuleError, RuleText};
 pub use suggest::{Suggestion, Suggestions, suggest};
 pub use verdict::{Decision, Part, RunText, Span, Verdict};
 

@@ -130,6 +130,17 @@ pub struct Note {
     pub message: String,
 }
 
+/// What is known of the programs that rules let run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// All may run.
+    Any,
+    /// A rule whose program is a wildcard: they can't be listed.
+    Wildcard(String),
+    /// These, in order.
+    These(Vec<String>),
+}
+
 /// What sort of thing a [`Note`] says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -250,6 +261,27 @@ impl Policy {
     pub fn judge_argv(&self, argv: &[String]) -> Verdict {
         let words: Vec<String> = argv.iter().map(|word| crate::quote::single_quoted(word)).collect();
         self.judge(&words.join(" "))
+    }
+
+    /// The programs that rules let run.
+    pub fn programs(&self) -> Named {
+        if self.trusts() {
+            return Named::Any;
+        }
+        let mut names = BTreeSet::new();
+        for rule in self.live_rules().iter().filter(|r| r.action != Action::Deny && !r.is_redirect()) {
+            let assigns = |word: &&str| {
+                word.split_once('=').is_some_and(|(name, _)| {
+                    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                })
+            };
+            let name = rule.pattern().split(' ').find(|word| !assigns(word)).unwrap_or_default();
+            if name.contains('*') {
+                return Named::Wildcard(rule.pattern().to_owned());
+            }
+            names.insert(name.to_owned());
+        }
+        Named::These(names.into_iter().collect())
     }
 
     /// Whether the policy is `*: allow` and nothing takes away from it.

@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::record;
-use crate::spec::{Size, State, Status, boot_id};
+use crate::spec::{Size, Spec, State, Status, boot_id};
 use crate::supervisor::{CANCEL, DOOR, GROWN, INPUT, MAX_MESSAGE, RESIZE};
 
 /// What happened to a running command.
@@ -178,6 +178,11 @@ fn look(path: &Path) -> io::Result<Option<Adoption>> {
 /// Reads a supervisor's report.
 pub fn status(path: &Path) -> io::Result<Status> {
     record::status(&File::open(path)?)?.ok_or_else(|| io::Error::other("the command has not started"))
+}
+
+/// Reads what a supervisor was told.
+pub fn spec_of(path: &Path) -> io::Result<Spec> {
+    Ok(record::stored(&File::open(path)?)?.spec)
 }
 
 fn connect(name: &str) -> io::Result<OwnedFd> {

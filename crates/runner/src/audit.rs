@@ -49,6 +49,17 @@ pub struct Record {
     pub outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// Programs that the sandbox kept from being executed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<String>,
+    /// Bytes sent through the sandbox's proxy, and received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress_sent: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress_received: Option<u64>,
+    /// Where the proxy did not let it connect to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub egress_refused: Vec<String>,
     /// Bytes read, written or put out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,

@@ -4,6 +4,7 @@
 //! This crate knows no protocol; doors translate to and from its types.
 
 mod audit;
+mod egress;
 mod fetch;
 mod net;
 mod network;
@@ -13,8 +14,11 @@ mod perform;
 mod redact;
 mod runner;
 mod system;
+mod trial;
+mod walls;
 
 pub use audit::{Audit, AuditError, Keep, Record, VerifyReport, verify};
+pub use egress::Destinations;
 pub use fetch::Fetch;
 pub use legwork_mcp as mcp;
 pub use legwork_process as process;
@@ -23,6 +27,8 @@ pub use operation::{Bash, BashOutput, Cancel, Done, Failure, Operation, Requeste
 pub use output::{Exempt, Large, MAX_INLINE, store_large};
 pub use redact::redact;
 pub use runner::{Config, Permit, Runner, StartedBash};
+pub use trial::{Wanted, Walled, choose};
+pub use walls::Rules;
 pub use system::{Machine, Metering, Usage};
 
 /// Entry points for fuzzing.

@@ -84,7 +84,7 @@ impl Egress {
 
     fn refuses_host(&self, host: &str) -> Option<&'static str> {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        if METADATA_NAMES.contains(&host.as_str()) {
+        if is_metadata_name(&host) {
             return Some("link-local and metadata addresses are refused");
         }
         let denied = self.denied.iter().any(|entry| match entry {
@@ -165,8 +165,18 @@ impl Resolve for Resolver {
     }
 }
 
+/// Whether a name, in lower case, is that of a metadata service.
+pub(crate) fn is_metadata_name(host: &str) -> bool {
+    METADATA_NAMES.contains(&host)
+}
+
+/// Whether an address is not of the public net: private, link-local, a metadata service.
+pub(crate) fn is_local(address: IpAddr) -> bool {
+    is_private(address) || is_link_local(address) || METADATA_ADDRESSES.contains(&address)
+}
+
 /// IPv6 addresses that carry an IPv4 one, as that one.
-fn plain(address: IpAddr) -> IpAddr {
+pub(crate) fn plain(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     if let Some(v4) = v6.to_ipv4_mapped() {
         return v4.into();

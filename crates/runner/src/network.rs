@@ -12,11 +12,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use legwork_mcp::{Launcher, Pool, Server, Stdio, Transport};
 use legwork_policy::{Decision, Verdict, is_steering};
-use legwork_process::{Limits, Running, Spawner, Spec};
+use legwork_process::sandbox::Profile;
+use legwork_process::{Limits, Progress, Running, Spawner, Spec};
 
 use crate::fetch::{self, Fetch};
 use crate::operation::{Cancel, Done, Failure};
 use crate::runner::{Config, Runner};
+use crate::walls::{Under, Walls};
 
 /// An MCP server whose stdin is closed has this long to end, and after SIGTERM as
 /// long again.
@@ -36,7 +38,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn new(config: &Config) -> io::Result<Self> {
+    pub(crate) fn new(config: &Config, walls: Arc<Walls>) -> io::Result<Self> {
         // What an earlier process left there belongs to servers that are gone.
         match std::fs::remove_dir_all(&config.mcp_dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -46,6 +48,8 @@ impl Network {
             spawner: config.spawner.clone(),
             env: config.env.clone(),
             files: config.mcp_dir.clone(),
+            workspace: config.root.path().to_owned(),
+            walls,
         };
         Ok(Self {
             pages: OnceLock::new(),
@@ -53,6 +57,11 @@ impl Network {
             launcher: Arc::new(launcher),
             verdicts: Mutex::default(),
         })
+    }
+
+    /// The rules have changed.
+    pub(crate) fn forget_verdicts(&self) {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -153,7 +162,8 @@ impl Runner {
         if let Some(verdict) = verdicts.get(&argv) {
             return verdict.clone();
         }
-        let policy = self.config.mcp_policy.as_ref().unwrap_or(&self.config.policy);
+        let in_force = self.walls.current();
+        let policy = in_force.rules.mcp_policy.as_ref().unwrap_or(&in_force.rules.policy);
         let verdict = policy.judge_argv(&argv);
         if verdicts.len() >= MAX_VERDICTS {
             verdicts.clear();
@@ -227,16 +237,22 @@ struct Supervised {
     spawner: Arc<Spawner>,
     env: std::collections::BTreeMap<String, String>,
     files: PathBuf,
+    workspace: PathBuf,
+    walls: Arc<Walls>,
 }
 
 /// A server's process; dropped, it is told to end.
 struct Process {
-    _running: Running,
+    /// Holds the connection to its supervisor, and serves its door.
+    watcher: tokio::task::AbortHandle,
     file: PathBuf,
+    walls: Arc<Walls>,
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
+        self.watcher.abort();
+        self.walls.close_door(&self.file);
         let _ = std::fs::remove_file(&self.file);
     }
 }
@@ -263,22 +279,44 @@ impl Supervised {
         env.extend(given.map(|(name, value)| (name.clone(), value.clone())));
         let mut random = [0u8; 12];
         getrandom::fill(&mut random).map_err(|e| e.to_string())?;
-        let file = self.files.join(crate::audit::hex(&random));
-        // Where the runner itself is (docs/protocols/dialout.md §9).
-        let cwd = std::fs::File::open(".").map_err(|e| e.to_string())?;
-        let spec =
-            Spec { argv, env, limits: Limits { grace: MCP_GRACE, ..Limits::default() }, ..Spec::default() };
+        let name = crate::audit::hex(&random);
+        let file = self.files.join(&name);
+        // Where the runner itself is (docs/protocols/dialout.md §9); behind a wall, where it
+        // may be.
+        let walled = self.walls.profile() != Profile::Off;
+        let here = if walled { self.workspace.clone() } else { PathBuf::from(".") };
+        let cwd = std::fs::File::open(&here).map_err(|e| e.to_string())?;
+        let limits = Limits { grace: MCP_GRACE, ..Limits::default() };
+        let mut spec = Spec { argv, env, limits, ..Spec::default() };
+        let in_force = self.walls.current();
+        self.walls.surround(&mut spec, &in_force, Under::McpServers, (&self.workspace, &here), &name);
         let piped = self.spawner.spawn_piped(&file, cwd.as_fd(), spec).map_err(|e| e.to_string())?;
         Ok(Stdio {
             stdin: Box::new(piped.stdin),
             stdout: Box::new(piped.stdout),
-            process: Box::new(Process { _running: piped.running, file }),
+            process: Box::new(Process { watcher: self.watch(piped.running, file.clone()), file, walls: self.walls.clone() }),
         })
     }
 }
 
+impl Supervised {
+    fn watch(&self, running: Running, file: PathBuf) -> tokio::task::AbortHandle {
+        let walls = self.walls.clone();
+        let watcher = tokio::spawn(async move {
+            loop {
+                match running.progress().await {
+                    Progress::Door(listener) => walls.serve_door(&file, listener),
+                    Progress::Output(_) => {}
+                    Progress::Ended => return,
+                }
+            }
+        });
+        watcher.abort_handle()
+    }
+}
+
 /// Where a program is, as a shell would find it.
-fn find_program(command: &str, path: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(command: &str, path: &str) -> Option<PathBuf> {
     if command.contains('/') {
         return Some(PathBuf::from(command));
     }

@@ -214,6 +214,8 @@ pub struct BashOutput {
     pub exit_code: Option<i32>,
     /// Set if the line was ended from outside.
     pub ended_by: Option<crate::process::EndedBy>,
+    /// Programs that the sandbox kept it from executing.
+    pub blocked: Vec<String>,
 }
 
 /// Why an operation was not carried out.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use legwork_policy::{Decision, Policy, RunText, Verdict};
+use legwork_process::sandbox::Profile;
 use legwork_process::{
     Adoption, Cursor, EndedBy, Limits, Running, Spawner, Spec, State, Status, SyntaxCheck, check_syntax,
 };
@@ -20,11 +21,11 @@ use crate::operation::{Bash, BashOutput, Failure, Requester};
 use crate::output::{Exempt, MAX_INLINE, store_large};
 use crate::redact::redact;
 use crate::system::now;
+use crate::trial::Walled;
+use crate::walls::{InForce, Passed, Rules, Under, Walls, blocked};
 
 /// The most that is kept of the beginning, and of the end, of a long stderr.
 const STDERR_PART: usize = (MAX_INLINE / 2) as usize;
-/// What no sandbox is called in the audit.
-const SANDBOX_OFF: &str = "off";
 
 /// What a runner is made of.
 #[derive(Debug)]
@@ -32,9 +33,11 @@ pub struct Config {
     /// Where files are, and commands run.
     pub root: Root,
     /// What may run.
-    pub policy: Policy,
-    /// Which MCP servers may be started; `policy` where there is none.
-    pub mcp_policy: Option<Policy>,
+    pub rules: Rules,
+    /// The walls around it.
+    pub walled: Walled,
+    /// A folder for the temporary folders of commands.
+    pub tmp_dir: PathBuf,
     /// Where the runner itself may connect for a controller.
     pub egress: Egress,
     /// A folder for the files of MCP servers, emptied at start.
@@ -58,6 +61,7 @@ pub struct Config {
 pub struct Runner {
     pub(crate) config: Config,
     pub(crate) network: Network,
+    pub(crate) walls: Arc<Walls>,
     bash: PathBuf,
     slots: Arc<Semaphore>,
 }
@@ -84,13 +88,35 @@ impl Runner {
             .find(|candidate| candidate.is_file())
             .ok_or_else(|| io::Error::other(format!("no bash found in PATH ({path})")))?;
         let slots = Arc::new(Semaphore::new(config.max_tasks));
-        let network = Network::new(&config)?;
-        Ok(Self { config, network, bash, slots })
+        let in_force = InForce::new(config.rules.clone(), &config.env);
+        let Walled { settings, groups, .. } = config.walled.clone();
+        let walls = Arc::new(Walls::new(settings, groups, config.tmp_dir.clone(), in_force)?);
+        let network = Network::new(&config, walls.clone())?;
+        Ok(Self { config, network, walls, bash, slots })
     }
 
     /// The workspace.
     pub fn root(&self) -> &Root {
         &self.config.root
+    }
+
+    /// The profile of the walls that are in force.
+    pub fn sandbox(&self) -> Profile {
+        self.walls.profile()
+    }
+
+    /// Puts other rules in force for all that starts from now on. What runs keeps the
+    /// rules it was started under.
+    pub fn reload(&self, rules: Rules) {
+        self.network.forget_verdicts();
+        let in_force = Arc::new(InForce::new(rules, &self.config.env));
+        *self.walls.in_force.write().unwrap_or_else(std::sync::PoisonError::into_inner) = in_force;
+        self.network.forget_verdicts();
+    }
+
+    /// Serves what a command says to its proxy.
+    pub fn serve_door(&self, file: &Path, listener: std::net::TcpListener) {
+        self.walls.serve_door(file, listener);
     }
 
     /// Waits for a free slot; first come, first served.
@@ -132,10 +158,11 @@ impl Runner {
     }
 
     fn start_bash_now(&self, bash: &Bash, file: &Path) -> Result<Running, (Failure, Option<Box<Verdict>>)> {
-        let run = self.judge(bash).map_err(|(failure, verdict)| (failure, Some(verdict)))?;
+        let in_force = self.walls.current();
+        let run = self.judge(bash, &in_force.rules.policy).map_err(|(failure, verdict)| (failure, Some(verdict)))?;
         let failed = |text: String| (Failure::Failed(text), None);
         let cwd = self.config.root.open_dir(&bash.workdir).map_err(|e| failed(e.to_string()))?;
-        let spec = Spec {
+        let mut spec = Spec {
             argv: vec![
                 self.bash.to_string_lossy().into_owned(),
                 "--noprofile".into(),
@@ -147,6 +174,12 @@ impl Runner {
             limits: Limits { timeout: Some(bash.timeout), ..self.config.limits.clone() },
             ..Spec::default()
         };
+        let workspace = self.config.root.path();
+        let here = rustix::fs::readlink(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&cwd)), Vec::new())
+            .map_err(|e| failed(e.to_string()))?;
+        let here = PathBuf::from(std::ffi::OsString::from(here.to_string_lossy().into_owned()));
+        let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        self.walls.surround(&mut spec, &in_force, Under::Lines, (workspace, &here), &name);
         self.config
             .spawner
             .spawn(file, std::os::fd::AsFd::as_fd(&cwd), &spec)
@@ -154,8 +187,8 @@ impl Runner {
     }
 
     /// What of the line is to be run, if anything.
-    fn judge(&self, bash: &Bash) -> Result<RunText, (Failure, Box<Verdict>)> {
-        let verdict = Box::new(self.config.policy.judge(&bash.command));
+    fn judge(&self, bash: &Bash, policy: &Policy) -> Result<RunText, (Failure, Box<Verdict>)> {
+        let verdict = Box::new(policy.judge(&bash.command));
         for part in &verdict.parts {
             tracing::debug!(
                 command = %redact(&part.command),
@@ -168,8 +201,9 @@ impl Runner {
         let message = verdict.message();
         match (verdict.decision, verdict.run.clone()) {
             (Decision::Allow, Some(run)) => {
-                if run.check_syntax {
-                    match check_syntax(&self.bash, &run.text, &self.config.env) {
+                let own = run.check_syntax.then_some(&run.text);
+                for text in own.into_iter().chain(&run.scripts) {
+                    match check_syntax(&self.bash, text, &self.config.env) {
                         Ok(SyntaxCheck::Valid) => {}
                         Ok(SyntaxCheck::Invalid(cause)) => {
                             let text = format!("failed to parse command: {cause}");
@@ -198,8 +232,14 @@ impl Runner {
             let text = "the output could not be gathered; see the runner's log";
             (Err(Failure::Failed(text.into())), None)
         });
+        let Passed { sent, received, refused } = self.walls.close_door(file);
         let record = Record {
             decision: "allow",
+            egress_sent: (sent + received > 0).then_some(sent),
+            egress_received: (sent + received > 0).then_some(received),
+            egress_refused: refused,
+            blocked: result.as_ref().map(|o| o.blocked.clone()).unwrap_or_default(),
+            sandbox: sandbox_of(file),
             outcome: match &result {
                 Ok(output) => match output.ended_by {
                     Some(EndedBy::Timeout) => "timed_out",
@@ -254,12 +294,23 @@ impl Runner {
             Exempt::of_command(&bash.command),
         )?;
         let mut stderr = head_and_tail(StreamReader::new(Cursor::open(file, u64::MAX, 0)?))?;
+        let spec = legwork_process::spec_of(file).ok();
+        let blocked = spec
+            .as_ref()
+            .and_then(|spec| Some(blocked(spec.sandbox.as_ref()?, &spec.env, &stderr)))
+            .unwrap_or_default();
         let mut add_line = |line: &str| {
             if !stderr.is_empty() && !stderr.ends_with('\n') {
                 stderr.push('\n');
             }
             stderr.push_str(line);
         };
+        for program in &blocked {
+            add_line(&format!("legwork: blocked by sandbox: {program} (no rule names it; sandbox.exec adds helpers)"));
+        }
+        if status.out_of_memory {
+            add_line("legwork: the command was ended: it used more than sandbox.limits.memory");
+        }
         if status.dropped_bytes > 0 {
             let why = status.journal_error.clone().unwrap_or_else(|| {
                 format!("the limit of {} bytes per stream was reached", self.config.limits.output_bytes)
@@ -269,7 +320,7 @@ impl Runner {
         if status.ended_by == Some(EndedBy::Timeout) {
             add_line("command timed out");
         }
-        Ok(BashOutput { stdout, stderr, exit_code: status.exit_code, ended_by: status.ended_by })
+        Ok(BashOutput { stdout, stderr, exit_code: status.exit_code, ended_by: status.ended_by, blocked })
     }
 
     /// Waits until the audit is written so far.
@@ -319,10 +370,18 @@ pub(crate) fn record_of(requester: &Requester) -> Record {
         door: requester.door,
         who: requester.who.clone(),
         task_id: requester.task_id.clone(),
-        sandbox: SANDBOX_OFF,
+        // Operations on files are held beneath the workspace by the kernel's path
+        // resolution; a sandbox is around processes.
+        sandbox: Profile::Off.name(),
         finished_ms: now_ms(),
         ..Record::default()
     }
+}
+
+/// The wall a command was really behind.
+fn sandbox_of(file: &Path) -> &'static str {
+    let plan = legwork_process::spec_of(file).ok().and_then(|spec| spec.sandbox);
+    plan.map_or(Profile::Off, |plan| plan.profile).name()
 }
 
 fn bash_record(bash: &Bash, requester: &Requester) -> Record {

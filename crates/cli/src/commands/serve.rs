@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::args::{HubServeArgs, RunArgs};
 use crate::update::{Found, Wish};
-use crate::{context, logging, update};
+use crate::{context, logging, reload, update};
 
 /// How often a runner looks for a newer version by itself.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
@@ -95,7 +95,6 @@ pub(crate) async fn runner(args: RunArgs) -> Result<u8> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    tracing::info!("sandbox: off (no walls around commands but the policy)");
     let service = open(config.clone()).await?;
     let state = service.state().to_owned();
     let connected = service.connected();
@@ -103,10 +102,14 @@ pub(crate) async fn runner(args: RunArgs) -> Result<u8> {
         crate::health::serve(address, connected.clone()).await?;
     }
     let how = watch::Sender::new(None);
+    let file = find_config(args.config.as_deref())?.path;
+    let reload = || load_with(args.config.as_deref(), &flags);
+    let following = reload::follow(&file, service.runner(), config.clone(), reload);
     let serving = legwork_dialout::serve(service, how.subscribe());
     tokio::pin!(serving);
     let end = tokio::select! {
         () = &mut serving => return Ok(0),
+        Err(error) = following => return Err(error),
         () = marked(&state, connected.clone()) => End::Status(0),
         () = tried(trier, connected.clone()) => {
             how.send_replace(Some(Shutdown::Detach));

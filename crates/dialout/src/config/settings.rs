@@ -84,6 +84,11 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
+    /// Whether a key holds a map.
+    pub(super) fn is_section(&self, key: &str) -> bool {
+        self.entries.iter().any(|e| e.key.eq_ignore_ascii_case(key) && matches!(e.node.value, Value::Map(_)))
+    }
+
     fn place(&self, line: u64) -> String {
         format!("{}:{line}", self.file)
     }

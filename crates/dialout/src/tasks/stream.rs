@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use legwork_proto::dialout::{TaskOutput, kind};
 use legwork_runner::process::{Chunk, Cursor, Progress, Running, Stream};
+use legwork_runner::Runner;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -19,6 +20,7 @@ const COALESCE: Duration = Duration::from_millis(10);
 
 /// Streams a command's output while it runs.
 pub(super) struct Streamer {
+    runner: Arc<Runner>,
     record: PathBuf,
     task_id: String,
     links: watch::Receiver<Option<Arc<Link>>>,
@@ -29,12 +31,13 @@ pub(super) struct Streamer {
 
 impl Streamer {
     pub(super) fn new(
+        runner: Arc<Runner>,
         record: &Path,
         task_id: &str,
         links: watch::Receiver<Option<Arc<Link>>>,
         resumes: watch::Receiver<Option<Resume>>,
     ) -> Self {
-        Self { record: record.to_owned(), task_id: task_id.into(), links, resumes, target: None }
+        Self { runner, record: record.to_owned(), task_id: task_id.into(), links, resumes, target: None }
     }
 
     /// Streams until the command has ended and all its output is sent, or there is
@@ -66,6 +69,7 @@ impl Streamer {
                 }
                 progress = running.progress() => match progress {
                     Progress::Output(_) => unsent = true,
+                    Progress::Door(listener) => self.runner.serve_door(&self.record, listener),
                     Progress::Ended => break,
                 },
                 () = tokio::time::sleep_until(not_before), if ready => {

@@ -153,8 +153,13 @@ impl Tasks {
                 running.cancel();
             })
         };
-        let streamer =
-            stream::Streamer::new(record, &request.task_id, self.link.subscribe(), handle.resume.subscribe());
+        let streamer = stream::Streamer::new(
+            self.runner.clone(),
+            record,
+            &request.task_id,
+            self.link.subscribe(),
+            handle.resume.subscribe(),
+        );
         let streamed_on = streamer.run(&running, fresh).await;
         canceller.abort();
         (self.ended_bash(request, bash, record).await, streamed_on)

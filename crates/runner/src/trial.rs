@@ -1,0 +1,164 @@
+//! Which walls this machine can build: found out by building them.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use legwork_process::sandbox::{Abilities, Context, Groups, Identity, Limits, Profile, Settings, probe};
+use legwork_process::{Cursor, Limits as Bounds, Progress, Spawner, Spec, State, status};
+
+/// How long a trial may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What an operator wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// `None` for the strongest that there is (never gVisor).
+    pub profile: Option<Profile>,
+    /// As in [`Settings`].
+    pub read: Vec<std::path::PathBuf>,
+    /// As in [`Settings`].
+    pub write: Vec<std::path::PathBuf>,
+    /// As in [`Settings`].
+    pub exec: Vec<std::path::PathBuf>,
+    /// As in [`Settings`].
+    pub hide: Vec<std::path::PathBuf>,
+    /// Whether path and abstract sockets may be used.
+    pub unix_sockets: bool,
+    /// A user's name.
+    pub run_as: Option<String>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// The walls that are in force.
+#[derive(Debug, Clone, Default)]
+pub struct Walled {
+    /// How they are built.
+    pub settings: Settings,
+    /// Where control groups are made.
+    pub groups: Groups,
+    /// What the operator should know of them.
+    pub notes: Vec<String>,
+}
+
+/// Chooses and tries walls. What was asked for and can't be had is an error.
+pub async fn choose(
+    wanted: &Wanted,
+    spawner: &Spawner,
+    env: &BTreeMap<String, String>,
+    workspace: &Path,
+    dir: &Path,
+) -> Result<Walled, String> {
+    let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+    if wanted.profile == Some(Profile::Off) {
+        return Ok(Walled::default());
+    }
+    let abilities = probe(path);
+    let missing = abilities.groups.missing(&wanted.limits);
+    if !missing.is_empty() {
+        return Err(format!(
+            "sandbox.limits: {} can't be bounded: no control group can be made here; run as a service with \
+             Delegate=yes, or leave the limit out",
+            missing.join(" and ")
+        ));
+    }
+    let run_as = match &wanted.run_as {
+        Some(_) if !rustix::process::geteuid().is_root() => {
+            return Err("sandbox.run_as: only a runner of root can run commands as another user".into());
+        }
+        Some(name) => Some(Identity::find(name).map_err(|e| format!("sandbox.run_as: {e}"))?),
+        None => None,
+    };
+    let settings = |profile| Settings {
+        profile,
+        read: wanted.read.clone(),
+        write: wanted.write.clone(),
+        exec: wanted.exec.clone(),
+        unix_sockets: wanted.unix_sockets,
+        run_as: run_as.clone(),
+        limits: wanted.limits.clone(),
+        hide: wanted.hide.clone(),
+        landlock_abi: abilities.landlock_abi,
+        runsc: abilities.runsc.clone().unwrap_or_default(),
+    };
+    let candidates = match wanted.profile {
+        Some(profile) => vec![profile],
+        None => vec![Profile::Namespaces, Profile::Landlock],
+    };
+    let mut reasons = Vec::new();
+    for profile in candidates {
+        let settings = settings(profile);
+        match attempt(&settings, &abilities, spawner, env, workspace, dir).await {
+            Ok(()) => {
+                let mut notes = reasons;
+                notes.extend((profile == Profile::Landlock).then(|| abilities.landlock_gaps()).flatten());
+                if abilities.groups.controllers.is_empty() {
+                    notes.push("no control group can be made: memory and processors are not bounded".into());
+                }
+                return Ok(Walled { settings, groups: abilities.groups, notes });
+            }
+            Err(reason) => reasons.push(format!("sandbox profile '{profile}' can't be had here: {reason}")),
+        }
+    }
+    match wanted.profile {
+        Some(_) => Err(reasons.join("; ")),
+        None => Ok(Walled { notes: reasons, ..Walled::default() }),
+    }
+}
+
+/// Tries one wall by running `true` behind it.
+pub(crate) async fn attempt(
+    settings: &Settings,
+    abilities: &Abilities,
+    spawner: &Spawner,
+    env: &BTreeMap<String, String>,
+    workspace: &Path,
+    dir: &Path,
+) -> Result<(), String> {
+    match settings.profile {
+        Profile::Landlock => abilities.landlock_lacks().map_or(Ok(()), Err)?,
+        Profile::Gvisor if abilities.runsc.is_none() => return Err("runsc is not on the PATH".into()),
+        _ => {}
+    }
+    let text = |e: std::io::Error| e.to_string();
+    std::fs::create_dir_all(dir).map_err(text)?;
+    let name = format!("trial-{}-{}", std::process::id(), settings.profile);
+    let file = dir.join(&name);
+    let _ = std::fs::remove_file(&file);
+    let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+    let context = Context {
+        workspace,
+        tmp: &dir.join(format!("{name}.tmp")),
+        cwd: workspace,
+        programs: None,
+        shell: Path::new("/bin/sh"),
+        path,
+    };
+    let spec = Spec {
+        argv: ["/bin/sh", "-c", "exit 0"].map(String::from).to_vec(),
+        env: env.clone(),
+        limits: Bounds { timeout: Some(PATIENCE), ..Bounds::default() },
+        sandbox: settings.plan(&context),
+        group: abilities.groups.name(&name),
+        ..Spec::default()
+    };
+    let cwd = std::fs::File::open(workspace).map_err(text)?;
+    let running = spawner.spawn(&file, cwd.as_fd(), &spec).map_err(|e| e.to_string())?;
+    let ended = async { while !matches!(running.progress().await, Progress::Ended) {} };
+    let in_time = tokio::time::timeout(PATIENCE * 2, ended).await.is_ok();
+    let status = status(&file);
+    let said = Cursor::open(&file, 0, 0).and_then(|mut cursor| cursor.next(4096)).ok().flatten();
+    let _ = std::fs::remove_file(&file);
+    let status = status.map_err(text)?;
+    match (status.state, status.exit_code) {
+        (State::Ended, Some(0)) => Ok(()),
+        _ if !in_time => Err("it does not end".into()),
+        (State::Failed, _) => Err(status.error.unwrap_or_default()),
+        _ => Err(said.map_or_else(
+            || format!("a trial ended with {:?}", status.exit_code.or(status.signal)),
+            |chunk| String::from_utf8_lossy(&chunk.data).trim().to_owned(),
+        )),
+    }
+}

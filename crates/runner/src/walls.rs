@@ -1,0 +1,190 @@
+//! The walls around commands, and the rules that are in force.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use legwork_policy::{Named, Policy};
+use legwork_process::Spec;
+use legwork_process::sandbox::{Context, Groups, PROXY_PORT, Plan, Profile, Settings};
+
+use crate::egress::{self, Destinations, Door};
+
+/// What may run, and what it may reach: replaced as a whole when the operator changes it.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// For shell lines.
+    pub policy: Policy,
+    /// For MCP servers; `policy` where there is none.
+    pub mcp_policy: Option<Policy>,
+    /// Where commands may connect to, if they have no network but ours.
+    pub destinations: Arc<Destinations>,
+}
+
+/// Rules in force, with what is derived from them.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    pub(crate) rules: Rules,
+    /// The programs that rules for lines name, and those for MCP servers.
+    programs: [Named; 2],
+}
+
+impl InForce {
+    pub(crate) fn new(rules: Rules, env: &BTreeMap<String, String>) -> Self {
+        let with_names = |policy: Policy| policy.with_env_names(env.keys().cloned());
+        let rules = Rules {
+            policy: with_names(rules.policy),
+            mcp_policy: rules.mcp_policy.map(with_names),
+            destinations: rules.destinations,
+        };
+        let programs =
+            [rules.policy.programs(), rules.mcp_policy.as_ref().unwrap_or(&rules.policy).programs()];
+        Self { rules, programs }
+    }
+}
+
+/// Which rules a command is under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Under {
+    Lines,
+    McpServers,
+}
+
+/// Builds the walls of commands.
+#[derive(Debug)]
+pub(crate) struct Walls {
+    settings: Settings,
+    groups: Groups,
+    /// Where commands' temporary folders are made.
+    tmp: PathBuf,
+    pub(crate) in_force: RwLock<Arc<InForce>>,
+    doors: Mutex<HashMap<PathBuf, (Arc<Door>, tokio::task::AbortHandle)>>,
+}
+
+/// What went through a command's door.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Passed {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) refused: Vec<String>,
+}
+
+impl Walls {
+    pub(crate) fn new(settings: Settings, groups: Groups, tmp: PathBuf, in_force: InForce) -> std::io::Result<Self> {
+        if settings.profile != Profile::Off {
+            // What is left there belongs to commands of an earlier process that may still
+            // run: each is removed by its own supervisor.
+            std::fs::create_dir_all(&tmp)?;
+            if settings.run_as.is_some() {
+                // The folders within are each command's own; this one is only passed through.
+                use std::os::unix::fs::PermissionsExt;
+                std::fs::set_permissions(&tmp, std::fs::Permissions::from_mode(0o711))?;
+            }
+        }
+        Ok(Self { settings, groups, tmp, in_force: RwLock::new(Arc::new(in_force)), doors: Mutex::default() })
+    }
+
+    /// The rules that hold for what starts now.
+    pub(crate) fn current(&self) -> Arc<InForce> {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The profile in force.
+    pub(crate) fn profile(&self) -> Profile {
+        self.settings.profile
+    }
+
+    /// Puts a wall around what a spec describes.
+    pub(crate) fn surround(
+        &self,
+        spec: &mut Spec,
+        in_force: &InForce,
+        under: Under,
+        (workspace, cwd): (&Path, &Path),
+        name: &str,
+    ) {
+        if self.settings.profile == Profile::Off {
+            return;
+        }
+        let named = &in_force.programs[usize::from(under == Under::McpServers)];
+        let programs = match named {
+            Named::These(programs) if self.settings.profile != Profile::Gvisor => Some(programs.as_slice()),
+            _ => None,
+        };
+        let shell = PathBuf::from(spec.argv.first().map(String::as_str).unwrap_or_default());
+        let path = spec.env.get("PATH").cloned().unwrap_or_default();
+        let context = Context { workspace, tmp: &self.tmp.join(name), cwd, programs, shell: &shell, path: &path };
+        let Some(plan) = self.settings.plan(&context) else { return };
+        self.environment(&plan, &mut spec.env);
+        spec.group = self.groups.name(name);
+        spec.sandbox = Some(plan);
+    }
+
+    fn environment(&self, plan: &Plan, env: &mut BTreeMap<String, String>) {
+        env.insert("TMPDIR".into(), plan.tmp_seen().to_string_lossy().into_owned());
+        if let Some(user) = &self.settings.run_as {
+            env.insert("USER".into(), user.name.clone());
+            env.insert("HOME".into(), user.home.clone());
+        }
+        if plan.profile.holds_network() {
+            let proxy = format!("127.0.0.1:{PROXY_PORT}");
+            for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+                env.insert(name.into(), format!("http://{proxy}"));
+            }
+            for name in ["ALL_PROXY", "all_proxy"] {
+                env.insert(name.into(), format!("socks5h://{proxy}"));
+            }
+            for name in ["NO_PROXY", "no_proxy"] {
+                env.remove(name);
+            }
+        }
+    }
+
+    /// Serves a command's door under the rules of now. `key` is the command's file.
+    pub(crate) fn serve_door(&self, key: &Path, listener: std::net::TcpListener) {
+        let allowed = self.current().rules.destinations.clone();
+        let door = Arc::new(Door::default());
+        let task = tokio::spawn(egress::serve(listener, allowed, door.clone())).abort_handle();
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, old)) = doors.insert(key.to_owned(), (door, task)) {
+            old.abort();
+        }
+    }
+
+    /// Closes a command's door; what went through it.
+    pub(crate) fn close_door(&self, key: &Path) -> Passed {
+        let found = self.doors.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let Some((door, task)) = found else { return Passed::default() };
+        task.abort();
+        let (sent, received) = door.bytes();
+        Passed { sent, received, refused: door.refused() }
+    }
+}
+
+/// The programs that a wall kept a line from executing, by what the line's programs say
+/// of it: the kernel tells only them.
+pub(crate) fn blocked(plan: &Plan, env: &BTreeMap<String, String>, stderr: &str) -> Vec<String> {
+    const MOST: usize = 16;
+    let Some(executable) = &plan.exec else { return Vec::new() };
+    let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+    let mut found: Vec<String> = Vec::new();
+    for line in stderr.lines() {
+        if !["Permission denied", "command not found", "No such file"].iter().any(|w| line.contains(w)) {
+            continue;
+        }
+        let words = line.split(|c: char| c.is_whitespace() || "'\"`‘’:,()".contains(c)).filter(|w| !w.is_empty());
+        for word in words {
+            let Some(file) = crate::network::find_program(word, path).and_then(|f| f.canonicalize().ok()) else { continue };
+            let is_program = std::os::unix::fs::MetadataExt::mode(&match file.metadata() {
+                Ok(meta) if meta.is_file() => meta,
+                _ => continue,
+            }) & 0o111
+                != 0;
+            let may = executable.iter().any(|e| file.starts_with(e));
+            if is_program && !may && !found.iter().any(|f| f == word) && found.len() < MOST {
+                found.push(word.to_owned());
+            }
+        }
+    }
+    found
+}
