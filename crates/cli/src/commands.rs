@@ -37,7 +37,7 @@ pub(crate) async fn run(args: Args) -> Result<u8> {
         Command::Update(args) => update::run(args).await,
         Command::Release(command) => release::run(command),
         Command::InstallService(args) => install_service::run(args),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Version => {
             version();
             Ok(0)

@@ -9,6 +9,7 @@ mod invariants;
 mod links;
 mod network;
 mod original_hub;
+mod sandbox;
 mod service;
 mod transcripts;
 mod update;

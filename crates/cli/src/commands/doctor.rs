@@ -1,8 +1,11 @@
 //! `legwork doctor`: what this machine can do, and what to do about what it can't.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
+use legwork_process::sandbox::{Profile, probe};
+use legwork_runner::{Wanted, choose};
 use legwork_workspace::{Resolver, Root};
 use serde_json::json;
 
@@ -15,8 +18,9 @@ struct Check {
     detail: String,
 }
 
-pub(crate) fn run(args: DoctorArgs) -> Result<u8> {
-    let checks = [kernel_paths(), bash(), supervisors(), open_files(), state(), hub()];
+pub(crate) async fn run(args: DoctorArgs) -> Result<u8> {
+    let mut checks = vec![kernel_paths(), bash(), supervisors(), open_files(), state(), hub()];
+    checks.extend(walls().await);
     let failed = checks.iter().any(|c| !c.ok);
     if args.json {
         let list: Vec<_> =
@@ -92,6 +96,40 @@ fn state() -> Check {
             detail: format!("{}: {error}; set LEGWORK_STATE_DIR to a writable folder", dir.display()),
         },
     }
+}
+
+/// Each wall is tried by building it; one that can't be had is no failure, as long as
+/// nobody asks for it.
+async fn walls() -> Vec<Check> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let env = BTreeMap::from([("PATH".to_owned(), path.clone())]);
+    let dir = context::state_dir().join("doctor");
+    let mut checks = Vec::new();
+    let workspace = dir.join("workspace");
+    let spawner = std::fs::create_dir_all(&workspace)
+        .and_then(|()| legwork_process::Spawner::start(Path::new("/proc/self/exe")));
+    for profile in [Profile::Landlock, Profile::Namespaces, Profile::Gvisor] {
+        let wanted = Wanted { profile: Some(profile), ..Wanted::default() };
+        let result = match &spawner {
+            Ok(spawner) => choose(&wanted, spawner, &env, &workspace, &dir).await,
+            Err(error) => Err(error.to_string()),
+        };
+        let detail = match result {
+            Ok(walled) if walled.notes.is_empty() => "can be had (tried)".to_owned(),
+            Ok(walled) => format!("can be had (tried); {}", walled.notes.join("; ")),
+            Err(reason) => format!("not here: {reason}"),
+        };
+        checks.push(Check { name: profile.name(), ok: true, detail });
+    }
+    let _ = std::fs::remove_dir_all(&dir);
+    let groups = probe(&path).groups.controllers;
+    let detail = if groups.is_empty() {
+        "none can be made: memory and processors can't be bounded (a service has Delegate=yes)".to_owned()
+    } else {
+        format!("bound {}", groups.join(", "))
+    };
+    checks.push(Check { name: "cgroups", ok: true, detail });
+    checks
 }
 
 fn hub() -> Check {

@@ -81,6 +81,16 @@ pub(crate) fn config_text(
     if let Some(ca_file) = ca_file {
         text.push_str(&format!("tls:\n  ca_file: {}\n", quoted(&ca_file.to_string_lossy())));
     }
+    // The wall that needs no rights and no preparation, if this kernel has it.
+    let path = std::env::var("PATH").unwrap_or_default();
+    text.push_str(&match legwork_process::sandbox::probe(&path).landlock_lacks() {
+        None => "\n# The wall around what runs (docs/security.md): off, landlock, namespaces, gvisor or auto.\n\
+                 sandbox: landlock\n"
+            .to_owned(),
+        Some(reason) => format!(
+            "\n# No wall around what runs: {reason}.\n# docs/security.md names the others.\nsandbox: off\n"
+        ),
+    });
     text.push_str(
         "\n# What may run. The last rule that matches a command decides; docs/policy.md says how.\n\
          permission:\n  bash:\n    \"*\": deny\n",

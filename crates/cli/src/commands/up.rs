@@ -15,7 +15,7 @@ use super::serve::{open, terminated};
 use crate::args::UpArgs;
 use crate::client::Client;
 use crate::context::{self, Context};
-use crate::logging;
+use crate::{logging, reload};
 
 /// How long the local runner may take to connect.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -41,14 +41,20 @@ pub(crate) async fn run(args: UpArgs) -> Result<u8> {
     let ws = format!("ws://{address}/runner/ws");
     let config = runner_config(&client, &config_path, &data, &ws).await?;
     let rules = config.policy.rules().len();
-    let service = open(config).await?;
+    let service = open(config.clone()).await?;
+    let sandbox = service.runner().sandbox();
+    let following = {
+        let (path, data, ws, runner) = (config_path.clone(), data.clone(), ws.clone(), service.runner());
+        tokio::spawn(async move { reload::follow(&path, runner, config, || read_config(&path, &data, &ws)).await })
+    };
     let how = watch::Sender::new(None);
     let runner = tokio::spawn(legwork_dialout::serve(service, how.subscribe()));
     let name = wait_online(&client).await?;
     let context_path = context::save(&Context { hub_url: url.clone(), token })?;
 
     println!("hub      {url}  (data in {})", data.display());
-    println!("runner   {name} is connected; {rules} rules in {}", config_path.display());
+    println!("runner   {name} is connected, sandbox {sandbox}; {rules} rules in {}", config_path.display());
+    println!("         (change them there: they take effect at once)");
     println!("context  {}  (so that the commands below know hub and token)", context_path.display());
     println!();
     let me = own_name();
@@ -60,6 +66,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<u8> {
     println!("Ctrl-C stops both.");
 
     terminated().await?;
+    following.abort();
     println!("stopping; Ctrl-C again to stop at once");
     how.send_replace(Some(Shutdown::Drain));
     tokio::select! {
@@ -79,6 +86,10 @@ async fn runner_config(client: &Client, path: &Path, data: &Path, url: &str) -> 
         let text = config_text(url, token, None, Some(&data.join("workspace")), None);
         context::write_private(path, &text)?;
     }
+    read_config(path, data, url)
+}
+
+fn read_config(path: &Path, data: &Path, url: &str) -> Result<config::Config> {
     let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
     load_rules_only(path, &text)?;
     let source = Source { path: path.to_owned(), text, original: false };
