@@ -23,6 +23,57 @@ pub(crate) fn verdict() {
     });
     let took = median(times.collect());
     report("verdict on a typical line", &format!("{took:?}"), "20 µs", took.as_secs_f64() / 20e-6);
+    let strict = Policy::from_pairs([("*", "deny"), ("echo *", "allow"), ("ls *", "allow")]).unwrap();
+    let worst = |what: &str, lines: &[String], bound: f64| {
+        let times = lines.iter().map(|line| {
+            let start = Instant::now();
+            std::hint::black_box(strict.judge(line));
+            start.elapsed()
+        });
+        let took = times.max().unwrap();
+        report(what, &format!("{took:?}"), &format!("{bound} ms"), took.as_secs_f64() * 1000.0 / bound);
+    };
+    let long = [
+        "echo ".repeat(13_107),
+        "ls -la /a/b; ".repeat(5_000),
+        "echo a && ".repeat(6_500) + "ls",
+        format!("echo '{}'", "x".repeat(65_000)),
+        "echo $x \"$y\" *.c ".repeat(3_600),
+    ];
+    worst("a line of 64 KiB", &long, 50.0);
+    let nested = |open: &str, close: &str, n: usize| format!("{}ls{}", open.repeat(n), close.repeat(n));
+    let nests: Vec<String> = [
+        ("$(", ")"), ("(", ")"), ("{ ", "; }"), ("((", "))"), ("`", "`"), ("${x:-", "}"), ("\"$(", ")\""), ("[[ ", " ]]"),
+        ("if ", "; then :; fi"), ("<(", ")"), ("! ", ""), ("echo $((", "))"), ("case x in x) ", ";; esac"), ("${a[", "]}"),
+        ("eval ", ""), ("sudo ", ""), ("bash -c '", "'"), ("{a,", "}"), ("<<x <<", ""), ("x=", ""), ("while ", "; do :; done"),
+    ]
+    .iter()
+    .flat_map(|(open, close)| [39, 1000, 65_000 / (open.len() + close.len()).max(1)].map(|n| nested(open, close, n)))
+    .collect();
+    worst("adversarial nesting", &nests, 100.0);
+}
+
+/// `bash -n` for a line, as the runner asks for it, beside a bare one.
+pub(crate) fn syntax() {
+    use std::collections::BTreeMap;
+    let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
+    let policy = Policy::from_pairs([("*", "deny"), ("ls *", "allow")]).unwrap();
+    let line = "for i in 1 2 3; do ls $i; done";
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..500 {
+        let start = Instant::now();
+        let verdict = policy.judge(line);
+        let text = verdict.run.unwrap().text;
+        legwork_process::check_syntax(Path::new("/bin/bash"), &text, &env).unwrap();
+        ours.push(start.elapsed());
+        let start = Instant::now();
+        Command::new("/bin/bash").args(["--noprofile", "--norc", "-n", "-c", line]).status().unwrap();
+        bare.push(start.elapsed());
+    }
+    let (ours, bare) = (median(ours), median(bare));
+    let over = ours.saturating_sub(bare);
+    let measured = format!("{ours:?}; bare `bash -n` {bare:?}, so + {over:?}");
+    report("verdict with `bash -n`", &measured, "+ 0.1 ms", over.as_secs_f64() / 0.0001);
 }
 
 /// A tree of about 1.1 GB of text in 20,000 files.

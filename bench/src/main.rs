@@ -13,6 +13,7 @@ mod hub;
 mod mcp;
 mod runner;
 mod storm;
+mod walls;
 
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ async fn main() {
     let asked = |name: &str| all || wanted.iter().any(|w| w == name);
     if asked("verdict") {
         files::verdict();
+        files::syntax();
+    }
+    if asked("walls") {
+        walls::walls().await;
     }
     if asked("grep") {
         files::grep();

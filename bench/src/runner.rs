@@ -65,7 +65,7 @@ pub(crate) async fn supervise() {
         let start = Instant::now();
         let running = spawner.spawn(&path, cwd.as_fd(), &spec).unwrap();
         handing.push(start.elapsed());
-        while running.progress().await != Progress::Ended {}
+        while !matches!(running.progress().await, Progress::Ended) {}
         whole.push(start.elapsed());
         std::fs::remove_file(path).unwrap();
     }
