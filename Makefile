@@ -1,5 +1,5 @@
 # Every target installs what it needs beyond the Rust, Node, Python and Go toolchains.
-.PHONY: up test dist release bench interop fmt lint web tools fuzz-smoke
+.PHONY: up test dist release bench interop fmt lint web tools prove
 
 LEGWORK := target/release/legwork
 
@@ -20,7 +20,9 @@ test: tools web
 	cargo build --locked -p legwork
 	scripts/fuzz-smoke
 	scripts/web-test
-	cargo nextest run --locked --workspace --no-fail-fast
+	scripts/prove
+	scripts/walls-test
+	cargo nextest run --locked --workspace --no-fail-fast -E 'not binary(walls)'
 
 ## dist: release binaries
 dist: $(LEGWORK)
@@ -39,6 +41,10 @@ bench: $(LEGWORK)
 interop: $(LEGWORK)
 	scripts/interop-mcp
 	scripts/interop
+
+## prove: lines the policy allows, traced; PROVE_LINES=100000 for a long look
+prove: tools
+	scripts/prove
 
 ## fmt: format everything
 fmt: web/node_modules

@@ -75,7 +75,7 @@ const ATTACKS: &[Attack] = &[
     attack("use perf events", "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None,use_errno=True); b=(ctypes.c_uint32*32)(1,128); b[2]=0; r=l.syscall(298,b,0,-1,-1,0); sys.exit(0 if r>=0 or ctypes.get_errno() in (2,19,22,95) else 1)'"),
     attack("type into a terminal", "python3 -c 'import pty,fcntl,termios,os,sys\nm,s=pty.openpty()\npid=os.fork()\nif pid==0:\n os.setsid(); fcntl.ioctl(s,termios.TIOCSCTTY,0)\n try: fcntl.ioctl(s,termios.TIOCSTI,b\"x\"); os._exit(0)\n except OSError: os._exit(1)\nsys.exit(os.waitstatus_to_exitcode(os.waitpid(pid,0)[1]))'"),
     attack("make a setuid program work", "test -u /usr/bin/su && grep -q 'NoNewPrivs:.0' /proc/self/status"),
-    attack("keep capabilities", "test $(awk '/CapBnd/{print $2}' /proc/self/status) != 0000000000000000"),
+    as_root("keep capabilities", "test $(awk '/CapPrm/{print $2}' /proc/self/status) != 0000000000000000"),
     // Network.
     attack("open a path socket", "python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.connect(\"@/secret/sock\")'"),
     attack("open an abstract socket", "python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.connect(\"\\0lw-test-%\")'"),

@@ -16,6 +16,11 @@ pub(crate) fn abilities() -> &'static Abilities {
     ABILITIES.get_or_init(|| probe(PATH))
 }
 
+/// The helper's program; another user may have it elsewhere.
+fn supervisors() -> PathBuf {
+    std::env::var_os("WALLS_SUPERVISORS").map_or_else(|| env!("CARGO_BIN_EXE_supervisors").into(), PathBuf::from)
+}
+
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -64,7 +69,7 @@ impl Yard {
             ..Settings::default()
         };
         Self {
-            spawner: Spawner::start(Path::new(env!("CARGO_BIN_EXE_supervisors"))).unwrap(),
+            spawner: Spawner::start(&supervisors()).unwrap(),
             dir,
             settings,
             programs: None,
