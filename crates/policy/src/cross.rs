@@ -100,8 +100,7 @@ impl Seen {
         }
         let words = words.iter().map(|w| self.word(w)).collect::<Result<Vec<_>, _>>()?;
         if !words.is_empty() {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            self.found.push(signature(&names, &words));
+            self.found.push(signature(names.iter().map(String::as_str), &words));
         }
         self.redirects(redirects)
     }

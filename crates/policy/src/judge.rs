@@ -3,7 +3,7 @@
 use crate::names::{is_free_prefix, is_steering};
 use crate::pattern::Token;
 use crate::rules::{Action, Policy, Rule};
-use crate::script::{Assignment, Command, Redirect, RedirectUse, Script, Style};
+use crate::script::{Assignment, Command, Redirect, RedirectUse, Script, Style, Word};
 use crate::verdict::{Decision, Part, RunText, Span, Verdict};
 use crate::programs::{Inner, Syntax};
 use crate::{cross, limits, programs, typed};
@@ -420,6 +420,13 @@ impl Texts {
 
 fn texts(command: &Command, with_prefixes: bool) -> Texts {
     let mut quoted = vec![command.tokens(Style::Double, with_prefixes)];
+    // Only words that need quotes look different from style to style.
+    let has_quotes = command.words.iter().any(Word::holds_blank)
+        || command.prefixes.iter().any(|p| p.value.as_ref().is_some_and(Word::holds_blank));
+    let in_folder = command.words.first().is_some_and(|w| w.literal_head().contains('/'));
+    if !has_quotes && !in_folder {
+        return Texts { quoted, loose: Vec::new() };
+    }
     let single = command.tokens(Style::Single, with_prefixes);
     if single != quoted[0] {
         quoted.push(single);

@@ -37,6 +37,22 @@ impl Word {
 
     /// Builds a word from its pieces, finding what bash would still expand.
     pub(crate) fn from_pieces(pieces: &[Piece], raw: &str) -> Self {
+        // Most words have nothing in them that bash would expand.
+        let plain = |piece: &Piece| match piece {
+            Piece::Text { quoted: true, .. } => true,
+            Piece::Text { text, quoted: false } => !text.contains(['*', '?', '[', '{', '~']),
+            Piece::Expansion { .. } => false,
+        };
+        if pieces.iter().all(plain) {
+            let mut whole = String::with_capacity(raw.len());
+            for piece in pieces {
+                if let Piece::Text { text, .. } = piece {
+                    whole.push_str(text);
+                }
+            }
+            let frags = if whole.is_empty() { Vec::new() } else { vec![Frag::Lit(whole)] };
+            return Self { frags, raw: raw.to_owned() };
+        }
         // One flat list of characters, so that patterns which span quotes
         // (`{a",b"}`) are seen whole.
         #[derive(Clone, Copy)]
@@ -130,16 +146,21 @@ impl Word {
     /// The word as both parsers must see it.
     pub(crate) fn signature(&self) -> String {
         let mut out = String::new();
+        self.sign(&mut out);
+        out
+    }
+
+    fn sign(&self, out: &mut String) {
         for frag in &self.frags {
             match frag {
                 Frag::Lit(text) | Frag::Glob(text) => out.push_str(text),
                 Frag::Path | Frag::Unknown { .. } => out.push(COMPUTED),
             }
         }
-        out
     }
 
-    fn holds_blank(&self) -> bool {
+    /// Whether patterns see the word in quotes.
+    pub(crate) fn holds_blank(&self) -> bool {
         self.frags.is_empty()
             || self.frags.iter().any(|f| matches!(f, Frag::Lit(t) if t.chars().any(char::is_whitespace)))
     }
@@ -314,10 +335,7 @@ impl Script {
     pub(crate) fn signature(&self) -> Vec<String> {
         let mut out: Vec<String> = Vec::new();
         for command in &self.commands {
-            out.push(signature(
-                &command.prefixes.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(),
-                &command.words,
-            ));
+            out.push(signature(command.prefixes.iter().map(|p| p.name.as_str()), &command.words));
         }
         for redirect in self.redirects.iter().filter(|r| r.usage != RedirectUse::Inert) {
             let target = redirect.target.as_ref().map(Word::signature).unwrap_or_default();
@@ -329,9 +347,22 @@ impl Script {
 }
 
 /// A command as both parsers must see it.
-pub(crate) fn signature(prefixes: &[&str], words: &[Word]) -> String {
-    let words: Vec<String> = words.iter().map(Word::signature).collect();
-    format!("{}\u{2}{}", prefixes.join("\u{3}"), words.join("\u{3}"))
+pub(crate) fn signature<'a>(prefixes: impl IntoIterator<Item = &'a str>, words: &[Word]) -> String {
+    let mut out = String::with_capacity(64);
+    for (index, prefix) in prefixes.into_iter().enumerate() {
+        if index > 0 {
+            out.push('\u{3}');
+        }
+        out.push_str(prefix);
+    }
+    out.push('\u{2}');
+    for (index, word) in words.iter().enumerate() {
+        if index > 0 {
+            out.push('\u{3}');
+        }
+        word.sign(&mut out);
+    }
+    out
 }
 
 /// A redirection as both parsers must see it.

@@ -28,7 +28,7 @@ pub(crate) fn parse(line: &str) -> Result<Script, String> {
     let mut walk = Walk { source: line, script: Script::default(), variables_read: false };
     walk.statements(&result.file.body);
     walk.check_evaluated();
-    walk.script.canonical = printing::canonical(line, &result.file.body);
+    walk.script.canonical = printing::canonical(line, &result.file.body, &walk.script);
     Ok(walk.script)
 }
 

@@ -27,6 +27,10 @@ pub const HELPER_ARG: &str = "__supervisors";
 /// [`Spec::passed_stdio`] asks for it, the command's stdin and stdout.
 const MOST_FDS: usize = 5;
 
+/// What kind of command is handed over.
+const PLAIN: u8 = b'S';
+const WALLED: u8 = b'W';
+
 /// Why a command could not be handed to a supervisor.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
@@ -125,7 +129,8 @@ impl Spawner {
         let (ours, theirs) = socket_pair()?;
         let mut fds = vec![file.as_fd(), cwd, theirs.as_fd()];
         fds.extend(stdio);
-        self.hand_over(&fds)?;
+        let kind = if spec.sandbox.is_some() { WALLED } else { PLAIN };
+        self.hand_over(kind, &fds)?;
         drop(theirs);
         Ok(Running::new(path.to_owned(), ours)?)
     }
@@ -136,17 +141,17 @@ impl Spawner {
         self.helper.lock().ok()?.as_ref().map(|helper| helper.child.id())
     }
 
-    fn hand_over(&self, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    fn hand_over(&self, kind: u8, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut guard = self.helper.lock().map_err(|_| io::Error::other("the helper's lock is poisoned"))?;
         if let Some(helper) = &*guard
-            && send_fds(&helper.socket, fds).is_ok()
+            && send_fds(&helper.socket, kind, fds).is_ok()
         {
             return Ok(());
         }
         // The helper is gone: somebody killed it. A new one does as well.
         *guard = None;
         let helper = start_helper(&self.program)?;
-        send_fds(&helper.socket, fds)?;
+        send_fds(&helper.socket, kind, fds)?;
         *guard = Some(helper);
         Ok(())
     }
@@ -169,11 +174,11 @@ fn start_helper(program: &Path) -> io::Result<Helper> {
     Ok(Helper { socket: ours, child })
 }
 
-fn send_fds(socket: &OwnedFd, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn send_fds(socket: &OwnedFd, kind: u8, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(fds));
-    rustix::net::sendmsg(socket, &[IoSlice::new(b"S")], &mut control, SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(socket, &[IoSlice::new(&[kind])], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
@@ -189,6 +194,10 @@ fn receive_fds(socket: &OwnedFd) -> io::Result<Option<supervisor::Passed>> {
     )?;
     if message.bytes == 0 {
         return Ok(None);
+    }
+    if byte[0] == WALLED {
+        // Made once, and inherited by every supervisor.
+        legwork_sandbox::prepare();
     }
     let mut fds = Vec::new();
     for message in control.drain() {

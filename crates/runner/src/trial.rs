@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_process::sandbox::{Abilities, Context, Groups, Identity, Limits, Profile, Settings, probe};
@@ -82,6 +83,7 @@ pub async fn choose(
         hide: wanted.hide.clone(),
         landlock_abi: abilities.landlock_abi,
         runsc: abilities.runsc.clone().unwrap_or_default(),
+        cache: Arc::default(),
     };
     let candidates = match wanted.profile {
         Some(profile) => vec![profile],

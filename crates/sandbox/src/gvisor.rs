@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 
 use crate::plan::Plan;
 
+/// Where the command's root is put together.
+pub(crate) fn root_of(plan: &Plan) -> std::path::PathBuf {
+    plan.tmp.join("rootfs")
+}
+
 /// Writes the bundle of a command into the plan's temporary folder; returns what to
 /// execute in its place.
 pub fn bundle(
@@ -16,10 +21,9 @@ pub fn bundle(
     env: &BTreeMap<String, String>,
 ) -> io::Result<Vec<String>> {
     let bundle = &plan.tmp;
-    let rootfs = bundle.join("rootfs");
+    let rootfs = root_of(plan);
     std::fs::create_dir_all(&rootfs)?;
-    std::fs::write(bundle.join("empty"), "")?;
-    let config = config(plan, argv, env, &rootfs)?;
+    let config = config(plan, argv, env, &rootfs);
     std::fs::write(bundle.join("config.json"), serde_json::to_vec(&config)?)?;
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let id = bundle.file_name().map_or_else(|| "legwork".into(), |name| name.to_string_lossy().into_owned());
@@ -41,45 +45,15 @@ fn config(
     argv: &[String],
     env: &BTreeMap<String, String>,
     rootfs: &Path,
-) -> io::Result<Value> {
-    let mut mounts = vec![
+) -> Value {
+    // The files of the machine are one tree, put together before `runsc` starts: each
+    // mount of its own would cost it milliseconds.
+    let mounts = [
         json!({ "destination": "/proc", "type": "proc", "source": "proc" }),
+        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"] }),
         json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs" }),
         json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"] }),
     ];
-    let mut bind = |path: &Path, option: &str| -> io::Result<()> {
-        let Ok(meta) = path.symlink_metadata() else { return Ok(()) };
-        if meta.is_symlink() {
-            let target = rootfs.join(path.strip_prefix("/").unwrap_or(path));
-            if let Some(dir) = target.parent() {
-                std::fs::create_dir_all(dir)?;
-            }
-            return std::os::unix::fs::symlink(std::fs::read_link(path)?, target);
-        }
-        mounts.push(json!({
-            "destination": path, "type": "bind", "source": path, "options": ["rbind", option, "nosuid", "nodev"],
-        }));
-        Ok(())
-    };
-    // The sandbox's kernel has a /proc, /sys and /dev of its own.
-    let own = ["/proc", "/sys", "/dev"];
-    for path in plan.read.iter().filter(|p| !own.iter().any(|o| p.starts_with(o))) {
-        bind(path, "ro")?;
-    }
-    for path in plan.write.iter().chain([&plan.workspace]) {
-        bind(path, "rw")?;
-    }
-    for path in &plan.hide {
-        let Ok(meta) = path.symlink_metadata() else { continue };
-        if !plan.read.iter().any(|read| path.starts_with(read)) {
-            continue;
-        }
-        mounts.push(if meta.is_dir() {
-            json!({ "destination": path, "type": "tmpfs", "source": "tmpfs", "options": ["ro", "mode=000"] })
-        } else {
-            json!({ "destination": path, "type": "bind", "source": plan.tmp.join("empty"), "options": ["rbind", "ro"] })
-        });
-    }
     let env: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let rlimits: Vec<Value> = [
         ("RLIMIT_NOFILE", plan.limits.open_files),
@@ -95,7 +69,7 @@ fn config(
         _ => json!({ "uid": 0, "gid": 0 }),
     };
     let nothing: [&str; 0] = [];
-    Ok(json!({
+    json!({
         "ociVersion": "1.0.2",
         "process": {
             // A terminal is made by the supervisor, and passed on as stdin.
@@ -110,9 +84,10 @@ fn config(
             "rlimits": rlimits,
             "noNewPrivileges": true,
         },
-        "root": { "path": rootfs, "readonly": true },
+        // Read-only by its mounts, but for the workspace.
+        "root": { "path": rootfs, "readonly": false },
         "hostname": "sandbox",
         "mounts": mounts,
         "linux": { "namespaces": [{ "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }] },
-    }))
+    })
 }

@@ -28,7 +28,7 @@ pub use gvisor::bundle;
 pub use identity::Identity;
 pub use limits::Limits;
 pub use mounts::Attributes;
-pub use plan::{Context, Plan, Settings};
+pub use plan::{Context, Plan, ProgramCache, Settings};
 pub use probe::{Abilities, probe};
 pub use profile::Profile;
 pub use seccomp::prepare;

@@ -26,30 +26,51 @@ pub struct Attributes {
     pub no_dev: bool,
 }
 
-/// The new root is built over this folder, as nothing is to be taken from it.
-const BASE: &str = "/proc";
+/// Where a root that is to be entered is built: over a folder that nothing is to be
+/// taken from.
+const OVER: &str = "/proc";
 
 /// Builds the plan's root and makes it this process's. To be called by the first
 /// process of new mount and process namespaces.
 pub(crate) fn enter_root(plan: &Plan, kernel: &dyn Kernel) -> Result<(), String> {
+    let builder = assemble(plan, kernel, Path::new(OVER))?;
+    builder.devices()?;
+    let own = Attributes { read_only: false, no_exec: builder.named_only, no_dev: true };
+    builder.fresh("/tmp", &format!("mode=1777,size={}", plan.limits.tmp), own)?;
+    builder.fresh("/var/tmp", &format!("mode=1777,size={}", plan.limits.tmp), own)?;
+    // Read-only: user 0 may write /proc/sys without any capability.
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    let proc = builder.place(Path::new("/proc"), true)?;
+    mount("proc", &proc, "proc", flags, None).map_err(|e| format!("mount /proc: {e}"))?;
+    builder.finish()
+}
+
+/// Builds the plan's root in a folder, for another kernel to enter. Its /dev, /proc and
+/// /tmp are that kernel's own.
+pub(crate) fn build_root(plan: &Plan, kernel: &dyn Kernel, base: &Path) -> Result<(), String> {
+    let builder = assemble(plan, kernel, base)?;
+    for own in ["/dev", "/proc", "/sys", "/tmp"] {
+        builder.place(Path::new(own), true)?;
+    }
+    builder.seal(base)
+}
+
+/// The files of the machine and of the workspace.
+fn assemble<'a>(plan: &Plan, kernel: &'a dyn Kernel, base: &Path) -> Result<Builder<'a>, String> {
     let at = |what: &str, path: &Path| {
         let text = format!("{what} {}", path.display());
         move |e: rustix::io::Errno| format!("{text}: {e}")
     };
     let root = Path::new("/");
     mount_change(root, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(at("unshare", root))?;
-    let base = Path::new(BASE);
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", base, "tmpfs", flags, c"mode=0755,size=8m").map_err(at("mount a root over", base))?;
-    let mut builder = Builder { kernel, named_only: plan.exec.is_some() };
+    let builder = Builder { kernel, base: base.to_owned(), named_only: plan.exec.is_some() };
     let read = Attributes { read_only: true, no_exec: builder.named_only, no_dev: true };
     let own = Attributes { read_only: false, no_exec: builder.named_only, no_dev: true };
-    for path in plan.read.iter().filter(|p| !p.starts_with("/proc") && !p.starts_with("/dev")) {
+    for path in plan.read.iter().filter(|p| !["/proc", "/dev"].iter().any(|own| p.starts_with(own))) {
         builder.bind(path, path, read)?;
     }
-    builder.devices()?;
-    builder.fresh("/tmp", &format!("mode=1777,size={}", plan.limits.tmp), own)?;
-    builder.fresh("/var/tmp", &format!("mode=1777,size={}", plan.limits.tmp), own)?;
     for path in plan.write.iter().chain([&plan.workspace]) {
         builder.bind(path, path, own)?;
     }
@@ -59,22 +80,19 @@ pub(crate) fn enter_root(plan: &Plan, kernel: &dyn Kernel) -> Result<(), String>
     for path in &plan.hide {
         builder.cover(path)?;
     }
-    let proc = builder.place(Path::new("/proc"), true)?;
-    // Read-only: user 0 may write /proc/sys without any capability.
-    let flags = flags | MountFlags::NOEXEC | MountFlags::RDONLY;
-    mount("proc", &proc, "proc", flags, None).map_err(at("mount", &proc))?;
-    builder.finish()
+    Ok(builder)
 }
 
 struct Builder<'a> {
     kernel: &'a dyn Kernel,
+    base: PathBuf,
     named_only: bool,
 }
 
 impl Builder<'_> {
     /// Makes the place where `path` is to be in the new root.
     fn place(&self, path: &Path, is_dir: bool) -> Result<PathBuf, String> {
-        let target = Path::new(BASE).join(path.strip_prefix("/").unwrap_or(path));
+        let target = self.base.join(path.strip_prefix("/").unwrap_or(path));
         if target.symlink_metadata().is_ok() {
             return Ok(target);
         }
@@ -94,7 +112,7 @@ impl Builder<'_> {
         let Ok(meta) = source.symlink_metadata() else { return Ok(()) };
         if meta.is_symlink() {
             let to = std::fs::read_link(source).map_err(|e| e.to_string())?;
-            let target = Path::new(BASE).join(seen.strip_prefix("/").unwrap_or(seen));
+            let target = self.base.join(seen.strip_prefix("/").unwrap_or(seen));
             if let Some(dir) = target.parent() {
                 std::fs::create_dir_all(dir).map_err(|e| e.to_string())?;
             }
@@ -129,7 +147,7 @@ impl Builder<'_> {
         for (name, to) in
             [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")]
         {
-            std::os::unix::fs::symlink(to, Path::new(BASE).join("dev").join(name)).map_err(|e| e.to_string())?;
+            std::os::unix::fs::symlink(to, self.base.join("dev").join(name)).map_err(|e| e.to_string())?;
         }
         self.fresh("/dev/shm", "mode=1777,size=64m", Attributes { no_exec: true, ..Attributes::default() })?;
         let pts = self.place(Path::new("/dev/pts"), true)?;
@@ -140,7 +158,7 @@ impl Builder<'_> {
 
     /// Puts something empty over a secret.
     fn cover(&self, path: &Path) -> Result<(), String> {
-        let target = Path::new(BASE).join(path.strip_prefix("/").unwrap_or(path));
+        let target = self.base.join(path.strip_prefix("/").unwrap_or(path));
         let Ok(meta) = target.symlink_metadata() else { return Ok(()) };
         if meta.is_dir() {
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
@@ -160,15 +178,20 @@ impl Builder<'_> {
     }
 
     /// Makes the new root the root, and lets go of the old one.
-    fn finish(&mut self) -> Result<(), String> {
+    fn finish(&self) -> Result<(), String> {
         let failed = |e: rustix::io::Errno| format!("change the root: {e}");
-        rustix::process::chdir(BASE).map_err(failed)?;
+        rustix::process::chdir(&self.base).map_err(failed)?;
         rustix::process::pivot_root(".", ".").map_err(failed)?;
         unmount(".", UnmountFlags::DETACH).map_err(failed)?;
         rustix::process::chdir("/").map_err(failed)?;
-        let root = rustix::fs::open("/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, Mode::empty())
-            .map_err(failed)?;
+        self.seal(Path::new("/"))
+    }
+
+    /// Nothing more is put into the root itself.
+    fn seal(&self, root: &Path) -> Result<(), String> {
+        let root = rustix::fs::open(root, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| format!("seal the root: {e}"))?;
         let attributes = Attributes { read_only: true, no_exec: true, no_dev: false };
-        self.kernel.set_mount_alone(root.as_fd(), attributes).map_err(|e| format!("change the root: {e}"))
+        self.kernel.set_mount_alone(root.as_fd(), attributes).map_err(|e| format!("seal the root: {e}"))
     }
 }

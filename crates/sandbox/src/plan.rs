@@ -1,6 +1,7 @@
 //! From what an operator configures to what one command gets.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +10,12 @@ use crate::limits::Limits;
 use crate::profile::Profile;
 use crate::{paths, programs};
 
+/// Lists of programs that were made before; shared by all that start commands.
+#[derive(Debug, Default)]
+pub struct ProgramCache(programs::Cache);
+
 /// What an operator configures under `sandbox`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// The profile in force: `auto` has been resolved.
     pub profile: Profile,
@@ -32,6 +37,8 @@ pub struct Settings {
     pub landlock_abi: u32,
     /// Where `runsc` is.
     pub runsc: PathBuf,
+    /// Lists of programs that were made before.
+    pub cache: Arc<ProgramCache>,
 }
 
 /// What a command brings.
@@ -98,7 +105,7 @@ impl Settings {
         hide.retain(|h| !self.read.iter().chain(&self.write).any(|granted| granted.starts_with(h)));
         let exec = context
             .programs
-            .map(|names| programs::executables(names, &self.exec, context.shell, context.path));
+            .map(|names| self.cache.0.executables(names, &self.exec, context.shell, context.path).to_vec());
         Some(Plan {
             profile: self.profile,
             run_as: self.run_as.clone(),

@@ -1,8 +1,67 @@
 //! The programs that rules name, as files that the kernel may let run.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::library::{Closure, find};
+
+/// Whether a path is what it was: device, inode, change, size; `None` if it is gone.
+type Stamp = Option<(u64, u64, i64, i64, u64)>;
+
+/// Lists that were made, and what they were made from.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(Mutex<Vec<Cached>>);
+
+#[derive(Debug)]
+struct Cached {
+    names: Vec<String>,
+    extra: Vec<PathBuf>,
+    shell: PathBuf,
+    path: String,
+    seen: Vec<(PathBuf, Stamp)>,
+    files: Arc<Vec<PathBuf>>,
+}
+
+/// Lists kept: those for lines and for a few MCP servers.
+const MOST_CACHED: usize = 16;
+
+impl Cache {
+    /// The list for these names. Made anew if any file or folder that led to it has
+    /// changed: upgrades replace programs and libraries.
+    pub(crate) fn executables(&self, names: &[String], extra: &[PathBuf], shell: &Path, path: &str) -> Arc<Vec<PathBuf>> {
+        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |c: &Cached| c.names == names && c.extra == extra && c.shell == shell && c.path == path;
+        if let Some(at) = lists.iter().position(same) {
+            if lists[at].seen.iter().all(|(path, was)| stamp(path) == *was) {
+                return lists[at].files.clone();
+            }
+            lists.remove(at);
+        }
+        let files = Arc::new(executables(names, extra, shell, path));
+        let folders = path.split(':').map(PathBuf::from).chain(["/etc/ld.so.cache".into()]);
+        let seen = folders.chain(extra.iter().cloned()).chain(files.iter().cloned());
+        let seen = seen.map(|path| (path.clone(), stamp(&path))).collect();
+        lists.truncate(MOST_CACHED - 1);
+        lists.insert(
+            0,
+            Cached {
+                names: names.to_vec(),
+                extra: extra.to_vec(),
+                shell: shell.to_owned(),
+                path: path.to_owned(),
+                seen,
+                files: files.clone(),
+            },
+        );
+        files
+    }
+}
+
+fn stamp(path: &Path) -> Stamp {
+    use std::os::unix::fs::MetadataExt;
+    let meta = path.metadata().ok()?;
+    Some((meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec(), meta.size()))
+}
 
 /// What some programs start or load beside themselves, as paths below which all may
 /// be executed. `*` at the end of a name stands for any version.

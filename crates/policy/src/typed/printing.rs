@@ -3,19 +3,24 @@
 
 use shuck_ast::{
     BackgroundOperator, BinaryOp, BuiltinCommand, Command as Node, Redirect, RedirectKind, Stmt, StmtSeq,
-    StmtTerminator, Word as WordNode,
+    StmtTerminator,
 };
 
 use super::{Walk, is_absent, is_descriptor};
 use crate::quote::single_quoted;
-use crate::script::Script;
+use crate::script::{Command, Script};
 
 /// Prints a list of simple commands with only literal words, no assignments and
 /// no file redirections; `None` for any other line.
-pub(super) fn canonical(source: &str, body: &StmtSeq) -> Option<String> {
+pub(super) fn canonical(source: &str, body: &StmtSeq, script: &Script) -> Option<String> {
+    // A word the walk had doubts about is not literal.
+    if !script.refused.is_empty() || !script.assignments.is_empty() {
+        return None;
+    }
     let mut printer = Printer {
         walk: Walk { source, script: Script::default(), variables_read: false },
-        out: String::new(),
+        commands: script.commands.iter(),
+        out: String::with_capacity(source.len() + 32),
     };
     for (index, stmt) in body.stmts.iter().enumerate() {
         if index > 0 {
@@ -23,12 +28,14 @@ pub(super) fn canonical(source: &str, body: &StmtSeq) -> Option<String> {
         }
         printer.statement(stmt)?;
     }
-    // A word the walk had doubts about is not literal.
-    (printer.walk.script.refused.is_empty() && !printer.out.is_empty()).then_some(printer.out)
+    (!printer.out.is_empty()).then_some(printer.out)
 }
 
 struct Printer<'a> {
     walk: Walk<'a>,
+    /// What the walk found, in the order of the line. A list of simple commands with
+    /// literal words has none but those that are printed.
+    commands: std::slice::Iter<'a, Command>,
     out: String,
 }
 
@@ -39,10 +46,10 @@ impl Printer<'_> {
         }
         match &stmt.command {
             Node::Simple(simple) if simple.assignments.is_empty() && !is_absent(&simple.name) => {
-                self.words(None, std::iter::once(&simple.name).chain(&simple.args))?;
+                self.words(1 + simple.args.len())?;
             }
             Node::Builtin(BuiltinCommand::Exit(exit)) if exit.assignments.is_empty() => {
-                self.words(Some("exit"), exit.code.iter().chain(&exit.extra_args))?;
+                self.words(1 + usize::from(exit.code.is_some()) + exit.extra_args.len())?;
             }
             Node::Binary(binary) if stmt.redirects.is_empty() => {
                 self.statement(&binary.left)?;
@@ -67,16 +74,16 @@ impl Printer<'_> {
         Some(())
     }
 
-    fn words<'w>(&mut self, first: Option<&str>, words: impl Iterator<Item = &'w WordNode>) -> Option<()> {
-        let mut separator = "";
-        if let Some(first) = first {
-            self.out.push_str(&single_quoted(first));
-            separator = " ";
+    /// Prints the next command, which must have so many words.
+    fn words(&mut self, count: usize) -> Option<()> {
+        let command = self.commands.next()?;
+        if command.words.len() != count || !command.prefixes.is_empty() {
+            return None;
         }
-        for word in words {
-            let value = self.walk.word(word).literal()?;
+        let mut separator = "";
+        for word in &command.words {
             self.out.push_str(separator);
-            self.out.push_str(&single_quoted(&value));
+            self.out.push_str(&single_quoted(&word.literal()?));
             separator = " ";
         }
         Some(())
