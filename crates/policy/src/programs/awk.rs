@@ -159,7 +159,10 @@ fn check_program(program: &str) -> Result<(), &'static str> {
                 before = Before::Operator;
             }
             '|' => return Err("has a pipe, which runs a command"),
-            '>' if printing == Some(open.len()) => return Err("writes to a file"),
+            '>' if printing == Some(open.len()) => {
+                at = standard_stream(&chars, at).ok_or("writes to a file")?;
+                before = Before::Operand;
+            }
             '@' => return Err("loads or calls something by a computed name"),
             '+' | '-' if next == Some(c) => {
                 at += 1;
@@ -196,6 +199,15 @@ fn check_program(program: &str) -> Result<(), &'static str> {
         }
     }
     if open.is_empty() { Ok(()) } else { Err(UNCLEAR) }
+}
+
+/// The index after `"/dev/stderr"` or `"/dev/stdout"`, if that is all that stands there.
+fn standard_stream(chars: &[char], at: usize) -> Option<usize> {
+    let rest: String = chars[at..].iter().collect();
+    let text = rest.strip_prefix('>').unwrap_or(&rest).trim_start_matches([' ', '\t']);
+    let after = ["\"/dev/stderr\"", "\"/dev/stdout\""].iter().find_map(|name| text.strip_prefix(name))?;
+    let next = after.trim_start_matches([' ', '\t']).chars().next();
+    matches!(next, None | Some(';' | '}' | '\n')).then(|| chars.len() - after.chars().count())
 }
 
 /// The index after a string's end.
@@ -248,6 +260,7 @@ mod tests {
             "$0 ~ /^[^#]/ { gsub(/[\"']/, \"\"); print }",
             "{ while ((getline line < \"/etc/hosts\") > 0) n++ }",
             "{print $2/1024 \"MB\"}",
+            "{print \"x\" > \"/dev/stderr\"; n++}",
             "{x = $1 > 2 ? \"a\" : \"b\"; print x} # | system()",
         ] {
             // A single quote can't stand in a word quoted by single quotes, but awk
@@ -262,6 +275,7 @@ mod tests {
             "{print > \"out\"}",
             "{print $1 >> \"out\"}",
             "{printf(\"x\") > \"out\"}",
+            "{print \"x\" > \"/dev/stderr\" \"y\"}",
             "{print(1)(2) > \"out\"}",
             "BEGIN { print \"x\" |& \"cat\" }",
             "@load \"x\"",

@@ -4,7 +4,7 @@ use super::{Refusal, clauses, refuse};
 use crate::script::Word;
 
 #[cfg(test)]
-pub(super) const CLAUSES: &[&str] = &["refuse", "values", "computed", "long-single"];
+pub(super) const CLAUSES: &[&str] = &["refuse", "values", "computed", "long-single", "no-end"];
 
 /// What is known of a program's options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) struct Options {
     values: Vec<&'static str>,
     computed_pass: bool,
     long_single: bool,
+    /// `--` does not end the options.
+    no_end: bool,
 }
 
 pub(super) fn parse(entry: &'static str) -> (&'static str, Options) {
@@ -23,6 +25,7 @@ pub(super) fn parse(entry: &'static str) -> (&'static str, Options) {
             "refuse" => options.refused = values,
             "values" => options.values = values,
             "computed" => options.computed_pass = true,
+            "no-end" => options.no_end = true,
             "long-single" => options.long_single = true,
             _ => {}
         }
@@ -47,7 +50,8 @@ impl Options {
                 self.check_computed(command, arg)?;
                 continue;
             };
-            if text == "--" && !self.refused.iter().any(|o| !o.starts_with('-')) {
+            let ends = !self.no_end && !self.long_single && self.refused.iter().all(|o| o.starts_with('-'));
+            if text == "--" && ends {
                 return Ok(());
             }
             if let Some(option) = self.refused.iter().find(|o| self.is_option(&text, o)) {

@@ -110,9 +110,9 @@ fn check_script(text: &str) -> Result<(), &'static str> {
                 continue;
             }
             'b' | 't' | 'T' | ':' => {
-                while script.peek().is_some_and(|c| !matches!(c, '\n' | ';' | '}')) {
-                    script.at += 1;
-                }
+                // Some seds read on after a label; so nothing may follow it.
+                script.skip(|c| c == ' ' || c == '\t');
+                script.skip(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.');
             }
             'r' | 'R' => {
                 script.to_line_end();
@@ -222,6 +222,20 @@ impl Script {
                 }
                 '\n' if regex => return Err(UNCLEAR),
                 '\n' => return Err(UNCLEAR),
+                // A class within brackets: `[:alpha:]`.
+                '[' if bracket.is_some() && self.peek().is_some_and(|c| matches!(c, ':' | '.' | '=')) => {
+                    let kind = self.next().ok_or(UNCLEAR)?;
+                    loop {
+                        let c = self.next().ok_or(UNCLEAR)?;
+                        if c == delimiter || c == '\n' {
+                            return Err(UNCLEAR);
+                        }
+                        if c == kind && self.peek() == Some(']') {
+                            self.at += 1;
+                            break;
+                        }
+                    }
+                }
                 '[' if regex && bracket.is_none() && delimiter != '[' => bracket = Some(at),
                 ']' if bracket.is_some_and(|b| at > b + 1 && !(at == b + 2 && self.chars[b + 1] == '^')) => {
                     bracket = None;
@@ -257,12 +271,14 @@ mod tests {
             "/x/,+3d",
             "s/\\//-/g",
             "r /etc/hosts",
+            "s/[[:space:]]*$//",
+            ":a; s/x/y/; ta",
         ] {
             assert_eq!(check_script(fine), Ok(()), "{fine}");
         }
         for bad in [
             "e", "1e id", "s/a/id/e", "s/a/b/ge", "w out", "/x/w out", "s/a/b/w out", "s/a/b/gw out", "1,3W x", "p;e id",
-            "{p;w x\n}", "s/[/]/x/;e", "a x\ne id", "s,a,b,;w x", "$!e id", "}", "s/a", "i\\\nx\ne id", "y/a/b/e",
+            "{p;w x\n}", "s/[/]/x/;e", "a x\ne id", "s,a,b,;w x", "$!e id", "}", "s/a", "i\\\nx\ne id", "y/a/b/e", "ba e id", "b e id", ":a e id", "s/[[:alpha:]/]/x/;e",
             "s/a/b/\nw x", "\\,x,w y", "b;e id", "s\u{e9}a\u{e9}b\u{e9}e",
         ] {
             assert!(check_script(bad).is_err(), "{bad}");

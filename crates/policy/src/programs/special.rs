@@ -38,7 +38,6 @@ pub(super) fn shell(name: &str, args: &[Word], syntax: Syntax) -> Finding {
         };
         at += 1;
         if text == "--" || text == "-" {
-            at += usize::from(args.len() < at);
             if text == "-" && !takes_text && args.get(at).is_none() {
                 return refuse_always(format!("'{name}' would read a script from its input"));
             }
@@ -150,8 +149,12 @@ pub(super) fn git(args: &[Word]) -> Finding {
         };
         at += 1;
         if text == "-C" {
-            // Another repository, whose config git then follows: as bad as --git-dir.
-            return refuse("'git' with -C follows the config of another repository");
+            // As `cd` before it: a repository's own config is followed in either case.
+            match args.get(at).map(Word::literal) {
+                Some(Some(_)) => at += 1,
+                _ => return refuse("a computed word stands where git takes a folder"),
+            }
+            continue;
         }
         if !text.starts_with('-') {
             break text;
@@ -218,8 +221,8 @@ pub(super) fn git(args: &[Word]) -> Finding {
     };
     let mut refused = REFUSED.to_vec();
     refused.extend(short);
-    let values = ["-n", "-m", "--message", "--format", "--since", "--until", "--author", "--grep", "-S", "-G", "-b"];
-    Options::new(&refused, &values).check("git", args).map(|()| Vec::new())
+    // Which options take a value differs from subcommand to subcommand: none is skipped.
+    Options::new(&refused, &[]).check("git", args).map(|()| Vec::new())
 }
 
 /// `ip netns exec NAME COMMAND`, and commands from a file.
@@ -273,6 +276,8 @@ mod tests {
             ("grep --open-files=id x", false),
             ("clone ext::sh x", false),
             ("frobnicate", false),
+            ("-C /repo log -1", true),
+            ("clone -n --upload-pack=id x", false),
             ("bisect run id", false),
             ("submodule status", true),
             ("submodule foreach id", false),

@@ -71,6 +71,8 @@ struct Read {
     script: Option<String>,
     /// `xargs -I`: what is replaced in the command's words.
     replaced: Option<String>,
+    /// `xargs -n`, `-L`: words are added after all, as the last of the two wins.
+    counted: bool,
 }
 
 impl Wrapper {
@@ -78,11 +80,8 @@ impl Wrapper {
     pub(super) fn open(&self, name: &str, outer: &Command) -> Finding {
         let args = &outer.words[1..];
         let mut read = self.read_options(name, args, 0)?;
-        if self.user && read.script.is_none() && args.get(read.at).is_some_and(|w| w.literal().is_some()) {
-            read = self.read_options(name, args, read.at + 1)?;
-        }
-        if self.user && read.script.is_none() {
-            return refuse_always(format!("'{name}' without a command starts a shell that reads its input"));
+        if self.user {
+            return self.open_user(name, args, read);
         }
         if read.lookup {
             return Ok(Vec::new());
@@ -92,6 +91,10 @@ impl Wrapper {
             && let Some(word) = args.get(read.at)
             && let Some(assignment) = as_assignment(word, outer)
         {
+            // Unlike before a command, bash splits what it computes here into words.
+            if word.could_be_many() {
+                return refuse_always(computed(name));
+            }
             prefixes.push(assignment);
             read.at += 1;
         }
@@ -144,8 +147,26 @@ impl Wrapper {
         }
         if self.fills {
             fill(name, &mut words, read.replaced.as_deref())?;
+            if read.counted && read.replaced.is_some() {
+                fill(name, &mut words, None)?;
+            }
         }
         Ok(vec![Inner::Command(Command { words, prefixes, span: outer.span })])
+    }
+
+    /// `su` takes options wherever they stand, and gives further words to the shell.
+    fn open_user(&self, name: &str, args: &[Word], first: Read) -> Finding {
+        let (mut script, mut at) = (first.script, first.at);
+        if args.get(at).is_some_and(|w| w.literal().is_some()) {
+            let rest = self.read_options(name, args, at + 1)?;
+            script = script.or(rest.script);
+            at = rest.at;
+        }
+        match script {
+            _ if at < args.len() => refuse(format!("'{name}' with words after the user")),
+            Some(text) => Ok(vec![Inner::Script { text, syntax: Syntax::Posix }]),
+            None => refuse_always(format!("'{name}' without a command starts a shell that reads its input")),
+        }
     }
 
     fn read_options(&self, name: &str, args: &[Word], at: usize) -> Result<Read, Refusal> {
@@ -200,6 +221,8 @@ impl Wrapper {
                 Some(_) => read.replaced = Some("{}".into()),
                 None => return refuse_always(computed(name)),
             }
+        } else if self.fills && matches!(option, "-n" | "-L" | "-l" | "--max-args" | "--max-lines") {
+            read.counted = true;
         }
         Ok(())
     }
