@@ -135,7 +135,8 @@ impl Seen {
         if state != Quoting::None {
             return Err("an unclosed quote".into());
         }
-        Ok(Word::from_pieces(&pieces, value))
+        // How it was written is known to the other parser's walk.
+        Ok(Word::from_pieces(&pieces, ""))
     }
 
     fn part(&mut self, part: &Node, state: Quoting) -> Result<Piece, String> {

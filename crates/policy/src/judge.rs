@@ -247,7 +247,7 @@ impl Judge<'_> {
             let texts = texts(command, false);
             return self.by_rules(display, span, &texts, &texts, false);
         }
-        if command.words.first().is_some_and(|w| w.literal().is_none_or(|t| t.is_empty())) {
+        if command.words.first().is_some_and(|w| w.run().is_none_or(str::is_empty)) {
             return (self.denied(display, span, "the command itself must be literal, not computed"), false);
         }
         if let Some(prefix) = command.prefixes.iter().find(|p| is_steering(&p.name)) {

@@ -23,7 +23,20 @@ pub(crate) enum Quoting {
 /// Fails on a trailing backslash, which would escape something not in sight.
 pub(crate) fn read_literal(raw: &str, state: &mut Quoting, out: &mut Vec<Piece>) -> Result<(), String> {
     let mut chars = raw.chars();
-    while let Some(c) = chars.next() {
+    loop {
+        // Most text is a run without anything special in it.
+        let rest = chars.as_str();
+        let special = |c: char| match *state {
+            Quoting::None => matches!(c, '\'' | '"' | '\\'),
+            Quoting::Single => c == '\'',
+            Quoting::Double => matches!(c, '"' | '\\'),
+        };
+        let plain = rest.find(special).unwrap_or(rest.len());
+        if plain > 0 {
+            push(out, &rest[..plain], *state != Quoting::None);
+            chars = rest[plain..].chars();
+        }
+        let Some(c) = chars.next() else { return Ok(()) };
         match (*state, c) {
             (Quoting::Single, '\'') | (Quoting::Double, '"') => *state = Quoting::None,
             (Quoting::None, '\'') => {
@@ -50,11 +63,10 @@ pub(crate) fn read_literal(raw: &str, state: &mut Quoting, out: &mut Vec<Piece>)
                 }
                 None => return Err("a backslash at the end of a piece of text".into()),
             },
-            (Quoting::None, c) => push(out, c.encode_utf8(&mut [0; 4]), false),
-            (_, c) => push(out, c.encode_utf8(&mut [0; 4]), true),
+            // The run ended at something special, so it is none of the others.
+            (_, c) => push(out, c.encode_utf8(&mut [0; 4]), *state != Quoting::None),
         }
     }
-    Ok(())
 }
 
 /// Appends text, joining it to a run of the same kind.
@@ -121,7 +133,21 @@ pub(crate) fn decode_ansi_c(raw: &str) -> Result<String, String> {
 
 /// Prints a word in single quotes, whatever it holds.
 pub(crate) fn single_quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
+    let mut out = String::with_capacity(word.len() + 2);
+    push_single_quoted(&mut out, word);
+    out
+}
+
+/// The same, appended.
+pub(crate) fn push_single_quoted(out: &mut String, word: &str) {
+    out.push('\'');
+    for (index, piece) in word.split('\'').enumerate() {
+        if index > 0 {
+            out.push_str(r"'\''");
+        }
+        out.push_str(piece);
+    }
+    out.push('\'');
 }
 
 /// Prints a word in double quotes so that nothing in it expands.

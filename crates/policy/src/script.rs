@@ -44,7 +44,8 @@ impl Word {
             Piece::Expansion { .. } => false,
         };
         if pieces.iter().all(plain) {
-            let mut whole = String::with_capacity(raw.len());
+            let len = pieces.iter().map(|p| if let Piece::Text { text, .. } = p { text.len() } else { 0 }).sum();
+            let mut whole = String::with_capacity(len);
             for piece in pieces {
                 if let Piece::Text { text, .. } = piece {
                     whole.push_str(text);
@@ -117,6 +118,15 @@ impl Word {
                 Frag::Glob(_) | Frag::Path | Frag::Unknown { .. } => None,
             })
             .collect()
+    }
+
+    /// The word's value as it is nearly always found: one run of text, or nothing.
+    pub(crate) fn run(&self) -> Option<&str> {
+        match self.frags.as_slice() {
+            [] => Some(""),
+            [Frag::Lit(text)] => Some(text),
+            _ => None,
+        }
     }
 
     /// The known text the word surely begins with.
@@ -192,9 +202,10 @@ impl Word {
 
     /// The word as a person reads it in an answer.
     pub(crate) fn display(&self) -> String {
-        match self.literal() {
-            Some(text) if !self.holds_blank() => text,
-            _ => self.raw.clone(),
+        match self.run() {
+            Some(text) if !self.holds_blank() => text.to_owned(),
+            Some(_) => self.raw.clone(),
+            None => self.literal().filter(|_| !self.holds_blank()).unwrap_or_else(|| self.raw.clone()),
         }
     }
 }
@@ -231,7 +242,7 @@ pub(crate) struct Command {
 impl Command {
     /// The matched text of point 7, with `skip` leading words left out.
     pub(crate) fn tokens(&self, style: Style, with_prefixes: bool) -> Vec<Token> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(self.words.iter().map(|w| w.raw.len() + 3).sum());
         if with_prefixes {
             for prefix in &self.prefixes {
                 out.extend(prefix.name.chars().map(Token::Char));
@@ -261,8 +272,17 @@ impl Command {
     }
 
     pub(crate) fn display(&self) -> String {
-        let words: Vec<String> = self.words.iter().map(Word::display).collect();
-        words.join(" ")
+        let mut out = String::with_capacity(64);
+        for (index, word) in self.words.iter().enumerate() {
+            if index > 0 {
+                out.push(' ');
+            }
+            match word.run() {
+                Some(text) if !word.holds_blank() => out.push_str(text),
+                _ => out.push_str(&word.display()),
+            }
+        }
+        out
     }
 
     pub(crate) fn display_with_prefixes(&self) -> String {
@@ -277,12 +297,17 @@ impl Command {
 
 fn tokens_of(words: &[Word], style: Style, out: &mut Vec<Token>) {
     for (index, word) in words.iter().enumerate() {
+        if !word.may_vanish() {
+            out.extend((index > 0).then_some(Token::Char(' ')));
+            word.tokens(style, out);
+            continue;
+        }
         let mut tokens = Vec::new();
         if index > 0 {
             tokens.push(Token::Char(' '));
         }
         word.tokens(style, &mut tokens);
-        if index > 0 && word.may_vanish() {
+        if index > 0 {
             out.push(Token::MayVanish(tokens.len()));
         }
         out.extend(tokens);

@@ -43,8 +43,8 @@ fn span_of(span: shuck_ast::Span) -> Span {
     Span { start: span.start.offset(), end: span.end.offset() }
 }
 
-impl Walk<'_> {
-    fn text(&self, span: shuck_ast::Span) -> &str {
+impl<'a> Walk<'a> {
+    fn text(&self, span: shuck_ast::Span) -> &'a str {
         let Span { start, end } = span_of(span);
         self.source.get(start..end).unwrap_or_default()
     }
@@ -131,10 +131,10 @@ impl Walk<'_> {
         let sets_from_data =
             ["read", "mapfile", "readarray", "getopts", "eval", "source", ".", "local", "unset", "command", "builtin",
              "trap", "wait"];
-        let name = words[0].literal().unwrap_or_default();
+        let name = words[0].run().unwrap_or_default();
         let printf_sets = name == "printf"
             && words.get(1).is_some_and(|w| w.literal_head().starts_with("-v") || w.literal().is_none());
-        self.variables_read |= sets_from_data.contains(&name.as_str()) || printf_sets;
+        self.variables_read |= sets_from_data.contains(&name) || printf_sets;
         self.script.commands.push(Command { words, prefixes, span: self.trimmed(span) });
     }
 

@@ -33,11 +33,7 @@ const OVER: &str = "/proc";
 /// Builds the plan's root and makes it this process's. To be called by the first
 /// process of new mount and process namespaces.
 pub(crate) fn enter_root(plan: &Plan, kernel: &dyn Kernel) -> Result<(), String> {
-    let builder = assemble(plan, kernel, Path::new(OVER))?;
-    builder.devices()?;
-    let own = Attributes { read_only: false, no_exec: builder.named_only, no_dev: true };
-    builder.fresh("/tmp", &format!("mode=1777,size={}", plan.limits.tmp), own)?;
-    builder.fresh("/var/tmp", &format!("mode=1777,size={}", plan.limits.tmp), own)?;
+    let builder = assemble(plan, kernel, Path::new(OVER), true)?;
     // Read-only: user 0 may write /proc/sys without any capability.
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
     let proc = builder.place(Path::new("/proc"), true)?;
@@ -48,7 +44,7 @@ pub(crate) fn enter_root(plan: &Plan, kernel: &dyn Kernel) -> Result<(), String>
 /// Builds the plan's root in a folder, for another kernel to enter. Its /dev, /proc and
 /// /tmp are that kernel's own.
 pub(crate) fn build_root(plan: &Plan, kernel: &dyn Kernel, base: &Path) -> Result<(), String> {
-    let builder = assemble(plan, kernel, base)?;
+    let builder = assemble(plan, kernel, base, false)?;
     for own in ["/dev", "/proc", "/sys", "/tmp"] {
         builder.place(Path::new(own), true)?;
     }
@@ -56,7 +52,8 @@ pub(crate) fn build_root(plan: &Plan, kernel: &dyn Kernel, base: &Path) -> Resul
 }
 
 /// The files of the machine and of the workspace.
-fn assemble<'a>(plan: &Plan, kernel: &'a dyn Kernel, base: &Path) -> Result<Builder<'a>, String> {
+/// `tmp`: with devices and temporary folders of its own.
+fn assemble<'a>(plan: &Plan, kernel: &'a dyn Kernel, base: &Path, tmp: bool) -> Result<Builder<'a>, String> {
     let at = |what: &str, path: &Path| {
         let text = format!("{what} {}", path.display());
         move |e: rustix::io::Errno| format!("{text}: {e}")
@@ -71,6 +68,13 @@ fn assemble<'a>(plan: &Plan, kernel: &'a dyn Kernel, base: &Path) -> Result<Buil
     for path in plan.read.iter().filter(|p| !["/proc", "/dev"].iter().any(|own| p.starts_with(own))) {
         builder.bind(path, path, read)?;
     }
+    if tmp {
+        builder.devices()?;
+        for dir in ["/tmp", "/var/tmp"] {
+            builder.fresh(dir, &format!("mode=1777,size={}", plan.limits.tmp), own)?;
+        }
+    }
+    // After the temporary folders: the workspace may lie in one.
     for path in plan.write.iter().chain([&plan.workspace]) {
         builder.bind(path, path, own)?;
     }

@@ -3,6 +3,7 @@
 
 mod api;
 mod cli;
+mod cookbook;
 mod faults;
 mod hostile;
 mod invariants;

@@ -7,7 +7,7 @@ use shuck_ast::{
 };
 
 use super::{Walk, is_absent, is_descriptor};
-use crate::quote::single_quoted;
+use crate::quote::{push_single_quoted, single_quoted};
 use crate::script::{Command, Script};
 
 /// Prints a list of simple commands with only literal words, no assignments and
@@ -83,7 +83,7 @@ impl Printer<'_> {
         let mut separator = "";
         for word in &command.words {
             self.out.push_str(separator);
-            self.out.push_str(&single_quoted(&word.literal()?));
+            push_single_quoted(&mut self.out, word.run()?);
             separator = " ";
         }
         Some(())

@@ -13,13 +13,13 @@ impl Walk<'_> {
         let span = node.span;
         match &node.kind {
             WordPart::Literal(text) => {
-                let raw = match text {
-                    LiteralText::Owned(text) => text.to_string(),
-                    LiteralText::Source | LiteralText::CookedSource(_) => self.text(span).to_owned(),
+                let raw: &str = match text {
+                    LiteralText::Owned(text) => text,
+                    LiteralText::Source | LiteralText::CookedSource(_) => self.text(span),
                 };
                 let mut state = if quoted { Quoting::Double } else { Quoting::None };
                 let before = state;
-                if let Err(reason) = quote::read_literal(&raw, &mut state, out) {
+                if let Err(reason) = quote::read_literal(raw, &mut state, out) {
                     self.refuse(span, reason);
                 }
                 if state != before {
@@ -27,10 +27,10 @@ impl Walk<'_> {
                 }
             }
             WordPart::SingleQuoted { value, dollar } => {
-                let raw = self.text(value.span()).to_owned();
-                let inner = if raw.is_empty() { value.slice(self.source).to_owned() } else { raw };
+                let raw = self.text(value.span());
+                let inner = if raw.is_empty() { value.slice(self.source) } else { raw };
                 if *dollar {
-                    let whole = self.text(span).to_owned();
+                    let whole = self.text(span);
                     let inner = whole.strip_prefix("$'").and_then(|t| t.strip_suffix('\''));
                     match inner.ok_or_else(|| "an unusual $'…'".to_owned()).and_then(quote::decode_ansi_c) {
                         Ok(text) => quote::push(out, &text, true),
@@ -40,7 +40,7 @@ impl Walk<'_> {
                         }
                     }
                 } else {
-                    quote::push(out, &inner, true);
+                    quote::push(out, inner, true);
                 }
             }
             WordPart::DoubleQuoted { parts, dollar } => {

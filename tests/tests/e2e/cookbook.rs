@@ -1,0 +1,37 @@
+//! The rule sets of the cookbook (`docs/policy.md`), tried as the page says.
+
+use legwork_e2e::legwork;
+
+#[tokio::test]
+async fn every_rule_set_of_the_cookbook_does_what_its_comments_say() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md")).unwrap();
+    let cookbook = page.split("### Cookbook").nth(1).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.yaml");
+    let (mut sets, mut lines) = (0, 0);
+    for block in cookbook.split("```yaml").skip(1).map(|b| b.split("```").next().unwrap()) {
+        std::fs::write(&config, block).unwrap();
+        sets += 1;
+        for comment in block.lines().filter_map(|l| l.strip_prefix("# ")) {
+            let (decision, line) = comment.split_once(": ").unwrap();
+            let output = legwork(dir.path())
+                .args(["policy", "check", "--config"])
+                .arg(&config)
+                .args(["--", line])
+                .output()
+                .await
+                .unwrap();
+            let wanted = match decision {
+                "allow" => 0,
+                "deny" => 1,
+                "ask" => 3,
+                other => panic!("{other}"),
+            };
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(output.status.code(), Some(wanted), "set {sets}: {line}: {said}");
+            lines += 1;
+        }
+    }
+    assert_eq!(sets, 10);
+    assert!(lines > 35, "{lines}");
+}
