@@ -66,6 +66,25 @@ pub const TARGETS: &[Target] = &[
             "UEsDBBQAAAAAAAAAIVzw6WBGBwAAAAcAAAAIAAAAU0tJTEwubWQjIGRlbW8KUEsBAhQDFAAAAAAAAAAhXPDpYEYHAAAABwAAAAgAAAAAAAAAAAAAAKSBAAAAAFNLSUxMLm1kUEsFBgAAAAABAAEANgAAAC0AAAAAAA==",
         ],
     },
+    Target {
+        name: "rules",
+        run: rules,
+        seeds: &[
+            "*\tdeny\nls *\tallow\nkubectl * secret*\tdeny\n> out/*\task\n\nls $x > out/y; kubectl get secret",
+            "*\tallow\nrm -rf *\tdeny\n\nsudo rm $x -rf \"a b\"",
+            "FOO=* ls *\tallow\nenv *\task\n\nFOO=1 ls; env FOO=\"$x\" ls",
+        ],
+    },
+    Target {
+        name: "tables",
+        run: tables,
+        seeds: &[
+            "env -i A=1 timeout -k 1 5 nice -n 3 ls | xargs -I{} -n 1 echo {} && find . -name 'x' -exec ls {} + -o -execdir echo {} \\;",
+            "bash -euc 'ls; sh -c \"echo a | ls\"' x; su - nobody -c 'ls'; flock -n f -c ls; trap 'ls' EXIT; eval ls '&&' echo",
+            "awk -F: '$3>1 && /a|b\\/c/ {print $1; if (x) y++} END {printf \"%s\" > \"/dev/stderr\"}' f | sed -n -e '1,/x/{s/[[:a:]]b/\\1/g;p}' -e 'y/a/b/;:a;ta'",
+            "git -C /x --no-pager log -n 1 -- a; tar -xzf a -C b; ip -n x netns exec y ls; curl -sH 'a: b' -o x u; sort -k 2 -t, -- $x",
+        ],
+    },
 ];
 
 fn frame(data: &[u8]) {
@@ -117,6 +136,44 @@ fn policy(data: &[u8]) {
     {
         assert_eq!(fuzzing::parsers_agree(&printed), Some(true), "{line:?} became {printed:?}");
         assert_eq!(fuzzing::canonical(&printed).as_ref(), Some(&printed));
+    }
+}
+
+fn rules(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some((rules, line)) = text.split_once("\n\n") else { return };
+    let pairs: Vec<(&str, &str)> = rules.lines().filter_map(|l| l.split_once('\t')).collect();
+    let Ok(policy) = Policy::from_pairs(pairs.iter().copied()) else { return };
+    let _ = (policy.notes(), policy.order_notes(), policy.programs());
+    let verdict = policy.judge(line);
+    // What is denied stays denied when more is denied, however it is said.
+    for more in ["ls *", "* x", "rm*", "*"] {
+        let with = pairs.iter().copied().filter(|(p, _)| *p != more).chain([(more, "deny")]);
+        let Ok(stricter) = Policy::from_pairs(with) else { continue };
+        if verdict.decision == Decision::Deny && pairs.iter().all(|(p, _)| *p != more) {
+            assert_eq!(stricter.judge(line).decision, Decision::Deny, "{rules:?} and {more}: {line:?}");
+        }
+    }
+    let _ = legwork_policy::suggest(&policy, [line]);
+}
+
+fn tables(data: &[u8]) {
+    const PROGRAMS: &[&str] = &[
+        "env", "timeout", "nice", "xargs", "find", "bash", "sh", "su", "flock", "trap", "eval", "awk", "sed", "git", "tar", "ip",
+        "curl", "sort", "sudo", "command", "exec", "strace", "watch", "ls", "echo",
+    ];
+    let Ok(line) = std::str::from_utf8(data) else { return };
+    let patterns: Vec<String> = PROGRAMS.iter().map(|p| format!("{p} *")).collect();
+    let pairs = [("*", "deny")].into_iter().chain(patterns.iter().map(|p| (p.as_str(), "allow")));
+    let Ok(policy) = Policy::from_pairs(pairs) else { return };
+    let verdict = policy.judge(line);
+    if verdict.decision != Decision::Allow {
+        return;
+    }
+    // Whatever is run in turn was found by a rule as well.
+    for part in verdict.parts.iter().filter(|p| p.depth > 0 && p.rule.is_some()) {
+        let program = part.command.split(' ').find(|w| !w.contains('=')).unwrap_or_default();
+        assert!(PROGRAMS.contains(&program) || program.is_empty(), "{line:?} runs {part:?}");
     }
 }
 

@@ -116,7 +116,7 @@ impl Seen {
     }
 
     fn word(&mut self, node: &Node) -> Result<Word, String> {
-        let NodeKind::Word { value, parts, .. } = &node.kind else { return Err("an unusual word".into()) };
+        let NodeKind::Word { parts, .. } = &node.kind else { return Err("an unusual word".into()) };
         let mut pieces = Vec::new();
         let mut state = Quoting::None;
         for part in parts {

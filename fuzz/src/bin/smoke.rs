@@ -1,10 +1,11 @@
-//! Mutates the seeds for a while, on any toolchain: `smoke SECONDS [SEED]`. A
-//! failing input is printed by the panic it causes; the seed makes it come again.
+//! Mutates the seeds for a while, on any toolchain: `smoke SECONDS LONG_SECONDS [SEED]`. The
+//! policy's targets get LONG_SECONDS, all at once. A failing input is printed by the panic
+//! it causes; the seed makes it come again.
 #![allow(clippy::print_stdout, reason = "a report for people")]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use legwork_fuzz::TARGETS;
+use legwork_fuzz::{TARGETS, Target};
 
 /// A small generator (xorshift64*): runs must be repeatable.
 struct Random(u64);
@@ -81,6 +82,22 @@ const PIECES: &[&str] = &[
     "done",
     "rm",
     "echo",
+    "*",
+    "\tdeny\n",
+    "\tallow\n",
+    "\n\n",
+    " -exec ",
+    " {} ",
+    "\\;",
+    "$x",
+    "\"$x\"",
+    " -c ",
+    " -- ",
+    " -i ",
+    "=",
+    "env ",
+    "sh ",
+    "eval ",
 ];
 
 fn mutate(random: &mut Random, seeds: &[&str]) -> Vec<u8> {
@@ -114,21 +131,34 @@ fn mutate(random: &mut Random, seeds: &[&str]) -> Vec<u8> {
 fn main() {
     let mut args = std::env::args().skip(1);
     let seconds = args.next().and_then(|a| a.parse().ok()).unwrap_or(5);
+    let long_seconds = args.next().and_then(|a| a.parse().ok()).unwrap_or(seconds);
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let seed =
         args.next().and_then(|a| a.parse().ok()).unwrap_or(u64::try_from(clock & 0xffff_ffff).unwrap_or(1))
             | 1;
-    for target in TARGETS {
-        let mut random = Random(seed);
-        let start = Instant::now();
-        let mut runs = 0u64;
-        while start.elapsed() < Duration::from_secs(seconds) {
-            for _ in 0..64 {
-                let data = mutate(&mut random, target.seeds);
-                (target.run)(&data);
-                runs += 1;
-            }
-        }
-        println!("fuzz {}: {runs} inputs in {seconds} s, no failure (seed {seed})", target.name);
+    let is_long = |target: &&Target| ["policy", "rules", "tables"].contains(&target.name);
+    for target in TARGETS.iter().filter(|t| !is_long(t)) {
+        fuzz(target, seconds, seed);
     }
+    let handles: Vec<_> = TARGETS
+        .iter()
+        .filter(is_long)
+        .map(|target| std::thread::spawn(move || fuzz(target, long_seconds, seed)))
+        .collect();
+    let failed = handles.into_iter().map(|h| h.join().is_err()).fold(false, |a, b| a | b);
+    std::process::exit(i32::from(failed));
+}
+
+fn fuzz(target: &Target, seconds: u64, seed: u64) {
+    let mut random = Random(seed);
+    let start = Instant::now();
+    let mut runs = 0u64;
+    while start.elapsed() < Duration::from_secs(seconds) {
+        for _ in 0..64 {
+            let data = mutate(&mut random, target.seeds);
+            (target.run)(&data);
+            runs += 1;
+        }
+    }
+    println!("fuzz {}: {runs} inputs in {seconds} s, no failure (seed {seed})", target.name);
 }
