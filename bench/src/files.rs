@@ -43,12 +43,32 @@ pub(crate) fn verdict() {
     worst("a line of 64 KiB", &long, 50.0);
     let nested = |open: &str, close: &str, n: usize| format!("{}ls{}", open.repeat(n), close.repeat(n));
     let nests: Vec<String> = [
-        ("$(", ")"), ("(", ")"), ("{ ", "; }"), ("((", "))"), ("`", "`"), ("${x:-", "}"), ("\"$(", ")\""), ("[[ ", " ]]"),
-        ("if ", "; then :; fi"), ("<(", ")"), ("! ", ""), ("echo $((", "))"), ("case x in x) ", ";; esac"), ("${a[", "]}"),
-        ("eval ", ""), ("sudo ", ""), ("bash -c '", "'"), ("{a,", "}"), ("<<x <<", ""), ("x=", ""), ("while ", "; do :; done"),
+        ("$(", ")"),
+        ("(", ")"),
+        ("{ ", "; }"),
+        ("((", "))"),
+        ("`", "`"),
+        ("${x:-", "}"),
+        ("\"$(", ")\""),
+        ("[[ ", " ]]"),
+        ("if ", "; then :; fi"),
+        ("<(", ")"),
+        ("! ", ""),
+        ("echo $((", "))"),
+        ("case x in x) ", ";; esac"),
+        ("${a[", "]}"),
+        ("eval ", ""),
+        ("sudo ", ""),
+        ("bash -c '", "'"),
+        ("{a,", "}"),
+        ("<<x <<", ""),
+        ("x=", ""),
+        ("while ", "; do :; done"),
     ]
     .iter()
-    .flat_map(|(open, close)| [39, 1000, 65_000 / (open.len() + close.len()).max(1)].map(|n| nested(open, close, n)))
+    .flat_map(|(open, close)| {
+        [39, 1000, 65_000 / (open.len() + close.len()).max(1)].map(|n| nested(open, close, n))
+    })
     .collect();
     worst("adversarial nesting", &nests, 100.0);
 }

@@ -25,8 +25,14 @@ impl Yard {
         let env = BTreeMap::from([("PATH".into(), PATH.into())]);
         let work = self.dir.path().join("work");
         let tmp = self.dir.path().join(format!("tmp{}", self.count));
-        let context =
-            Context { workspace: &work, tmp: &tmp, cwd: &work, programs, shell: Path::new("/bin/bash"), path: PATH };
+        let context = Context {
+            workspace: &work,
+            tmp: &tmp,
+            cwd: &work,
+            programs,
+            shell: Path::new("/bin/bash"),
+            path: PATH,
+        };
         let settings = Settings { profile, ..self.settings.clone() };
         Spec { argv, env, sandbox: settings.plan(&context), ..Spec::default() }
     }
@@ -60,9 +66,10 @@ fn found(program: &str) -> bool {
 /// bubblewrap with the binds of our own root.
 fn bwrap(plan_of: &Spec) -> Vec<String> {
     let plan = plan_of.sandbox.as_ref().unwrap();
-    let mut argv: Vec<String> = ["/usr/bin/bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-        .map(String::from)
-        .to_vec();
+    let mut argv: Vec<String> =
+        ["/usr/bin/bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+            .map(String::from)
+            .to_vec();
     let mut add = |words: &[&str]| argv.extend(words.iter().map(|w| (*w).to_owned()));
     for path in plan.read.iter().filter(|p| !p.starts_with("/proc")) {
         let text = path.to_string_lossy();
@@ -95,7 +102,9 @@ pub(crate) async fn walls() {
     let spawner = Spawner::start(&legwork_e2e::binary()).unwrap();
     let mut yard = Yard { spawner, dir, settings, count: 0 };
     let rules = legwork_policy::preset("read-only").unwrap().rules;
-    let legwork_policy::Named::These(programs) = Policy::from_pairs(rules.iter().copied()).unwrap().programs() else {
+    let legwork_policy::Named::These(programs) =
+        Policy::from_pairs(rules.iter().copied()).unwrap().programs()
+    else {
         panic!("the preset names its programs")
     };
     let has_bwrap = found("bwrap");
@@ -124,7 +133,12 @@ pub(crate) async fn walls() {
         ("namespaces, named programs only", named, 6.0),
     ] {
         let over = over(took);
-        report(what, &format!("{took:?}, + {over:?}"), &format!("+ {bound} ms"), over.as_secs_f64() * 1000.0 / bound);
+        report(
+            what,
+            &format!("{took:?}, + {over:?}"),
+            &format!("+ {bound} ms"),
+            over.as_secs_f64() * 1000.0 / bound,
+        );
     }
     if has_bwrap {
         let ratio = namespaces.as_secs_f64() / peer.as_secs_f64();
@@ -145,7 +159,12 @@ pub(crate) async fn walls() {
         }
         let (ours, peer) = (median(ours), median(peer));
         let ratio = ours.as_secs_f64() / peer.as_secs_f64();
-        report("gvisor against `runsc do`", &format!("{ratio:.2} x ({ours:?}, {peer:?})"), "1.2 x", ratio / 1.2);
+        report(
+            "gvisor against `runsc do`",
+            &format!("{ratio:.2} x ({ours:?}, {peer:?})"),
+            "1.2 x",
+            ratio / 1.2,
+        );
     }
 }
 

@@ -159,8 +159,8 @@ fn rules(data: &[u8]) {
 
 fn tables(data: &[u8]) {
     const PROGRAMS: &[&str] = &[
-        "env", "timeout", "nice", "xargs", "find", "bash", "sh", "su", "flock", "trap", "eval", "awk", "sed", "git", "tar", "ip",
-        "curl", "sort", "sudo", "command", "exec", "strace", "watch", "ls", "echo",
+        "env", "timeout", "nice", "xargs", "find", "bash", "sh", "su", "flock", "trap", "eval", "awk", "sed",
+        "git", "tar", "ip", "curl", "sort", "sudo", "command", "exec", "strace", "watch", "ls", "echo",
     ];
     let Ok(line) = std::str::from_utf8(data) else { return };
     let patterns: Vec<String> = PROGRAMS.iter().map(|p| format!("{p} *")).collect();

@@ -46,7 +46,10 @@ pub(crate) async fn follow(
                     tracing::warn!("changed, but only a restart takes them over: {}", waiting.join(", "));
                 }
                 runner.reload(new.rules());
-                tracing::info!(rules = new.policy.rules().len(), "the rules were reloaded; what runs keeps its own");
+                tracing::info!(
+                    rules = new.policy.rules().len(),
+                    "the rules were reloaded; what runs keeps its own"
+                );
                 config = new;
             }
             Err(error) => tracing::error!("the old rules stay in force: {error:#}"),

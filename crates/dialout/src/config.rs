@@ -179,11 +179,15 @@ impl Config {
     /// The keys, of those that need a restart, in which another configuration differs.
     pub fn needs_restart(&self, other: &Self) -> Vec<String> {
         let reloaded = |key: &str| key.starts_with("permission.") || key == "sandbox.network.allow";
-        let value = |config: &Self, key: &str| {
-            config.settings.iter().find(|s| s.key == key).map(|s| s.value.clone())
-        };
-        let mut keys: Vec<String> =
-            self.settings.iter().chain(&other.settings).map(|s| s.key.clone()).filter(|k| !reloaded(k)).collect();
+        let value =
+            |config: &Self, key: &str| config.settings.iter().find(|s| s.key == key).map(|s| s.value.clone());
+        let mut keys: Vec<String> = self
+            .settings
+            .iter()
+            .chain(&other.settings)
+            .map(|s| s.key.clone())
+            .filter(|k| !reloaded(k))
+            .collect();
         keys.sort();
         keys.dedup();
         keys.retain(|key| value(self, key) != value(other, key));

@@ -17,6 +17,8 @@ pub(crate) struct Identity {
     pub(crate) name: String,
     /// Configured and built-in labels.
     own_labels: Vec<String>,
+    /// The wall in force, not the one asked for; for hubs that are not the original's.
+    sandbox_label: String,
     /// Generation T: the hub's labels are ours.
     hub_labels: bool,
     workspace: String,
@@ -33,11 +35,10 @@ impl Identity {
         own_labels.push(format!("os:{}", machine.os));
         own_labels.push(format!("arch:{}", machine.arch));
         own_labels.push(format!("hostname:{}", machine.hostname));
-        // What is in force, not what was asked for.
-        own_labels.push(format!("sandbox:{sandbox}"));
         Self {
             name,
             own_labels,
+            sandbox_label: format!("sandbox:{sandbox}"),
             hub_labels: matches!(config.credential, Credential::Token(_)),
             workspace: config.workspace.to_string_lossy().into_owned(),
             boot_id: legwork_runner::process::boot_id(),
@@ -63,8 +64,9 @@ impl Identity {
             }
         }
         // A Legwork hub takes what we know of ourselves into account as well.
-        if self.hub_labels && speaks_legwork {
-            for label in &self.own_labels {
+        if speaks_legwork {
+            let own: &[String] = if self.hub_labels { &self.own_labels } else { &[] };
+            for label in own.iter().chain([&self.sandbox_label]) {
                 if !labels.contains(label) {
                     labels.push(label.clone());
                 }

@@ -2,10 +2,10 @@
 
 use crate::names::{is_free_prefix, is_steering};
 use crate::pattern::Token;
+use crate::programs::{Inner, Syntax};
 use crate::rules::{Action, Policy, Rule};
 use crate::script::{Assignment, Command, Redirect, RedirectUse, Script, Style, Word};
 use crate::verdict::{Decision, Part, RunText, Span, Verdict};
-use crate::programs::{Inner, Syntax};
 use crate::{cross, limits, programs, typed};
 
 pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
@@ -223,7 +223,9 @@ impl Judge<'_> {
             Syntax::Bash => self.scripts.push(text.to_owned()),
             Syntax::Posix if script.canonical.is_some() => {}
             Syntax::Posix | Syntax::Other => {
-                return Err("text for a shell other than bash may hold only simple commands of literal words".into());
+                return Err(
+                    "text for a shell other than bash may hold only simple commands of literal words".into(),
+                );
             }
         }
         let mut judge = Judge {

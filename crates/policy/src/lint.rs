@@ -36,7 +36,11 @@ impl Policy {
                     note(rule, NoteKind::Dangerous, message.into());
                 }
             } else if let Some(message) = crate::programs::load_note(rule.pattern()) {
-                let kind = if message.contains("has no effect") { NoteKind::Ineffective } else { NoteKind::Dangerous };
+                let kind = if message.contains("has no effect") {
+                    NoteKind::Ineffective
+                } else {
+                    NoteKind::Dangerous
+                };
                 note(rule, kind, message.into());
             }
         }
@@ -72,7 +76,19 @@ impl Policy {
 fn redirect_note(pattern: &str) -> Option<&'static str> {
     let target = pattern.trim_start_matches("> ");
     let anywhere = target.starts_with('*') || matches!(target, "/*" | "./*");
-    let obeyed = ["/etc/", "/usr/", "/bin/", "/root/", "/home/", "~", ".git/", ".ssh", ".bash", ".profile", "/var/spool/cron"];
+    let obeyed = [
+        "/etc/",
+        "/usr/",
+        "/bin/",
+        "/root/",
+        "/home/",
+        "~",
+        ".git/",
+        ".ssh",
+        ".bash",
+        ".profile",
+        "/var/spool/cron",
+    ];
     if anywhere {
         return Some("lets a line write any file, those that other programs run or obey included");
     }
@@ -112,7 +128,8 @@ mod tests {
             ("cat *", "allow"),
         ])
         .expect("rules");
-        let found: Vec<(String, NoteKind)> = policy.notes().into_iter().map(|n| (n.pattern, n.kind)).collect();
+        let found: Vec<(String, NoteKind)> =
+            policy.notes().into_iter().map(|n| (n.pattern, n.kind)).collect();
         for (pattern, kind) in [
             ("ls *", NoteKind::Dead),
             ("git log *", NoteKind::Dead),

@@ -126,7 +126,11 @@ pub const PRESETS: &[Preset] = &[
             ("wc *", "allow"),
         ],
     },
-    Preset { name: "trust", purpose: "everything runs: for machines that are themselves the wall", rules: &[("*", "allow")] },
+    Preset {
+        name: "trust",
+        purpose: "everything runs: for machines that are themselves the wall",
+        rules: &[("*", "allow")],
+    },
 ];
 
 /// The preset of a name.
@@ -158,7 +162,11 @@ mod tests {
             ("read-only", "find . -exec rm {} \\;", Decision::Deny),
             ("read-only", "ip link set eth0 down", Decision::Deny),
             ("read-only", "tar -xf x", Decision::Deny),
-            ("kubernetes-read-only", "kubectl get pods -o json | jq '.items[].metadata.name'", Decision::Allow),
+            (
+                "kubernetes-read-only",
+                "kubectl get pods -o json | jq '.items[].metadata.name'",
+                Decision::Allow,
+            ),
             ("kubernetes-read-only", "kubectl get secret x -o yaml", Decision::Deny),
             ("kubernetes-read-only", "kubectl get pods,secrets -o yaml", Decision::Deny),
             ("kubernetes-read-only", "kubectl get $X", Decision::Deny),

@@ -157,13 +157,13 @@ pub(crate) fn load_note(pattern: &str) -> Option<&'static str> {
         "kubectl" | "oc" if any_argument => {
             return Some("allows every subcommand, exec, delete and edit included; name the subcommands");
         }
-        "ssh" if !exact => return Some("runs any command on the other machine, where this policy does not hold"),
+        "ssh" if !exact => {
+            return Some("runs any command on the other machine, where this policy does not hold");
+        }
         _ => {}
     }
     if MULTI_CALL.contains(&base_name(program)) {
-        return Some(
-            "names a program that is many in one: the sandbox can't tell its commands apart",
-        );
+        return Some("names a program that is many in one: the sandbox can't tell its commands apart");
     }
     match TABLE.get(base_name(program))? {
         Kind::Interpreter if any_argument => {
@@ -224,9 +224,7 @@ impl Word {
         use crate::script::Frag;
         match self.frags.first() {
             None => false,
-            Some(Frag::Lit(text)) => {
-                text.starts_with('-') || text.is_empty() && self.frags.len() > 1
-            }
+            Some(Frag::Lit(text)) => text.starts_with('-') || text.is_empty() && self.frags.len() > 1,
             Some(Frag::Glob(text)) => !text.starts_with('~'),
             Some(Frag::Unknown { .. }) => true,
             Some(Frag::Path) => false,

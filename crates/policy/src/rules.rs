@@ -204,7 +204,9 @@ impl Policy {
                 return Err(RuleError::UnknownAction { index, pattern, action });
             };
             let rule = Rule { pattern: Pattern::new(&pattern), action };
-            for (line, wanted) in matches.iter().map(|l| (l, true)).chain(not_matches.iter().map(|l| (l, false))) {
+            for (line, wanted) in
+                matches.iter().map(|l| (l, true)).chain(not_matches.iter().map(|l| (l, false)))
+            {
                 if rule.matches_line(line) != wanted {
                     let verb = if wanted { "does not match its example" } else { "matches, but should not," };
                     return Err(RuleError::Example { index, pattern, problem: format!("{verb} '{line}'") });

@@ -44,7 +44,8 @@ impl Word {
             Piece::Expansion { .. } => false,
         };
         if pieces.iter().all(plain) {
-            let len = pieces.iter().map(|p| if let Piece::Text { text, .. } = p { text.len() } else { 0 }).sum();
+            let len =
+                pieces.iter().map(|p| if let Piece::Text { text, .. } = p { text.len() } else { 0 }).sum();
             let mut whole = String::with_capacity(len);
             for piece in pieces {
                 if let Piece::Text { text, .. } = piece {

@@ -34,25 +34,132 @@ pub struct Suggestions {
 
 /// Programs whose first word is a command of its own.
 const WITH_SUBCOMMANDS: &[&str] = &[
-    "apt", "apt-get", "aws", "az", "bridge", "cargo", "consul", "crictl", "ctr", "dnf", "docker", "dpkg", "etcdctl", "flux",
-    "gcloud", "gh", "git", "go", "helm", "hostnamectl", "ip", "istioctl", "kubeadm", "kubectl", "loginctl",
-    "lxc", "minikube", "nmcli", "nomad", "npm", "oc", "openssl", "pip", "podman", "pnpm", "poetry", "rclone", "redis-cli",
-    "resolvectl", "systemctl", "terraform", "timedatectl", "tofu", "uv", "vault", "virsh", "yarn", "yum", "zfs", "zpool",
+    "apt",
+    "apt-get",
+    "aws",
+    "az",
+    "bridge",
+    "cargo",
+    "consul",
+    "crictl",
+    "ctr",
+    "dnf",
+    "docker",
+    "dpkg",
+    "etcdctl",
+    "flux",
+    "gcloud",
+    "gh",
+    "git",
+    "go",
+    "helm",
+    "hostnamectl",
+    "ip",
+    "istioctl",
+    "kubeadm",
+    "kubectl",
+    "loginctl",
+    "lxc",
+    "minikube",
+    "nmcli",
+    "nomad",
+    "npm",
+    "oc",
+    "openssl",
+    "pip",
+    "podman",
+    "pnpm",
+    "poetry",
+    "rclone",
+    "redis-cli",
+    "resolvectl",
+    "systemctl",
+    "terraform",
+    "timedatectl",
+    "tofu",
+    "uv",
+    "vault",
+    "virsh",
+    "yarn",
+    "yum",
+    "zfs",
+    "zpool",
     "zypper",
 ];
 
 /// Programs that change or destroy by their very purpose.
 const DESTRUCTIVE: &[&str] = &[
-    "chgrp", "chmod", "chown", "cp", "dd", "fdisk", "halt", "install", "ip6tables", "iptables", "kill", "killall", "ln", "mkfs",
-    "mount", "mv", "nft", "parted", "pkill", "poweroff", "reboot", "rm", "rmdir", "sgdisk", "shred", "shutdown", "swapoff",
-    "tee", "truncate", "umount", "unlink", "useradd", "userdel", "usermod", "passwd", "wipefs",
+    "chgrp",
+    "chmod",
+    "chown",
+    "cp",
+    "dd",
+    "fdisk",
+    "halt",
+    "install",
+    "ip6tables",
+    "iptables",
+    "kill",
+    "killall",
+    "ln",
+    "mkfs",
+    "mount",
+    "mv",
+    "nft",
+    "parted",
+    "pkill",
+    "poweroff",
+    "reboot",
+    "rm",
+    "rmdir",
+    "sgdisk",
+    "shred",
+    "shutdown",
+    "swapoff",
+    "tee",
+    "truncate",
+    "umount",
+    "unlink",
+    "useradd",
+    "userdel",
+    "usermod",
+    "passwd",
+    "wipefs",
 ];
 
 /// Subcommands that change or destroy, or run anything.
 const DESTRUCTIVE_SUBCOMMANDS: &[&str] = &[
-    "apply", "clean", "cordon", "cp", "create", "delete", "destroy", "disable", "drain", "edit", "enable", "exec", "install",
-    "kill", "mask", "patch", "prune", "purge", "push", "remove", "replace", "reset", "restart", "rm", "run", "scale", "set",
-    "start", "stop", "uninstall", "upgrade",
+    "apply",
+    "clean",
+    "cordon",
+    "cp",
+    "create",
+    "delete",
+    "destroy",
+    "disable",
+    "drain",
+    "edit",
+    "enable",
+    "exec",
+    "install",
+    "kill",
+    "mask",
+    "patch",
+    "prune",
+    "purge",
+    "push",
+    "remove",
+    "replace",
+    "reset",
+    "restart",
+    "rm",
+    "run",
+    "scale",
+    "set",
+    "start",
+    "stop",
+    "uninstall",
+    "upgrade",
 ];
 
 /// Suggests rules beside those of `policy` for lines that it does not allow.
@@ -82,7 +189,9 @@ pub fn suggest<'a>(policy: &Policy, lines: impl IntoIterator<Item = &'a str>) ->
         .values()
         .filter(|rule| {
             let own = crate::pattern::Pattern::new(&rule.pattern);
-            !found.keys().any(|other| *other != rule.pattern && crate::pattern::Pattern::new(other).contains(&own))
+            !found
+                .keys()
+                .any(|other| *other != rule.pattern && crate::pattern::Pattern::new(other).contains(&own))
         })
         .cloned()
         .collect();
@@ -137,7 +246,9 @@ fn collect(policy: &Policy, text: &str, depth: usize, found: &mut Vec<(String, O
 }
 
 fn of_command(policy: &Policy, command: &Command, depth: usize, found: &mut Vec<(String, Option<String>)>) {
-    let Some(program) = command.words.first().and_then(Word::literal).filter(|p| !p.is_empty() && !p.contains('*')) else {
+    let Some(program) =
+        command.words.first().and_then(Word::literal).filter(|p| !p.is_empty() && !p.contains('*'))
+    else {
         return;
     };
     if command.prefixes.iter().any(|p| names::is_steering(&p.name)) {
@@ -160,7 +271,8 @@ fn of_command(policy: &Policy, command: &Command, depth: usize, found: &mut Vec<
         .filter(|c| !c.is_control())
         .collect();
     let examined = programs::examine(command, &policy.env_names);
-    let subcommand = command.words.get(1).and_then(Word::literal).filter(|w| !w.starts_with('-') && !w.contains('*'));
+    let subcommand =
+        command.words.get(1).and_then(Word::literal).filter(|w| !w.starts_with('-') && !w.contains('*'));
     let (pattern, danger) = match (&examined, &subcommand) {
         (Err(refusal), _) => (spelt, Some(refusal.reason.clone())),
         _ if DESTRUCTIVE.contains(&base.as_str()) || base.starts_with("mkfs") => {

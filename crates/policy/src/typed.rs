@@ -128,9 +128,21 @@ impl<'a> Walk<'a> {
             self.script.assignments.extend(prefixes);
             return;
         }
-        let sets_from_data =
-            ["read", "mapfile", "readarray", "getopts", "eval", "source", ".", "local", "unset", "command", "builtin",
-             "trap", "wait"];
+        let sets_from_data = [
+            "read",
+            "mapfile",
+            "readarray",
+            "getopts",
+            "eval",
+            "source",
+            ".",
+            "local",
+            "unset",
+            "command",
+            "builtin",
+            "trap",
+            "wait",
+        ];
         let name = words[0].run().unwrap_or_default();
         let printf_sets = name == "printf"
             && words.get(1).is_some_and(|w| w.literal_head().starts_with("-v") || w.literal().is_none());

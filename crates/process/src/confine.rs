@@ -8,8 +8,8 @@ use std::process::Command;
 
 use legwork_sandbox::{Plan, Profile};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 use crate::spec::Spec;
@@ -33,7 +33,12 @@ pub(crate) struct Said {
 
 /// Makes `command` build the spec's wall around itself before it is executed.
 /// `own_session`: unless something else makes a session for it.
-pub(crate) fn confine(command: &mut Command, spec: &Spec, plan: &Plan, own_session: bool) -> io::Result<Report> {
+pub(crate) fn confine(
+    command: &mut Command,
+    spec: &Spec,
+    plan: &Plan,
+    own_session: bool,
+) -> io::Result<Report> {
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,

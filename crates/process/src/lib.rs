@@ -11,8 +11,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the crate that starts processes")]
 
-pub mod env;
 mod confine;
+pub mod env;
 mod helper;
 mod journal;
 mod record;

@@ -107,7 +107,9 @@ fn set_mount(tree: BorrowedFd<'_>, attributes: Attributes, flags: libc::c_int) -
     const NODEV: u64 = 4;
     const NOEXEC: u64 = 8;
     let mut set = NOSUID;
-    for (wanted, bit) in [(attributes.read_only, RDONLY), (attributes.no_exec, NOEXEC), (attributes.no_dev, NODEV)] {
+    for (wanted, bit) in
+        [(attributes.read_only, RDONLY), (attributes.no_exec, NOEXEC), (attributes.no_dev, NODEV)]
+    {
         if wanted {
             set |= bit;
         }
@@ -154,7 +156,8 @@ impl Kernel for SingleThreaded {
 
     fn loopback_up(&self) -> io::Result<()> {
         use rustix::net::{AddressFamily, SocketFlags, SocketType};
-        let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        let socket =
+            rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         // SAFETY: an all-zero `ifreq` is valid: integers, and a union of such.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
@@ -175,7 +178,15 @@ impl Kernel for SingleThreaded {
         // or dropped any more. The other calls take no pointers but to live locals.
         unsafe {
             close_all_but(report);
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE] {
+            for signal in [
+                libc::SIGTERM,
+                libc::SIGINT,
+                libc::SIGHUP,
+                libc::SIGQUIT,
+                libc::SIGUSR1,
+                libc::SIGUSR2,
+                libc::SIGPIPE,
+            ] {
                 libc::signal(signal, libc::SIG_IGN);
             }
             libc::signal(libc::SIGCHLD, libc::SIG_DFL);

@@ -58,7 +58,7 @@ fn spec(line: &str, limits: Limits) -> Spec {
 
 async fn end(running: &Running) -> Status {
     tokio::time::timeout(Duration::from_secs(20), async {
-        while running.progress().await != Progress::Ended {}
+        while !matches!(running.progress().await, Progress::Ended) {}
     })
     .await
     .expect("the command ends");
@@ -239,7 +239,7 @@ async fn the_death_of_a_supervisor_makes_its_command_lost() {
     until("it is up", || bench.output().0.ends_with('\n')).await;
     let supervisor = bench.output().0.trim().to_owned();
     std::process::Command::new("kill").args(["-9", &supervisor]).status().unwrap();
-    while running.progress().await != Progress::Ended {}
+    while !matches!(running.progress().await, Progress::Ended) {}
     let Adoption::Lost(reason) = adopt(&bench.file()) else { panic!("it is lost") };
     assert_eq!(reason, "its supervisor was killed");
     std::process::Command::new("pkill").args(["-f", "^sleep 3174"]).status().unwrap();

@@ -38,7 +38,8 @@ impl Destinations {
     /// Reads entries such as `api.github.com:443`, `*.example.com:*`, `10.0.0.0/8:5432`,
     /// `[2001:db8::/32]:443`.
     pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, String> {
-        let entries = entries.iter().map(|e| Destination::parse(e.as_ref().trim())).collect::<Result<_, _>>()?;
+        let entries =
+            entries.iter().map(|e| Destination::parse(e.as_ref().trim())).collect::<Result<_, _>>()?;
         Ok(Self { entries })
     }
 

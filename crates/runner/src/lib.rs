@@ -27,9 +27,9 @@ pub use operation::{Bash, BashOutput, Cancel, Done, Failure, Operation, Requeste
 pub use output::{Exempt, Large, MAX_INLINE, store_large};
 pub use redact::redact;
 pub use runner::{Config, Permit, Runner, StartedBash};
-pub use trial::{Wanted, Walled, choose};
-pub use walls::Rules;
 pub use system::{Machine, Metering, Usage};
+pub use trial::{Walled, Wanted, choose};
+pub use walls::Rules;
 
 /// Entry points for fuzzing.
 #[doc(hidden)]

@@ -188,13 +188,6 @@ impl Runner {
             let message = verdict.message().unwrap_or_else(|| "command denied".into());
             return Err((Failure::Denied(message), Some(verdict)));
         }
-        if is_fed_shell(server) && verdict.rule() != Some("*") {
-            let message = format!(
-                "command denied: MCP server '{}' is a shell that would run what the controller sends it",
-                server.name
-            );
-            return Err((Failure::Denied(message), Some(verdict)));
-        }
         if let Some(name) = server.env.keys().find(|name| is_steering(name)) {
             let message = format!(
                 "command denied: MCP server '{}' may not be given the variable {name}: it steers what runs",
@@ -219,16 +212,6 @@ impl Runner {
             pool.close().await;
         }
     }
-}
-
-/// Whether a server is a shell that reads its script from where the controller writes
-/// (point 16).
-fn is_fed_shell(server: &Server) -> bool {
-    const SHELLS: &[&str] =
-        &["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "csh", "tcsh", "rbash", "busybox"];
-    let name = server.command.rsplit('/').next().unwrap_or_default();
-    SHELLS.contains(&name)
-        && server.args.iter().all(|arg| arg.starts_with(['-', '+']) || SHELLS.contains(&arg.as_str()))
 }
 
 /// Starts stdio servers, each under a supervisor that ends its whole tree.
@@ -294,7 +277,11 @@ impl Supervised {
         Ok(Stdio {
             stdin: Box::new(piped.stdin),
             stdout: Box::new(piped.stdout),
-            process: Box::new(Process { watcher: self.watch(piped.running, file.clone()), file, walls: self.walls.clone() }),
+            process: Box::new(Process {
+                watcher: self.watch(piped.running, file.clone()),
+                file,
+                walls: self.walls.clone(),
+            }),
         })
     }
 }

@@ -159,7 +159,9 @@ impl Runner {
 
     fn start_bash_now(&self, bash: &Bash, file: &Path) -> Result<Running, (Failure, Option<Box<Verdict>>)> {
         let in_force = self.walls.current();
-        let run = self.judge(bash, &in_force.rules.policy).map_err(|(failure, verdict)| (failure, Some(verdict)))?;
+        let run = self
+            .judge(bash, &in_force.rules.policy)
+            .map_err(|(failure, verdict)| (failure, Some(verdict)))?;
         let failed = |text: String| (Failure::Failed(text), None);
         let cwd = self.config.root.open_dir(&bash.workdir).map_err(|e| failed(e.to_string()))?;
         let mut spec = Spec {
@@ -175,8 +177,11 @@ impl Runner {
             ..Spec::default()
         };
         let workspace = self.config.root.path();
-        let here = rustix::fs::readlink(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&cwd)), Vec::new())
-            .map_err(|e| failed(e.to_string()))?;
+        let here = rustix::fs::readlink(
+            format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&cwd)),
+            Vec::new(),
+        )
+        .map_err(|e| failed(e.to_string()))?;
         let here = PathBuf::from(std::ffi::OsString::from(here.to_string_lossy().into_owned()));
         let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         self.walls.surround(&mut spec, &in_force, Under::Lines, (workspace, &here), &name);
@@ -306,7 +311,9 @@ impl Runner {
             stderr.push_str(line);
         };
         for program in &blocked {
-            add_line(&format!("legwork: blocked by sandbox: {program} (no rule names it; sandbox.exec adds helpers)"));
+            add_line(&format!(
+                "legwork: blocked by sandbox: {program} (no rule names it; sandbox.exec adds helpers)"
+            ));
         }
         if status.out_of_memory {
             add_line("legwork: the command was ended: it used more than sandbox.limits.memory");

@@ -70,7 +70,12 @@ pub(crate) struct Passed {
 }
 
 impl Walls {
-    pub(crate) fn new(settings: Settings, groups: Groups, tmp: PathBuf, in_force: InForce) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        settings: Settings,
+        groups: Groups,
+        tmp: PathBuf,
+        in_force: InForce,
+    ) -> std::io::Result<Self> {
         if settings.profile != Profile::Off {
             // What is left there belongs to commands of an earlier process that may still
             // run: each is removed by its own supervisor.
@@ -113,7 +118,8 @@ impl Walls {
         };
         let shell = PathBuf::from(spec.argv.first().map(String::as_str).unwrap_or_default());
         let path = spec.env.get("PATH").cloned().unwrap_or_default();
-        let context = Context { workspace, tmp: &self.tmp.join(name), cwd, programs, shell: &shell, path: &path };
+        let context =
+            Context { workspace, tmp: &self.tmp.join(name), cwd, programs, shell: &shell, path: &path };
         let Some(plan) = self.settings.plan(&context) else { return };
         self.environment(&plan, &mut spec.env);
         spec.group = self.groups.name(name);
@@ -172,9 +178,13 @@ pub(crate) fn blocked(plan: &Plan, env: &BTreeMap<String, String>, stderr: &str)
         if !["Permission denied", "command not found", "No such file"].iter().any(|w| line.contains(w)) {
             continue;
         }
-        let words = line.split(|c: char| c.is_whitespace() || "'\"`‘’:,()".contains(c)).filter(|w| !w.is_empty());
+        let words =
+            line.split(|c: char| c.is_whitespace() || "'\"`‘’:,()".contains(c)).filter(|w| !w.is_empty());
         for word in words {
-            let Some(file) = crate::network::find_program(word, path).and_then(|f| f.canonicalize().ok()) else { continue };
+            let Some(file) = crate::network::find_program(word, path).and_then(|f| f.canonicalize().ok())
+            else {
+                continue;
+            };
             let is_program = std::os::unix::fs::MetadataExt::mode(&match file.metadata() {
                 Ok(meta) if meta.is_file() => meta,
                 _ => continue,

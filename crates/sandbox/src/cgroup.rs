@@ -55,10 +55,9 @@ impl Groups {
     /// The bounds of these limits that can't be held here.
     pub fn missing(&self, limits: &Limits) -> Vec<&'static str> {
         let mut missing = Vec::new();
-        for (controller, wanted) in [
-            ("memory", limits.memory.is_some()),
-            ("cpu", limits.cpu_millis.is_some()),
-        ] {
+        for (controller, wanted) in
+            [("memory", limits.memory.is_some()), ("cpu", limits.cpu_millis.is_some())]
+        {
             if wanted && !self.controllers.contains(&controller) {
                 missing.push(controller);
             }

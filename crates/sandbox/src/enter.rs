@@ -91,11 +91,13 @@ pub fn enter(
         Profile::Gvisor => {
             let user = rustix::process::geteuid();
             let flags = if user.is_root() { UnshareFlags::empty() } else { UnshareFlags::NEWUSER };
-            isolate(UnshareFlags::NEWNET | UnshareFlags::NEWNS | flags, true, kernel).map_err(io("make namespaces"))?;
+            isolate(UnshareFlags::NEWNET | UnshareFlags::NEWNS | flags, true, kernel)
+                .map_err(io("make namespaces"))?;
             let listener = network(kernel).map_err(io("make a network"))?;
             ready(Ready { proxy: Some(listener) }).map_err(io("report"))?;
             // The rest is `runsc`, which is executed next.
-            return mounts::build_root(plan, kernel, &crate::gvisor::root_of(plan)).map_err(|e| format!("sandbox: {e}"));
+            return mounts::build_root(plan, kernel, &crate::gvisor::root_of(plan))
+                .map_err(|e| format!("sandbox: {e}"));
         }
     }
     drop_capabilities().map_err(io("drop capabilities"))?;

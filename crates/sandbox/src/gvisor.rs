@@ -15,11 +15,7 @@ pub(crate) fn root_of(plan: &Plan) -> std::path::PathBuf {
 
 /// Writes the bundle of a command into the plan's temporary folder; returns what to
 /// execute in its place.
-pub fn bundle(
-    plan: &Plan,
-    argv: &[String],
-    env: &BTreeMap<String, String>,
-) -> io::Result<Vec<String>> {
+pub fn bundle(plan: &Plan, argv: &[String], env: &BTreeMap<String, String>) -> io::Result<Vec<String>> {
     let bundle = &plan.tmp;
     let rootfs = root_of(plan);
     std::fs::create_dir_all(&rootfs)?;
@@ -40,12 +36,7 @@ pub fn bundle(
     Ok(command)
 }
 
-fn config(
-    plan: &Plan,
-    argv: &[String],
-    env: &BTreeMap<String, String>,
-    rootfs: &Path,
-) -> Value {
+fn config(plan: &Plan, argv: &[String], env: &BTreeMap<String, String>, rootfs: &Path) -> Value {
     // The files of the machine are one tree, put together before `runsc` starts: each
     // mount of its own would cost it milliseconds.
     let mounts = [

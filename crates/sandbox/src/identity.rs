@@ -29,8 +29,10 @@ impl Identity {
     }
 
     fn find_in(name: &str, passwd: &str, group: &str) -> Option<Self> {
-        let fields: Vec<&str> =
-            passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&name))?;
+        let fields: Vec<&str> = passwd
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|f| f.first() == Some(&name))?;
         let groups = group
             .lines()
             .filter_map(|line| {

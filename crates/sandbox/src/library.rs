@@ -12,7 +12,14 @@ use elf::endian::AnyEndian;
 /// Where the loader looks when nothing else says where.
 const DEFAULT_DIRS: &[&str] = &["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib"];
 /// Libraries that are loaded by name while a program runs, by the C library itself.
-const ON_DEMAND: &[&str] = &["libgcc_s.so.1", "libnss_files.so.2", "libnss_dns.so.2", "libnss_systemd.so.2", "libnss_myhostname.so.2", "libresolv.so.2"];
+const ON_DEMAND: &[&str] = &[
+    "libgcc_s.so.1",
+    "libnss_files.so.2",
+    "libnss_dns.so.2",
+    "libnss_systemd.so.2",
+    "libnss_myhostname.so.2",
+    "libresolv.so.2",
+];
 /// Most files followed for one list of programs.
 const MOST_FILES: usize = 4096;
 
@@ -36,7 +43,8 @@ pub(crate) struct Closure<'a> {
 
 impl<'a> Closure<'a> {
     pub(crate) fn new(path: &'a str) -> Self {
-        let cache = std::fs::read("/etc/ld.so.cache").ok().and_then(|data| read_cache(&data)).unwrap_or_default();
+        let cache =
+            std::fs::read("/etc/ld.so.cache").ok().and_then(|data| read_cache(&data)).unwrap_or_default();
         Self { cache, path, files: BTreeSet::new() }
     }
 
@@ -129,7 +137,8 @@ fn needs_of(path: &Path) -> Option<Needs> {
         match tag {
             DT_NEEDED => needs.libraries.extend(text(value)),
             DT_RPATH | DT_RUNPATH => {
-                let dirs = text(value).unwrap_or_default().replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin);
+                let dirs =
+                    text(value).unwrap_or_default().replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin);
                 needs.search.extend(dirs.split(':').filter(|d| d.starts_with('/')).map(PathBuf::from));
             }
             _ => {}
@@ -145,9 +154,11 @@ fn read_cache(data: &[u8]) -> Option<HashMap<String, Vec<PathBuf>>> {
     const HEADER: usize = 48;
     const ENTRY: usize = 24;
     // An older cache may stand before the newer one.
-    let start = if data.starts_with(MAGIC) { 0 } else { data.windows(MAGIC.len()).position(|w| w == MAGIC)? };
+    let start =
+        if data.starts_with(MAGIC) { 0 } else { data.windows(MAGIC.len()).position(|w| w == MAGIC)? };
     let data = &data[start..];
-    let number = |at: usize| data.get(at..at + 4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]) as usize);
+    let number =
+        |at: usize| data.get(at..at + 4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]) as usize);
     let text = |at: usize| {
         let bytes = data.get(at..)?.split(|b| *b == 0).next()?;
         Some(String::from_utf8_lossy(bytes).into_owned())
@@ -169,8 +180,11 @@ mod tests {
     fn a_program_is_followed_to_its_loader_and_libraries() {
         let mut closure = Closure::new("/usr/bin:/bin");
         closure.add(Path::new("/bin/bash"));
-        let names: Vec<String> =
-            closure.files.iter().filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned())).collect();
+        let names: Vec<String> = closure
+            .files
+            .iter()
+            .filter_map(|f| Some(f.file_name()?.to_string_lossy().into_owned()))
+            .collect();
         assert!(names.iter().any(|n| n == "bash"), "{names:?}");
         assert!(names.iter().any(|n| n.starts_with("libc.so") || n.starts_with("libc-")), "{names:?}");
         assert!(names.iter().any(|n| n.starts_with("ld-linux") || n.starts_with("ld-")), "{names:?}");

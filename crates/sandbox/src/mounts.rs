@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, move_mount,
-    open_tree, unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
+    move_mount, open_tree, unmount,
 };
 
 use crate::enter::Kernel;
@@ -59,7 +59,8 @@ fn assemble<'a>(plan: &Plan, kernel: &'a dyn Kernel, base: &Path, tmp: bool) -> 
         move |e: rustix::io::Errno| format!("{text}: {e}")
     };
     let root = Path::new("/");
-    mount_change(root, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(at("unshare", root))?;
+    mount_change(root, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(at("unshare", root))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", base, "tmpfs", flags, c"mode=0755,size=8m").map_err(at("mount a root over", base))?;
     let builder = Builder { kernel, base: base.to_owned(), named_only: plan.exec.is_some() };
@@ -121,14 +122,19 @@ impl Builder<'_> {
                 std::fs::create_dir_all(dir).map_err(|e| e.to_string())?;
             }
             return match std::os::unix::fs::symlink(to, &target) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(format!("{}: {e}", target.display())),
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                    Err(format!("{}: {e}", target.display()))
+                }
                 _ => Ok(()),
             };
         }
         let failed = |e: rustix::io::Errno| format!("show {}: {e}", source.display());
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         let tree = open_tree(CWD, source, flags).map_err(failed)?;
-        self.kernel.set_mount(tree.as_fd(), attributes).map_err(|e| format!("show {}: {e}", source.display()))?;
+        self.kernel
+            .set_mount(tree.as_fd(), attributes)
+            .map_err(|e| format!("show {}: {e}", source.display()))?;
         let target = self.place(seen, meta.is_dir())?;
         move_mount(tree, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed)
     }
@@ -148,9 +154,13 @@ impl Builder<'_> {
             let device = Path::new(device);
             self.bind(device, device, Attributes { read_only: false, no_exec: true, no_dev: false })?;
         }
-        for (name, to) in
-            [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")]
-        {
+        for (name, to) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("ptmx", "pts/ptmx"),
+        ] {
             std::os::unix::fs::symlink(to, self.base.join("dev").join(name)).map_err(|e| e.to_string())?;
         }
         self.fresh("/dev/shm", "mode=1777,size=64m", Attributes { no_exec: true, ..Attributes::default() })?;
@@ -193,8 +203,9 @@ impl Builder<'_> {
 
     /// Nothing more is put into the root itself.
     fn seal(&self, root: &Path) -> Result<(), String> {
-        let root = rustix::fs::open(root, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, Mode::empty())
-            .map_err(|e| format!("seal the root: {e}"))?;
+        let root =
+            rustix::fs::open(root, rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| format!("seal the root: {e}"))?;
         let attributes = Attributes { read_only: true, no_exec: true, no_dev: false };
         self.kernel.set_mount_alone(root.as_fd(), attributes).map_err(|e| format!("seal the root: {e}"))
     }

@@ -4,24 +4,80 @@ use std::path::{Path, PathBuf};
 
 /// Programs, libraries, settings and logs of the system. Nobody's home is among them.
 const SYSTEM: &[&str] = &[
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/sys", "/proc", "/nix", "/gnu", "/snap",
-    "/var/log", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/rpm", "/var/cache/man", "/run/log", "/run/systemd/resolve",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/opt",
+    "/sys",
+    "/proc",
+    "/nix",
+    "/gnu",
+    "/snap",
+    "/var/log",
+    "/var/lib/apt",
+    "/var/lib/dpkg",
+    "/var/lib/rpm",
+    "/var/cache/man",
+    "/run/log",
+    "/run/systemd/resolve",
 ];
 
 /// Secrets within those.
 const HIDDEN: &[&str] = &[
-    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d", "/etc/security/opasswd",
-    "/etc/ssl/private", "/etc/pki/tls/private", "/etc/letsencrypt", "/etc/krb5.keytab", "/etc/wireguard", "/etc/openvpn",
-    "/etc/ipsec.secrets", "/etc/ipsec.d", "/etc/swanctl", "/etc/ppp", "/etc/NetworkManager/system-connections",
-    "/etc/wpa_supplicant", "/etc/kubernetes", "/etc/rancher", "/etc/cni", "/etc/docker", "/etc/containers/auth.json",
-    "/etc/legwork", "/etc/flashduty-runner", "/etc/credstore", "/etc/credstore.encrypted", "/etc/cloud", "/etc/vault.d",
-    "/etc/consul.d", "/etc/nomad.d", "/etc/boto.cfg", "/etc/mysql/debian.cnf", "/etc/postgresql", "/etc/exim4/passwd.client",
-    "/etc/postfix/sasl", "/etc/netrc", "/etc/aliases.d", "/etc/duo", "/etc/sssd", "/etc/samba/private", "/etc/ceph",
-    "/etc/machine-secrets",
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/security/opasswd",
+    "/etc/ssl/private",
+    "/etc/pki/tls/private",
+    "/etc/letsencrypt",
+    "/etc/krb5.keytab",
+    "/etc/wireguard",
+    "/etc/openvpn",
+    "/etc/ipsec.secrets",
+    "/etc/ipsec.d",
+    "/etc/swanctl",
+    "/etc/ppp",
+    "/etc/NetworkManager/system-connections",
+    "/etc/wpa_supplicant",
+    "/etc/kubernetes",
+    "/etc/rancher",
+    "/etc/cni",
+    "/etc/docker",
+    "/etc/containers/auth.json",
+    "/etc/legwork",
+    "/etc/flashduty-runner",
+    "/etc/credstore",
+    "/etc/credstore.encrypted",
+    "/etc/cloud",
+    "/etc/vault.d",
+    "/etc/consul.d",
+    "/etc/nomad.d",
+    "/etc/boto.cfg",
+    "/etc/mysql/debian.cnf",
+    "/etc/postgresql",
+    "/etc/exim4/passwd.client",
+    "/etc/postfix/sasl",
+    "/etc/netrc",
+    "/etc/duo",
+    "/etc/sssd",
+    "/etc/samba/private",
+    "/etc/ceph",
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
 ];
 
 /// What programs may write to that is no file of anybody.
-pub(crate) const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+pub(crate) const DEVICES: &[&str] =
+    &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// The system's folders that this machine has.
 pub(crate) fn system() -> Vec<PathBuf> {
@@ -30,7 +86,8 @@ pub(crate) fn system() -> Vec<PathBuf> {
 
 /// The secrets that this machine has, host keys included.
 pub(crate) fn hidden() -> Vec<PathBuf> {
-    let mut hidden: Vec<PathBuf> = HIDDEN.iter().map(PathBuf::from).filter(|p| p.symlink_metadata().is_ok()).collect();
+    let mut hidden: Vec<PathBuf> =
+        HIDDEN.iter().map(PathBuf::from).filter(|p| p.symlink_metadata().is_ok()).collect();
     for entry in std::fs::read_dir("/etc/ssh").into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();

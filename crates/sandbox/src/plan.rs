@@ -58,7 +58,6 @@ pub struct Context<'a> {
     pub path: &'a str,
 }
 
-
 /// What one command may reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {

@@ -28,9 +28,9 @@ impl Abilities {
     pub fn landlock_lacks(&self) -> Option<String> {
         match self.landlock_abi {
             0 => Some("this kernel has no Landlock, or it is not enabled (lsm=landlock,…)".into()),
-            abi if abi < crate::ruleset::LEAST_ABI => {
-                Some(format!("this kernel's Landlock is version {abi}; files can be truncated past it before 3"))
-            }
+            abi if abi < crate::ruleset::LEAST_ABI => Some(format!(
+                "this kernel's Landlock is version {abi}; files can be truncated past it before 3"
+            )),
             _ => None,
         }
     }

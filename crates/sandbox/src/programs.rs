@@ -28,7 +28,13 @@ const MOST_CACHED: usize = 16;
 impl Cache {
     /// The list for these names. Made anew if any file or folder that led to it has
     /// changed: upgrades replace programs and libraries.
-    pub(crate) fn executables(&self, names: &[String], extra: &[PathBuf], shell: &Path, path: &str) -> Arc<Vec<PathBuf>> {
+    pub(crate) fn executables(
+        &self,
+        names: &[String],
+        extra: &[PathBuf],
+        shell: &Path,
+        path: &str,
+    ) -> Arc<Vec<PathBuf>> {
         let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |c: &Cached| c.names == names && c.extra == extra && c.shell == shell && c.path == path;
         if let Some(at) = lists.iter().position(same) {
@@ -128,9 +134,9 @@ pub(crate) fn executables(names: &[String], extra: &[PathBuf], shell: &Path, pat
 
 fn fits(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
-        Some(head) => {
-            name.strip_prefix(head).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-'))
-        }
+        Some(head) => name
+            .strip_prefix(head)
+            .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-')),
         None => pattern == name,
     }
 }

@@ -83,7 +83,17 @@ pub(crate) fn restrict(plan: &Plan, abi: u32) -> Result<(), String> {
 }
 
 fn is_program_folder(path: &Path) -> bool {
-    const FOLDERS: &[&str] = &["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local", "/usr/games", "/usr/libexec", "/opt", "/snap"];
+    const FOLDERS: &[&str] = &[
+        "/bin",
+        "/sbin",
+        "/usr/bin",
+        "/usr/sbin",
+        "/usr/local",
+        "/usr/games",
+        "/usr/libexec",
+        "/opt",
+        "/snap",
+    ];
     FOLDERS.iter().any(|f| path == Path::new(f))
 }
 

@@ -205,6 +205,55 @@ async fn policy_check_answers_offline() {
 }
 
 #[tokio::test]
+async fn policies_are_explained_linted_and_suggested() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.yaml");
+    let rules = "permission:\n  include: [strict]\n  bash:\n    \"sudo *\": allow\n    \"ls *\": allow\n    \"ls -l\": allow\n";
+    std::fs::write(&config, rules).unwrap();
+    let path = config.display().to_string();
+    let explained =
+        run(dir.path(), None, &["policy", "explain", "-c", &path, "--", "sudo ls; sudo rm x"]).await;
+    assert_eq!(explained.code, 1);
+    for line in ["allow  sudo ls ", "allow    ls ", "deny     rm x ", "=> command denied by rule '*': rm x"] {
+        assert!(explained.stdout.contains(line), "{line}: {}", explained.stdout);
+    }
+    assert_eq!(run(dir.path(), None, &["policy", "lint", "-c", &path]).await.code, 0);
+    std::fs::write(&config, format!("{rules}    \"git *\": allow\n    \"l*\": deny\n")).unwrap();
+    let lint = run(dir.path(), None, &["policy", "lint", "-c", &path, "--json"]).await;
+    let notes: Value = serde_json::from_str(&lint.stdout).unwrap();
+    let kinds: Vec<(&str, &str)> = notes
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| (n["pattern"].as_str().unwrap(), n["kind"].as_str().unwrap()))
+        .collect();
+    assert_eq!((lint.code, kinds), (1, vec![("ls *", "dead"), ("ls -l", "dead"), ("git *", "dangerous")]));
+
+    let audit = dir.path().join("audit.jsonl");
+    let record =
+        |subject: &str| json!({ "operation": "bash", "subject": subject, "decision": "deny" }).to_string();
+    let records = ["kubectl get pods", "kubectl get nodes", "rm -rf x", "PATH=. ls"].map(record).join("\n");
+    std::fs::write(&audit, records).unwrap();
+    let audit = audit.display().to_string();
+    let suggested = run(dir.path(), None, &["policy", "suggest", "-c", &path, "--audit", &audit]).await;
+    assert!(suggested.stdout.contains("\n\"kubectl get *\": allow   # 2 lines"), "{}", suggested.stdout);
+    assert!(
+        suggested.stdout.contains("# DANGEROUS: rm changes or destroys\n# \"rm -rf x\": allow"),
+        "{}",
+        suggested.stdout
+    );
+    assert!(suggested.stdout.contains("# can't be allowed as it is: \"PATH=. ls\""), "{}", suggested.stdout);
+
+    for preset in ["strict", "read-only", "kubernetes-read-only", "trust"] {
+        let printed = run(dir.path(), None, &["policy", "preset", preset]).await.stdout;
+        std::fs::write(&config, printed).unwrap();
+        assert_eq!(run(dir.path(), None, &["policy", "lint", "-c", &path]).await.code, 0, "{preset}");
+    }
+    assert_eq!(run(dir.path(), None, &["policy", "preset", "none"]).await.code, 1);
+    assert!(run(dir.path(), None, &["policy", "tables"]).await.stdout.starts_with("version 2"));
+}
+
+#[tokio::test]
 async fn small_commands_and_bad_usage() {
     let dir = tempfile::tempdir().unwrap();
     assert!(run(dir.path(), None, &["version"]).await.stdout.starts_with("legwork 0."));

@@ -46,6 +46,10 @@ fn arrows_point_downwards_only() {
             vec!["tokio", "rustix", "libc", "legwork-proto", "legwork-process", "legwork-workspace"],
         ),
         ("legwork-workspace", vec!["tokio", "legwork-proto", "legwork-process", "legwork-policy"]),
+        (
+            "legwork-sandbox",
+            vec!["tokio", "legwork-proto", "legwork-policy", "legwork-process", "legwork-workspace"],
+        ),
         ("legwork-process", vec!["legwork-proto", "legwork-policy", "legwork-workspace"]),
         ("legwork-runner", vec!["legwork-proto", "legwork-dialout", "legwork-hub"]),
         ("legwork-mcp", vec!["legwork-proto", "legwork-policy", "legwork-process", "legwork-runner"]),

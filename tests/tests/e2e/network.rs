@@ -205,7 +205,7 @@ async fn servers_are_judged_and_get_a_clean_environment() {
     let shell = json!({ "name": "sh", "transport": "stdio", "command": "dash" });
     let denied = call(&pair, &shell, "x", json!({})).await;
     assert!(
-        denied["error"].as_str().unwrap().contains("is a shell that would run what the controller"),
+        denied["error"].as_str().unwrap().contains("'dash' would read a script from its input"),
         "{denied}"
     );
     // A server's secrets are not shown by the API, nor is the tool's line to run.

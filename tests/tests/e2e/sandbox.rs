@@ -23,7 +23,8 @@ async fn setup(rules: &[(&str, &str)], sandbox: &str) -> (tempfile::TempDir, Hub
 }
 
 fn audit_of(runner: &Runner) -> Vec<Value> {
-    let state = std::fs::read_dir(runner.home.join(".local/state/legwork")).unwrap().flatten().map(|e| e.path());
+    let state =
+        std::fs::read_dir(runner.home.join(".local/state/legwork")).unwrap().flatten().map(|e| e.path());
     let file = state.map(|dir| dir.join("audit.jsonl")).find(|f| f.is_file()).unwrap();
     std::fs::read_to_string(file).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
@@ -31,10 +32,14 @@ fn audit_of(runner: &Runner) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_wall_stops_is_reported_and_audited() {
     for profile in ["landlock", "namespaces"] {
-        let rules = &[("*", "deny"), ("find *", "allow"), ("cat *", "allow"), ("ls *", "allow"), ("bash *", "allow")];
+        let rules =
+            &[("*", "deny"), ("find *", "allow"), ("cat *", "allow"), ("ls *", "allow"), ("bash *", "allow")];
         let (_dir, hub, runner) = setup(rules, &format!("sandbox: {profile}\n")).await;
         let api = hub.api();
-        assert_eq!(api.get("/runners/r").await.1["labels"].as_array().unwrap().last(), Some(&json!(format!("sandbox:{profile}"))));
+        assert_eq!(
+            api.get("/runners/r").await.1["labels"].as_array().unwrap().last(),
+            Some(&json!(format!("sandbox:{profile}")))
+        );
         let run = api.run("r", "cat /etc/hostname; ls").await;
         assert_eq!(run["exit_code"], 0, "{run}");
         // A script file is not judged (point 20): here the list of programs holds.
@@ -61,7 +66,10 @@ async fn a_wall_that_can_t_be_had_is_an_error_and_never_a_weaker_one() {
     let run = legwork(&home).arg("run").env("PATH", &bin).output();
     let output = tokio::time::timeout(std::time::Duration::from_secs(30), run).await.unwrap().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && text.contains("sandbox profile 'gvisor' can't be had here"), "{text}");
+    assert!(
+        !output.status.success() && text.contains("sandbox profile 'gvisor' can't be had here"),
+        "{text}"
+    );
 }
 
 /// An HTTP server that answers everything; its port.
@@ -82,8 +90,9 @@ async fn server() -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_reach_what_is_listed_and_nothing_else() {
     let (listed, other) = (server().await, server().await);
-    let sandbox =
-        format!("sandbox:\n  profile: namespaces\n  network:\n    allow: [\"127.0.0.1:{listed}\", \"localhost:*\"]\n");
+    let sandbox = format!(
+        "sandbox:\n  profile: namespaces\n  network:\n    allow: [\"127.0.0.1:{listed}\", \"localhost:*\"]\n"
+    );
     let (_dir, hub, mut runner) = setup(ALLOW_ALL, &sandbox).await;
     let api = hub.api();
     let fetch = |port: u16| {
@@ -104,7 +113,10 @@ async fn commands_reach_what_is_listed_and_nothing_else() {
     let records = audit_of(&runner);
     let first = records.iter().find(|r| r["egress_received"].as_u64() > Some(0)).unwrap();
     assert!(first["egress_sent"].as_u64() > Some(10), "{first}");
-    assert!(records.iter().any(|r| r["egress_refused"] == json!([format!("127.0.0.1:{other}")])), "{records:?}");
+    assert!(
+        records.iter().any(|r| r["egress_refused"] == json!([format!("127.0.0.1:{other}")])),
+        "{records:?}"
+    );
     // The door stays with the command when the runner is replaced under it.
     let line = format!("sleep 2; {}", fetch(listed));
     let id = api.bash("r", &line).await;
@@ -119,7 +131,8 @@ async fn commands_reach_what_is_listed_and_nothing_else() {
 async fn changed_rules_take_effect_without_a_restart_and_bad_ones_do_not() {
     let (_dir, hub, runner) = setup(&[("*", "deny"), ("echo *", "allow"), ("sleep *", "allow")], "").await;
     let api = hub.api();
-    let config = std::fs::read_dir(runner.home.join(".legwork")).unwrap().flatten().map(|e| e.path()).next().unwrap();
+    let config =
+        std::fs::read_dir(runner.home.join(".legwork")).unwrap().flatten().map(|e| e.path()).next().unwrap();
     let text = std::fs::read_to_string(&config).unwrap();
     assert_eq!(api.run("r", "uname").await["exit_code"], Value::Null);
     let long = api.bash("r", "sleep 3; echo kept").await;
@@ -130,10 +143,42 @@ async fn changed_rules_take_effect_without_a_restart_and_bad_ones_do_not() {
     // A bad file changes nothing.
     std::fs::write(&config, text.replace("\"echo *\": allow", "\"echo *\": alow")).unwrap();
     let signal = rustix::process::Signal::HUP;
-    rustix::process::kill_process(rustix::process::Pid::from_raw(i32::try_from(runner.pid()).unwrap()).unwrap(), signal)
-        .unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(i32::try_from(runner.pid()).unwrap()).unwrap(),
+        signal,
+    )
+    .unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     assert_eq!(api.run("r", "uname").await["exit_code"], 0);
     std::fs::write(&config, &text).unwrap();
     until("the old rules are back", || async { api.run("r", "echo x").await["exit_code"] == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mcp_servers_stand_behind_the_wall_as_well() {
+    const MCP: &str = env!("CARGO_BIN_EXE_test-mcp");
+    for profile in ["landlock", "namespaces"] {
+        let mcp_rule = format!("{MCP} *");
+        let (_dir, hub, runner) = setup(
+            &[("*", "deny"), ("echo *", "allow"), (&mcp_rule, "allow")],
+            &format!("sandbox:\n  profile: {profile}\n  network: {{}}\n"),
+        )
+        .await;
+        let api = hub.api();
+        let server = json!({ "name": "inv", "transport": "stdio", "command": MCP, "args": ["--ok"] });
+        for wanted in ["1", "2"] {
+            let args = json!({ "server": server, "tool_name": "calls", "args": {} });
+            let body = json!({ "select": { "runner": "r" }, "operation": "mcp_call", "args": args });
+            let task = api.post("/tasks", body).await.1;
+            let run = api.end(task["id"].as_str().unwrap()).await["runs"][0].clone();
+            assert_eq!(run["result"]["content"], wanted, "{profile}: {run}");
+        }
+        let args = json!({ "server": server, "tool_name": "env", "args": {} });
+        let body = json!({ "select": { "runner": "r" }, "operation": "mcp_call", "args": args });
+        let task = api.post("/tasks", body).await.1;
+        let run = api.end(task["id"].as_str().unwrap()).await["runs"][0].clone();
+        let env = run["result"]["content"].as_str().unwrap();
+        assert_eq!(env.contains("HTTPS_PROXY=http://127.0.0.1:3128"), profile == "namespaces", "{env}");
+        drop(runner);
+    }
 }

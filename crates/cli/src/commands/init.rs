@@ -84,9 +84,11 @@ pub(crate) fn config_text(
     // The wall that needs no rights and no preparation, if this kernel has it.
     let path = std::env::var("PATH").unwrap_or_default();
     text.push_str(&match legwork_process::sandbox::probe(&path).landlock_lacks() {
-        None => "\n# The wall around what runs (docs/security.md): off, landlock, namespaces, gvisor or auto.\n\
+        None => {
+            "\n# The wall around what runs (docs/security.md): off, landlock, namespaces, gvisor or auto.\n\
                  sandbox: landlock\n"
-            .to_owned(),
+                .to_owned()
+        }
         Some(reason) => format!(
             "\n# No wall around what runs: {reason}.\n# docs/security.md names the others.\nsandbox: off\n"
         ),

@@ -17,7 +17,9 @@ pub(crate) fn run(command: PolicyCommand) -> Result<u8> {
     match command {
         PolicyCommand::Check { stdin_json: true, .. } => judge_stdin(),
         PolicyCommand::Check { config, json, line, .. } => {
-            with_rules(config.as_deref().unwrap_or(Path::new("")), |policy| check(policy, json, &line.join(" ")))
+            with_rules(config.as_deref().unwrap_or(Path::new("")), |policy| {
+                check(policy, json, &line.join(" "))
+            })
         }
         PolicyCommand::Explain { config, json, line } => {
             with_rules(&config, |policy| explain(policy, json, &line.join(" ")))
@@ -106,9 +108,16 @@ fn explain(policy: &Policy, json: bool, line: &str) -> Result<u8> {
             (None, None) if part.decision == Decision::Allow => "needs no rule".into(),
             (None, None) => "no matching allow rule".into(),
         };
-        println!("  {:<6} {}{}   [{}..{}]  {why}", word(part.decision), "  ".repeat(depth), part.command,
-            part.span.start, part.span.end);
-        let others: Vec<&String> = part.matched.iter().filter(|rule| part.rule.as_ref() != Some(rule)).collect();
+        println!(
+            "  {:<6} {}{}   [{}..{}]  {why}",
+            word(part.decision),
+            "  ".repeat(depth),
+            part.command,
+            part.span.start,
+            part.span.end
+        );
+        let others: Vec<&String> =
+            part.matched.iter().filter(|rule| part.rule.as_ref() != Some(rule)).collect();
         if !others.is_empty() {
             let others: Vec<String> = others.into_iter().map(|rule| format!("'{rule}'")).collect();
             println!("         {}matched before it: {}", "  ".repeat(depth), others.join(", "));
@@ -157,7 +166,8 @@ fn propose(policy: &Policy, file: Option<PathBuf>, json: bool) -> Result<u8> {
     }
     let mut lines = Vec::new();
     for path in files {
-        let file = std::fs::File::open(&path).with_context(|| format!("failed to read {}", path.display()))?;
+        let file =
+            std::fs::File::open(&path).with_context(|| format!("failed to read {}", path.display()))?;
         for line in BufReader::new(file).lines() {
             if let Ok(asked) = serde_json::from_str::<Asked>(&line?)
                 && asked.operation == "bash"
@@ -178,7 +188,12 @@ fn propose(policy: &Policy, file: Option<PathBuf>, json: bool) -> Result<u8> {
             println!("# DANGEROUS: {danger}");
         }
         let comment = if rule.danger.is_some() { "# " } else { "" };
-        println!("{comment}{}: allow   # {} lines, such as {}", json!(rule.pattern), rule.lines, json!(rule.example));
+        println!(
+            "{comment}{}: allow   # {} lines, such as {}",
+            json!(rule.pattern),
+            rule.lines,
+            json!(rule.example)
+        );
     }
     for (line, reason) in &found.refused {
         println!("# can't be allowed as it is: {}: {reason}", json!(line));
@@ -197,7 +212,10 @@ fn presets(name: Option<&str>) -> Result<u8> {
         let known: Vec<&str> = PRESETS.iter().map(|p| p.name).collect();
         bail!("there is no preset '{name}'; there are {}", known.join(", "));
     };
-    println!("# {}: {}\n# The same as `permission: {{include: [{}]}}`.", preset.name, preset.purpose, preset.name);
+    println!(
+        "# {}: {}\n# The same as `permission: {{include: [{}]}}`.",
+        preset.name, preset.purpose, preset.name
+    );
     println!("permission:\n  bash:");
     for (pattern, action) in preset.rules {
         println!("    {}: {action}", json!(pattern));

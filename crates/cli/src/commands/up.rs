@@ -45,7 +45,9 @@ pub(crate) async fn run(args: UpArgs) -> Result<u8> {
     let sandbox = service.runner().sandbox();
     let following = {
         let (path, data, ws, runner) = (config_path.clone(), data.clone(), ws.clone(), service.runner());
-        tokio::spawn(async move { reload::follow(&path, runner, config, || read_config(&path, &data, &ws)).await })
+        tokio::spawn(
+            async move { reload::follow(&path, runner, config, || read_config(&path, &data, &ws)).await },
+        )
     };
     let how = watch::Sender::new(None);
     let runner = tokio::spawn(legwork_dialout::serve(service, how.subscribe()));

@@ -118,7 +118,8 @@ fn distinct(included: Vec<RuleText>, own: &[RuleText]) -> Vec<RuleText> {
 
 /// `PATTERN: allow`, or `PATTERN: {action: allow, match: […], not_match: […]}`.
 fn rule(reader: &Reader<'_>, key: &str, entry: &Entry) -> Result<RuleText, ConfigError> {
-    let wrong = |line: u64, problem: String| reader.wrong(line, key, &format!("rule '{}': {problem}", entry.key));
+    let wrong =
+        |line: u64, problem: String| reader.wrong(line, key, &format!("rule '{}': {problem}", entry.key));
     let mut rule = RuleText { pattern: entry.key.clone(), ..RuleText::default() };
     match &entry.node.value {
         Value::Text(action) => rule.action.clone_from(action),
@@ -127,7 +128,9 @@ fn rule(reader: &Reader<'_>, key: &str, entry: &Entry) -> Result<RuleText, Confi
                 match (field.key.as_str(), &field.node.value) {
                     ("action", Value::Text(action)) => rule.action.clone_from(action),
                     ("match", _) => rule.matches = lines(&field.node).map_err(|e| wrong(field.line, e))?,
-                    ("not_match", _) => rule.not_matches = lines(&field.node).map_err(|e| wrong(field.line, e))?,
+                    ("not_match", _) => {
+                        rule.not_matches = lines(&field.node).map_err(|e| wrong(field.line, e))?
+                    }
                     ("action", other) => {
                         let problem = format!("action: expected allow, ask or deny, found {}", other.kind());
                         return Err(wrong(field.line, problem));
@@ -142,7 +145,9 @@ fn rule(reader: &Reader<'_>, key: &str, entry: &Entry) -> Result<RuleText, Confi
                 return Err(wrong(entry.line, "action is missing".into()));
             }
         }
-        other => return Err(wrong(entry.line, format!("expected allow, ask or deny, found {}", other.kind()))),
+        other => {
+            return Err(wrong(entry.line, format!("expected allow, ask or deny, found {}", other.kind())));
+        }
     }
     Ok(rule)
 }

@@ -27,7 +27,10 @@ pub(super) fn read(r: &mut Reader<'_>, home: &Path) -> Result<(Wanted, Destinati
     let mut paths = |key| -> Result<Vec<PathBuf>, ConfigError> {
         let given = r.list(key)?;
         let paths: Vec<PathBuf> = given.into_iter().map(|path| expand_home(path, home)).collect();
-        match paths.iter().find(|path| !path.is_absolute() || path.components().any(|c| c.as_os_str() == "..")) {
+        match paths
+            .iter()
+            .find(|path| !path.is_absolute() || path.components().any(|c| c.as_os_str() == ".."))
+        {
             Some(bad) => Err(ConfigError(format!(
                 "failed to load config: {}: {key}: '{}' is not an absolute path without '..'",
                 r.file,
@@ -75,8 +78,18 @@ fn limits(r: &mut Reader<'_>) -> Result<Limits, ConfigError> {
         memory,
         cpu_millis,
         file_size,
-        processes: Some(r.number("sandbox.limits.processes", 1, 1 << 22, default.processes.unwrap_or(4096))?),
-        open_files: Some(r.number("sandbox.limits.open_files", 16, 1 << 30, default.open_files.unwrap_or(65_536))?),
+        processes: Some(r.number(
+            "sandbox.limits.processes",
+            1,
+            1 << 22,
+            default.processes.unwrap_or(4096),
+        )?),
+        open_files: Some(r.number(
+            "sandbox.limits.open_files",
+            16,
+            1 << 30,
+            default.open_files.unwrap_or(65_536),
+        )?),
         tmp: r.number("sandbox.limits.tmp_bytes", 1 << 12, 1 << 50, default.tmp)?,
     })
 }

@@ -40,7 +40,12 @@ fn presets_stand_before_own_rules_and_examples_hold() {
     let denied = |line: &str| config.policy.judge(line).message();
     assert_eq!(denied("make test | tail -n 3"), None);
     assert_eq!(denied("cat x").as_deref(), Some("command denied by rule 'cat *': cat x"));
-    assert!(!config.shell && with("token: t\npermission: {bash: {\"*\": allow}}", &[], &Flags::default()).expect("valid").shell);
+    assert!(
+        !config.shell
+            && with("token: t\npermission: {bash: {\"*\": allow}}", &[], &Flags::default())
+                .expect("valid")
+                .shell
+    );
 }
 
 #[test]
@@ -69,9 +74,18 @@ fn bad_files_are_refused_with_place_and_reason() {
         ("token: t\nsandbox: jail\n", "sandbox: 'jail' is none of off, landlock"),
         ("token: t\nsandbox:\n  profil: off\n", "unknown key sandbox.profil (did you mean sandbox.profile?)"),
         ("token: t\nsandbox:\n  read: [x]\n", "sandbox.read: 'x' is not an absolute path"),
-        ("token: t\nsandbox:\n  profile: namespaces\n  network:\n    allow: [x]\n", "sandbox.network.allow: 'x' is none of"),
-        ("token: t\nsandbox:\n  profile: landlock\n  network:\n    allow: [\"x:1\"]\n", "only the profiles namespaces and gvisor"),
-        ("token: t\nsandbox:\n  limits:\n    memory_bytes: 5\n", "sandbox.limits.memory_bytes: expected 0 for no limit"),
+        (
+            "token: t\nsandbox:\n  profile: namespaces\n  network:\n    allow: [x]\n",
+            "sandbox.network.allow: 'x' is none of",
+        ),
+        (
+            "token: t\nsandbox:\n  profile: landlock\n  network:\n    allow: [\"x:1\"]\n",
+            "only the profiles namespaces and gvisor",
+        ),
+        (
+            "token: t\nsandbox:\n  limits:\n    memory_bytes: 5\n",
+            "sandbox.limits.memory_bytes: expected 0 for no limit",
+        ),
         ("token: t\nmax_tasks: 0\n", "/c.yaml line 2: max_tasks: expected a number from 1 to 100000"),
         ("token: t\nworkspace_root: /w\nstate_dir: /w/s\n", "lies within the workspace"),
         ("token: [", "failed to read config file"),

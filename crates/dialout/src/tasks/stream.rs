@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use legwork_proto::dialout::{TaskOutput, kind};
-use legwork_runner::process::{Chunk, Cursor, Progress, Running, Stream};
 use legwork_runner::Runner;
+use legwork_runner::process::{Chunk, Cursor, Progress, Running, Stream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 

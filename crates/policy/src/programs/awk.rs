@@ -25,7 +25,9 @@ pub(super) fn check(name: &str, args: &[Word]) -> Finding {
         match head.as_str() {
             "-F" | "-v" | "--field-separator" | "--assign" => {
                 if args.get(at).is_some_and(Word::could_be_many) {
-                    return refuse_always(format!("a computed word stands where '{name}' takes an option or its program"));
+                    return refuse_always(format!(
+                        "a computed word stands where '{name}' takes an option or its program"
+                    ));
                 }
                 at += 1;
             }
@@ -36,16 +38,43 @@ pub(super) fn check(name: &str, args: &[Word]) -> Finding {
                 }
                 _ => return refuse_always(format!("the program of '{name}' is computed")),
             },
-            "-b" | "-c" | "-C" | "-g" | "-h" | "-M" | "-n" | "-N" | "-O" | "-P" | "-r" | "-s" | "-S" | "-t" | "-V"
-            | "--posix" | "--traditional" | "--re-interval" | "--sandbox" | "--version" | "--characters-as-bytes" => {}
-            _ if head.starts_with("-F") || head.starts_with("-v") || head.starts_with("--field-separator=")
+            "-b"
+            | "-c"
+            | "-C"
+            | "-g"
+            | "-h"
+            | "-M"
+            | "-n"
+            | "-N"
+            | "-O"
+            | "-P"
+            | "-r"
+            | "-s"
+            | "-S"
+            | "-t"
+            | "-V"
+            | "--posix"
+            | "--traditional"
+            | "--re-interval"
+            | "--sandbox"
+            | "--version"
+            | "--characters-as-bytes" => {}
+            _ if head.starts_with("-F")
+                || head.starts_with("-v")
+                || head.starts_with("--field-separator=")
                 || head.starts_with("--assign=") =>
             {
                 if word.could_be_many() {
-                    return refuse_always(format!("a computed word stands where '{name}' takes an option or its program"));
+                    return refuse_always(format!(
+                        "a computed word stands where '{name}' takes an option or its program"
+                    ));
                 }
             }
-            _ => return refuse(format!("'{name}' with {head}, an option that can load, run or write something else")),
+            _ => {
+                return refuse(format!(
+                    "'{name}' with {head}, an option that can load, run or write something else"
+                ));
+            }
         }
     }
     if programs.is_empty() {
@@ -183,8 +212,8 @@ fn check_program(program: &str) -> Result<(), &'static str> {
                         before = Before::Operator;
                     }
                     "if" | "while" | "for" | "switch" => condition = true,
-                    "else" | "do" | "return" | "in" | "case" | "exit" | "delete" | "BEGIN" | "END" | "func"
-                    | "function" => before = Before::Operator,
+                    "else" | "do" | "return" | "in" | "case" | "exit" | "delete" | "BEGIN" | "END"
+                    | "func" | "function" => before = Before::Operator,
                     "getline" => before = Before::Unclear,
                     _ => {}
                 }
@@ -234,7 +263,9 @@ fn regex_end(chars: &[char], mut at: usize) -> Option<usize> {
             '/' => return Some(at + 1),
             '[' if bracket.is_none() => bracket = Some(at),
             // Right after `[` or `[^` it is a plain character.
-            ']' if bracket.is_some_and(|b| at > b + 1 && !(at == b + 2 && chars[b + 1] == '^')) => bracket = None,
+            ']' if bracket.is_some_and(|b| at > b + 1 && !(at == b + 2 && chars[b + 1] == '^')) => {
+                bracket = None
+            }
             _ => {}
         }
         at += 1;

@@ -12,10 +12,42 @@ const RUNS: &[&str] = &["-exec", "-execdir", "-ok", "-okdir"];
 
 /// Tests and actions whose next word is a value.
 const VALUES: &[&str] = &[
-    "-name", "-iname", "-path", "-ipath", "-wholename", "-iwholename", "-lname", "-ilname", "-regex", "-iregex",
-    "-regextype", "-size", "-type", "-xtype", "-user", "-group", "-uid", "-gid", "-perm", "-links", "-inum", "-samefile",
-    "-newer", "-anewer", "-cnewer", "-mtime", "-atime", "-ctime", "-mmin", "-amin", "-cmin", "-used", "-fstype", "-maxdepth",
-    "-mindepth", "-printf",
+    "-name",
+    "-iname",
+    "-path",
+    "-ipath",
+    "-wholename",
+    "-iwholename",
+    "-lname",
+    "-ilname",
+    "-regex",
+    "-iregex",
+    "-regextype",
+    "-size",
+    "-type",
+    "-xtype",
+    "-user",
+    "-group",
+    "-uid",
+    "-gid",
+    "-perm",
+    "-links",
+    "-inum",
+    "-samefile",
+    "-newer",
+    "-anewer",
+    "-cnewer",
+    "-mtime",
+    "-atime",
+    "-ctime",
+    "-mmin",
+    "-amin",
+    "-cmin",
+    "-used",
+    "-fstype",
+    "-maxdepth",
+    "-mindepth",
+    "-printf",
 ];
 
 pub(super) fn open(outer: &Command) -> Finding {
@@ -59,7 +91,10 @@ pub(super) fn open(outer: &Command) -> Finding {
             return refuse_always(format!("'find' with {text} and no end of its command"));
         };
         // A computed word could be the `;` itself, and what follows then an option.
-        if rest[..end].iter().any(|w| w.could_be_many() || w.literal().is_none() && w.literal_head().is_empty()) {
+        if rest[..end]
+            .iter()
+            .any(|w| w.could_be_many() || w.literal().is_none() && w.literal_head().is_empty())
+        {
             return refuse_always(format!("a word that bash computes stands in the command of {text}"));
         }
         let mut words: Vec<Word> = rest[..end].to_vec();

@@ -74,7 +74,9 @@ impl Options {
             ));
         }
         // The unknown tail of a literal option is as bad as the option.
-        let bad = |option: &&&str| self.is_option(&head, option) || head.starts_with('-') && option.starts_with(&head);
+        let bad = |option: &&&str| {
+            self.is_option(&head, option) || head.starts_with('-') && option.starts_with(&head)
+        };
         match self.refused.iter().find(bad) {
             Some(option) => refuse(format!("'{command}' with {option} can run or write something else")),
             None => Ok(()),
@@ -105,7 +107,11 @@ impl Options {
             if short.starts_with(c) {
                 return true;
             }
-            if self.values.iter().any(|o| o.strip_prefix('-').is_some_and(|o| o.len() == 1 && o.starts_with(c))) {
+            if self
+                .values
+                .iter()
+                .any(|o| o.strip_prefix('-').is_some_and(|o| o.len() == 1 && o.starts_with(c)))
+            {
                 return false;
             }
         }

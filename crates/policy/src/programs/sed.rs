@@ -68,7 +68,7 @@ fn check_script(text: &str) -> Result<(), &'static str> {
     let mut depth = 0usize;
     while script.skip(|c| c.is_whitespace() || c == ';') {
         if script.peek() == Some('#') {
-            script.to_line_end();
+            script.skip_line();
             continue;
         }
         script.addresses()?;
@@ -115,7 +115,7 @@ fn check_script(text: &str) -> Result<(), &'static str> {
                 script.skip(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.');
             }
             'r' | 'R' => {
-                script.to_line_end();
+                script.skip_line();
                 continue;
             }
             'q' | 'Q' | 'l' | 'L' => {
@@ -154,7 +154,7 @@ impl Script {
         self.peek().is_some()
     }
 
-    fn to_line_end(&mut self) {
+    fn skip_line(&mut self) {
         self.skip(|c| c != '\n');
     }
 
@@ -199,7 +199,11 @@ impl Script {
     /// Reads up to the delimiter. In a regular expression's brackets seds differ on
     /// what ends it.
     fn part(&mut self, delimiter: char, regex: bool) -> Result<(), &'static str> {
-        if delimiter == '\n' || delimiter == '\\' || delimiter.is_ascii_alphanumeric() || !delimiter.is_ascii() {
+        if delimiter == '\n'
+            || delimiter == '\\'
+            || delimiter.is_ascii_alphanumeric()
+            || !delimiter.is_ascii()
+        {
             return Err(UNCLEAR);
         }
         let mut bracket: Option<usize> = None;
@@ -277,9 +281,33 @@ mod tests {
             assert_eq!(check_script(fine), Ok(()), "{fine}");
         }
         for bad in [
-            "e", "1e id", "s/a/id/e", "s/a/b/ge", "w out", "/x/w out", "s/a/b/w out", "s/a/b/gw out", "1,3W x", "p;e id",
-            "{p;w x\n}", "s/[/]/x/;e", "a x\ne id", "s,a,b,;w x", "$!e id", "}", "s/a", "i\\\nx\ne id", "y/a/b/e", "ba e id", "b e id", ":a e id", "s/[[:alpha:]/]/x/;e",
-            "s/a/b/\nw x", "\\,x,w y", "b;e id", "s\u{e9}a\u{e9}b\u{e9}e",
+            "e",
+            "1e id",
+            "s/a/id/e",
+            "s/a/b/ge",
+            "w out",
+            "/x/w out",
+            "s/a/b/w out",
+            "s/a/b/gw out",
+            "1,3W x",
+            "p;e id",
+            "{p;w x\n}",
+            "s/[/]/x/;e",
+            "a x\ne id",
+            "s,a,b,;w x",
+            "$!e id",
+            "}",
+            "s/a",
+            "i\\\nx\ne id",
+            "y/a/b/e",
+            "ba e id",
+            "b e id",
+            ":a e id",
+            "s/[[:alpha:]/]/x/;e",
+            "s/a/b/\nw x",
+            "\\,x,w y",
+            "b;e id",
+            "s\u{e9}a\u{e9}b\u{e9}e",
         ] {
             assert!(check_script(bad).is_err(), "{bad}");
         }

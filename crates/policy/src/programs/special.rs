@@ -34,7 +34,9 @@ pub(super) fn shell(name: &str, args: &[Word], syntax: Syntax) -> Finding {
     let mut at = 0;
     while let Some(word) = args.get(at) {
         let Some(text) = word.literal() else {
-            return refuse_always(format!("a word that bash computes stands where '{name}' takes an option or a script"));
+            return refuse_always(format!(
+                "a word that bash computes stands where '{name}' takes an option or a script"
+            ));
         };
         at += 1;
         if text == "--" || text == "-" {
@@ -96,14 +98,30 @@ pub(super) fn hash(args: &[Word]) -> Finding {
     let harmless = |w: &Word| {
         w.literal().is_some_and(|t| matches!(t.as_str(), "-r" | "-l" | "-t" | "-d") || !t.starts_with('-'))
     };
-    if args.iter().all(harmless) { Ok(Vec::new()) } else { refuse_always("'hash -p' gives a name to another program") }
+    if args.iter().all(harmless) {
+        Ok(Vec::new())
+    } else {
+        refuse_always("'hash -p' gives a name to another program")
+    }
 }
 
 pub(super) fn tar(args: &[Word]) -> Finding {
     const REFUSED: &[&str] = &[
-        "--checkpoint-action", "--use-compress-program", "-I", "--to-command", "--info-script",
-        "--new-volume-script", "-F", "--rsh-command", "--rmt-command", "--index-file", "--volno-file",
-        "--absolute-names", "-P", "--remove-files", "--overwrite-dir",
+        "--checkpoint-action",
+        "--use-compress-program",
+        "-I",
+        "--to-command",
+        "--info-script",
+        "--new-volume-script",
+        "-F",
+        "--rsh-command",
+        "--rmt-command",
+        "--index-file",
+        "--volno-file",
+        "--absolute-names",
+        "-P",
+        "--remove-files",
+        "--overwrite-dir",
     ];
     // The first word may be a cluster without a dash: `tar xIf prog archive`.
     if let Some(first) = args.first()
@@ -132,14 +150,47 @@ pub(super) fn tar(args: &[Word]) -> Finding {
 
 /// Git's own options stand before the subcommand, the subcommand's after it.
 pub(super) fn git(args: &[Word]) -> Finding {
-    const GLOBAL: &[&str] = &["--no-pager", "--no-replace-objects", "--bare", "--no-optional-locks",
-        "--literal-pathspecs", "--glob-pathspecs", "--noglob-pathspecs", "--icase-pathspecs", "--version", "-v",
-        "--help", "-h", "-P"];
+    const GLOBAL: &[&str] = &[
+        "--no-pager",
+        "--no-replace-objects",
+        "--bare",
+        "--no-optional-locks",
+        "--literal-pathspecs",
+        "--glob-pathspecs",
+        "--noglob-pathspecs",
+        "--icase-pathspecs",
+        "--version",
+        "-v",
+        "--help",
+        "-h",
+        "-P",
+    ];
     const REFUSED: &[&str] = &[
-        "--exec", "--ext-diff", "--textconv", "--open-files-in-pager", "--output", "--upload-pack",
-        "--receive-pack", "--output-directory", "--exec-path", "--config-env", "--extcmd", "--tool", "--template",
-        "--separate-git-dir", "--recurse-submodules", "--interactive", "--edit", "--gpg-sign", "--filter",
-        "--signing-key", "--path-format-exec", "--sendmail-cmd", "--to-cmd", "--cc-cmd", "--header-cmd",
+        "--exec",
+        "--ext-diff",
+        "--textconv",
+        "--open-files-in-pager",
+        "--output",
+        "--upload-pack",
+        "--receive-pack",
+        "--output-directory",
+        "--exec-path",
+        "--config-env",
+        "--extcmd",
+        "--tool",
+        "--template",
+        "--separate-git-dir",
+        "--recurse-submodules",
+        "--interactive",
+        "--edit",
+        "--gpg-sign",
+        "--filter",
+        "--signing-key",
+        "--path-format-exec",
+        "--sendmail-cmd",
+        "--to-cmd",
+        "--cc-cmd",
+        "--header-cmd",
     ];
     let mut at = 0;
     let sub = loop {
@@ -172,30 +223,35 @@ pub(super) fn git(args: &[Word]) -> Finding {
     };
     let first = args.first().map(Word::literal);
     let runs = match sub.as_str() {
-        "config" => !has(&["--get", "--get-all", "--get-regexp", "--list", "-l", "--get-urlmatch", "--show-origin"])
-            && !matches!(first, Some(Some(ref word)) if word == "get" || word == "list"),
+        "config" => {
+            !has(&["--get", "--get-all", "--get-regexp", "--list", "-l", "--get-urlmatch", "--show-origin"])
+                && !matches!(first, Some(Some(ref word)) if word == "get" || word == "list")
+        }
         "bisect" => !matches!(&first, Some(Some(w)) if matches!(w.as_str(), "log" | "view" | "terms")),
         "submodule" => !matches!(&first, None | Some(Some(_)) if first.as_ref().is_none_or(|w| {
             matches!(w.as_deref(), Some("status" | "summary"))
         })),
-        "rebase" | "filter-branch" | "difftool" | "mergetool" | "daemon" | "instaweb" | "send-email" | "shell"
-        | "hook" | "maintenance" | "credential" | "web--browse" | "gui" | "citool" | "svn" | "p4" | "cvsserver"
-        | "upload-pack" | "receive-pack" | "for-each-repo" | "remote-ext" | "remote-fd" | "fast-import"
-        | "imap-send" | "request-pull" | "cvsimport" | "archimport" | "help" | "var" | "bugreport" | "scalar" => true,
+        "rebase" | "filter-branch" | "difftool" | "mergetool" | "daemon" | "instaweb" | "send-email"
+        | "shell" | "hook" | "maintenance" | "credential" | "web--browse" | "gui" | "citool" | "svn"
+        | "p4" | "cvsserver" | "upload-pack" | "receive-pack" | "for-each-repo" | "remote-ext"
+        | "remote-fd" | "fast-import" | "imap-send" | "request-pull" | "cvsimport" | "archimport"
+        | "help" | "var" | "bugreport" | "scalar" => true,
         // Those that start an editor or a signing program are told what to write.
-        "log" | "diff" | "show" | "status" | "fetch" | "pull" | "push" | "clone" | "commit" | "merge" | "tag"
-        | "notes" | "branch" | "checkout" | "switch" | "restore" | "reset" | "add" | "rm" | "mv" | "stash"
-        | "cherry-pick" | "revert" | "am" | "apply" | "remote" | "ls-remote" | "ls-files" | "ls-tree" | "blame"
-        | "annotate" | "cat-file" | "rev-parse" | "rev-list" | "describe" | "shortlog" | "reflog" | "grep"
-        | "for-each-ref" | "show-ref" | "merge-base" | "diff-tree" | "diff-index" | "diff-files" | "name-rev"
-        | "count-objects" | "fsck" | "gc" | "prune" | "worktree" | "init" | "archive" | "bundle" | "format-patch"
-        | "range-diff" | "cherry" | "whatchanged" | "show-branch" | "symbolic-ref" | "update-ref" | "hash-object"
-        | "write-tree" | "commit-tree" | "read-tree" | "update-index" | "check-ignore" | "check-attr"
-        | "verify-commit" | "verify-tag" | "clean" | "sparse-checkout" | "version" | "show-index" | "stripspace"
-        | "interpret-trailers" | "patch-id" | "mktree" | "mktag" | "unpack-objects" | "repack" | "pack-refs"
-        | "column" | "diagnose" | "fmt-merge-msg" | "get-tar-commit-id" | "index-pack" | "pack-objects"
-        | "merge-tree" | "merge-file" | "rerere" | "replace" | "multi-pack-index" | "commit-graph"
-        | "check-mailmap" | "check-ref-format" | "verify-pack" | "mailinfo" | "mailsplit" | "refs" => false,
+        "log" | "diff" | "show" | "status" | "fetch" | "pull" | "push" | "clone" | "commit" | "merge"
+        | "tag" | "notes" | "branch" | "checkout" | "switch" | "restore" | "reset" | "add" | "rm" | "mv"
+        | "stash" | "cherry-pick" | "revert" | "am" | "apply" | "remote" | "ls-remote" | "ls-files"
+        | "ls-tree" | "blame" | "annotate" | "cat-file" | "rev-parse" | "rev-list" | "describe"
+        | "shortlog" | "reflog" | "grep" | "for-each-ref" | "show-ref" | "merge-base" | "diff-tree"
+        | "diff-index" | "diff-files" | "name-rev" | "count-objects" | "fsck" | "gc" | "prune"
+        | "worktree" | "init" | "archive" | "bundle" | "format-patch" | "range-diff" | "cherry"
+        | "whatchanged" | "show-branch" | "symbolic-ref" | "update-ref" | "hash-object" | "write-tree"
+        | "commit-tree" | "read-tree" | "update-index" | "check-ignore" | "check-attr" | "verify-commit"
+        | "verify-tag" | "clean" | "sparse-checkout" | "version" | "show-index" | "stripspace"
+        | "interpret-trailers" | "patch-id" | "mktree" | "mktag" | "unpack-objects" | "repack"
+        | "pack-refs" | "column" | "diagnose" | "fmt-merge-msg" | "get-tar-commit-id" | "index-pack"
+        | "pack-objects" | "merge-tree" | "merge-file" | "rerere" | "replace" | "multi-pack-index"
+        | "commit-graph" | "check-mailmap" | "check-ref-format" | "verify-pack" | "mailinfo"
+        | "mailsplit" | "refs" => false,
         other => {
             return refuse(format!("git's '{other}' may be an alias or a program of any kind"));
         }
@@ -206,8 +262,14 @@ pub(super) fn git(args: &[Word]) -> Finding {
     // `ext::` runs a command as the transport.
     if args.iter().any(|w| {
         let head = w.literal_head();
-        let helper = head.split_once("::").is_some_and(|(helper, _)| helper.bytes().all(|b| b.is_ascii_alphanumeric()));
-        helper && matches!(sub.as_str(), "clone" | "fetch" | "pull" | "push" | "ls-remote" | "remote" | "archive")
+        let helper = head
+            .split_once("::")
+            .is_some_and(|(helper, _)| helper.bytes().all(|b| b.is_ascii_alphanumeric()));
+        helper
+            && matches!(
+                sub.as_str(),
+                "clone" | "fetch" | "pull" | "push" | "ls-remote" | "remote" | "archive"
+            )
     }) {
         return refuse("'git' with a transport helper runs it");
     }
@@ -238,15 +300,20 @@ pub(super) fn ip(args: &[Word]) -> Finding {
             if !option.is_empty() && ("batch".starts_with(option) && option != "br") || option == "force" {
                 return refuse("'ip' with -batch runs commands from a file");
             }
-            at += usize::from(matches!(option, "f" | "family" | "rc" | "rcvbuf" | "l" | "loops" | "n" | "netns"));
+            at += usize::from(matches!(
+                option,
+                "f" | "family" | "rc" | "rcvbuf" | "l" | "loops" | "n" | "netns"
+            ));
             continue;
         }
         let object = text.as_str();
         let runs = object.starts_with("net") && "netns".starts_with(object)
             || object.starts_with('v') && "vrf".starts_with(object);
         let next = args.get(at).map(Word::literal);
-        let looks = |word: &str| matches!(word, "list" | "lst" | "ls" | "show" | "sh" | "identify" | "id" | "pids");
-        if runs && !matches!(&next, None | Some(Some(_)) if next.as_ref().is_none_or(|w| w.as_deref().is_some_and(looks)))
+        let looks =
+            |word: &str| matches!(word, "list" | "lst" | "ls" | "show" | "sh" | "identify" | "id" | "pids");
+        if runs
+            && !matches!(&next, None | Some(Some(_)) if next.as_ref().is_none_or(|w| w.as_deref().is_some_and(looks)))
         {
             return refuse(format!("'ip {object}' can run other commands"));
         }

@@ -5,8 +5,19 @@ use crate::script::{Assignment, Command, Frag, Word};
 
 #[cfg(test)]
 pub(super) const CLAUSES: &[&str] = &[
-    "flags", "values", "optional", "script", "lookup", "positional", "assigns", "bare", "joined", "fills",
-    "numeric", "default", "user",
+    "flags",
+    "values",
+    "optional",
+    "script",
+    "lookup",
+    "positional",
+    "assigns",
+    "bare",
+    "joined",
+    "fills",
+    "numeric",
+    "default",
+    "user",
 ];
 
 /// What stands between a wrapper's name and the command it runs.

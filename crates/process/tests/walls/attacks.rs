@@ -53,40 +53,103 @@ const ATTACKS: &[Attack] = &[
     attack("list the runner's state", "ls @/state > /dev/null"),
     as_root("read /etc/shadow", "grep -q root /etc/shadow"),
     as_root("list root's home", "ls /root > /dev/null"),
-    as_root("read a raw disk", "head -c 1 $(ls /dev/vd[a-z] /dev/sd[a-z] /dev/nvme*n1 2>/dev/null | head -1) | grep -qc ."),
-    as_root("change a setting of the kernel", "v=$(cat /proc/sys/kernel/core_pattern) && echo \"$v\" > /proc/sys/kernel/core_pattern"),
+    as_root(
+        "read a raw disk",
+        "head -c 1 $(ls /dev/vd[a-z] /dev/sd[a-z] /dev/nvme*n1 2>/dev/null | head -1) | grep -qc .",
+    ),
+    as_root(
+        "change a setting of the kernel",
+        "v=$(cat /proc/sys/kernel/core_pattern) && echo \"$v\" > /proc/sys/kernel/core_pattern",
+    ),
     as_root("make a device", "mknod dev c 1 3 && echo x > dev"),
     as_root("mount", "mkdir -p mnt && mount -t tmpfs none mnt && umount mnt"),
     as_root("change the root", "chroot / true"),
     as_root("change another's file", "chown nobody file && find file -uid 65534 | grep -q ."),
     // Processes.
     attack("signal the runner", "kill -0 %"),
-    attack("trace the runner", "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); sys.exit(0 if l.ptrace(16,%,0,0)==0 else 1)'"),
-    attack("read the runner's memory", "head -c 0 /proc/%/mem && test -r /proc/%/maps && head -1 /proc/%/maps | grep -q ."),
+    attack(
+        "trace the runner",
+        "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); sys.exit(0 if l.ptrace(16,%,0,0)==0 else 1)'",
+    ),
+    attack(
+        "read the runner's memory",
+        "head -c 0 /proc/%/mem && test -r /proc/%/maps && head -1 /proc/%/maps | grep -q .",
+    ),
     attack("read the runner's environment", "tr '\\0' '\\n' < /proc/%/environ | grep -q SECRET_OF_RUNNER"),
-    attack("read by process_vm_readv", "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); b=ctypes.create_string_buffer(8); v=(ctypes.c_size_t*2)(ctypes.addressof(b),0); sys.exit(0 if l.process_vm_readv(%,v,1,v,1,0)==0 else 1)'"),
+    attack(
+        "read by process_vm_readv",
+        "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); b=ctypes.create_string_buffer(8); v=(ctypes.c_size_t*2)(ctypes.addressof(b),0); sys.exit(0 if l.process_vm_readv(%,v,1,v,1,0)==0 else 1)'",
+    ),
     attack("make a user namespace", "unshare -Ur true"),
-    attack("make a user namespace by clone", "python3 -c 'import ctypes,os,sys; l=ctypes.CDLL(None); r=l.syscall(56,0x10000000|17,0,0,0,0)\nif r==0: os._exit(0)\nsys.exit(0 if r>0 else 1)'"),
-    attack("make a user namespace by clone3", "python3 -c 'import ctypes,os,sys; l=ctypes.CDLL(None,use_errno=True); a=(ctypes.c_uint64*11)(0x10000000,0,0,0,17); r=l.syscall(435,a,64)\nif r==0: os._exit(0)\nsys.exit(0 if r>0 else 1)'"),
-    attack("use io_uring", "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); p=ctypes.create_string_buffer(256); sys.exit(0 if l.syscall(425,4,p)>=0 else 1)'"),
-    attack("use keys", "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); sys.exit(0 if l.syscall(250,0,-3,1)>=0 else 1)'"),
-    attack("use bpf", "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None,use_errno=True); a=(ctypes.c_uint32*16)(1,4,4,1); r=l.syscall(321,0,a,48); sys.exit(0 if r>=0 or ctypes.get_errno()==22 else 1)'"),
-    attack("use userfaultfd", "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); sys.exit(0 if l.syscall(323,1)>=0 else 1)'"),
-    attack("use perf events", "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None,use_errno=True); b=(ctypes.c_uint32*32)(1,128); b[2]=0; r=l.syscall(298,b,0,-1,-1,0); sys.exit(0 if r>=0 or ctypes.get_errno() in (2,19,22,95) else 1)'"),
-    attack("type into a terminal", "python3 -c 'import pty,fcntl,termios,os,sys\nm,s=pty.openpty()\npid=os.fork()\nif pid==0:\n os.setsid(); fcntl.ioctl(s,termios.TIOCSCTTY,0)\n try: fcntl.ioctl(s,termios.TIOCSTI,b\"x\"); os._exit(0)\n except OSError: os._exit(1)\nsys.exit(os.waitstatus_to_exitcode(os.waitpid(pid,0)[1]))'"),
+    attack(
+        "make a user namespace by clone",
+        "python3 -c 'import ctypes,os,sys; l=ctypes.CDLL(None); r=l.syscall(56,0x10000000|17,0,0,0,0)\nif r==0: os._exit(0)\nsys.exit(0 if r>0 else 1)'",
+    ),
+    attack(
+        "make a user namespace by clone3",
+        "python3 -c 'import ctypes,os,sys; l=ctypes.CDLL(None,use_errno=True); a=(ctypes.c_uint64*11)(0x10000000,0,0,0,17); r=l.syscall(435,a,64)\nif r==0: os._exit(0)\nsys.exit(0 if r>0 else 1)'",
+    ),
+    attack(
+        "use io_uring",
+        "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); p=ctypes.create_string_buffer(256); sys.exit(0 if l.syscall(425,4,p)>=0 else 1)'",
+    ),
+    attack(
+        "use keys",
+        "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); sys.exit(0 if l.syscall(250,0,-3,1)>=0 else 1)'",
+    ),
+    attack(
+        "use bpf",
+        "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None,use_errno=True); a=(ctypes.c_uint32*16)(1,4,4,1); r=l.syscall(321,0,a,48); sys.exit(0 if r>=0 or ctypes.get_errno()==22 else 1)'",
+    ),
+    attack(
+        "use userfaultfd",
+        "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None); sys.exit(0 if l.syscall(323,1)>=0 else 1)'",
+    ),
+    attack(
+        "use perf events",
+        "python3 -c 'import ctypes,sys; l=ctypes.CDLL(None,use_errno=True); b=(ctypes.c_uint32*32)(1,128); b[2]=0; r=l.syscall(298,b,0,-1,-1,0); sys.exit(0 if r>=0 or ctypes.get_errno() in (2,19,22,95) else 1)'",
+    ),
+    attack(
+        "type into a terminal",
+        "python3 -c 'import pty,fcntl,termios,os,sys\nm,s=pty.openpty()\npid=os.fork()\nif pid==0:\n os.setsid(); fcntl.ioctl(s,termios.TIOCSCTTY,0)\n try: fcntl.ioctl(s,termios.TIOCSTI,b\"x\"); os._exit(0)\n except OSError: os._exit(1)\nsys.exit(os.waitstatus_to_exitcode(os.waitpid(pid,0)[1]))'",
+    ),
     attack("make a setuid program work", "test -u /usr/bin/su && grep -q 'NoNewPrivs:.0' /proc/self/status"),
     as_root("keep capabilities", "test $(awk '/CapPrm/{print $2}' /proc/self/status) != 0000000000000000"),
     // Network.
-    attack("open a path socket", "python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.connect(\"@/secret/sock\")'"),
-    attack("open an abstract socket", "python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.connect(\"\\0lw-test-%\")'"),
-    attack("open D-Bus or docker.sock", "python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.bind(\"u\"); s.listen()'"),
+    attack(
+        "open a path socket",
+        "python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.connect(\"@/secret/sock\")'",
+    ),
+    attack(
+        "open an abstract socket",
+        "python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.connect(\"\\0lw-test-%\")'",
+    ),
+    attack(
+        "open D-Bus or docker.sock",
+        "python3 -c 'import socket; s=socket.socket(socket.AF_UNIX); s.bind(\"u\"); s.listen()'",
+    ),
     by_network("reach a port of this machine", "echo > /dev/tcp/127.0.0.1/#"),
-    by_network("reach a port by python", "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", #), 2)'"),
-    as_root("open a raw socket", "python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)'"),
-    as_root("open a packet socket", "python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)'"),
-    attack("use the kernel's ciphers", "python3 -c 'import socket; socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET, 0)'"),
+    by_network(
+        "reach a port by python",
+        "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", #), 2)'",
+    ),
+    as_root(
+        "open a raw socket",
+        "python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)'",
+    ),
+    as_root(
+        "open a packet socket",
+        "python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)'",
+    ),
+    attack(
+        "use the kernel's ciphers",
+        "python3 -c 'import socket; socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET, 0)'",
+    ),
     // Control groups.
-    as_root("leave the control group", "for f in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs; do echo $$ > $f && exit 0; done 2>/dev/null; exit 1"),
+    as_root(
+        "leave the control group",
+        "for f in /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs; do echo $$ > $f && exit 0; done 2>/dev/null; exit 1",
+    ),
 ];
 
 /// A process of the same user, a listener and two sockets outside.
@@ -99,7 +162,8 @@ struct Outside {
 impl Outside {
     fn new(yard: &Yard) -> Self {
         use std::os::linux::net::SocketAddrExt;
-        let child = std::process::Command::new("sleep").arg("600").env("SECRET_OF_RUNNER", "x").spawn().unwrap();
+        let child =
+            std::process::Command::new("sleep").arg("600").env("SECRET_OF_RUNNER", "x").spawn().unwrap();
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let path = std::os::unix::net::UnixListener::bind(yard.path("secret/sock")).unwrap();
         let name = format!("lw-test-{}", child.id());
@@ -171,7 +235,11 @@ async fn hold(profile: Profile) {
     }
     let _ = std::io::stderr().flush();
     assert!(broken.is_empty(), "{profile} does not hold against:\n{}", broken.join("\n"));
-    assert!(held > 25 && no_control.len() < ATTACKS.len() / 3, "{held} held, {} without control", no_control.len());
+    assert!(
+        held > 25 && no_control.len() < ATTACKS.len() / 3,
+        "{held} held, {} without control",
+        no_control.len()
+    );
 }
 
 /// What an attack reaches in gVisor is the guest's kernel, not the machine's.
@@ -242,7 +310,8 @@ async fn bombs_are_contained() {
 async fn a_repository_can_t_reach_the_shell_by_its_files() {
     for profile in [Profile::Off].iter().chain(walls()) {
         let yard = Yard::new(*profile);
-        for name in [".bashrc", ".bash_profile", ".profile", ".inputrc", ".legwork.yaml", "BASH_ENV", ".env"] {
+        for name in [".bashrc", ".bash_profile", ".profile", ".inputrc", ".legwork.yaml", "BASH_ENV", ".env"]
+        {
             std::fs::write(yard.path(&format!("work/{name}")), "echo TAKEN\n").unwrap();
         }
         let outcome = yard.run("echo $HOME $BASH_ENV; bash -c true").await;

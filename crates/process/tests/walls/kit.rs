@@ -18,7 +18,8 @@ pub(crate) fn abilities() -> &'static Abilities {
 
 /// The helper's program; another user may have it elsewhere.
 fn supervisors() -> PathBuf {
-    std::env::var_os("WALLS_SUPERVISORS").map_or_else(|| env!("CARGO_BIN_EXE_supervisors").into(), PathBuf::from)
+    std::env::var_os("WALLS_SUPERVISORS")
+        .map_or_else(|| env!("CARGO_BIN_EXE_supervisors").into(), PathBuf::from)
 }
 
 pub(crate) fn is_root() -> bool {
@@ -113,7 +114,8 @@ impl Yard {
             path: PATH,
         };
         let plan = self.settings.plan(&context);
-        let group = plan.as_ref().map(|_| abilities().groups.name(&format!("{}-{unique}", std::process::id())));
+        let group =
+            plan.as_ref().map(|_| abilities().groups.name(&format!("{}-{unique}", std::process::id())));
         let mut env = self.env.clone();
         if let Some(plan) = &plan {
             env.insert("TMPDIR".into(), plan.tmp_seen().to_string_lossy().into_owned());

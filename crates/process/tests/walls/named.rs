@@ -22,16 +22,25 @@ const LINES: &[(&str, bool, bool)] = &[
     ("printf '#!/bin/bash\\necho hi\\n' > s && chmod +x s && ./s", false, false),
     ("echo 'echo hi' > s && bash s", true, true),
     // A program that was copied here, run by the loader: the hole that Landlock leaves.
-    ("$(ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2>/dev/null | head -1) ./copied > /dev/null", true, false),
+    (
+        "$(ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2>/dev/null | head -1) ./copied > /dev/null",
+        true,
+        false,
+    ),
     // A program of the system, run by the loader: it can't even be read, or be mapped.
-    ("$(ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2>/dev/null | head -1) /usr/bin/id", false, false),
+    (
+        "$(ls /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 2>/dev/null | head -1) /usr/bin/id",
+        false,
+        false,
+    ),
     ("exec 3< /usr/bin/id && /proc/self/fd/3", false, false),
 ];
 
 #[tokio::test]
 async fn programs_that_no_rule_names_do_not_start() {
     for profile in walls().iter().filter(|p| **p != Profile::Gvisor) {
-        let yard = Yard::new(*profile).named(&["ls", "cat", "sort", "git", "which", "cp", "chmod", "find", "grep", "head"]);
+        let yard = Yard::new(*profile)
+            .named(&["ls", "cat", "sort", "git", "which", "cp", "chmod", "find", "grep", "head"]);
         std::fs::copy("/usr/bin/uname", yard.path("work/copied")).unwrap();
         std::fs::set_permissions(yard.path("work/copied"), std::fs::Permissions::from_mode(0o755)).unwrap();
         for (line, landlock, namespaces) in LINES {
@@ -47,5 +56,25 @@ async fn programs_that_no_rule_names_do_not_start() {
             let outcome = free.run(line).await;
             assert!(outcome.ok(), "{profile}, without a list: {line}: {}", outcome.all());
         }
+    }
+}
+
+#[tokio::test]
+async fn a_repositorys_config_can_t_make_git_run_what_no_rule_names() {
+    for profile in [Profile::Off].iter().chain(walls().iter().filter(|p| **p != Profile::Gvisor)) {
+        let yard = Yard::new(*profile).named(&["git", "touch"]);
+        let work = yard.path("work");
+        let git = |args: &[&str]| {
+            let done = std::process::Command::new("git").args(args).current_dir(&work).output().unwrap();
+            assert!(done.status.success(), "{done:?}");
+        };
+        git(&["init", "-q", "."]);
+        std::fs::write(work.join("hook"), "#!/bin/sh\ntouch taken\n").unwrap();
+        std::fs::set_permissions(work.join("hook"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        git(&["config", "core.fsmonitor", "./hook"]);
+        git(&["config", "alias.lg", "!touch taken"]);
+        yard.run("git status > /dev/null 2>&1").await;
+        // The control: without a wall the hook runs.
+        assert_eq!(work.join("taken").exists(), *profile == Profile::Off, "{profile}");
     }
 }

@@ -66,7 +66,8 @@ async fn nothing_is_left_on_the_machine() {
     for profile in walls() {
         let yard = Yard::new(*profile);
         yard.run("echo x > $TMPDIR/x; mkdir -p $TMPDIR/a/b").await;
-        let left: Vec<_> = std::fs::read_dir(yard.path("state")).unwrap().flatten().map(|e| e.file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(yard.path("state")).unwrap().flatten().map(|e| e.file_name()).collect();
         assert_eq!(left, ["task0"], "{profile}");
     }
 }

@@ -251,7 +251,8 @@ impl Request {
             let name = header.split(':').next().unwrap_or_default();
             // One request for one connection: the next one is to be judged as well. The
             // host is the one that was judged.
-            let ours = ["host", "connection", "proxy-connection", "proxy-authorization", "keep-alive", "upgrade"];
+            let ours =
+                ["host", "connection", "proxy-connection", "proxy-authorization", "keep-alive", "upgrade"];
             if !ours.iter().any(|o| name.eq_ignore_ascii_case(o)) {
                 forwarded.push_str(header);
                 forwarded.push_str("\r\n");
@@ -334,7 +335,10 @@ mod tests {
         )
         .expect("a request");
         assert_eq!((request.host.as_str(), request.port, request.tunnel), ("a.b", 81, false));
-        assert_eq!(request.forwarded, "GET /x?y HTTP/1.1\r\nHost: a.b:81\r\nA: b\r\nConnection: close\r\n\r\n");
+        assert_eq!(
+            request.forwarded,
+            "GET /x?y HTTP/1.1\r\nHost: a.b:81\r\nA: b\r\nConnection: close\r\n\r\n"
+        );
         let request = Request::parse("CONNECT [::1]:443 HTTP/1.1\r\n\r\n").expect("a request");
         assert_eq!((request.host.as_str(), request.port, request.tunnel), ("[::1]", 443, true));
         for bad in [
@@ -373,12 +377,15 @@ mod tests {
         let door = Arc::new(Door::default());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let proxy = listener.local_addr().expect("an address");
-        let allowed = Destinations::parse(&[format!("127.0.0.1:{port}"), format!("localhost:{port}")]).expect("valid");
+        let allowed =
+            Destinations::parse(&[format!("127.0.0.1:{port}"), format!("localhost:{port}")]).expect("valid");
         tokio::spawn(serve(listener, Arc::new(allowed), door.clone()));
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let got = text(through(proxy, format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\nhello").as_bytes()).await);
+        let got =
+            text(through(proxy, format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\nhello").as_bytes()).await);
         assert!(got.ends_with("got:hello"), "{got}");
-        let got = text(through(proxy, format!("GET http://localhost:{port}/p HTTP/1.1\r\n\r\n").as_bytes()).await);
+        let got =
+            text(through(proxy, format!("GET http://localhost:{port}/p HTTP/1.1\r\n\r\n").as_bytes()).await);
         assert!(got.starts_with("got:GET /p HTTP/1.1"), "{got}");
         let mut socks = vec![5, 1, 0, 5, 1, 0, 3, 9];
         socks.extend(b"localhost");

@@ -40,17 +40,33 @@ pub(crate) struct Generator {
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
         let mut real = Vec::new();
-        for dir in ["/etc/init.d", "/usr/bin", "/usr/sbin", "/var/lib/dpkg/info", "/etc/cron.daily", "/usr/share/bash-completion/completions"] {
-            let mut files: Vec<_> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        for dir in [
+            "/etc/init.d",
+            "/usr/bin",
+            "/usr/sbin",
+            "/var/lib/dpkg/info",
+            "/etc/cron.daily",
+            "/usr/share/bash-completion/completions",
+        ] {
+            let mut files: Vec<_> =
+                std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
             files.sort();
             for file in files {
-                if real.len() > 60_000 || file.metadata().map_or(true, |m| !m.is_file() || m.len() > 200_000) {
+                if real.len() > 60_000 || file.metadata().map_or(true, |m| !m.is_file() || m.len() > 200_000)
+                {
                     continue;
                 }
                 let Ok(text) = std::fs::read_to_string(&file) else { continue };
-                let is_script = text.starts_with("#!/bin/sh") || text.starts_with("#!/bin/bash") || dir.contains("completion");
+                let is_script = text.starts_with("#!/bin/sh")
+                    || text.starts_with("#!/bin/bash")
+                    || dir.contains("completion");
                 if is_script {
-                    real.extend(text.lines().map(str::trim).filter(|l| l.len() > 3 && l.len() < 300 && !l.starts_with('#')).map(String::from));
+                    real.extend(
+                        text.lines()
+                            .map(str::trim)
+                            .filter(|l| l.len() > 3 && l.len() < 300 && !l.starts_with('#'))
+                            .map(String::from),
+                    );
                 }
             }
         }
@@ -65,7 +81,8 @@ impl Generator {
 
     /// The line of a number.
     pub(crate) fn line(&self, number: u64) -> String {
-        let mut dice = Dice(self.seed.wrapping_mul(0x1000_0000_01b3).wrapping_add(number.wrapping_mul(0x9e37)));
+        let mut dice =
+            Dice(self.seed.wrapping_mul(0x1000_0000_01b3).wrapping_add(number.wrapping_mul(0x9e37)));
         dice.next();
         let line = match dice.below(10) {
             0..=4 => grammar(&mut dice, 3),
@@ -102,7 +119,11 @@ impl Generator {
 }
 
 fn is_keyword(word: &str) -> bool {
-    ["if", "then", "else", "elif", "fi", "for", "in", "do", "done", "while", "until", "case", "esac", "function"].contains(&word)
+    [
+        "if", "then", "else", "elif", "fi", "for", "in", "do", "done", "while", "until", "case", "esac",
+        "function",
+    ]
+    .contains(&word)
 }
 
 /// A program: mostly one that rules name, sometimes not.
@@ -110,7 +131,8 @@ fn name(dice: &mut Dice, percent_unnamed: usize) -> String {
     if dice.chance(percent_unnamed) {
         return dice.pick(UNNAMED).to_owned();
     }
-    if dice.chance(30) { dice.pick(&["echo", "printf", ":", "true", "test", "cd"]) } else { dice.pick(NAMED) }.to_owned()
+    if dice.chance(30) { dice.pick(&["echo", "printf", ":", "true", "test", "cd"]) } else { dice.pick(NAMED) }
+        .to_owned()
 }
 
 fn word(dice: &mut Dice, depth: usize) -> String {
@@ -120,14 +142,23 @@ fn word(dice: &mut Dice, depth: usize) -> String {
         2 if depth > 0 => format!("$({})", grammar(dice, depth - 1)),
         3 if depth > 0 => format!("\"$({})\"", grammar(dice, depth - 1)),
         4 if depth > 0 => format!("`{}`", simple(dice, 0)),
-        5 => dice.pick(&["$x", "${x}", "$1", "$@", "$#", "$?", "$$", "${x:-a}", "${x:+b}", "${#x}", "${x%.*}", "${x/a/b}"]).to_owned(),
+        5 => dice
+            .pick(&[
+                "$x", "${x}", "$1", "$@", "$#", "$?", "$$", "${x:-a}", "${x:+b}", "${#x}", "${x%.*}",
+                "${x/a/b}",
+            ])
+            .to_owned(),
         6 => dice.pick(&["*.c", "?", "[ab]", "~", "{a,b}", "{1..3}", "a{b,c}d", "./*"]).to_owned(),
         7 => format!("$(({}))", dice.pick(&["1", "1+2", "x", "x=5", "1<<2", "2>1"])),
         8 if depth > 0 => format!("<({})", simple(dice, 0)),
-        9 => dice.pick(&["-n", "-e", "-c", "-i", "-exec", "--", "-o", "-f", "-v", "-I{}", "+", "\\;", "-x", "-u"]).to_owned(),
+        9 => dice
+            .pick(&["-n", "-e", "-c", "-i", "-exec", "--", "-o", "-f", "-v", "-I{}", "+", "\\;", "-x", "-u"])
+            .to_owned(),
         10 => dice.pick(&["$'a\\tb'", "$'\\x65vil'", "e\\vil", "ev\"\"il", "'ev'il", "\\ls"]).to_owned(),
         11 => dice.pick(&["x=1", "FOO=a", "PATH=.", "LANG=C", "a[0]=1"]).to_owned(),
-        _ => dice.pick(&["a", "b", "d", "d/c", "1", "2", "foo", "-la", ".", "out/x", "script", "payload", "evil"]).to_owned(),
+        _ => dice
+            .pick(&["a", "b", "d", "d/c", "1", "2", "foo", "-la", ".", "out/x", "script", "payload", "evil"])
+            .to_owned(),
     }
 }
 
@@ -143,14 +174,44 @@ fn simple(dice: &mut Dice, depth: usize) -> String {
     }
     line.push_str(&match dice.below(12) {
         0..=2 => wrapped(dice, depth),
-        3 => dice.pick(&["./payload", "d/../payload", "$x", "evil", "\"l\"s", "l''s", "\\ls", "{ls,evil}", "l?", "$(echo evil)"]).to_owned(),
+        3 => dice
+            .pick(&[
+                "./payload",
+                "d/../payload",
+                "$x",
+                "evil",
+                "\"l\"s",
+                "l''s",
+                "\\ls",
+                "{ls,evil}",
+                "l?",
+                "$(echo evil)",
+            ])
+            .to_owned(),
         _ => format!("{}{}", name(dice, 6), words(dice, depth)),
     });
     if dice.chance(15) {
         line.push(' ');
         line.push_str(dice.pick(&[
-            "> out/x", ">> out/y", "2>&1", "> /dev/null", "< a", "2>/dev/null", ">&2", "> evil", "&> out/z", "<<< b", ">| out/q",
-            "3> out/three", "<> a", "{fd}> out/v", "> out/../e", "2>&-", "> \"out/s\"", "<<E\n$(ls)\nE\n", "<<'E'\n$(evil)\nE\n",
+            "> out/x",
+            ">> out/y",
+            "2>&1",
+            "> /dev/null",
+            "< a",
+            "2>/dev/null",
+            ">&2",
+            "> evil",
+            "&> out/z",
+            "<<< b",
+            ">| out/q",
+            "3> out/three",
+            "<> a",
+            "{fd}> out/v",
+            "> out/../e",
+            "2>&-",
+            "> \"out/s\"",
+            "<<E\n$(ls)\nE\n",
+            "<<'E'\n$(evil)\nE\n",
         ]));
     }
     line
@@ -158,7 +219,11 @@ fn simple(dice: &mut Dice, depth: usize) -> String {
 
 /// A wrapper around a command.
 fn wrapped(dice: &mut Dice, depth: usize) -> String {
-    let inner = if depth > 0 && dice.chance(25) { wrapped(dice, depth - 1) } else { format!("{}{}", name(dice, 8), words(dice, 0)) };
+    let inner = if depth > 0 && dice.chance(25) {
+        wrapped(dice, depth - 1)
+    } else {
+        format!("{}{}", name(dice, 8), words(dice, 0))
+    };
     let quoted = inner.replace('\'', "'\\''");
     match dice.below(34) {
         0 => format!("env {inner}"),
@@ -190,8 +255,15 @@ fn wrapped(dice: &mut Dice, depth: usize) -> String {
         26 => format!("ionice -c 3 {inner}"),
         27 => format!("echo {} | xargs {inner}", word(dice, 0)),
         28 => format!("bash {}", word(dice, 0)),
-        29 => format!("echo {inner} | {}", dice.pick(&["bash", "sh", "xargs", "source /dev/stdin", "xargs -I{} sh -c {}", "cat"])),
-        30 => format!("{} {}", dice.pick(&["awk", "sed", "sort", "tar", "git", "find", "split"]), words(dice, 0)),
+        29 => format!(
+            "echo {inner} | {}",
+            dice.pick(&["bash", "sh", "xargs", "source /dev/stdin", "xargs -I{} sh -c {}", "cat"])
+        ),
+        30 => format!(
+            "{} {}",
+            dice.pick(&["awk", "sed", "sort", "tar", "git", "find", "split"]),
+            words(dice, 0)
+        ),
         31 => format!("{}{}", dice.pick(WRAPPERS), words(dice, 0)),
         32 => format!("builtin {inner}"),
         _ => format!("time {inner}"),
@@ -214,7 +286,13 @@ fn grammar(dice: &mut Dice, depth: usize) -> String {
         7 => format!("if {}; then {}; else {}; fi", simple(dice, d), grammar(dice, d), simple(dice, d)),
         8 => format!("for i in {}; do {}; done", words(dice, d), grammar(dice, d)),
         9 => format!("while read x; do {}; done < a", simple(dice, d)),
-        10 => format!("case {} in {}) {};; *) {};; esac", word(dice, d), dice.pick(&["a", "*", "a|b", "[a-c]"]), simple(dice, d), simple(dice, d)),
+        10 => format!(
+            "case {} in {}) {};; *) {};; esac",
+            word(dice, d),
+            dice.pick(&["a", "*", "a|b", "[a-c]"]),
+            simple(dice, d),
+            simple(dice, d)
+        ),
         11 => format!("f() {{ {}; }}; f{}", grammar(dice, d), words(dice, d)),
         12 => format!("! {}", simple(dice, d)),
         13 => format!("[[ {} == {} ]] && {}", word(dice, 0), word(dice, 0), simple(dice, d)),
@@ -232,29 +310,173 @@ fn grammar(dice: &mut Dice, depth: usize) -> String {
 
 /// What is known to have got past others.
 const TRICKS: &[&str] = &[
-    "ls; evil", "ls\nevil", "ls & evil", "ls | evil", "ls `evil`", "ls $(evil)", "ls <(evil)", "ls > >(evil)", "ls ${x:-$(evil)}",
-    "ls ${IFS}evil", "e''vil", "e\\vil", "$'evil'", "\"evil\"", "ev$@il", "ev${x}il", "$(echo evil)", "x=evil; $x", "eval evil",
-    "command evil", "builtin evil", "exec evil", "env evil", "env -S 'evil'", "xargs evil < b", "find . -exec evil \\;", "find . -okdir evil \\;",
-    "bash -c evil", "sh -c 'ls; evil'", "bash <<< evil", "bash < a", "cat a | bash", "cat a | xargs", "xargs -a a evil", "source a", ". a",
-    "trap evil EXIT", "trap evil DEBUG; ls", "PATH=. ls", "BASH_ENV=a bash -c ls", "ENV=a sh -c ls", "alias ls=evil; ls", "hash -p ./payload ls; ls",
-    "ls() { evil; }; ls", "function ls { evil; }; ls", "enable -f ./x y", "printf -v PATH .; ls", "read PATH <<< .; ls", "export PATH=.; ls",
-    "declare PATH=.; ls", "unset PATH; evil", "awk 'BEGIN{system(\"evil\")}'", "awk '{print | \"evil\"}' a", "awk '{print > \"made\"}' a",
-    "awk -f a", "sed '1e evil' a", "sed 's/x/evil/e' a", "sed -n 'w made' a", "sed -i s/a/b/ a", "sort -o made a", "sort --compress-program=evil a",
-    "tar cf out/t a --checkpoint=1 --checkpoint-action=exec=evil", "tar cf made a", "tar xf out/t --to-command=evil", "tar -I evil -cf out/t a",
-    "git -c alias.x='!evil' x", "git --exec-path=. log", "git config alias.x '!evil'", "git grep -Oevil x", "split --filter=evil a", "split a made",
-    "timeout 1 evil", "timeout -s KILL 1 evil", "nice evil", "setsid evil", "stdbuf -o0 evil", "nohup evil", "flock a evil", "flock a -c evil",
-    "cat <<E\n$(evil)\nE", "cat <<E\n`evil`\nE", "echo $((x[$(evil)]))", "test -v 'x[$(evil)]'", "[[ -v x[$(evil)] ]]", "[[ 'x[$(evil)]' -eq 1 ]]",
-    "echo ${!x}", "x='a[$(evil)]'; echo $((x))", "let 'x[$(evil)]=1'", "declare -n r=x; r=1", "unset 'x[$(evil)]'", "read 'x[$(evil)]' < a",
-    "printf -v 'x[$(evil)]' a", "mapfile -C evil -c 1 x < a", "compgen -W '$(evil)'", "jobs -x evil", "set -- evil; \"$@\"", "cd d; ../payload",
-    "./payload", "payload", "/bin/true", "ls > made", "ls >> made", "ls >| made", "ls &> made", "ls 2> made", "ls <> made", "ls {fd}> made",
-    "ls > out/../made", "ls > $x", "ls >&made", "exec > made; ls", ": > made", "cat a > out/ok", "echo evil > out/s; bash out/s", "x=$(ls) evil",
-    "if evil; then ls; fi", "while evil; do ls; done", "case $(evil) in *) ls;; esac", "for i in $(evil); do ls; done", "[[ $(evil) ]]", "(evil)", "{ evil; }",
-    "! evil", "time evil", "coproc evil", "select x in $(evil); do ls; done <<< 1", "ls \\\n; evil", "ls #\nevil", "ls '#'; evil", "echo '\n'; evil",
-    "find . -fprint made", "find . -fprintf made x", "find . -name a -delete", "find -files0-from a", "xargs -I{} sh -c '{}' < a", "xargs -I{} {} < a",
-    "echo a | while read x; do evil; done", "ls -la; (cd d && evil)", "\\evil", "'evil'", "l\\s; \\e\\v\\i\\l", "echo $(< a)", "echo \"${x/a/$(evil)}\"",
-    "echo ${x@P}", "PS4='$(evil)'; set -x; ls", "PROMPT_COMMAND=evil ls", "IFS=l; x=lsl; $x", "ls ~$(evil)", "echo {a,$(evil)}", "echo \"$(ls \"$(evil)\")\"",
-    "chrt -o 0 evil", "taskset 1 evil", "ionice -c3 evil", "watch -n 1 evil", "env -i evil", "env - evil", "env -- evil", "env x=1 evil", "env PATH=. ls",
-    "bash -O extglob -c evil", "bash --rcfile a -i -c ls", "bash -s < a", "bash -x script", "bash script", "sh script", "sh -c 'x() { evil; }; x'", "sh -c 'ls $(evil)'",
+    "ls; evil",
+    "ls\nevil",
+    "ls & evil",
+    "ls | evil",
+    "ls `evil`",
+    "ls $(evil)",
+    "ls <(evil)",
+    "ls > >(evil)",
+    "ls ${x:-$(evil)}",
+    "ls ${IFS}evil",
+    "e''vil",
+    "e\\vil",
+    "$'evil'",
+    "\"evil\"",
+    "ev$@il",
+    "ev${x}il",
+    "$(echo evil)",
+    "x=evil; $x",
+    "eval evil",
+    "command evil",
+    "builtin evil",
+    "exec evil",
+    "env evil",
+    "env -S 'evil'",
+    "xargs evil < b",
+    "find . -exec evil \\;",
+    "find . -okdir evil \\;",
+    "bash -c evil",
+    "sh -c 'ls; evil'",
+    "bash <<< evil",
+    "bash < a",
+    "cat a | bash",
+    "cat a | xargs",
+    "xargs -a a evil",
+    "source a",
+    ". a",
+    "trap evil EXIT",
+    "trap evil DEBUG; ls",
+    "PATH=. ls",
+    "BASH_ENV=a bash -c ls",
+    "ENV=a sh -c ls",
+    "alias ls=evil; ls",
+    "hash -p ./payload ls; ls",
+    "ls() { evil; }; ls",
+    "function ls { evil; }; ls",
+    "enable -f ./x y",
+    "printf -v PATH .; ls",
+    "read PATH <<< .; ls",
+    "export PATH=.; ls",
+    "declare PATH=.; ls",
+    "unset PATH; evil",
+    "awk 'BEGIN{system(\"evil\")}'",
+    "awk '{print | \"evil\"}' a",
+    "awk '{print > \"made\"}' a",
+    "awk -f a",
+    "sed '1e evil' a",
+    "sed 's/x/evil/e' a",
+    "sed -n 'w made' a",
+    "sed -i s/a/b/ a",
+    "sort -o made a",
+    "sort --compress-program=evil a",
+    "tar cf out/t a --checkpoint=1 --checkpoint-action=exec=evil",
+    "tar cf made a",
+    "tar xf out/t --to-command=evil",
+    "tar -I evil -cf out/t a",
+    "git -c alias.x='!evil' x",
+    "git --exec-path=. log",
+    "git config alias.x '!evil'",
+    "git grep -Oevil x",
+    "split --filter=evil a",
+    "split a made",
+    "timeout 1 evil",
+    "timeout -s KILL 1 evil",
+    "nice evil",
+    "setsid evil",
+    "stdbuf -o0 evil",
+    "nohup evil",
+    "flock a evil",
+    "flock a -c evil",
+    "cat <<E\n$(evil)\nE",
+    "cat <<E\n`evil`\nE",
+    "echo $((x[$(evil)]))",
+    "test -v 'x[$(evil)]'",
+    "[[ -v x[$(evil)] ]]",
+    "[[ 'x[$(evil)]' -eq 1 ]]",
+    "echo ${!x}",
+    "x='a[$(evil)]'; echo $((x))",
+    "let 'x[$(evil)]=1'",
+    "declare -n r=x; r=1",
+    "unset 'x[$(evil)]'",
+    "read 'x[$(evil)]' < a",
+    "printf -v 'x[$(evil)]' a",
+    "mapfile -C evil -c 1 x < a",
+    "compgen -W '$(evil)'",
+    "jobs -x evil",
+    "set -- evil; \"$@\"",
+    "cd d; ../payload",
+    "./payload",
+    "payload",
+    "/bin/true",
+    "ls > made",
+    "ls >> made",
+    "ls >| made",
+    "ls &> made",
+    "ls 2> made",
+    "ls <> made",
+    "ls {fd}> made",
+    "ls > out/../made",
+    "ls > $x",
+    "ls >&made",
+    "exec > made; ls",
+    ": > made",
+    "cat a > out/ok",
+    "echo evil > out/s; bash out/s",
+    "x=$(ls) evil",
+    "if evil; then ls; fi",
+    "while evil; do ls; done",
+    "case $(evil) in *) ls;; esac",
+    "for i in $(evil); do ls; done",
+    "[[ $(evil) ]]",
+    "(evil)",
+    "{ evil; }",
+    "! evil",
+    "time evil",
+    "coproc evil",
+    "select x in $(evil); do ls; done <<< 1",
+    "ls \\\n; evil",
+    "ls #\nevil",
+    "ls '#'; evil",
+    "echo '\n'; evil",
+    "find . -fprint made",
+    "find . -fprintf made x",
+    "find . -name a -delete",
+    "find -files0-from a",
+    "xargs -I{} sh -c '{}' < a",
+    "xargs -I{} {} < a",
+    "echo a | while read x; do evil; done",
+    "ls -la; (cd d && evil)",
+    "\\evil",
+    "'evil'",
+    "l\\s; \\e\\v\\i\\l",
+    "echo $(< a)",
+    "echo \"${x/a/$(evil)}\"",
+    "echo ${x@P}",
+    "PS4='$(evil)'; set -x; ls",
+    "PROMPT_COMMAND=evil ls",
+    "IFS=l; x=lsl; $x",
+    "ls ~$(evil)",
+    "echo {a,$(evil)}",
+    "echo \"$(ls \"$(evil)\")\"",
+    "chrt -o 0 evil",
+    "taskset 1 evil",
+    "ionice -c3 evil",
+    "watch -n 1 evil",
+    "env -i evil",
+    "env - evil",
+    "env -- evil",
+    "env x=1 evil",
+    "env PATH=. ls",
+    "bash -O extglob -c evil",
+    "bash --rcfile a -i -c ls",
+    "bash -s < a",
+    "bash -x script",
+    "bash script",
+    "sh script",
+    "sh -c 'x() { evil; }; x'",
+    "sh -c 'ls $(evil)'",
 ];
 
 fn tricks(dice: &mut Dice) -> String {
@@ -288,7 +510,10 @@ fn scramble(dice: &mut Dice, line: &str) -> String {
             }
             1 if at < chars.len() => chars.insert(at, chars[dice.below(chars.len())]),
             _ => {
-                let piece = dice.pick(&["'", "\"", "\\", "$", "`", "(", ")", "{", "}", ";", "&", "|", "<", ">", "\n", " ", "#", "=", "!"]);
+                let piece = dice.pick(&[
+                    "'", "\"", "\\", "$", "`", "(", ")", "{", "}", ";", "&", "|", "<", ">", "\n", " ", "#",
+                    "=", "!",
+                ]);
                 chars.insert(at.min(chars.len()), piece.chars().next().unwrap());
             }
         }

@@ -5,7 +5,13 @@
 //!
 //! Seeded: line N of a seed is always the same. With `--from` the number of lines done
 //! is kept in FILE, and a later run goes on from there.
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs
+)]
 
 mod lines;
 mod trace;
@@ -25,13 +31,13 @@ pub(crate) const UNNAMED: &[&str] = &["evil", "id", "rm", "curl", "cp", "nc"];
 /// Programs that run others, really there: allowed, so that only the judgement of what
 /// they run stands between a line and the unnamed.
 pub(crate) const WRAPPERS: &[&str] = &[
-    "env", "xargs", "timeout", "nice", "nohup", "setsid", "stdbuf", "find", "sh", "bash", "dash", "awk", "sed", "sort",
-    "tar", "git", "flock", "ionice", "chrt", "taskset", "time", "split", "watch", "mawk",
+    "env", "xargs", "timeout", "nice", "nohup", "setsid", "stdbuf", "find", "sh", "bash", "dash", "awk",
+    "sed", "sort", "tar", "git", "flock", "ionice", "chrt", "taskset", "time", "split", "watch", "mawk",
 ];
 const BUILTINS: &[&str] = &[
-    "echo", "printf", "cd", "true", "false", "test", "[", "read", "export", "command", "builtin", "exec", "eval", "trap",
-    "set", "unset", "shift", "local", "declare", "mapfile", "wait", "exit", "return", "break", "continue", ":", "type",
-    "pwd", "let", "alias", "hash", "getopts", "f", "g",
+    "echo", "printf", "cd", "true", "false", "test", "[", "read", "export", "command", "builtin", "exec",
+    "eval", "trap", "set", "unset", "shift", "local", "declare", "mapfile", "wait", "exit", "return",
+    "break", "continue", ":", "type", "pwd", "let", "alias", "hash", "getopts", "f", "g",
 ];
 
 fn policy() -> Policy {
@@ -80,7 +86,8 @@ fn main() {
             "{program} is not installed: scripts/tools installs it"
         );
     }
-    let first: u64 = args.from.as_ref().and_then(|f| std::fs::read_to_string(f).ok()?.trim().parse().ok()).unwrap_or(0);
+    let first: u64 =
+        args.from.as_ref().and_then(|f| std::fs::read_to_string(f).ok()?.trim().parse().ok()).unwrap_or(0);
     let generator = Generator::new(args.seed);
     let policy = policy();
     let next = AtomicU64::new(first);
@@ -99,7 +106,10 @@ fn main() {
                     }
                     let line = generator.line(number);
                     let verdict = policy.judge(&line);
-                    let Some(run) = verdict.run.clone().filter(|_| verdict.decision == Decision::Allow) else { continue };
+                    let Some(run) = verdict.run.clone().filter(|_| verdict.decision == Decision::Allow)
+                    else {
+                        continue;
+                    };
                     allowed.fetch_add(1, Ordering::Relaxed);
                     if !yard.accepts(&run) {
                         continue;

@@ -24,7 +24,9 @@ impl Yard {
             std::fs::copy("/bin/true", bin.join(name)).unwrap();
         }
         for name in WRAPPERS {
-            if let Some(real) = ["/usr/bin", "/bin"].iter().map(|d| PathBuf::from(d).join(name)).find(|p| p.exists()) {
+            if let Some(real) =
+                ["/usr/bin", "/bin"].iter().map(|d| PathBuf::from(d).join(name)).find(|p| p.exists())
+            {
                 std::os::unix::fs::symlink(real, bin.join(name)).unwrap();
             }
         }
@@ -115,7 +117,11 @@ fn judge(log: &str, verdict: &Verdict, root: &str) -> Vec<String> {
         let Some((_, call)) = line.split_once(' ') else { continue };
         let call = call.trim_start();
         // Calls that failed did nothing.
-        if call.contains(" = -1 ") || call.contains("= ?") || call.starts_with("---") || call.starts_with("+++") {
+        if call.contains(" = -1 ")
+            || call.contains("= ?")
+            || call.starts_with("---")
+            || call.starts_with("+++")
+        {
             continue;
         }
         let quoted: Vec<&str> = call.split('"').skip(1).step_by(2).collect();
@@ -145,7 +151,9 @@ fn judge(log: &str, verdict: &Verdict, root: &str) -> Vec<String> {
             continue;
         }
         let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"].iter().any(|flag| call.contains(flag))
-            || ["creat(", "rename", "unlink", "mkdir", "link", "symlink", "truncate"].iter().any(|c| call.starts_with(c));
+            || ["creat(", "rename", "unlink", "mkdir", "link", "symlink", "truncate"]
+                .iter()
+                .any(|c| call.starts_with(c));
         if !writes {
             continue;
         }
