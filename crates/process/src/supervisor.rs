@@ -108,7 +108,7 @@ fn supervise(passed: Passed) -> io::Result<()> {
         input: Vec::new(),
     };
     supervisor.watch();
-    if supervisor.spec.passed_stdio || supervisor.spec.sandbox.is_some() {
+    if (supervisor.spec.passed_stdio || supervisor.spec.sandbox.is_some()) && tree::is_left() {
         // Whoever is left of it talks to nobody, or would outlive its wall.
         tree::kill(rustix::process::getpid());
         tree::reap(None);

@@ -73,6 +73,13 @@ pub(crate) fn kill(root: Pid) {
     }
 }
 
+/// Whether anybody descends from this process: a subreaper's orphans are its children.
+pub(crate) fn is_left() -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, look), Err(rustix::io::Errno::CHILD))
+}
+
 /// Collects every ended child; returns how `main` ended if it is among them.
 pub(crate) fn reap(main: Option<Pid>) -> Option<rustix::process::WaitStatus> {
     let mut ended = None;

@@ -99,17 +99,28 @@ pub(crate) fn hidden() -> Vec<PathBuf> {
 }
 
 /// The paths that together are `dir` without the hidden ones: `dir` itself if none of
-/// them lies in it.
-pub(crate) fn without(dir: &Path, hidden: &[PathBuf], out: &mut Vec<PathBuf>) {
+/// them lies in it. Each comes with whether it was found in a folder: a link that was is
+/// not to be followed, as it may lead to what nobody granted.
+pub(crate) fn without(dir: &Path, hidden: &[PathBuf], out: &mut Vec<(PathBuf, bool)>) {
     if hidden.iter().any(|h| dir.starts_with(h)) {
         return;
     }
-    if !hidden.iter().any(|h| h.starts_with(dir)) {
-        out.push(dir.to_owned());
+    let within: Vec<&Path> = hidden.iter().filter_map(|h| h.strip_prefix(dir).ok()).collect();
+    parts(dir, &within, false, out);
+}
+
+/// `hidden` are the paths beneath `path`, from there.
+fn parts(path: &Path, hidden: &[&Path], found: bool, out: &mut Vec<(PathBuf, bool)>) {
+    if hidden.is_empty() {
+        out.push((path.to_owned(), found));
         return;
     }
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        without(&entry.path(), hidden, out);
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let within: Vec<&Path> = hidden.iter().filter_map(|h| h.strip_prefix(&name).ok()).collect();
+        if within.iter().all(|rest| !rest.as_os_str().is_empty()) {
+            parts(&entry.path(), &within, true, out);
+        }
     }
 }
 
@@ -129,9 +140,9 @@ mod tests {
         let mut got = Vec::new();
         without(root.path(), &[at("a/secret"), at("c")], &mut got);
         got.sort();
-        assert_eq!(got, [at("a/x"), at("b")]);
+        assert_eq!(got, [(at("a/x"), true), (at("b"), true)]);
         got.clear();
         without(&at("b"), &[at("a")], &mut got);
-        assert_eq!(got, [at("b")]);
+        assert_eq!(got, [(at("b"), false)]);
     }
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
+use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::paths::{DEVICES, without};
 use crate::plan::Plan;
@@ -37,12 +38,12 @@ pub(crate) fn restrict(plan: &Plan, abi: u32) -> Result<(), String> {
     };
     let mut rules = Rules { created: ruleset.create().map_err(|e| e.to_string())?, all };
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let mut readable: Vec<PathBuf> = Vec::new();
+    let mut readable: Vec<(PathBuf, bool)> = Vec::new();
     for dir in &plan.read {
         without(dir, &plan.hide, &mut readable);
     }
     let run = if plan.exec.is_some() { BitFlags::EMPTY } else { AccessFs::Execute.into() };
-    for path in &readable {
+    for (path, found) in &readable {
         // Programs that no rule names are not even to be read: the loader could run them.
         if plan.exec.is_some() && is_program_folder(path) {
             continue;
@@ -57,7 +58,11 @@ pub(crate) fn restrict(plan: &Plan, abi: u32) -> Result<(), String> {
             }
             continue;
         }
-        rules.allow(path, read | run)?;
+        if *found {
+            rules.allow_found(path, read | run)?;
+        } else {
+            rules.allow(path, read | run)?;
+        }
     }
     for path in plan.exec.iter().flatten() {
         rules.allow(path, read | AccessFs::Execute)?;
@@ -105,10 +110,24 @@ struct Rules {
 impl Rules {
     /// Grants rights beneath a path, if it is there.
     fn allow(&mut self, path: &Path, rights: BitFlags<AccessFs>) -> Result<(), String> {
-        let Ok(fd) = PathFd::new(path) else { return Ok(()) };
+        self.grant(path, OFlags::empty(), rights)
+    }
+
+    /// The same for what was found in a folder: a link is left to what grants its target.
+    fn allow_found(&mut self, path: &Path, rights: BitFlags<AccessFs>) -> Result<(), String> {
+        self.grant(path, OFlags::NOFOLLOW, rights)
+    }
+
+    fn grant(&mut self, path: &Path, flags: OFlags, rights: BitFlags<AccessFs>) -> Result<(), String> {
+        let Ok(fd) = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty()) else {
+            return Ok(());
+        };
         let stat = rustix::fs::fstat(&fd).map_err(|e| e.to_string())?;
-        let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
-        let rights = if is_dir { rights } else { rights & AccessFs::from_file(ABI::V7) } & self.all;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind.is_symlink() {
+            return Ok(());
+        }
+        let rights = if kind.is_dir() { rights } else { rights & AccessFs::from_file(ABI::V7) } & self.all;
         if rights.is_empty() {
             return Ok(());
         }

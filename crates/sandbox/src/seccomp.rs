@@ -14,65 +14,62 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-/// Two filters: what there is, and what of it is forbidden.
-struct Programs {
-    allowed: BpfProgram,
-    forbidden: BpfProgram,
-    no_unix: BpfProgram,
-    no_memfd: BpfProgram,
-}
-
-fn programs() -> io::Result<&'static Programs> {
-    static PROGRAMS: OnceLock<Result<Programs, String>> = OnceLock::new();
-    PROGRAMS
-        .get_or_init(|| compile().map_err(|e| e.to_string()))
+/// A filter for each of what may be granted: sockets by path or name, files in memory.
+fn program(unix_sockets: bool, memfd: bool) -> io::Result<&'static BpfProgram> {
+    static PROGRAMS: [OnceLock<Result<BpfProgram, String>>; 4] = [const { OnceLock::new() }; 4];
+    PROGRAMS[usize::from(unix_sockets) * 2 + usize::from(memfd)]
+        .get_or_init(|| compile(unix_sockets, memfd).map_err(|e| e.to_string()))
         .as_ref()
         .map_err(|e| io::Error::other(e.clone()))
 }
 
 /// Makes the filters ahead of their first use: a process that is forked later has them.
 pub fn prepare() {
-    let _ = programs();
+    for (unix_sockets, memfd) in [(false, false), (false, true), (true, false), (true, true)] {
+        let _ = program(unix_sockets, memfd);
+    }
 }
 
-/// Puts the filters in force for this process and all it starts.
+/// Puts the filter in force for this process and all it starts.
 pub(crate) fn apply(unix_sockets: bool, only_named_programs: bool) -> io::Result<()> {
-    let programs = programs()?;
-    let put = |program: &BpfProgram| {
-        seccompiler::apply_filter(program).map_err(|e| io::Error::other(e.to_string()))
-    };
-    if !unix_sockets {
-        put(&programs.no_unix)?;
-    }
-    if only_named_programs {
-        put(&programs.no_memfd)?;
-    }
-    put(&programs.forbidden)?;
-    put(&programs.allowed)
+    // A file in memory has no path that could be held against a list of programs.
+    let program = program(unix_sockets, !only_named_programs)?;
+    seccompiler::apply_filter(program).map_err(|e| io::Error::other(e.to_string()))
 }
 
-fn compile() -> Result<Programs, Box<dyn std::error::Error>> {
+fn compile(unix_sockets: bool, memfd: bool) -> Result<BpfProgram, Box<dyn std::error::Error>> {
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
     let denied = |errno: i32| SeccompAction::Errno(errno.unsigned_abs());
-    let filter = |rules: Rules, mismatch, matched| -> Result<BpfProgram, Box<dyn std::error::Error>> {
-        Ok(SeccompFilter::new(rules, mismatch, matched, arch)?.try_into()?)
-    };
+    let mut forbidden = forbidden()?;
+    if !unix_sockets {
+        let unix = rule(&[arg(0, Len::Dword, Op::Eq, number(libc::AF_UNIX))?])?;
+        forbidden.entry(libc::SYS_socket).or_default().push(unix);
+    }
+    if !memfd {
+        forbidden.insert(libc::SYS_memfd_create, Vec::new());
+    }
     let allowed: Rules = ALLOWED.iter().chain(ALLOWED_HERE).map(|nr| (*nr, Vec::new())).collect();
-    Ok(Programs {
-        allowed: filter(allowed, denied(libc::ENOSYS), SeccompAction::Allow)?,
-        forbidden: filter(forbidden()?, SeccompAction::Allow, denied(libc::EPERM))?,
-        no_unix: filter(
-            [(libc::SYS_socket, vec![rule(&[arg(0, Len::Dword, Op::Eq, number(libc::AF_UNIX))?])?])].into(),
-            SeccompAction::Allow,
-            denied(libc::EPERM),
-        )?,
-        // A file in memory has no path that could be held against a list of programs.
-        no_memfd: filter(
-            [(libc::SYS_memfd_create, Vec::new())].into(),
-            SeccompAction::Allow,
-            denied(libc::EPERM),
-        )?,
-    })
+    let first = SeccompFilter::new(forbidden, SeccompAction::Allow, denied(libc::EPERM), arch)?.try_into()?;
+    let then = SeccompFilter::new(allowed, denied(libc::ENOSYS), SeccompAction::Allow, arch)?.try_into()?;
+    Ok(one_after_the_other(first, then))
+}
+
+/// One program that asks the second filter where the first one would allow. The kernel
+/// compiles each filter of its own, which is most of what one costs.
+fn one_after_the_other(first: BpfProgram, then: BpfProgram) -> BpfProgram {
+    const RETURN: u16 = 0x06;
+    const JUMP: u16 = 0x05;
+    const ALLOW: u32 = 0x7fff_0000;
+    let end = first.len();
+    let mut joined = first;
+    for (at, instruction) in joined.iter_mut().enumerate() {
+        if instruction.code == RETURN && instruction.k == ALLOW {
+            instruction.code = JUMP;
+            instruction.k = u32::try_from(end - at - 1).unwrap_or(u32::MAX);
+        }
+    }
+    joined.extend(then);
+    joined
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
