@@ -89,6 +89,10 @@ const HELPERS: &[(&str, &[&str])] = &[
     ("egrep", &["/bin/grep"]),
     ("fgrep", &["/bin/grep"]),
     ("zgrep", &["/bin/gzip", "/bin/grep", "/bin/sed"]),
+    ("tar", &["/bin/gzip", "/bin/bzip2", "/usr/bin/xz", "/usr/bin/zstd"]),
+    ("watch", &["/bin/sh"]),
+    ("flock", &["/bin/sh"]),
+    ("su", &["/bin/sh"]),
     ("zcat", &["/bin/gzip"]),
 ];
 

@@ -161,11 +161,11 @@ pub(super) fn git(args: &[Word]) -> Finding {
         "--icase-pathspecs",
         "--version",
         "-v",
-        "--help",
         "-h",
         "-P",
     ];
     const REFUSED: &[&str] = &[
+        "--help",
         "--exec",
         "--ext-diff",
         "--textconv",
@@ -346,6 +346,7 @@ mod tests {
             ("-C /repo log -1", true),
             ("clone -n --upload-pack=id x", false),
             ("bisect run id", false),
+            ("log --help", false),
             ("submodule status", true),
             ("submodule foreach id", false),
             ("log --output=x", false),
