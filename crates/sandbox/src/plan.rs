@@ -102,17 +102,31 @@ impl Settings {
         hide.extend(self.hide.iter().cloned());
         // What an operator grants by name is granted.
         hide.retain(|h| !self.read.iter().chain(&self.write).any(|granted| granted.starts_with(h)));
+        // The command starts where the folder really is; it may also ask for it by the name
+        // it was configured by, and for the others by theirs.
+        let real = |path: &PathBuf| path.canonicalize().ok().filter(|real| real != path);
+        let workspace = context.workspace.to_owned();
+        let mut write = self.write.clone();
+        write.extend(write.iter().filter_map(real).collect::<Vec<_>>());
+        read.extend(self.read.iter().filter_map(real));
+        let workspace = match real(&workspace) {
+            Some(real) => {
+                write.push(workspace);
+                real
+            }
+            None => workspace,
+        };
         let exec = context
             .programs
             .map(|names| self.cache.0.executables(names, &self.exec, context.shell, context.path).to_vec());
         Some(Plan {
             profile: self.profile,
             run_as: self.run_as.clone(),
-            workspace: context.workspace.to_owned(),
+            workspace,
             tmp: context.tmp.to_owned(),
             cwd: context.cwd.to_owned(),
             read,
-            write: self.write.clone(),
+            write,
             hide,
             exec,
             unix_sockets: self.unix_sockets,

@@ -31,6 +31,7 @@ pub(crate) struct Yard {
     spawner: Spawner,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) settings: Settings,
+    pub(crate) work: PathBuf,
     pub(crate) programs: Option<Vec<String>>,
     pub(crate) env: BTreeMap<String, String>,
     count: std::cell::Cell<u32>,
@@ -71,6 +72,7 @@ impl Yard {
         };
         Self {
             spawner: Spawner::start(&supervisors()).unwrap(),
+            work: dir.path().join("work"),
             dir,
             settings,
             programs: None,
@@ -102,13 +104,13 @@ impl Yard {
         let number = self.count.get();
         self.count.set(number + 1);
         let file = self.path(&format!("state/task{number}"));
-        let work = self.path("work");
+        let work = self.work.clone();
         let shell = Path::new("/bin/bash");
         let tmp = self.path(&format!("state/tmp{number}"));
         let context = Context {
             workspace: &work,
             tmp: &tmp,
-            cwd: &work,
+            cwd: &work.canonicalize().unwrap(),
             programs: self.programs.as_deref(),
             shell,
             path: PATH,

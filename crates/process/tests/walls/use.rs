@@ -86,3 +86,22 @@ async fn a_command_may_run_as_another_user() {
         assert_eq!(owner, 65534, "{profile}");
     }
 }
+
+#[tokio::test]
+async fn a_workspace_may_be_reached_by_links() {
+    for profile in walls() {
+        let mut yard = Yard::new(*profile);
+        let (real, by_link) = (yard.path("real"), yard.path("linked"));
+        std::fs::create_dir_all(real.join("ws")).unwrap();
+        std::os::unix::fs::symlink(&real, &by_link).unwrap();
+        yard.work = by_link.join("ws");
+        let outcome = yard
+            .run(&format!(
+                "echo x > here && cat {0}/here && cat {1}/here",
+                by_link.join("ws").display(),
+                real.join("ws").display()
+            ))
+            .await;
+        assert!(outcome.ok() && outcome.stdout == "x\nx\n", "{profile}: {}", outcome.all());
+    }
+}
