@@ -98,6 +98,15 @@ pub(crate) fn hidden() -> Vec<PathBuf> {
     hidden
 }
 
+/// Whether this process, with the rights it has now, can read a path.
+pub(crate) fn is_readable(path: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    let denied = Err(rustix::io::Errno::ACCESS);
+    accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS) != denied
+        // A folder that can't be listed may still be passed through.
+        || path.is_dir() && accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) != denied
+}
+
 /// The paths that together are `dir` without the hidden ones: `dir` itself if none of
 /// them lies in it. Each comes with whether it was found in a folder: a link that was is
 /// not to be followed, as it may lead to what nobody granted.

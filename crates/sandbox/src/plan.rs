@@ -100,6 +100,11 @@ impl Settings {
         read.extend(self.read.iter().cloned());
         let mut hide = paths::hidden();
         hide.extend(self.hide.iter().cloned());
+        // What this user can't read anyway needs no leaving out, which costs Landlock a rule
+        // for each neighbour.
+        if self.profile == Profile::Landlock && self.run_as.is_none() {
+            hide.retain(|path| paths::is_readable(path));
+        }
         // What an operator grants by name is granted.
         hide.retain(|h| !self.read.iter().chain(&self.write).any(|granted| granted.starts_with(h)));
         // The command starts where the folder really is; it may also ask for it by the name
