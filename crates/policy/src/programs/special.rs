@@ -183,6 +183,7 @@ pub(super) fn git(args: &[Word]) -> Finding {
         "--recurse-submodules",
         "--interactive",
         "--edit",
+        "--edit-description",
         "--gpg-sign",
         "--filter",
         "--signing-key",
@@ -224,7 +225,7 @@ pub(super) fn git(args: &[Word]) -> Finding {
     let first = args.first().map(Word::literal);
     let runs = match sub.as_str() {
         "config" => {
-            !has(&["--get", "--get-all", "--get-regexp", "--list", "-l", "--get-urlmatch", "--show-origin"])
+            !has(&["--get", "--get-all", "--get-regexp", "--list", "-l", "--get-urlmatch"])
                 && !matches!(first, Some(Some(ref word)) if word == "get" || word == "list")
         }
         "bisect" => !matches!(&first, Some(Some(w)) if matches!(w.as_str(), "log" | "view" | "terms")),
@@ -275,6 +276,7 @@ pub(super) fn git(args: &[Word]) -> Finding {
     }
     let short: &[&'static str] = match sub.as_str() {
         "grep" => &["-O"],
+        "config" => &["-e"],
         "clone" => &["-c", "-u", "--config"],
         "fetch" | "pull" | "ls-remote" => &["-c"],
         "format-patch" | "archive" | "diff" | "log" | "show" | "diff-tree" => &["-o"],
@@ -337,6 +339,8 @@ mod tests {
             ("--no-pager diff --stat", true),
             ("config --get user.name", true),
             ("config alias.x !id", false),
+            ("config --show-origin alias.x !id", false),
+            ("config -l -e", false),
             ("-c core.pager=id log", false),
             ("--exec-path=/x log", false),
             ("grep -Oid x", false),
