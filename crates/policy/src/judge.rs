@@ -1,7 +1,7 @@
 //! The judgement: every part of a line against the rules.
 
 use crate::names::{is_free_prefix, is_steering};
-use crate::pattern::Token;
+use crate::pattern::{Pattern, Token};
 use crate::programs::{Inner, Syntax};
 use crate::rules::{Action, Policy, Rule};
 use crate::script::{Assignment, Command, Redirect, RedirectUse, Script, Style, Word};
@@ -247,7 +247,7 @@ impl Judge<'_> {
         let display = command.display();
         if self.trusts {
             let texts = texts(command, false);
-            return self.by_rules(display, span, &texts, &texts, false);
+            return self.by_rules(display, span, &texts, &texts, None);
         }
         if command.words.first().is_some_and(|w| w.run().is_none_or(str::is_empty)) {
             return (self.denied(display, span, "the command itself must be literal, not computed"), false);
@@ -260,10 +260,10 @@ impl Judge<'_> {
         let whole = command.prefixes.iter().any(|p| !is_free_prefix(&p.name));
         let bare = texts(command, false);
         if !whole {
-            return self.by_rules(display, span, &bare, &bare, false);
+            return self.by_rules(display, span, &bare, &bare, None);
         }
         let display = command.display_with_prefixes();
-        let (mut part, exact) = self.by_rules(display, span, &texts(command, true), &bare, true);
+        let (mut part, exact) = self.by_rules(display, span, &texts(command, true), &bare, Some(command));
         if part.rule.is_none() {
             part.decision = Decision::Deny;
             part.reason = Some("a variable set for one command needs a rule that spells it".into());
@@ -280,7 +280,7 @@ impl Judge<'_> {
         span: Span,
         texts: &Texts,
         denied_texts: &Texts,
-        spelt_prefix: bool,
+        with_prefixes: Option<&Command>,
     ) -> (Part, bool) {
         let mut matched: Vec<&Rule> = Vec::new();
         let mut deciding: Option<&Rule> = None;
@@ -289,9 +289,12 @@ impl Judge<'_> {
             if rule.is_redirect() {
                 continue;
             }
-            let covers = || {
-                (!spelt_prefix || rule.pattern.as_str().contains('=') || rule.pattern.is_star())
-                    && texts.quoted.iter().any(|t| rule.pattern.covers(t))
+            let whole = || texts.quoted.iter().any(|t| rule.pattern.covers(t));
+            let covers = || match with_prefixes {
+                Some(command) if !rule.pattern.is_exact() && !rule.pattern.is_star() => {
+                    covers_by_parts(rule, command, denied_texts)
+                }
+                _ => whole(),
             };
             let could_match = || texts.all().chain(denied_texts.all()).any(|t| rule.pattern.could_match(t));
             // Of all that bash may fill in, the worst counts. To ask is to withhold, so
@@ -398,6 +401,32 @@ impl Judge<'_> {
         let text = self.line.get(assignment.span.start..assignment.span.end).unwrap_or(name);
         Some(self.denied(text.to_owned(), assignment.span, &reason))
     }
+}
+
+/// Whether a rule such as `FOO=* cat *` covers a command with prefixes. Its words are held
+/// against theirs, or the `*` of a value would reach over the command's name.
+fn covers_by_parts(rule: &Rule, command: &Command, bare: &Texts) -> bool {
+    let mut rest = rule.pattern();
+    for prefix in 0..command.prefixes.len() {
+        let Some((word, after)) = rest.split_once(' ') else { return false };
+        let pattern = Pattern::new(word);
+        let fits = |style| pattern.covers(&command.prefix_tokens(prefix, style));
+        if !assigns(word) || !(fits(Style::Double) || fits(Style::Single)) {
+            return false;
+        }
+        rest = after;
+    }
+    let pattern = Pattern::new(rest);
+    let first = rest.split(' ').next().unwrap_or_default();
+    !assigns(first) && !first.starts_with('*') && bare.quoted.iter().any(|t| pattern.covers(t))
+}
+
+/// Whether a pattern's word is `NAME=…`.
+fn assigns(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(name, _)| {
+        let name = name.strip_suffix('+').unwrap_or(name);
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    })
 }
 
 fn is_network(text: &str) -> bool {

@@ -241,19 +241,26 @@ pub(crate) struct Command {
 }
 
 impl Command {
+    /// The text of one of the assignments before the command.
+    pub(crate) fn prefix_tokens(&self, index: usize, style: Style) -> Vec<Token> {
+        let prefix = &self.prefixes[index];
+        let mut out: Vec<Token> = prefix.name.chars().map(Token::Char).collect();
+        out.extend(prefix.append.then_some(Token::Char('+')));
+        out.push(Token::Char('='));
+        match &prefix.value {
+            Some(value) if value.frags.is_empty() => {}
+            Some(value) => value.tokens(style, &mut out),
+            None => out.push(Token::Gap),
+        }
+        out
+    }
+
     /// The matched text of point 7, with `skip` leading words left out.
     pub(crate) fn tokens(&self, style: Style, with_prefixes: bool) -> Vec<Token> {
         let mut out = Vec::with_capacity(self.words.iter().map(|w| w.raw.len() + 3).sum());
         if with_prefixes {
-            for prefix in &self.prefixes {
-                out.extend(prefix.name.chars().map(Token::Char));
-                out.extend(prefix.append.then_some(Token::Char('+')));
-                out.push(Token::Char('='));
-                match &prefix.value {
-                    Some(value) if value.frags.is_empty() => {}
-                    Some(value) => value.tokens(style, &mut out),
-                    None => out.push(Token::Gap),
-                }
+            for prefix in 0..self.prefixes.len() {
+                out.extend(self.prefix_tokens(prefix, style));
                 out.push(Token::Char(' '));
             }
         }
