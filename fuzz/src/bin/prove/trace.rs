@@ -142,7 +142,8 @@ fn judge(log: &str, verdict: &Verdict, root: &str) -> Vec<String> {
             if shell_of && *path == "/bin/sh" {
                 continue;
             }
-            if !predicted.contains(name) {
+            // What no rule names may not run, whatever the verdict says of it.
+            if !predicted.contains(name) || UNNAMED.contains(&name) {
                 problems.push(format!("{path} was executed, and was not judged"));
             }
             continue;
