@@ -2,3 +2,4 @@
 
 pub mod base57;
 pub mod dialout;
+pub mod micro;

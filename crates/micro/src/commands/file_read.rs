@@ -1,0 +1,113 @@
+//! `file.read`: the start of a regular file, as text and, where it is none, as base64.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+use legwork_proto::micro::{MAX_LINE, result};
+use sha2::{Digest, Sha256};
+
+use super::file;
+use crate::fields::Fields;
+use crate::os::cause;
+use crate::output::{Text, length_of};
+use crate::request::{Context, Request, Trouble};
+use crate::signature::hex;
+
+/// What surrounds a result in its line, with a long id.
+const ENVELOPE: usize = 32 * 1024;
+/// Between two looks at the clock.
+const PIECE: u64 = 1024 * 1024;
+
+/// What was read.
+#[derive(Debug)]
+pub(crate) struct Content {
+    bytes: Vec<u8>,
+    found: Metadata,
+    checksum: String,
+    truncated: bool,
+}
+
+impl Content {
+    pub(crate) fn result(&self) -> result::FileRead<Text<'_>> {
+        let binary = std::str::from_utf8(&self.bytes).is_err();
+        result::FileRead {
+            content: Text::Lossy(&self.bytes),
+            encoding: binary.then(|| "base64".to_owned()),
+            content_base64: binary.then_some(Text::Base64(&self.bytes)),
+            size: self.found.len(),
+            mode: format!("{:04o}", self.found.mode() & 0o777),
+            owner: self.found.uid().to_string(),
+            group: self.found.gid().to_string(),
+            checksum: self.checksum.clone(),
+            truncated: self.truncated,
+        }
+    }
+
+    /// Drops the end until the line is below its bound.
+    fn fit(&mut self) {
+        // Each byte takes at most eight: six as text, one and a third as base64.
+        while self.bytes.len() > MAX_LINE / 9 {
+            let length = length_of(&self.result());
+            if length + ENVELOPE < MAX_LINE {
+                return;
+            }
+            let keep = self.bytes.len() * (MAX_LINE - 2 * ENVELOPE) / length;
+            let border = (keep.saturating_sub(3)..=keep).rev().find(|at| self.bytes[*at] & 0xc0 != 0x80);
+            self.bytes.truncate(border.unwrap_or(keep));
+            self.truncated = true;
+        }
+    }
+}
+
+pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Content, Trouble> {
+    let fields = Fields::parse(&request.params, &["path", "max_bytes"])?;
+    let path = file::path(&fields.string("path")?)?;
+    let limit = match fields.integer("max_bytes")? {
+        0 => MAX_LINE as u64,
+        limit => u64::try_from(limit).map_err(|_| "max_bytes must not be negative")?.min(MAX_LINE as u64),
+    };
+    let name = path.display();
+    let found = std::fs::metadata(&path)
+        .map_err(|error| format!("failed to stat file: stat {name}: {}", cause(&error)))?;
+    if found.is_dir() {
+        return Err(format!("failed to read file: read {name}: is a directory").into());
+    }
+    if !found.is_file() {
+        return Err(format!("failed to open file: open {name}: not a regular file").into());
+    }
+    // It may have become a FIFO since: opening it must not wait.
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let open = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path);
+    let mut open = open.map_err(|error| format!("failed to open file: open {name}: {}", cause(&error)))?;
+    let found = open.metadata().ok().filter(Metadata::is_file);
+    let found = found.ok_or_else(|| format!("failed to open file: open {name}: not a regular file"))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(found.len().min(limit)).unwrap_or(0));
+    let truncated = fill(context, &mut open, limit, &mut bytes).map_err(|error| match error {
+        Halt::Read(error) => format!("failed to read file: read {name}: {}", cause(&error)).into(),
+        Halt::Trouble(trouble) => trouble,
+    })?;
+    let mut content = Content { bytes, found, checksum: String::new(), truncated };
+    content.fit();
+    content.checksum = hex(&Sha256::digest(&content.bytes));
+    Ok(content)
+}
+
+enum Halt {
+    Read(std::io::Error),
+    Trouble(Trouble),
+}
+
+/// Reads to the limit; true if the file goes on.
+fn fill(context: &Context<'_>, open: &mut File, limit: u64, bytes: &mut Vec<u8>) -> Result<bool, Halt> {
+    loop {
+        context.check().map_err(Halt::Trouble)?;
+        let left = limit - bytes.len() as u64;
+        if left == 0 {
+            return Ok(open.read(&mut [0u8]).map_err(Halt::Read)? > 0);
+        }
+        if open.take(left.min(PIECE)).read_to_end(bytes).map_err(Halt::Read)? == 0 {
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `file.write`: a file as a whole, or not at all.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use legwork_proto::micro::{params, result};
+use sha2::{Digest, Sha256};
+
+use super::Answer;
+use super::file::{self, Attributes, Stage};
+use crate::elevate;
+use crate::fields::Fields;
+use crate::ids::{self, Table};
+use crate::os::cause;
+use crate::request::{Context, Request, Trouble};
+use crate::signature::hex;
+
+const PARAMS: &[&str] = &[
+    "path",
+    "content",
+    "content_base64",
+    "mode",
+    "owner",
+    "group",
+    "create",
+    "backup",
+    "use_sudo",
+    "sudo_password",
+];
+
+pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Answer, Trouble> {
+    let fields = Fields::parse(&request.params, PARAMS)?;
+    let path = file::path(&fields.string("path")?)?;
+    let mode = mode(&fields.string("mode")?)?;
+    let (create, backup) = (fields.boolean("create")?, fields.boolean("backup")?);
+    let (owner, group) = (fields.string("owner")?, fields.string("group")?);
+    let password = fields.string("sudo_password")?;
+    // Decoded first: what can't be written must change nothing.
+    let encoded = fields.optional_string("content_base64")?;
+    let content = match &encoded {
+        Some(text) => STANDARD.decode(text).map_err(|_| "failed to parse params: content_base64: not base64")?,
+        None => fields.string("content")?.into_bytes(),
+    };
+    if fields.boolean("use_sudo")? && !elevate::is_root() {
+        // Relative to our folder, not to root's.
+        let path = std::path::absolute(&path).map_err(|error| cause(&error))?;
+        let params = params::FileWrite {
+            path: path.to_string_lossy().into_owned(),
+            content: if encoded.is_some() { String::new() } else { fields.string("content")? },
+            content_base64: encoded,
+            mode: fields.string("mode")?,
+            owner,
+            group,
+            create,
+            backup,
+            ..Default::default()
+        };
+        drop(content);
+        return elevate::as_root(context, request, &params, &password);
+    }
+    let owner = id(context, Table::Users, &owner)?;
+    let group = id(context, Table::Groups, &group)?;
+    context.check()?;
+    write(&path, &content, create, backup, mode, owner, group).map(Answer::FileWrite)
+}
+
+/// Octal, all 12 bits.
+fn mode(text: &str) -> Result<Option<u32>, Trouble> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let octal = digits.len() <= 7 && digits.bytes().all(|b| b.is_ascii_digit());
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| octal && *mode <= 0o7777);
+    mode.map(Some).ok_or_else(|| format!("invalid mode: {text:?} is not octal between 0 and 7777").into())
+}
+
+fn id(context: &mut Context<'_>, table: Table, name: &str) -> Result<Option<u32>, Trouble> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let kind = match table {
+        Table::Users => "user",
+        Table::Groups => "group",
+    };
+    let found = ids::find(context, table, name);
+    found.map(Some).ok_or_else(|| format!("failed to set ownership: unknown {kind} {name}").into())
+}
+
+fn write(
+    path: &Path,
+    content: &[u8],
+    create: bool,
+    backup: bool,
+    mode: Option<u32>,
+    owner: Option<u32>,
+    group: Option<u32>,
+) -> Result<result::FileWrite, Trouble> {
+    let failed = |what: &str, error: &io::Error| Trouble::from(format!("failed to {what}: {}", cause(error)));
+    let target = file::target(path).map_err(|error| failed("write file", &error))?;
+    let former = match std::fs::metadata(&target) {
+        Ok(found) if found.is_dir() => {
+            return Err(format!("failed to write file: open {}: is a directory", path.display()).into());
+        }
+        Ok(found) if !found.is_file() => {
+            return Err(format!("failed to write file: open {}: not a regular file", path.display()).into());
+        }
+        Ok(found) => Some(found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed("write file", &error)),
+    };
+    if former.is_none() && !create {
+        return Err(format!("file does not exist and create=false: {}", path.display()).into());
+    }
+    let mut backup_path = None;
+    if let Some(former) = former.as_ref().filter(|_| backup) {
+        let to = PathBuf::from(format!("{}.bak", path.display()));
+        copy(&target, &to, file::attributes_of(former)).map_err(|error| failed("create backup", &error))?;
+        backup_path = Some(to.to_string_lossy().into_owned());
+    }
+    if let Some(parent) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(|error| failed("create directory", &error))?;
+    }
+    // The owner stays, unless another was asked for; ours needs no right to change it.
+    let kept = former.as_ref().map(file::attributes_of);
+    let mode = mode.or(kept.map(|kept| kept.mode)).unwrap_or(0o644);
+    let uid = kept.and_then(|kept| kept.owner).filter(|id| *id != rustix::process::geteuid().as_raw());
+    let gid = kept.and_then(|kept| kept.group).filter(|id| *id != rustix::process::getegid().as_raw());
+    let attributes = Attributes { mode, owner: owner.or(uid), group: group.or(gid) };
+    let mut replaced = file::replace(&target, content, attributes);
+    if former.is_some() && matches!(&replaced, Err(stage) if file::must_stay(stage)) {
+        // A file that we may write in a folder that we may not, another's file, or one
+        // that is mounted: it can only be written where it is.
+        let asked = Attributes { mode, owner, group };
+        replaced = file::overwrite(&target, content, asked);
+    }
+    replaced.map_err(|stage| match stage {
+        Stage::Write(error) => failed("write file", &error),
+        Stage::Mode(error) => failed("set mode", &error),
+        Stage::Owner(error) => failed("set ownership", &error),
+    })?;
+    Ok(result::FileWrite {
+        bytes_written: content.len() as u64,
+        created: former.is_none(),
+        backup_path,
+        checksum: hex(&Sha256::digest(content)),
+    })
+}
+
+/// Copies a file as a whole, mode and owner with it.
+fn copy(from: &Path, to: &Path, attributes: Attributes) -> io::Result<()> {
+    use std::os::unix::fs::{PermissionsExt, fchown};
+    let mut source = std::fs::File::open(from)?;
+    let (name, mut file) = file::temporary(to)?;
+    let copied = (|| {
+        io::copy(&mut source, &mut file)?;
+        // Another's file can be copied by whoever may read it; then the copy is ours.
+        let _ = fchown(&file, attributes.owner, attributes.group);
+        file.set_permissions(std::fs::Permissions::from_mode(attributes.mode))?;
+        file.sync_all()?;
+        std::fs::rename(&name, to)
+    })();
+    if copied.is_err() {
+        let _ = std::fs::remove_file(&name);
+    }
+    copied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_octal_and_have_twelve_bits() {
+        for (text, expected) in [("0644", 0o644), ("4755", 0o4755), ("7777", 0o7777), ("0", 0)] {
+            assert_eq!(mode(text).unwrap(), Some(expected), "{text}");
+        }
+        for bad in ["rw-", "0888", "+644", "-1", "10000", "0x1ff", "99999999999"] {
+            assert!(mode(bad).is_err(), "{bad}");
+        }
+    }
+}
