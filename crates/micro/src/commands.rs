@@ -14,6 +14,8 @@ use legwork_proto::micro::{CommandType, result};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::elevate;
+use crate::fields::Fields;
 use crate::request::{Context, Request, Trouble};
 
 /// A result, ready to be written.
@@ -54,13 +56,20 @@ impl Serialize for Answer {
 
 /// Carries a command out.
 pub(crate) fn run(context: &mut Context<'_>, request: &Request) -> Result<Answer, Trouble> {
+    // `exec` has its own way: the program itself runs by sudo.
+    if request.kind != CommandType::Exec && !context.elevated && !elevate::is_root() {
+        let fields = Fields::parse(&request.params, &["use_sudo", "sudo_password"])?;
+        if fields.boolean("use_sudo")? {
+            return elevate::as_root(context, request, &fields.string("sudo_password")?);
+        }
+    }
     match request.kind {
         CommandType::Exec => exec::run(context, request).map(Answer::Exec),
         CommandType::FileRead => file_read::run(context, request).map(Answer::FileRead),
-        CommandType::FileWrite => file_write::run(context, request),
+        CommandType::FileWrite => file_write::run(context, request).map(Answer::FileWrite),
         CommandType::PkgEnsure => package::run(context, request).map(Answer::Package),
         CommandType::ServiceReload => service::run(context, request).map(Answer::Service),
-        CommandType::SudoersEnsure => sudoers::run(context, request),
+        CommandType::SudoersEnsure => sudoers::run(context, request).map(Answer::Sudoers),
         CommandType::SshdHarden => sshd::run(context, request).map(Answer::Sshd),
     }
 }

@@ -2,11 +2,10 @@
 //!
 //! The password is tried first (`sudo -S -v`), then everything runs with `sudo -n`: sudo
 //! never waits for a terminal, and the password never reaches the command's own input.
-//! File work is done by this very program, started once more as root: it is atomic there,
-//! too, and needs no other tool.
+//! All but `exec` is done by this very program, started once more as root: files are
+//! replaced as a whole there, too, and no other tool is needed.
 
 use legwork_proto::micro::{Command, MAX_LINE, Message, kind};
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::commands::Answer;
@@ -38,17 +37,17 @@ pub(crate) fn authenticate(context: &mut Context<'_>, password: &str) -> Result<
     context.succeed(&job).map(drop).map_err(|trouble| trouble.context("sudo authentication failed"))
 }
 
-/// Has a command carried out by this program as root. `params` are without `use_sudo`.
+/// Has a command carried out by this program as root.
 pub(crate) fn as_root(
     context: &mut Context<'_>,
     request: &Request,
-    params: &impl Serialize,
     password: &str,
 ) -> Result<Answer, Trouble> {
     authenticate(context, password)?;
     let program = std::env::current_exe().map_err(|error| crate::os::cause(&error))?;
     let program = program.to_string_lossy();
     let left = context.deadline.saturating_duration_since(std::time::Instant::now()).as_secs() + 1;
+    let params = serde_json::from_str::<&RawValue>(&request.params).map_err(|error| error.to_string())?;
     let data = Command {
         id: &request.id,
         kind: request.kind.name(),

@@ -27,7 +27,8 @@ impl<'a> Fields<'a> {
     pub fn parse(text: &'a str, names: &'static [&'static str]) -> Result<Self, Bad> {
         let empty = Self { names, values: vec![None; names.len()] };
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let fields = empty.deserialize(&mut deserializer).and_then(|fields| deserializer.end().map(|()| fields));
+        let fields =
+            empty.deserialize(&mut deserializer).and_then(|fields| deserializer.end().map(|()| fields));
         fields.map_err(|error| match error.classify() {
             serde_json::error::Category::Data => Bad("expected an object".into()),
             _ => Bad("invalid JSON".into()),
@@ -67,16 +68,17 @@ impl<'a> Fields<'a> {
 
     /// A whole number; absent: 0.
     pub fn integer(&self, name: &str) -> Result<i64, Bad> {
-        let parse = |text| serde_json::from_str(text).map_err(|_| Bad(format!("{name}: expected an integer")));
+        let parse =
+            |text| serde_json::from_str(text).map_err(|_| Bad(format!("{name}: expected an integer")));
         Ok(self.raw(name).map(parse).transpose()?.unwrap_or_default())
     }
 
     /// A list of strings; absent: empty.
     pub fn strings(&self, name: &str) -> Result<Vec<String>, Bad> {
         let parse = |text| {
-            Strings.deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|error| {
-                Bad(format!("{name}: {}", counted(&error, "expected a list of strings")))
-            })
+            Strings
+                .deserialize(&mut serde_json::Deserializer::from_str(text))
+                .map_err(|error| Bad(format!("{name}: {}", counted(&error, "expected a list of strings"))))
         };
         Ok(self.raw(name).map(parse).transpose()?.unwrap_or_default())
     }
@@ -84,9 +86,8 @@ impl<'a> Fields<'a> {
     /// A map of strings; absent: empty.
     pub fn map(&self, name: &str) -> Result<BTreeMap<String, String>, Bad> {
         let parse = |text| {
-            Map.deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|error| {
-                Bad(format!("{name}: {}", counted(&error, "expected an object of strings")))
-            })
+            Map.deserialize(&mut serde_json::Deserializer::from_str(text))
+                .map_err(|error| Bad(format!("{name}: {}", counted(&error, "expected an object of strings"))))
         };
         Ok(self.raw(name).map(parse).transpose()?.unwrap_or_default())
     }
@@ -208,7 +209,8 @@ mod tests {
 
     #[test]
     fn names_match_in_any_case_and_the_last_one_counts() {
-        let fields = Fields::parse(r#"{"ID":"a","x":{"id":"no"},"id":"b","N":7}"#, &["id", "n", "none"]).unwrap();
+        let fields =
+            Fields::parse(r#"{"ID":"a","x":{"id":"no"},"id":"b","N":7}"#, &["id", "n", "none"]).unwrap();
         assert_eq!(fields.string("id").unwrap(), "b");
         assert_eq!(fields.integer("n").unwrap(), 7);
         assert_eq!(fields.string("none").unwrap(), "");

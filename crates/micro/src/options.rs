@@ -77,11 +77,16 @@ impl Options {
         while let Some(arg) = args.next() {
             let text = arg.to_string_lossy().into_owned();
             let (name, inline) = match text.split_once('=') {
-                Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(OsString::from(value))),
+                Some((name, value)) if name.starts_with("--") => {
+                    (name.to_owned(), Some(OsString::from(value)))
+                }
                 _ => (text, None),
             };
             let mut value = || {
-                inline.clone().or_else(|| args.next()).ok_or_else(|| Stop::Usage(format!("{name} needs a value")))
+                inline
+                    .clone()
+                    .or_else(|| args.next())
+                    .ok_or_else(|| Stop::Usage(format!("{name} needs a value")))
             };
             match name.as_str() {
                 "--ttl" => options.ttl = ttl(&value()?)?,
@@ -147,8 +152,9 @@ mod tests {
     use super::*;
 
     fn parse(args: &[&str], variables: &[(&str, &str)]) -> Result<Options, Stop> {
-        let variable =
-            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        };
         Options::parse(args.iter().map(OsString::from), &variable)
     }
 
@@ -162,11 +168,13 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_environment() {
-        let variables = [("LEGWORK_MICRO_TTL", "2s"), ("LEGWORK_MICRO_ALLOW", "exec"), ("LEGWORK_MICRO_KEEP", "1")];
+        let variables =
+            [("LEGWORK_MICRO_TTL", "2s"), ("LEGWORK_MICRO_ALLOW", "exec"), ("LEGWORK_MICRO_KEEP", "1")];
         let options = parse(&[], &variables).unwrap();
         assert_eq!((options.ttl, options.self_delete), (Duration::from_secs(2), Some(false)));
         assert_eq!(options.allowed, [CommandType::Exec]);
-        let options = parse(&["--ttl=1h1m1s", "--allow", "file.read, exec", "--self-delete"], &variables).unwrap();
+        let options =
+            parse(&["--ttl=1h1m1s", "--allow", "file.read, exec", "--self-delete"], &variables).unwrap();
         assert_eq!((options.ttl, options.self_delete), (Duration::from_secs(3661), Some(true)));
         assert_eq!(options.allowed, [CommandType::FileRead, CommandType::Exec]);
     }

@@ -40,9 +40,11 @@ impl Output {
     /// Takes standard output. A pipe or a socket is made non-blocking, so that the clock
     /// goes on while the controller is slow; other files are shared and stay as they are.
     pub(crate) fn open(until: Instant) -> Self {
-        let own = rustix::fs::fstat(stdout())
-            .is_ok_and(|stat| matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket));
-        let flags = rustix::fs::fcntl_getfl(stdout()).ok().filter(|flags| own && !flags.contains(OFlags::NONBLOCK));
+        let own = rustix::fs::fstat(stdout()).is_ok_and(|stat| {
+            matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::Socket)
+        });
+        let flags =
+            rustix::fs::fcntl_getfl(stdout()).ok().filter(|flags| own && !flags.contains(OFlags::NONBLOCK));
         let blocking =
             flags.filter(|flags| rustix::fs::fcntl_setfl(stdout(), *flags | OFlags::NONBLOCK).is_ok());
         Self { pending: Vec::new(), written: 0, broken: false, until, blocking }

@@ -87,7 +87,10 @@ impl Port {
 fn timeout(until: Option<Instant>) -> Option<Timespec> {
     let left = until?.saturating_duration_since(Instant::now());
     // A time beyond the kernel's range is as good as a day.
-    Some(Timespec::try_from(left.min(Duration::from_secs(86_400))).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 }))
+    Some(
+        Timespec::try_from(left.min(Duration::from_secs(86_400)))
+            .unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 }),
+    )
 }
 
 /// Waits until one of these can be read, has ended, or the time is over. A signal may end

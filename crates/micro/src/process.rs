@@ -251,10 +251,8 @@ fn poll_all(port: &Port, stdin: Option<&OwnedFd>, out: &Pump, err: &Pump, until:
         (out.fd.as_ref().filter(|_| reading(out)).map(AsFd::as_fd), PollFlags::IN),
         (err.fd.as_ref().filter(|_| reading(err)).map(AsFd::as_fd), PollFlags::IN),
     ];
-    let mut polled: Vec<PollFd<'_>> = wanted
-        .iter()
-        .filter_map(|(fd, flags)| fd.map(|fd| PollFd::from_borrowed_fd(fd, *flags)))
-        .collect();
+    let mut polled: Vec<PollFd<'_>> =
+        wanted.iter().filter_map(|(fd, flags)| fd.map(|fd| PollFd::from_borrowed_fd(fd, *flags))).collect();
     poll_flags(&mut polled, Some(until));
     let mut answers = polled.iter();
     let mut answer = |slot: usize| -> PollFlags {
@@ -331,9 +329,9 @@ fn spawn(job: &Job<'_>, out: bool, err: bool) -> Result<Started, Broken> {
     if err {
         command.stderr(Stdio::piped());
     }
-    let mut child = command.spawn().map_err(|error| {
-        Broken::Start(format!("fork/exec {}: {}", program.display(), cause(&error)))
-    })?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| Broken::Start(format!("fork/exec {}: {}", program.display(), cause(&error))))?;
     let stdin = child.stdin.take().map(OwnedFd::from);
     if let Some(stdin) = &stdin {
         let flags = rustix::fs::fcntl_getfl(stdin).unwrap_or(rustix::fs::OFlags::empty());
@@ -358,9 +356,13 @@ pub(crate) fn look_up(name: &str) -> Result<PathBuf, String> {
         return Ok(PathBuf::from(name));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(|file| {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    });
-    found.filter(|_| !name.is_empty()).ok_or_else(|| format!("exec: {name:?}: executable file not found in $PATH"))
+    let found =
+        std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(|file| {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::metadata(file)
+                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        });
+    found
+        .filter(|_| !name.is_empty())
+        .ok_or_else(|| format!("exec: {name:?}: executable file not found in $PATH"))
 }

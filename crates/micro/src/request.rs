@@ -47,10 +47,8 @@ pub(crate) fn parse(line: &[u8]) -> Result<Request, Invalid> {
     let text = std::str::from_utf8(line).map_err(|_| unreadable(Bad("invalid UTF-8".into())))?;
     let message = Fields::parse(text, &["type", "timestamp", "data"]).map_err(unreadable)?;
     let data = message.raw("data").unwrap_or("null");
-    let data = Fields::parse(
-        data,
-        &["id", "type", "timeout", "params", "idempotency_key", "signature", "metadata"],
-    );
+    let data =
+        Fields::parse(data, &["id", "type", "timeout", "params", "idempotency_key", "signature", "metadata"]);
     // Whatever else is wrong, the answer should name the command if it can.
     let id = data.as_ref().ok().and_then(|data| data.string("id").ok()).unwrap_or_default();
     if id.len() > MAX_ID {
@@ -70,7 +68,8 @@ pub(crate) fn parse(line: &[u8]) -> Result<Request, Invalid> {
     if message_type != kind::CMD {
         return Err(invalid(format!("expected CMD message, got {message_type}")));
     }
-    let undecodable = |Bad(why)| Invalid { id: id.clone(), message: format!("failed to unmarshal command: {why}") };
+    let undecodable =
+        |Bad(why)| Invalid { id: id.clone(), message: format!("failed to unmarshal command: {why}") };
     let data = data.map_err(undecodable)?;
     data.string("id").map_err(undecodable)?;
     let name = data.string("type").map_err(undecodable)?;
@@ -82,7 +81,8 @@ pub(crate) fn parse(line: &[u8]) -> Result<Request, Invalid> {
     if id.is_empty() {
         return Err(wrong("command ID is required".into()));
     }
-    let command = CommandType::parse(&name).ok_or_else(|| wrong(format!("invalid command type: {}", cut(&name))))?;
+    let command =
+        CommandType::parse(&name).ok_or_else(|| wrong(format!("invalid command type: {}", cut(&name))))?;
     let timeout = u64::try_from(timeout).ok().filter(|timeout| *timeout > 0);
     let timeout = timeout.ok_or_else(|| wrong("timeout must be positive".into()))?;
     if !data.has("params") {
@@ -143,6 +143,8 @@ pub(crate) struct Context<'a> {
     pub(crate) deadline: Instant,
     /// `exec` may not be asked for.
     pub(crate) restricted: bool,
+    /// We were started by sudo, for this one command.
+    pub(crate) elevated: bool,
 }
 
 impl Context<'_> {
@@ -217,7 +219,10 @@ mod tests {
             (r#"{"type":"CMD","data":7}"#, "failed to unmarshal command: expected an object"),
             (r#"{"type":"CMD","data":{"id":7}}"#, "failed to unmarshal command: id: expected a string"),
             (r#"{"type":"CMD"}"#, "invalid command: command ID is required"),
-            (r#"{"type":"CMD","data":{"id":"a","type":"fly"}}"#, "invalid command: invalid command type: fly"),
+            (
+                r#"{"type":"CMD","data":{"id":"a","type":"fly"}}"#,
+                "invalid command: invalid command type: fly",
+            ),
             (
                 r#"{"type":"CMD","data":{"id":"a","type":"exec","timeout":-1}}"#,
                 "invalid command: timeout must be positive",
@@ -234,7 +239,10 @@ mod tests {
                 r#"{"type":"CMD","timestamp":"now","data":{"id":"a"}}"#,
                 "failed to unmarshal message: timestamp: expected RFC 3339",
             ),
-            (r#"{"type":"CMD","timestamp":null,"data":{"id":"a","type":"exec","timeout":1,"params":null}}"#, "valid"),
+            (
+                r#"{"type":"CMD","timestamp":null,"data":{"id":"a","type":"exec","timeout":1,"params":null}}"#,
+                "valid",
+            ),
             (r#"{"TYPE":"CMD","Data":{"ID":"a","Type":"exec","TIMEOUT":1,"Params":{}}}"#, "valid"),
         ] {
             assert_eq!(message(line), expected, "{line}");

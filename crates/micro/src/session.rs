@@ -183,14 +183,18 @@ impl Session {
         }
         let deadline = begun + Duration::from_secs(request.timeout.min(86_400 * 365));
         let restricted = !self.options.allowed.contains(&CommandType::Exec);
+        let elevated = self.options.elevated;
         let mut context =
-            Context { deadline: deadline.min(self.port.end), port: &mut self.port, restricted };
+            Context { deadline: deadline.min(self.port.end), port: &mut self.port, restricted, elevated };
         let answer = commands::run(&mut context, &request);
         let duration = begun.elapsed().as_secs_f64();
         match answer {
             Ok(answer) => {
                 let final_result = answer.is_success();
-                match key.filter(|_| final_result).and_then(|key| Some((key, serde_json::to_string(&answer).ok()?))) {
+                match key
+                    .filter(|_| final_result)
+                    .and_then(|key| Some((key, serde_json::to_string(&answer).ok()?)))
+                {
                     Some((key, result)) => {
                         if let Ok(raw) = serde_json::from_str::<&RawValue>(&result) {
                             self.port.output.message(kind::DONE, done(&request.id, raw, duration, None));
@@ -210,7 +214,9 @@ impl Session {
     fn failed(&self, request: &Request, trouble: Trouble) -> Failure {
         match trouble {
             Trouble::Failed(message, details) => failure(&request.id, code::EXEC_FAILED, message, details),
-            Trouble::Stopped => failure(&request.id, code::EXEC_FAILED, "terminated by signal".to_owned(), None),
+            Trouble::Stopped => {
+                failure(&request.id, code::EXEC_FAILED, "terminated by signal".to_owned(), None)
+            }
             Trouble::TimedOut => {
                 let seconds = request.timeout;
                 let message = if Instant::now() >= self.port.end {
@@ -227,7 +233,15 @@ impl Session {
     fn delete(&self) -> bool {
         let name = self.program.file_name().unwrap_or_default().to_string_lossy();
         let asked = self.options.self_delete.unwrap_or_else(|| name.starts_with(wire::FILE_PREFIX));
-        asked && !is_packaged(&self.program) && std::fs::remove_file(&self.program).is_ok()
+        let deleted = asked && !is_packaged(&self.program) && std::fs::remove_file(&self.program).is_ok();
+        // The folder that a controller made for it, if nothing else is in there.
+        let folder = self.program.parent().filter(|_| deleted);
+        if let Some(folder) = folder.filter(|folder| {
+            folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(wire::FOLDER_PREFIX))
+        }) {
+            let _ = std::fs::remove_dir(folder);
+        }
+        deleted
     }
 }
 

@@ -41,7 +41,8 @@ fn key_bytes(text: &str) -> Option<[u8; 32]> {
 
 /// Whether a command is signed by the key's holder; if not, why.
 pub(crate) fn check(key: &VerifyingKey, request: &Request) -> Result<(), &'static str> {
-    let signature = request.signature.as_deref().filter(|text| !text.is_empty()).ok_or("signature required")?;
+    let signature =
+        request.signature.as_deref().filter(|text| !text.is_empty()).ok_or("signature required")?;
     let bytes = STANDARD.decode(signature).ok().and_then(|bytes| <[u8; 64]>::try_from(bytes).ok());
     let signature = Signature::from_bytes(&bytes.ok_or("bad signature")?);
     let digest = hex(&Sha256::digest(request.params.as_bytes()));
@@ -65,7 +66,8 @@ mod tests {
     #[test]
     fn a_key_is_read_in_each_form() {
         let hex_form = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
-        let bytes: Vec<u8> = (0..32).map(|i| u8::from_str_radix(&hex_form[2 * i..2 * i + 2], 16).unwrap()).collect();
+        let bytes: Vec<u8> =
+            (0..32).map(|i| u8::from_str_radix(&hex_form[2 * i..2 * i + 2], 16).unwrap()).collect();
         let pem = format!(
             "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
             STANDARD.encode([SPKI, &bytes].concat())

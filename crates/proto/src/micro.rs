@@ -22,9 +22,11 @@ pub const MAX_CAPTURE: usize = 4 * 1024 * 1024;
 /// The runner's life, unless it was told another (§2).
 pub const DEFAULT_TTL_S: u64 = 600;
 /// Names that `READY.metadata.features` may hold (§10).
-pub const FEATURES: &str = "stream,base64,idempotency,signature";
+pub const FEATURES: &str = "stream,base64,idempotency,signature,sudo,dry_run";
 /// The runner's file has a name that starts so: it deletes no other file (§9).
 pub const FILE_PREFIX: &str = "micro-runner";
+/// A controller makes a folder for it with a name that starts so, and it goes with it.
+pub const FOLDER_PREFIX: &str = ".legwork-";
 
 /// Message types (§1).
 pub mod kind {

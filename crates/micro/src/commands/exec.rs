@@ -163,7 +163,8 @@ mod tests {
     fn the_worst_output_fits_its_line() {
         for byte in [0u8, 0xff, b'x', b'"'] {
             let full = || Captured { bytes: vec![byte; MAX_CAPTURE], truncated: false };
-            let ended = Ended { code: Some(0), signal: None, timed_out: false, stdout: full(), stderr: full() };
+            let ended =
+                Ended { code: Some(0), signal: None, timed_out: false, stdout: full(), stderr: full() };
             let mut outcome = Outcome { ended, seconds: 1.0 };
             outcome.fit();
             let length = length_of(&outcome.result());

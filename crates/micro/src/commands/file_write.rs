@@ -5,65 +5,37 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use legwork_proto::micro::{params, result};
+use legwork_proto::micro::result;
 use sha2::{Digest, Sha256};
 
-use super::Answer;
 use super::file::{self, Attributes, Stage};
-use crate::elevate;
 use crate::fields::Fields;
 use crate::ids::{self, Table};
 use crate::os::cause;
 use crate::request::{Context, Request, Trouble};
 use crate::signature::hex;
 
-const PARAMS: &[&str] = &[
-    "path",
-    "content",
-    "content_base64",
-    "mode",
-    "owner",
-    "group",
-    "create",
-    "backup",
-    "use_sudo",
-    "sudo_password",
-];
+const PARAMS: &[&str] =
+    &["path", "content", "content_base64", "mode", "owner", "group", "create", "backup", "dry_run"];
 
-pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Answer, Trouble> {
+pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::FileWrite, Trouble> {
     let fields = Fields::parse(&request.params, PARAMS)?;
     let path = file::path(&fields.string("path")?)?;
     let mode = mode(&fields.string("mode")?)?;
     let (create, backup) = (fields.boolean("create")?, fields.boolean("backup")?);
     let (owner, group) = (fields.string("owner")?, fields.string("group")?);
-    let password = fields.string("sudo_password")?;
     // Decoded first: what can't be written must change nothing.
-    let encoded = fields.optional_string("content_base64")?;
-    let content = match &encoded {
-        Some(text) => STANDARD.decode(text).map_err(|_| "failed to parse params: content_base64: not base64")?,
+    let content = match fields.optional_string("content_base64")? {
+        Some(text) => {
+            STANDARD.decode(text).map_err(|_| "failed to parse params: content_base64: not base64")?
+        }
         None => fields.string("content")?.into_bytes(),
     };
-    if fields.boolean("use_sudo")? && !elevate::is_root() {
-        // Relative to our folder, not to root's.
-        let path = std::path::absolute(&path).map_err(|error| cause(&error))?;
-        let params = params::FileWrite {
-            path: path.to_string_lossy().into_owned(),
-            content: if encoded.is_some() { String::new() } else { fields.string("content")? },
-            content_base64: encoded,
-            mode: fields.string("mode")?,
-            owner,
-            group,
-            create,
-            backup,
-            ..Default::default()
-        };
-        drop(content);
-        return elevate::as_root(context, request, &params, &password);
-    }
     let owner = id(context, Table::Users, &owner)?;
     let group = id(context, Table::Groups, &group)?;
     context.check()?;
-    write(&path, &content, create, backup, mode, owner, group).map(Answer::FileWrite)
+    let wanted = Wanted { create, backup, dry_run: fields.boolean("dry_run")?, mode, owner, group };
+    write(&path, &content, &wanted)
 }
 
 /// Octal, all 12 bits.
@@ -89,15 +61,17 @@ fn id(context: &mut Context<'_>, table: Table, name: &str) -> Result<Option<u32>
     found.map(Some).ok_or_else(|| format!("failed to set ownership: unknown {kind} {name}").into())
 }
 
-fn write(
-    path: &Path,
-    content: &[u8],
+struct Wanted {
     create: bool,
     backup: bool,
+    dry_run: bool,
     mode: Option<u32>,
     owner: Option<u32>,
     group: Option<u32>,
-) -> Result<result::FileWrite, Trouble> {
+}
+
+fn write(path: &Path, content: &[u8], wanted: &Wanted) -> Result<result::FileWrite, Trouble> {
+    let Wanted { create, backup, dry_run, mode, owner, group } = *wanted;
     let failed = |what: &str, error: &io::Error| Trouble::from(format!("failed to {what}: {}", cause(error)));
     let target = file::target(path).map_err(|error| failed("write file", &error))?;
     let former = match std::fs::metadata(&target) {
@@ -113,6 +87,16 @@ fn write(
     };
     if former.is_none() && !create {
         return Err(format!("file does not exist and create=false: {}", path.display()).into());
+    }
+    let created = former.is_none();
+    let done = |backup_path| result::FileWrite {
+        bytes_written: content.len() as u64,
+        created,
+        backup_path,
+        checksum: hex(&Sha256::digest(content)),
+    };
+    if dry_run {
+        return Ok(done(None));
     }
     let mut backup_path = None;
     if let Some(former) = former.as_ref().filter(|_| backup) {
@@ -141,12 +125,7 @@ fn write(
         Stage::Mode(error) => failed("set mode", &error),
         Stage::Owner(error) => failed("set ownership", &error),
     })?;
-    Ok(result::FileWrite {
-        bytes_written: content.len() as u64,
-        created: former.is_none(),
-        backup_path,
-        checksum: hex(&Sha256::digest(content)),
-    })
+    Ok(done(backup_path))
 }
 
 /// Copies a file as a whole, mode and owner with it.

@@ -9,7 +9,8 @@ use crate::request::{Context, Request, Trouble};
 /// What a package manager says is kept up to this.
 const OUTPUT: usize = 256 * 1024;
 /// In a package manager's options these can run programs of the caller's choice.
-const SETTINGS: &[&str] = &["-o", "-c", "--option", "--config-file", "--setopt", "--config", "--installroot", "--root"];
+const SETTINGS: &[&str] =
+    &["-o", "-c", "--option", "--config-file", "--setopt", "--config", "--installroot", "--root"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manager {
@@ -52,10 +53,11 @@ impl Manager {
 }
 
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::PkgEnsure, Trouble> {
-    let fields = Fields::parse(&request.params, &["name", "state", "version", "manager", "options"])?;
+    let fields =
+        Fields::parse(&request.params, &["name", "state", "version", "manager", "options", "dry_run"])?;
     let (name, state) = (fields.string("name")?, fields.string("state")?);
     let (version, manager) = (fields.string("version")?, fields.string("manager")?);
-    let options = fields.strings("options")?;
+    let (options, dry_run) = (fields.strings("options")?, fields.boolean("dry_run")?);
     if name.is_empty() {
         return Err("package name is required".into());
     }
@@ -68,17 +70,24 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
     let before = installed(context, manager, &name)?;
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let mut act = |verb: &str, words: &[&str], spec: &str| {
+        if dry_run {
+            return Ok(());
+        }
         let args = [manager.unattended(), words, &options, &[spec]].concat();
         let set = [("DEBIAN_FRONTEND", "noninteractive"), ("LC_ALL", "C.UTF-8")];
         let keep = Keep::Capture(OUTPUT);
         let job = Job { set: &set, out: keep, err: keep, ..Job::new(manager.program(), &args) };
         let failed = format!("failed to {verb} package");
-        context.succeed(&job).map(drop).map_err(|why| match why {
-            Trouble::Failed(why, said) if why.starts_with("exit status") => {
-                Trouble::Failed(format!("command failed: {why}"), said)
-            }
-            other => other,
-        }).map_err(|why| why.context(&failed))
+        context
+            .succeed(&job)
+            .map(drop)
+            .map_err(|why| match why {
+                Trouble::Failed(why, said) if why.starts_with("exit status") => {
+                    Trouble::Failed(format!("command failed: {why}"), said)
+                }
+                other => other,
+            })
+            .map_err(|why| why.context(&failed))
     };
     let wanted = if version.is_empty() { name.clone() } else { manager.with_version(&name, &version) };
     let action = match (state.as_str(), before.is_empty()) {
@@ -112,11 +121,15 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
         }
         _ => return Err(format!("invalid state: {state}").into()),
     };
-    let after = if action.starts_with("already") { before.clone() } else { installed(context, manager, &name)? };
+    let after = if action.starts_with("already") || dry_run {
+        before.clone()
+    } else {
+        installed(context, manager, &name)?
+    };
     let action = match action {
         "changed" if older(context, manager, &after, &before)? => "downgraded",
         "changed" => "upgraded",
-        "upgraded" if after == before => "already_present",
+        "upgraded" if after == before && !dry_run => "already_present",
         other => other,
     };
     Ok(result::PkgEnsure {
@@ -150,7 +163,11 @@ fn check_options(options: &[String], restricted: bool) -> Result<(), Trouble> {
             return Err(format!("option {option:?} can run programs, and exec is disabled").into());
         }
         // `-o NAME=VALUE`, `-t RELEASE`: what follows belongs to it.
-        value = !value && matches!(option.as_str(), "-o" | "-c" | "-t" | "--option" | "--config-file" | "--target-release");
+        value = !value
+            && matches!(
+                option.as_str(),
+                "-o" | "-c" | "-t" | "--option" | "--config-file" | "--target-release"
+            );
     }
     Ok(())
 }
@@ -158,9 +175,9 @@ fn check_options(options: &[String], restricted: bool) -> Result<(), Trouble> {
 fn find(name: &str) -> Result<Manager, Trouble> {
     if name.is_empty() {
         let found = Manager::ALL.into_iter().find(|(_, program)| look_up(program).is_ok());
-        return found.map(|(manager, _)| manager).ok_or_else(|| {
-            "failed to detect package manager: no supported package manager found".into()
-        });
+        return found
+            .map(|(manager, _)| manager)
+            .ok_or_else(|| "failed to detect package manager: no supported package manager found".into());
     }
     let found = Manager::ALL.into_iter().find(|(_, known)| *known == name);
     let found = found.ok_or_else(|| {
@@ -227,9 +244,14 @@ mod tests {
             let options: Vec<String> = options.iter().map(|&o| o.to_owned()).collect();
             check_options(&options, restricted).is_ok()
         };
-        assert!(check(&["--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", "-t", "bookworm"], false));
+        assert!(check(
+            &["--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", "-t", "bookworm"],
+            false
+        ));
         assert!(!check(&["evil"], false) && !check(&["-y", "evil"], false) && !check(&["--", "evil"], false));
         assert!(!check(&["-oDPkg::Pre-Invoke::=id"], true) && !check(&["-o", "x"], true));
-        assert!(!check(&["--option=DPkg::Pre-Invoke::=id"], true) && check(&["--no-install-recommends"], true));
+        assert!(
+            !check(&["--option=DPkg::Pre-Invoke::=id"], true) && check(&["--no-install-recommends"], true)
+        );
     }
 }

@@ -12,7 +12,7 @@ use crate::request::{Context, Request, Trouble};
 const MAX_NAME: usize = 255;
 
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::ServiceReload, Trouble> {
-    let fields = Fields::parse(&request.params, &["name", "action"])?;
+    let fields = Fields::parse(&request.params, &["name", "action", "dry_run"])?;
     let (name, action) = (fields.string("name")?, fields.string("action")?);
     if name.is_empty() {
         return Err("service name is required".into());
@@ -31,7 +31,7 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
         "disable" => ("disabled", (before.known && !before.enabled).then_some("already_disabled")),
         _ => return Err(format!("invalid action: {}", action.chars().take(100).collect::<String>()).into()),
     };
-    if already.is_none() {
+    if already.is_none() && !fields.boolean("dry_run")? {
         let keep = Keep::Capture(64 * 1024);
         let job = Job { out: keep, err: keep, ..Job::new("systemctl", &[&action, "--", &name]) };
         context.succeed(&job).map_err(|why| explain(why).context(&format!("failed to {action} service")))?;

@@ -29,7 +29,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// A reload takes a moment, and the old listener answers till then.
 const SETTLE: Duration = Duration::from_millis(300);
 
-const PARAMS: &[&str] = &["disable_password_auth", "disable_root_login", "allow_users", "port", "test_connection"];
+const PARAMS: &[&str] =
+    &["disable_password_auth", "disable_root_login", "allow_users", "port", "test_connection", "dry_run"];
 
 struct Files;
 
@@ -50,8 +51,12 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
     let settings = settings(&fields)?;
     let test = fields.boolean("test_connection")?;
     let main = Path::new(CONFIG);
-    back_up(main).map_err(|error| format!("failed to create backup: {}", cause(&error)))?;
-    let mut config = Config::load(&Files, main).map_err(|why| format!("failed to read sshd_config: {why}"))?;
+    let dry_run = fields.boolean("dry_run")?;
+    if !dry_run {
+        back_up(main).map_err(|error| format!("failed to create backup: {}", cause(&error)))?;
+    }
+    let mut config =
+        Config::load(&Files, main).map_err(|why| format!("failed to read sshd_config: {why}"))?;
     let former = config.clone();
     settings.iter().for_each(|setting| config.set(setting));
     let changed = config.files.iter().any(|file| file.changed);
@@ -59,6 +64,9 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
         let sshd = SSHD.iter().find(|program| look_up(program).is_ok_and(|found| found.exists()));
         let sshd = sshd.ok_or("sshd config test failed: sshd -t failed: sshd is not installed")?;
         let effective = try_out(context, sshd, &config, &settings)?;
+        if dry_run {
+            return Ok(answer(changed, &settings));
+        }
         install(&config, &former)?;
         let up = reload(context, &effective)
             .map_err(|why| why.context("failed to reload sshd"))
@@ -72,12 +80,16 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
             return Err(why);
         }
     }
-    Ok(result::SshdHarden {
+    Ok(answer(changed, &settings))
+}
+
+fn answer(changed: bool, settings: &[Setting]) -> result::SshdHarden {
+    result::SshdHarden {
         changed,
         backup_path: BACKUP.to_owned(),
         modified_keys: settings.iter().map(|setting| setting.keyword.to_owned()).collect(),
         service_action: if changed { "reloaded" } else { "none" }.to_owned(),
-    })
+    }
 }
 
 fn settings(fields: &Fields<'_>) -> Result<Vec<Setting>, Trouble> {
@@ -229,7 +241,8 @@ fn is_sshd(pid: i32) -> bool {
 /// Whether sshd greets on the address it is to listen on.
 fn answers(context: &mut Context<'_>, effective: &Effective) -> Result<(), Trouble> {
     let listens = effective.iter().filter(|(keyword, _)| keyword == "listenaddress");
-    let addresses: Vec<SocketAddr> = listens.filter_map(|(_, value)| value.parse().ok()).map(reachable).collect();
+    let addresses: Vec<SocketAddr> =
+        listens.filter_map(|(_, value)| value.parse().ok()).map(reachable).collect();
     let until = Instant::now() + ANSWER;
     context.pause(SETTLE)?;
     loop {
@@ -240,7 +253,9 @@ fn answers(context: &mut Context<'_>, effective: &Effective) -> Result<(), Troub
         if Instant::now() >= until {
             let named: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             let named = named.join(", ");
-            return Err(format!("sshd config test failed: no sshd answers on {named} after the reload").into());
+            return Err(
+                format!("sshd config test failed: no sshd answers on {named} after the reload").into()
+            );
         }
         context.pause(SETTLE)?;
     }

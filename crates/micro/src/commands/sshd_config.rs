@@ -131,7 +131,9 @@ impl Config {
                 continue;
             }
             match words(&self.files[file].lines[line]) {
-                Some((name, values)) if name.eq_ignore_ascii_case(keyword) => found.push((file, line, values)),
+                Some((name, values)) if name.eq_ignore_ascii_case(keyword) => {
+                    found.push((file, line, values))
+                }
                 _ => {}
             }
         }
@@ -165,7 +167,9 @@ impl Config {
         for (file, at) in places {
             let duplicate = &mut self.files[file].lines[at];
             // The same file may be included twice.
-            if duplicate.first() != Some(&b'#') && words(duplicate).is_some_and(|(_, values)| values != setting.values) {
+            if duplicate.first() != Some(&b'#')
+                && words(duplicate).is_some_and(|(_, values)| values != setting.values)
+            {
                 duplicate.insert(0, b'#');
                 self.files[file].changed = true;
             }
@@ -243,7 +247,10 @@ mod tests {
 
     #[test]
     fn the_first_value_is_replaced_and_later_ones_are_commented_out() {
-        let files = [(MAIN, "HostKey a\nHostKey b\n# PasswordAuthentication x\n  passwordauthentication=yes\nPasswordAuthentication \"yes\"\nMatch User a\n  PasswordAuthentication yes\n")];
+        let files = [(
+            MAIN,
+            "HostKey a\nHostKey b\n# PasswordAuthentication x\n  passwordauthentication=yes\nPasswordAuthentication \"yes\"\nMatch User a\n  PasswordAuthentication yes\n",
+        )];
         let expected = "HostKey a\nHostKey b\n# PasswordAuthentication x\nPasswordAuthentication no\n#PasswordAuthentication \"yes\"\nMatch User a\n  PasswordAuthentication yes\n";
         assert_eq!(edited(&files, &[no("PasswordAuthentication")]), [(expected.to_owned(), true)]);
     }
@@ -253,7 +260,10 @@ mod tests {
         let files = [(MAIN, "Port 22\nMatch all\nX11Forwarding no\n")];
         let expected = "Port 22\nPermitRootLogin no\nMatch all\nX11Forwarding no\n";
         assert_eq!(edited(&files, &[no("PermitRootLogin")]), [(expected.to_owned(), true)]);
-        assert_eq!(edited(&[(MAIN, "Port 22")], &[no("PermitRootLogin")])[0].0, "Port 22\nPermitRootLogin no\n");
+        assert_eq!(
+            edited(&[(MAIN, "Port 22")], &[no("PermitRootLogin")])[0].0,
+            "Port 22\nPermitRootLogin no\n"
+        );
         assert_eq!(edited(&[(MAIN, "")], &[no("PermitRootLogin")])[0].0, "PermitRootLogin no\n");
     }
 
@@ -263,7 +273,10 @@ mod tests {
         let part = "PasswordAuthentication yes\nMatch User a\nPermitRootLogin yes\n";
         let files = [(MAIN, main), ("/etc/ssh/sshd_config.d/50-cloud.conf", part)];
         let after = edited(&files, &[no("PasswordAuthentication"), no("PermitRootLogin")]);
-        assert_eq!(after[0].0, "Include /etc/ssh/sshd_config.d/*.conf\n#PasswordAuthentication yes\nPermitRootLogin no\n");
+        assert_eq!(
+            after[0].0,
+            "Include /etc/ssh/sshd_config.d/*.conf\n#PasswordAuthentication yes\nPermitRootLogin no\n"
+        );
         assert_eq!(after[1].0, "PasswordAuthentication no\nMatch User a\nPermitRootLogin yes\n");
     }
 
@@ -290,10 +303,15 @@ mod tests {
 
     #[test]
     fn a_draft_includes_drafts() {
-        let files =
-            [(MAIN, "Include conf/*\nInclude none/*\nPort 1\nMatch all\nInclude conf/*\n"), ("/etc/ssh/conf/a", "")];
+        let files = [
+            (MAIN, "Include conf/*\nInclude none/*\nPort 1\nMatch all\nInclude conf/*\n"),
+            ("/etc/ssh/conf/a", ""),
+        ];
         let config = Config::load(&Tree(files.into_iter().collect()), Path::new(MAIN)).unwrap();
         let draft = config.draft(0, &|at| format!("/draft/{at}"));
-        assert_eq!(String::from_utf8(draft).unwrap(), "Include /draft/1\n\nPort 1\nMatch all\nInclude conf/*\n");
+        assert_eq!(
+            String::from_utf8(draft).unwrap(),
+            "Include /draft/1\n\nPort 1\nMatch all\nInclude conf/*\n"
+        );
     }
 }

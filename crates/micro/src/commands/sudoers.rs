@@ -3,11 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use legwork_proto::micro::{params, result};
+use legwork_proto::micro::result;
 
 use super::file::{self, Attributes, Stage};
-use super::Answer;
-use crate::elevate;
 use crate::fields::Fields;
 use crate::os::cause;
 use crate::process::{Job, Keep, look_up};
@@ -20,13 +18,13 @@ const MODE: u32 = 0o440;
 /// Where Debian keeps what only root needs.
 const VISUDO: &[&str] = &["visudo", "/usr/sbin/visudo", "/sbin/visudo", "/usr/local/sbin/visudo"];
 
-const PARAMS: &[&str] = &["user", "commands", "no_passwd", "state", "use_sudo", "sudo_password"];
+const PARAMS: &[&str] = &["user", "commands", "no_passwd", "state", "dry_run"];
 
-pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Answer, Trouble> {
+pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::SudoersEnsure, Trouble> {
     let fields = Fields::parse(&request.params, PARAMS)?;
     let (user, state) = (fields.string("user")?, fields.string("state")?);
     let (commands, no_passwd) = (fields.strings("commands")?, fields.boolean("no_passwd")?);
-    let password = fields.string("sudo_password")?;
+    let dry_run = fields.boolean("dry_run")?;
     if user.is_empty() {
         return Err("user is required".into());
     }
@@ -35,21 +33,17 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Answer
     if !matches!(state.as_str(), "present" | "absent") {
         return Err(format!("invalid state: {}", state.chars().take(100).collect::<String>()).into());
     }
-    if fields.boolean("use_sudo")? && !elevate::is_root() {
-        let params = params::SudoersEnsure { user, commands, no_passwd, state, ..Default::default() };
-        return elevate::as_root(context, request, &params, &password);
-    }
     // sudo skips files whose names hold a dot.
     let path = Path::new(FOLDER).join(format!("froyo-{}", user.replace('.', "_")));
     let action = match state.as_str() {
-        "absent" => remove(&path)?,
-        _ => ensure(context, &path, &rule(&user, &commands, no_passwd))?,
+        "absent" => remove(&path, dry_run)?,
+        _ => ensure(context, &path, &rule(&user, &commands, no_passwd), dry_run)?,
     };
-    Ok(Answer::Sudoers(result::SudoersEnsure {
+    Ok(result::SudoersEnsure {
         changed: !action.starts_with("already"),
         file_path: path.to_string_lossy().into_owned(),
         action: action.to_owned(),
-    }))
+    })
 }
 
 fn check_user(user: &str) -> Result<(), Trouble> {
@@ -87,7 +81,10 @@ fn rule(user: &str, commands: &[String], no_passwd: bool) -> String {
     format!("# Managed by legwork-micro\n# User: {user}\n{user} ALL=(ALL){tag} {commands}\n")
 }
 
-fn remove(path: &Path) -> Result<&'static str, Trouble> {
+fn remove(path: &Path, dry_run: bool) -> Result<&'static str, Trouble> {
+    if dry_run {
+        return Ok(if path.exists() { "removed" } else { "already_absent" });
+    }
     match std::fs::remove_file(path) {
         Ok(()) => Ok("removed"),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok("already_absent"),
@@ -95,7 +92,12 @@ fn remove(path: &Path) -> Result<&'static str, Trouble> {
     }
 }
 
-fn ensure(context: &mut Context<'_>, path: &Path, rule: &str) -> Result<&'static str, Trouble> {
+fn ensure(
+    context: &mut Context<'_>,
+    path: &Path,
+    rule: &str,
+    dry_run: bool,
+) -> Result<&'static str, Trouble> {
     let former = match std::fs::read(path) {
         Ok(bytes) if bytes == rule.as_bytes() => return Ok("already_present"),
         Ok(_) => true,
@@ -103,12 +105,16 @@ fn ensure(context: &mut Context<'_>, path: &Path, rule: &str) -> Result<&'static
         Err(error) => return Err(format!("failed to read sudoers file: {}", cause(&error)).into()),
     };
     validate(context, rule)?;
+    let action = if former { "updated" } else { "created" };
+    if dry_run {
+        return Ok(action);
+    }
     let root = Attributes { mode: MODE, owner: Some(0), group: Some(0) };
     file::replace(path, rule.as_bytes(), root).map_err(|stage| {
         let (Stage::Write(error) | Stage::Mode(error) | Stage::Owner(error)) = stage;
         format!("failed to write sudoers file: {}", cause(&error))
     })?;
-    Ok(if former { "updated" } else { "created" })
+    Ok(action)
 }
 
 /// Has visudo look at the rule in a file that only we can read, away from sudo's folder.

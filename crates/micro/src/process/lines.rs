@@ -38,7 +38,9 @@ impl Streamer {
 
     /// Nothing more comes: what has no newline goes out.
     pub(crate) fn end(&mut self, output: &mut Output) {
-        for (stream, rest) in [("stdout", std::mem::take(&mut self.out)), ("stderr", std::mem::take(&mut self.err))] {
+        for (stream, rest) in
+            [("stdout", std::mem::take(&mut self.out)), ("stderr", std::mem::take(&mut self.err))]
+        {
             if !rest.is_empty() {
                 event(&self.middle, stream, &clock::timestamp(), &rest, true, output);
             }
@@ -70,7 +72,8 @@ fn pieces(middle: &str, stream: &str, now: &str, rest: &mut Vec<u8>, output: &mu
     while rest.len() - sent > MAX_EVENT_TEXT {
         // Not in the middle of a character, if there are characters.
         let inside = |cut: usize| rest[sent + cut] & 0xc0 == 0x80;
-        let cut = (MAX_EVENT_TEXT - 3..=MAX_EVENT_TEXT).rev().find(|cut| !inside(*cut)).unwrap_or(MAX_EVENT_TEXT);
+        let cut =
+            (MAX_EVENT_TEXT - 3..=MAX_EVENT_TEXT).rev().find(|cut| !inside(*cut)).unwrap_or(MAX_EVENT_TEXT);
         event(middle, stream, now, &rest[sent..sent + cut], true, output);
         sent += cut;
     }

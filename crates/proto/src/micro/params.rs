@@ -88,6 +88,9 @@ pub struct FileWrite {
     /// For sudo.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub sudo_password: Secret,
+    /// Change nothing, and tell what would change (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
 }
 
 /// `file.read`
@@ -98,6 +101,12 @@ pub struct FileRead {
     /// 0: 10 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<i64>,
+    /// By sudo.
+    #[serde(skip_serializing_if = "is_false")]
+    pub use_sudo: bool,
+    /// For sudo.
+    #[serde(skip_serializing_if = "Secret::is_empty")]
+    pub sudo_password: Secret,
 }
 
 /// `pkg.ensure`
@@ -116,6 +125,15 @@ pub struct PkgEnsure {
     /// Placed before the package.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// By sudo.
+    #[serde(skip_serializing_if = "is_false")]
+    pub use_sudo: bool,
+    /// For sudo.
+    #[serde(skip_serializing_if = "Secret::is_empty")]
+    pub sudo_password: Secret,
+    /// Change nothing, and tell what would change (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
 }
 
 /// `service.reload`
@@ -125,6 +143,15 @@ pub struct ServiceReload {
     pub name: String,
     /// `reload`, `restart`, `start`, `stop`, `enable` or `disable`.
     pub action: String,
+    /// By sudo.
+    #[serde(skip_serializing_if = "is_false")]
+    pub use_sudo: bool,
+    /// For sudo.
+    #[serde(skip_serializing_if = "Secret::is_empty")]
+    pub sudo_password: Secret,
+    /// Change nothing, and tell what would change (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
 }
 
 /// `sudoers.ensure`
@@ -145,6 +172,9 @@ pub struct SudoersEnsure {
     /// For sudo.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub sudo_password: Secret,
+    /// Change nothing, and tell what would change (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
 }
 
 /// `sshd.harden`
@@ -162,4 +192,13 @@ pub struct SshdHarden {
     pub port: Option<i64>,
     /// Does sshd answer after the reload? Rolled back if not.
     pub test_connection: bool,
+    /// By sudo.
+    #[serde(skip_serializing_if = "is_false")]
+    pub use_sudo: bool,
+    /// For sudo.
+    #[serde(skip_serializing_if = "Secret::is_empty")]
+    pub sudo_password: Secret,
+    /// Change nothing, and tell what would change (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
 }

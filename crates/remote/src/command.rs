@@ -1,0 +1,94 @@
+//! The seven commands, each with its result; and how one is called.
+
+use std::time::Duration;
+
+use legwork_proto::micro::{CommandType, params, result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use params::{Exec, FileRead, FileWrite, PkgEnsure, ServiceReload, SshdHarden, SudoersEnsure};
+
+/// Parameters of a command, with the result it gives.
+pub trait Command: Serialize + Sync {
+    /// Which command.
+    const KIND: CommandType;
+    /// What it gives.
+    type Result: DeserializeOwned + Send + 'static;
+
+    /// The command as a policy sees it; `None` if no policy is to see it.
+    fn as_exec(&self) -> Option<&Exec> {
+        None
+    }
+}
+
+impl Command for Exec {
+    const KIND: CommandType = CommandType::Exec;
+    type Result = result::Exec;
+
+    fn as_exec(&self) -> Option<&Exec> {
+        Some(self)
+    }
+}
+
+impl Command for FileWrite {
+    const KIND: CommandType = CommandType::FileWrite;
+    type Result = result::FileWrite;
+}
+
+impl Command for FileRead {
+    const KIND: CommandType = CommandType::FileRead;
+    type Result = result::FileRead;
+}
+
+impl Command for PkgEnsure {
+    const KIND: CommandType = CommandType::PkgEnsure;
+    type Result = result::PkgEnsure;
+}
+
+impl Command for ServiceReload {
+    const KIND: CommandType = CommandType::ServiceReload;
+    type Result = result::ServiceReload;
+}
+
+impl Command for SudoersEnsure {
+    const KIND: CommandType = CommandType::SudoersEnsure;
+    type Result = result::SudoersEnsure;
+}
+
+impl Command for SshdHarden {
+    const KIND: CommandType = CommandType::SshdHarden;
+    type Result = result::SshdHarden;
+}
+
+/// How a command is called.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub(crate) timeout: Duration,
+    pub(crate) key: Option<String>,
+    pub(crate) retries: u32,
+}
+
+impl Call {
+    /// The runner ends the command after this time, in whole seconds, at least one.
+    pub fn within(timeout: Duration) -> Self {
+        Self { timeout, key: None, retries: 0 }
+    }
+
+    /// The same key and command again, on the same runner, give the same result again.
+    #[must_use]
+    pub fn idempotent(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Tries again up to so many times, only where the runner says that it may.
+    #[must_use]
+    pub fn retries(mut self, times: u32) -> Self {
+        self.retries = times;
+        self
+    }
+
+    pub(crate) fn seconds(&self) -> u64 {
+        (self.timeout.as_secs() + u64::from(self.timeout.subsec_nanos() > 0)).max(1)
+    }
+}

@@ -1,0 +1,180 @@
+//! Puts the runner on a host through nothing but a shell and two streams.
+//!
+//! One line of POSIX sh finds a folder where programs may run, tells what the host is, takes
+//! the binary from its standard input and becomes it. The line has no single quote, no
+//! backslash, no `!` and no newline, so that whatever login shell the host has (sh, csh,
+//! fish) passes it on unchanged between single quotes.
+
+use std::fmt::Write as _;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Link;
+use crate::{Binaries, Error};
+
+/// Begins the line in which the host tells what it is.
+const NEED: &str = "LEGWORK-NEED ";
+/// A host's greeting (a profile that prints) may be so long.
+const MAX_GREETING: usize = 256 * 1024;
+
+/// How the runner is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// It deletes itself at its end.
+    Once,
+    /// It stays for as long as the connection's process on the host.
+    Connection,
+}
+
+/// Where the runner is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: String,
+    pub(crate) digest: String,
+}
+
+/// The line for the host's shell. Flags are checked to be plain words.
+pub(crate) fn line(token: &str, flags: &[String], stay: Stay) -> String {
+    let flags = flags.join(" ");
+    let start = match stay {
+        Stay::Once => format!("exec \"$f\" --self-delete {flags}"),
+        Stay::Connection => {
+            format!("(\"$f\" --hold $PPID </dev/null >/dev/null 2>&1 &); exec \"$f\" --keep {flags}")
+        }
+    };
+    format!(
+        "exec sh -c 'umask 077; o=; for t in \"${{TMPDIR:-/tmp}}\" /var/tmp /dev/shm \"$HOME\"; do \
+         d=$t/.legwork-{token}; mkdir -m 700 \"$d\" 2>/dev/null || continue; f=$d/x; : >\"$f\" && \
+         chmod 700 \"$f\" && \"$f\" 2>/dev/null && o=1 && break; rm -rf \"$d\"; done; \
+         [ \"$o\" ] || {{ echo \"no folder where programs may run: tried TMPDIR, /var/tmp, /dev/shm and \
+         the home\" >&2; exit 1; }}; \
+         c() {{ rm -rf \"$d\"; }}; trap c 0; trap \"exit 1\" 1 2 13 15; rm -f \"$f\"; \
+         echo \"{NEED}$(uname -s) $(uname -m) $d\"; read n m || exit 1; f=$d/$m; head -c \"$n\" >\"$f\"; \
+         [ \"$(wc -c <\"$f\")\" -eq \"$n\" ] || {{ echo \"only part of the runner arrived in $d: is the \
+         disk full?\" >&2; exit 1; }}; \
+         chmod 700 \"$f\"; \"$f\" --version >/dev/null || exit 1; trap - 0 1 2 13 15; {start}'"
+    )
+}
+
+/// The line that starts a runner that is there already.
+pub(crate) fn again(place: &Place, flags: &[String]) -> String {
+    format!("exec {} --keep {}", place.file, flags.join(" "))
+}
+
+/// A flag that no shell reads as anything else.
+pub(crate) fn check_flags(flags: &[String]) -> Result<(), Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,=/:@+".contains(c);
+    match flags.iter().find(|flag| flag.is_empty() || !flag.chars().all(plain)) {
+        Some(flag) => Err(Error::Start(format!("{flag:?} can't be a flag of the runner"))),
+        None => Ok(()),
+    }
+}
+
+/// A name that nobody can guess.
+pub(crate) fn token() -> Result<String, Error> {
+    let mut bytes = [0u8; 10];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Start(format!("no randomness: {error}")))?;
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+/// Answers the line's question with the binary for the host.
+pub(crate) async fn upload(link: &mut Link, binaries: &Binaries) -> Result<Place, Error> {
+    let need = read_need(link).await?;
+    let mut words = need.splitn(3, ' ');
+    let (Some(system), Some(processor), Some(folder)) = (words.next(), words.next(), words.next()) else {
+        return Err(Error::Upload(format!("the host said {need:?}")));
+    };
+    let binary = binaries.find(system, processor)?;
+    let name = format!("{}-{}", legwork_proto::micro::FILE_PREFIX, binary.digest());
+    let header = format!("{} {name}\n", binary.bytes.len());
+    let sent = async {
+        link.stdin.write_all(header.as_bytes()).await?;
+        link.stdin.write_all(&binary.bytes).await?;
+        link.stdin.flush().await
+    };
+    if let Err(error) = sent.await {
+        return Err(Error::Upload(format!("the connection broke: {error}")));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
+    // A folder with other characters can't be named in a line again; it serves once.
+    let file = if folder.chars().all(plain) { format!("{folder}/{name}") } else { String::new() };
+    Ok(Place { file, digest: binary.digest().to_owned() })
+}
+
+/// Reads to the line that tells what the host is; profiles may have printed before it.
+async fn read_need(link: &mut Link) -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0u8; 1024];
+    loop {
+        let start = if bytes.starts_with(NEED.as_bytes()) {
+            Some(0)
+        } else {
+            find(&bytes, format!("\n{NEED}").as_bytes()).map(|at| at + 1)
+        };
+        if let Some(start) = start
+            && let Some(end) = bytes[start..].iter().position(|b| *b == b'\n')
+        {
+            let line = String::from_utf8_lossy(&bytes[start + NEED.len()..start + end]).into_owned();
+            return Ok(line.trim_end_matches('\r').to_owned());
+        }
+        if bytes.len() > MAX_GREETING {
+            return Err(Error::Upload("the host's shell prints without end before our line runs".into()));
+        }
+        match link.stdout.read(&mut chunk).await {
+            Ok(n @ 1..) => bytes.extend_from_slice(&chunk[..n]),
+            _ => return Err(Error::Upload(ended(link, &bytes).await)),
+        }
+    }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+/// What is known of a connection that ended too early.
+async fn ended(link: &mut Link, printed: &[u8]) -> String {
+    let status = match &mut link.guard {
+        Some(guard) => guard.ended().await,
+        None => None,
+    };
+    // Standard error comes by another way, and a moment later.
+    for _ in 0..20 {
+        if !link.said.text().is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let said = link.said.text();
+    let printed = String::from_utf8_lossy(printed);
+    let said = if said.is_empty() { printed.trim() } else { &said };
+    match (said, status) {
+        ("", Some(status)) => format!("the connection ended with status {status}"),
+        ("", None) => "the connection ended".to_owned(),
+        (said, _) => said.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_passes_every_login_shell() {
+        for stay in [Stay::Once, Stay::Connection] {
+            let line = line("0123", &["--ttl".into(), "60s".into()], stay);
+            let inner = line.strip_prefix("exec sh -c '").unwrap().strip_suffix('\'').unwrap();
+            assert!(!inner.contains(['\'', '\\', '!', '\n']), "{inner}");
+        }
+    }
+
+    #[test]
+    fn flags_are_plain_words() {
+        assert!(check_flags(&["--ttl".into(), "10m".into()]).is_ok());
+        for flag in ["", "a b", "$(id)", "x;y", "'", "a\n"] {
+            assert!(check_flags(&[flag.into()]).is_err(), "{flag:?}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is remembered of shared connections, in a folder that only we can read: the socket
+//! of each, and where the runner is on the host behind it.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::bootstrap::Place;
+
+/// The folder of connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    folder: PathBuf,
+}
+
+impl Places {
+    /// Opens the folder, and makes it if need be.
+    pub(crate) fn open(folder: Option<&Path>) -> io::Result<Self> {
+        let folder = match folder {
+            Some(folder) => folder.to_owned(),
+            None => default_folder()?,
+        };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let found = std::fs::symlink_metadata(&folder)?;
+        let ours =
+            found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
+        if !ours {
+            let folder = folder.display();
+            let text = format!("{folder} must be a folder that only you can read; run: chmod 700 {folder}");
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        Ok(Self { folder })
+    }
+
+    /// The socket of the connection to a host with these options.
+    pub(crate) fn socket(&self, host: &str, options: &[String]) -> PathBuf {
+        let mut hash = Sha256::new();
+        for part in std::iter::once(host).chain(options.iter().map(String::as_str)) {
+            hash.update(part);
+            hash.update([0]);
+        }
+        // Short: a socket's path has at most 108 bytes, and ssh adds 17 for a moment.
+        let name: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        self.folder.join(name)
+    }
+}
+
+fn default_folder() -> io::Result<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let runtime =
+        var("XDG_RUNTIME_DIR").filter(|folder| folder.is_dir()).map(|folder| folder.join("legwork-ssh"));
+    runtime
+        .or_else(|| var("HOME").map(|home| home.join(".legwork/ssh")))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "neither XDG_RUNTIME_DIR nor HOME is set"))
+}
+
+/// Where the runner is, behind a socket.
+pub(crate) fn recall(socket: &Path) -> Option<Place> {
+    let text = std::fs::read_to_string(socket.with_extension("place")).ok()?;
+    let (digest, file) = text.trim_end().split_once(' ')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
+    (file.starts_with('/') && file.chars().all(plain))
+        .then(|| Place { file: file.to_owned(), digest: digest.to_owned() })
+}
+
+/// Remembers it.
+pub(crate) fn remember(socket: &Path, place: &Place) -> io::Result<()> {
+    if place.file.is_empty() {
+        return Ok(());
+    }
+    let draft = socket.with_extension(format!("draft{}", std::process::id()));
+    std::fs::write(&draft, format!("{} {}\n", place.digest, place.file))?;
+    std::fs::rename(&draft, socket.with_extension("place"))
+}
+
+/// Forgets it.
+pub(crate) fn forget(socket: &Path) {
+    let _ = std::fs::remove_file(socket.with_extension("place"));
+}

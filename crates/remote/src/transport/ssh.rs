@@ -1,0 +1,226 @@
+//! OpenSSH: the user's configuration, agent, jump hosts and known hosts just work.
+//!
+//! The first start makes a connection that is shared (a ControlMaster of ours, in a private
+//! folder) and sends the binary over it; further ones are sessions on that connection and
+//! find the binary there. It goes when the connection goes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
+use super::bootstrap::{self, Stay};
+use super::places::{self, Places};
+use super::{Link, Starting, Transport, link, mux, spawn};
+use crate::{Binaries, Error};
+
+/// How long a shared connection outlives its last use.
+const PERSIST: Duration = Duration::from_secs(60);
+/// How long a host may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a runner that is there may take to say so before it is sent again.
+const WARM: Duration = Duration::from_secs(10);
+
+/// A host that the user's `ssh` reaches.
+#[derive(Debug, Clone)]
+pub struct Ssh {
+    host: String,
+    options: Vec<String>,
+    program: PathBuf,
+    persist: Duration,
+    interactive: bool,
+    folder: Option<PathBuf>,
+}
+
+impl Ssh {
+    /// `HOST` or `USER@HOST`, as the user's `ssh` knows it.
+    pub fn new(host: impl Into<String>) -> Result<Self, Error> {
+        let host = host.into();
+        // ssh puts a host's name into the user's ProxyCommand: it must be inert in a shell.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._:%@[]-".contains(c);
+        if host.is_empty() || host.len() > 255 || host.starts_with('-') || !host.chars().all(plain) {
+            return Err(Error::InvalidHost(host));
+        }
+        let (options, program) = (Vec::new(), PathBuf::from("ssh"));
+        Ok(Self { host, options, program, persist: PERSIST, interactive: false, folder: None })
+    }
+
+    /// Adds an argument of `ssh`, such as `-oPort=2222` or `-F` and then its file.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.options.push(arg.into());
+        self
+    }
+
+    /// How long the shared connection outlives its last use [default: 60 s]. 0: it ends with
+    /// [`Ssh::disconnect`].
+    #[must_use]
+    pub fn persist(mut self, time: Duration) -> Self {
+        self.persist = time;
+        self
+    }
+
+    /// Lets `ssh` ask at the terminal for passwords and unknown keys [default: no].
+    #[must_use]
+    pub fn interactive(mut self, yes: bool) -> Self {
+        self.interactive = yes;
+        self
+    }
+
+    /// Where sockets lie [default: `$XDG_RUNTIME_DIR/legwork-ssh`, else `~/.legwork/ssh`].
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Ends the shared connection, and with it the runner's stay on the host.
+    pub async fn disconnect(&self) {
+        if let Ok(socket) = self.socket() {
+            let _ = mux::terminate(&socket).await;
+            places::forget(&socket);
+        }
+    }
+
+    fn socket(&self) -> Result<PathBuf, Error> {
+        let places = Places::open(self.folder.as_deref()).map_err(|error| Error::Start(error.to_string()))?;
+        Ok(places.socket(&self.host, &self.options))
+    }
+
+    async fn begin(&self, binaries: &Binaries, flags: &[String]) -> Result<Link, Error> {
+        bootstrap::check_flags(flags)?;
+        let socket = self.socket()?;
+        if let Some(place) = places::recall(&socket).filter(|place| binaries.has_digest(&place.digest)) {
+            if let Ok(mut link) = mux::open(&socket, &bootstrap::again(&place, flags)).await
+                && is_ready(&mut link).await
+            {
+                return Ok(link);
+            }
+            places::forget(&socket);
+        }
+        let line = bootstrap::line(&bootstrap::token()?, flags, Stay::Connection);
+        let mut link = match mux::open(&socket, &line).await {
+            Ok(link) => link,
+            Err(_) => self.connect(&socket, &line)?,
+        };
+        let place = bootstrap::upload(&mut link, binaries).await.map_err(|error| self.explain(error))?;
+        // Without a socket the connection could not be shared, and the next one is another.
+        if socket.exists() {
+            places::remember(&socket, &place).map_err(|error| Error::Start(error.to_string()))?;
+        }
+        Ok(link)
+    }
+
+    /// A new connection, with the line as its first session.
+    fn connect(&self, socket: &Path, line: &str) -> Result<Link, Error> {
+        let path = socket.display();
+        let batch = if self.interactive { "no" } else { "yes" };
+        let mut args: Vec<String> = [
+            "-T".to_owned(),
+            "-oControlMaster=auto".to_owned(),
+            format!("-oControlPath={path}"),
+            format!("-oControlPersist={}", self.persist.as_secs().max(1)),
+            format!("-oBatchMode={batch}"),
+            format!("-oConnectTimeout={}", CONNECT.as_secs()),
+            // A user's config may forward ports or run something at each login: not for us.
+            "-oClearAllForwardings=yes".to_owned(),
+            "-oForwardX11=no".to_owned(),
+            "-oForwardAgent=no".to_owned(),
+            "-oRemoteCommand=none".to_owned(),
+            "-oPermitLocalCommand=no".to_owned(),
+        ]
+        .into();
+        args.extend(self.options.iter().cloned());
+        args.extend(["--".to_owned(), self.host.clone(), line.to_owned()]);
+        let child = spawn(&self.program, &args, self.interactive).map_err(|error| {
+            Error::Start(format!("{}: {error}; is OpenSSH installed?", self.program.display()))
+        })?;
+        link(child).ok_or_else(|| Error::Start("no pipes".into()))
+    }
+
+    /// Says what ssh's words mean, and what to do.
+    fn explain(&self, error: Error) -> Error {
+        let Error::Upload(said) = error else { return error };
+        let host = self.host.clone();
+        if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+            let known = said.lines().map(str::trim).find(|line| line.starts_with("ssh-keygen -f"));
+            let run = known.map_or_else(|| format!("ssh-keygen -R {host}"), str::to_owned);
+            let reason = format!(
+                "the host's key has changed since it was last seen: somebody may be listening in. If you know \
+                 that the host was set up anew, run: {run}"
+            );
+            return Error::HostKey { host, reason };
+        }
+        if said.contains("Host key verification failed") {
+            let reason = format!("the host's key is not known; connect once by hand to check it: ssh {host}");
+            return Error::HostKey { host, reason };
+        }
+        let reason = if said.contains("Permission denied (") {
+            format!("{said}; check that `ssh {host}` works without a question")
+        } else {
+            said
+        };
+        // What ssh itself says begins with its name or the host's.
+        let by_ssh = ["ssh:", "Permission denied (", "Connection ", "kex_", "Bad ", "command-line:"];
+        if by_ssh.iter().any(|words| reason.contains(words)) || reason.contains("port ") {
+            Error::Unreachable { host, reason }
+        } else {
+            Error::Upload(reason)
+        }
+    }
+}
+
+/// Whether a runner greets. What a profile printed before is dropped, the rest is kept.
+async fn is_ready(link: &mut Link) -> bool {
+    const READY: &[u8] = b"{\"type\":\"READY\"";
+    let mut chunk = [0u8; 4096];
+    loop {
+        match tokio::time::timeout(WARM, link.stdout.read(&mut chunk)).await {
+            Ok(Ok(n @ 1..)) => link.early.extend_from_slice(&chunk[..n]),
+            _ => return false,
+        }
+        if let Some(at) = link.early.windows(READY.len()).position(|window| window == READY) {
+            link.early.drain(..at);
+            return true;
+        }
+    }
+}
+
+impl Transport for Ssh {
+    fn start<'a>(&'a self, binaries: &'a Binaries, flags: &'a [String]) -> Starting<'a> {
+        Box::pin(self.begin(binaries, flags))
+    }
+
+    fn name(&self) -> String {
+        self.host.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_hosts_are_refused() {
+        for host in ["", "-oProxyCommand=id", "a b", "a;id", "a\nb", "$(id)", "`id`", "a'b", "../x", "a|b"] {
+            assert!(matches!(Ssh::new(host), Err(Error::InvalidHost(_))), "{host:?}");
+        }
+        for host in ["web1", "me@web1.example.com", "::1", "fe80::1%eth0"] {
+            assert!(Ssh::new(host).is_ok(), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn sshs_words_are_explained() {
+        let explain = |said: &str| Ssh::new("web1").unwrap().explain(Error::Upload(said.into()));
+        let changed = "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n  ssh-keygen -f \"/k\" -R \"web1\"\nHost key verification failed.";
+        let text = explain(changed).to_string();
+        assert!(text.ends_with("run: ssh-keygen -f \"/k\" -R \"web1\""), "{text}");
+        assert!(matches!(explain("Host key verification failed."), Error::HostKey { .. }));
+        assert!(matches!(
+            explain("ssh: connect to host web1 port 22: Connection refused"),
+            Error::Unreachable { .. }
+        ));
+        assert!(matches!(explain("only part of the runner arrived"), Error::Upload(_)));
+    }
+}
