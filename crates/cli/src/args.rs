@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod ssh;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Run a command on runners and stream its output
     Exec(ExecArgs),
+    /// Work on hosts where nothing is installed, over ssh
+    Ssh(ssh::SshArgs),
     /// List runners
     Runners(ListArgs),
     /// List tasks, or show one

@@ -14,5 +14,7 @@ pub(crate) const TIMED_OUT: u8 = 124;
 pub(crate) const NOT_RUN: u8 = 125;
 /// `exec`: the runner's policy denied the command.
 pub(crate) const DENIED: u8 = 126;
+/// `ssh`: the host was not reached, as ssh itself says it.
+pub(crate) const UNREACHABLE: u8 = 255;
 /// Interrupted.
 pub(crate) const INTERRUPTED: u8 = 130;

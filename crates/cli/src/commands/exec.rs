@@ -99,7 +99,7 @@ pub(crate) async fn logs(args: LogsArgs) -> Result<u8> {
 }
 
 /// One argument is a line of shell; several are words, each quoted where needed.
-fn line_of(command: &[String]) -> String {
+pub(super) fn line_of(command: &[String]) -> String {
     if let [line] = command {
         return line.clone();
     }

@@ -1,0 +1,274 @@
+//! The arguments of `legwork ssh`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+const HOSTS: &str = "Hosts: names that your ssh knows, [USER@]HOST, ranges (web[1-9]), @groups of the inventory, \
+                     patterns (web*), and !HOST to leave one out";
+
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Exit status: that of the command (of several hosts the highest); 124 timed out, 126 denied by the \
+                  policy, 130 interrupted, 255 not reached."
+)]
+pub(crate) struct SshArgs {
+    #[command(subcommand)]
+    pub(crate) work: Option<SshWork>,
+    #[command(flatten)]
+    pub(crate) common: SshCommon,
+    #[arg(required = true, value_name = "HOST", help = HOSTS)]
+    pub(crate) hosts: Vec<String>,
+    /// The command: one argument is a line of shell, several are quoted as given
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// What holds for every kind of work.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SshCommon {
+    /// Inventory of hosts and groups [default: ~/.config/legwork/inventory.yaml, if there]
+    #[arg(long, short, env = "LEGWORK_INVENTORY", value_name = "FILE", global = true)]
+    pub(crate) inventory: Option<PathBuf>,
+    /// Hosts at once
+    #[arg(long, short = 'P', default_value = "16", value_name = "N", global = true)]
+    pub(crate) parallel: NonZeroUsize,
+    /// Try no further host after the first failure
+    #[arg(long, global = true)]
+    pub(crate) fail_fast: bool,
+    /// Try no further host after so many failures
+    #[arg(long, value_name = "N", global = true, conflicts_with = "fail_fast")]
+    pub(crate) max_failures: Option<usize>,
+    /// Seconds that a command may take
+    #[arg(long, short, default_value_t = 300, value_name = "SECONDS", global = true,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+    /// Run it as root, by sudo
+    #[arg(long, global = true)]
+    pub(crate) sudo: bool,
+    /// Ask for sudo's password, once for all hosts
+    #[arg(long, short = 'K', global = true, requires = "sudo")]
+    pub(crate) ask_password: bool,
+    /// File with sudo's password
+    #[arg(long, value_name = "FILE", global = true, requires = "sudo", conflicts_with = "ask_password")]
+    pub(crate) sudo_password_file: Option<PathBuf>,
+    /// Print each host's output in one piece, once it is complete
+    #[arg(long, short, global = true)]
+    pub(crate) group: bool,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Take only commands that the rules of this config allow
+    #[arg(long, value_name = "CONFIG", global = true)]
+    pub(crate) policy: Option<PathBuf>,
+    /// Seconds that the connection, and the runner on the host, stay for the next call
+    /// [default: 60; with more than 20 hosts 0]
+    #[arg(long, value_name = "SECONDS", global = true)]
+    pub(crate) persist: Option<u64>,
+    /// Configuration of ssh
+    #[arg(long, short = 'F', value_name = "FILE", global = true)]
+    pub(crate) ssh_config: Option<PathBuf>,
+    /// Option of ssh, as in its configuration
+    #[arg(long, short = 'o', value_name = "KEY=VALUE", global = true)]
+    pub(crate) ssh_option: Vec<String>,
+    /// Reach hosts by this program instead of ssh: 'docker exec -i {host}'
+    #[arg(long, value_name = "PROGRAM", global = true)]
+    pub(crate) via: Option<String>,
+    /// Folder with other micro-runners than those in this program
+    #[arg(long, env = "LEGWORK_MICRO_DIR", value_name = "DIR", global = true)]
+    pub(crate) micro_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SshWork {
+    /// Copy files to hosts, or from hosts
+    Cp(CpArgs),
+    /// Make sure that packages are there, or are not
+    Pkg(PkgArgs),
+    /// Reload, restart, start, stop, enable or disable services
+    Service(ServiceArgs),
+    /// Read or write one file
+    #[command(subcommand)]
+    File(FileCommand),
+    /// Give or take a user's right to use sudo
+    Sudoers(SudoersArgs),
+    /// Harden sshd: tried before it is in place, taken back if sshd doesn't come up
+    Harden(HardenArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CpArgs {
+    /// Source and destination; hosts stand before a colon: cp a.conf web[1-3]:/etc/a.conf
+    #[arg(required = true, num_args = 2.., value_name = "[HOST:]PATH")]
+    pub(crate) paths: Vec<String>,
+    /// Permissions, in octal [default: those of the file]
+    #[arg(long)]
+    pub(crate) mode: Option<String>,
+    /// Owner, by name or number
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// Group, by name or number
+    #[arg(long)]
+    pub(crate) group_name: Option<String>,
+    /// Keep what was there as PATH.bak
+    #[arg(long)]
+    pub(crate) backup: bool,
+    /// Only tell what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum PkgState {
+    /// It is there, in whatever version
+    Present,
+    /// It is not there
+    Absent,
+    /// It is there in the newest version
+    Latest,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PkgArgs {
+    /// What is to be so
+    pub(crate) state: PkgState,
+    #[arg(required = true, value_name = "HOST", help = HOSTS)]
+    pub(crate) hosts: Vec<String>,
+    /// The packages
+    #[arg(last = true, required = true, value_name = "PACKAGE")]
+    pub(crate) packages: Vec<String>,
+    /// Exactly this version, of one package
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) pin: Option<String>,
+    /// apt, dnf, yum or zypper [default: the first that is there]
+    #[arg(long)]
+    pub(crate) manager: Option<String>,
+    /// Option of the package manager
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub(crate) option: Vec<String>,
+    /// Only tell what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ServiceAction {
+    /// Read its configuration again
+    Reload,
+    /// Stop and start
+    Restart,
+    /// Start, if it does not run
+    Start,
+    /// Stop, if it runs
+    Stop,
+    /// Start at boot
+    Enable,
+    /// Do not start at boot
+    Disable,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServiceArgs {
+    /// What to do
+    pub(crate) action: ServiceAction,
+    #[arg(required = true, value_name = "HOST", help = HOSTS)]
+    pub(crate) hosts: Vec<String>,
+    /// The services
+    #[arg(last = true, required = true, value_name = "SERVICE")]
+    pub(crate) services: Vec<String>,
+    /// Only tell what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FileCommand {
+    /// Print a file
+    Read {
+        #[arg(required = true, value_name = "HOST", help = HOSTS)]
+        hosts: Vec<String>,
+        /// The file
+        #[arg(last = true, required = true)]
+        path: String,
+    },
+    /// Write a file: as a whole, or not at all
+    Write {
+        #[arg(required = true, value_name = "HOST", help = HOSTS)]
+        hosts: Vec<String>,
+        /// The file
+        #[arg(last = true, required = true)]
+        path: String,
+        /// What to write
+        #[arg(long, conflicts_with = "from", required_unless_present = "from")]
+        content: Option<String>,
+        /// A local file with what to write; - is standard input
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        /// Permissions, in octal [default: those that it has; 0644]
+        #[arg(long)]
+        mode: Option<String>,
+        /// Owner, by name or number
+        #[arg(long)]
+        owner: Option<String>,
+        /// Group, by name or number
+        #[arg(long)]
+        group_name: Option<String>,
+        /// Keep what was there as PATH.bak
+        #[arg(long)]
+        backup: bool,
+        /// Fail if the file is not there
+        #[arg(long)]
+        existing: bool,
+        /// Only tell what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SudoersArgs {
+    #[arg(required = true, value_name = "HOST", help = HOSTS)]
+    pub(crate) hosts: Vec<String>,
+    /// Who
+    #[arg(long)]
+    pub(crate) user: String,
+    /// A command that the user may run: an absolute path [default: all]
+    #[arg(long = "command", value_name = "PATH")]
+    pub(crate) commands: Vec<String>,
+    /// Without a password
+    #[arg(long)]
+    pub(crate) no_password: bool,
+    /// Take the right away
+    #[arg(long, conflicts_with_all = ["commands", "no_password"])]
+    pub(crate) absent: bool,
+    /// Only tell what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct HardenArgs {
+    #[arg(required = true, value_name = "HOST", help = HOSTS)]
+    pub(crate) hosts: Vec<String>,
+    /// PasswordAuthentication no
+    #[arg(long)]
+    pub(crate) no_password_auth: bool,
+    /// PermitRootLogin no
+    #[arg(long)]
+    pub(crate) no_root_login: bool,
+    /// Only these users
+    #[arg(long, value_name = "USER")]
+    pub(crate) allow_user: Vec<String>,
+    /// Listen on this port
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// Do not check that sshd answers after the reload
+    #[arg(long)]
+    pub(crate) no_test: bool,
+    /// Only tell what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}

@@ -1,0 +1,359 @@
+//! `legwork ssh`: work on hosts where nothing is installed.
+
+mod copy;
+mod inventory;
+mod report;
+mod work;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use legwork_dialout::config::{Source, rules_of};
+use legwork_policy::Policy;
+use legwork_remote::{
+    Binaries, Client, Error, FileRead, FileWrite, Options, Outcome, PkgEnsure, Pool, Secret, ServiceReload,
+    Ssh, SshdHarden, SudoersEnsure, Template, Transport,
+};
+
+use crate::args::ssh::{FileCommand, PkgState, ServiceAction, SshArgs, SshCommon, SshWork};
+use crate::exit;
+use inventory::{Inventory, Target};
+use report::{Printer, Report, State, Style};
+use work::Work;
+
+/// With more hosts than this, connections do not stay for the next call.
+const FEW: usize = 20;
+/// Beyond a command's time, the runner lives so much longer.
+const SPARE: Duration = Duration::from_secs(60);
+/// The largest file that is written at once; a line holds it in base64.
+const MAX_CONTENT: u64 = 7 * 1024 * 1024;
+
+/// The micro-runners that this program brings along.
+#[derive(rust_embed::Embed)]
+#[folder = "../../dist"]
+#[include = "legwork-micro-*-linux"]
+#[allow_missing = true]
+struct Micro;
+
+pub(crate) async fn run(args: SshArgs) -> Result<u8> {
+    let common = args.common;
+    let secret = password(&common)?;
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let inventory =
+        Inventory::load(common.inventory.as_deref(), common.ssh_config.as_deref(), home.as_deref())?;
+    let (sudo, pass) = (common.sudo, || secret.clone());
+    let (hosts, work) = match args.work {
+        None => (args.hosts, Work::exec(&args.command, &common, pass())),
+        Some(SshWork::Cp(cp)) => {
+            let plan = copy::Plan::new(cp, sudo, pass())?;
+            let (hosts, plan) = plan.split(&inventory)?;
+            (hosts, Work::Copy(plan))
+        }
+        Some(SshWork::Pkg(pkg)) => {
+            if pkg.pin.is_some() && pkg.packages.len() > 1 {
+                bail!("--pin is for one package; {} were named", pkg.packages.len());
+            }
+            let state = match pkg.state {
+                PkgState::Present => "present",
+                PkgState::Absent => "absent",
+                PkgState::Latest => "latest",
+            };
+            let one = |name: String| PkgEnsure {
+                name,
+                state: state.to_owned(),
+                version: pkg.pin.clone().unwrap_or_default(),
+                manager: pkg.manager.clone().unwrap_or_default(),
+                options: pkg.option.clone(),
+                use_sudo: sudo,
+                sudo_password: pass(),
+                dry_run: pkg.dry_run,
+            };
+            (pkg.hosts, Work::Packages(pkg.packages.into_iter().map(one).collect()))
+        }
+        Some(SshWork::Service(service)) => {
+            let action = match service.action {
+                ServiceAction::Reload => "reload",
+                ServiceAction::Restart => "restart",
+                ServiceAction::Start => "start",
+                ServiceAction::Stop => "stop",
+                ServiceAction::Enable => "enable",
+                ServiceAction::Disable => "disable",
+            };
+            let one = |name: String| ServiceReload {
+                name,
+                action: action.to_owned(),
+                use_sudo: sudo,
+                sudo_password: pass(),
+                dry_run: service.dry_run,
+            };
+            (service.hosts, Work::Services(service.services.into_iter().map(one).collect()))
+        }
+        Some(SshWork::File(FileCommand::Read { hosts, path })) => {
+            let read = FileRead { path, max_bytes: None, use_sudo: sudo, sudo_password: pass() };
+            (hosts, Work::Read(read))
+        }
+        Some(SshWork::File(FileCommand::Write {
+            hosts,
+            path,
+            content,
+            from,
+            mode,
+            owner,
+            group_name,
+            backup,
+            existing,
+            dry_run,
+        })) => {
+            let bytes = content.map_or_else(|| read_local(from.as_deref()), |text| Ok(text.into_bytes()))?;
+            let write = FileWrite {
+                path,
+                mode: mode.unwrap_or_default(),
+                owner: owner.unwrap_or_default(),
+                group: group_name.unwrap_or_default(),
+                create: !existing,
+                backup,
+                use_sudo: sudo,
+                sudo_password: pass(),
+                dry_run,
+                ..work::content(&bytes)
+            };
+            (hosts, Work::Write(write))
+        }
+        Some(SshWork::Sudoers(sudoers)) => {
+            let ensure = SudoersEnsure {
+                user: sudoers.user,
+                commands: sudoers.commands,
+                no_passwd: sudoers.no_password,
+                state: if sudoers.absent { "absent" } else { "present" }.to_owned(),
+                use_sudo: sudo,
+                sudo_password: pass(),
+                dry_run: sudoers.dry_run,
+            };
+            (sudoers.hosts, Work::Sudoers(ensure))
+        }
+        Some(SshWork::Harden(harden)) => {
+            let settings = SshdHarden {
+                disable_password_auth: harden.no_password_auth,
+                disable_root_login: harden.no_root_login,
+                allow_users: harden.allow_user,
+                port: harden.port.map(i64::from),
+                test_connection: !harden.no_test,
+                use_sudo: sudo,
+                sudo_password: pass(),
+                dry_run: harden.dry_run,
+            };
+            (harden.hosts, Work::Harden(settings))
+        }
+    };
+    let targets = inventory.resolve(&hosts)?;
+    carry_out(&common, targets, work).await
+}
+
+async fn carry_out(common: &SshCommon, targets: Vec<Target>, work: Work) -> Result<u8> {
+    let style = match (common.json, common.group, targets.len()) {
+        (true, _, _) => Style::Json,
+        (_, true, _) => Style::Grouped,
+        (_, _, 1) => Style::Plain,
+        _ => Style::Prefixed,
+    };
+    let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
+    let printer = Arc::new(Printer::new(style, &names));
+    let policy = common.policy.as_ref().map(rules).transpose()?;
+    let steps = u32::try_from(work.steps()).unwrap_or(u32::MAX);
+    let options = Options {
+        ttl: Some(Duration::from_secs(common.timeout).saturating_mul(steps) + SPARE),
+        policy,
+        ..Default::default()
+    };
+    let few = targets.len() <= FEW;
+    let persist = Duration::from_secs(common.persist.unwrap_or(if few { 60 } else { 0 }));
+    let shared = Arc::new(Shared {
+        binaries: binaries(common)?,
+        options,
+        interactive: targets.len() == 1 && rustix::termios::isatty(std::io::stdin()),
+        persist,
+        timeout: Duration::from_secs(common.timeout),
+        common: common.clone(),
+        printer: Arc::clone(&printer),
+        work,
+    });
+    let begun = Instant::now();
+    let mut pool = Pool::default().concurrency(common.parallel);
+    if let Some(most) = common.max_failures.or(common.fail_fast.then_some(1)) {
+        pool = pool.max_failures(most);
+    }
+    let working = pool.run(
+        targets,
+        |target| {
+            let shared = Arc::clone(&shared);
+            async move {
+                let report = shared.on_host(&target).await;
+                if report.state == State::Succeeded { Ok(report) } else { Err(report) }
+            }
+        },
+        |at, outcome| match outcome {
+            Outcome::Done(report) | Outcome::Failed(report) => printer.ended(report),
+            Outcome::Skipped => printer.ended(&skipped(&names[at])),
+        },
+    );
+    let outcomes = tokio::select! {
+        outcomes = working => outcomes,
+        signal = tokio::signal::ctrl_c() => {
+            signal?;
+            // Dropped connections end the runners, and those what they run.
+            eprintln!("legwork: interrupted; what was running on the hosts is being ended");
+            return Ok(exit::INTERRUPTED);
+        }
+    };
+    let reports: Vec<Report> = outcomes
+        .into_iter()
+        .zip(&names)
+        .map(|(outcome, name)| match outcome {
+            Outcome::Done(report) | Outcome::Failed(report) => report,
+            Outcome::Skipped => skipped(name),
+        })
+        .collect();
+    Ok(report::finish(&reports, style, begun.elapsed()))
+}
+
+fn skipped(name: &str) -> Report {
+    let error = Some("not tried: too many hosts had failed before".to_owned());
+    Report { error, ..Report::new(name, State::Skipped) }
+}
+
+/// What work on every host needs.
+struct Shared {
+    binaries: Binaries,
+    options: Options,
+    interactive: bool,
+    persist: Duration,
+    timeout: Duration,
+    common: SshCommon,
+    printer: Arc<Printer>,
+    work: Work,
+}
+
+impl Shared {
+    async fn on_host(&self, target: &Target) -> Report {
+        let begun = Instant::now();
+        let mut report = match self.try_host(target).await {
+            Ok(report) => report,
+            Err(error) => {
+                let state = match &error {
+                    Error::Denied(_) => State::Denied,
+                    Error::Command(failure) if failure.code == "TIMEOUT" => State::TimedOut,
+                    Error::ResponseTimeout | Error::Read(_) | Error::Exited | Error::Send(_) => State::Lost,
+                    error if error.is_unreachable() => State::Unreachable,
+                    _ => State::Failed,
+                };
+                Report { error: Some(work::explain(&error)), ..Report::new(&target.name, state) }
+            }
+        };
+        report.seconds = begun.elapsed().as_secs_f64();
+        report
+    }
+
+    async fn try_host(&self, target: &Target) -> Result<Report, Error> {
+        if let Some(via) = &self.common.via {
+            // A host's name goes into the program's arguments: the same names as for ssh.
+            Ssh::new(&target.address)?;
+            let words = via.split_whitespace().map(|word| word.replace("{host}", &target.address));
+            return self.with(&Template::new(&target.name, words), target).await;
+        }
+        let mut ssh = Ssh::new(&target.address)?.interactive(self.interactive).persist(self.persist);
+        if let Some(config) = &self.common.ssh_config {
+            ssh = ssh.arg(format!("-F{}", config.display()));
+        }
+        for option in &self.common.ssh_option {
+            ssh = ssh.arg(format!("-o{option}"));
+        }
+        for arg in &target.args {
+            ssh = ssh.arg(arg);
+        }
+        let report = self.with(&ssh, target).await;
+        if self.persist.is_zero() {
+            ssh.disconnect().await;
+        }
+        report
+    }
+
+    async fn with(&self, transport: &dyn Transport, target: &Target) -> Result<Report, Error> {
+        let client = Client::start(transport, &self.binaries, self.options.clone()).await?;
+        let report = self.work.run(&client, target, &self.printer, self.timeout).await;
+        client.close().await;
+        report
+    }
+}
+
+fn binaries(common: &SshCommon) -> Result<Binaries> {
+    if let Some(dir) = &common.micro_dir {
+        return Ok(Binaries::from_dir(dir)?);
+    }
+    let embedded = ["x86_64", "aarch64"].into_iter().fold(Binaries::default(), |found, processor| {
+        match Micro::get(&format!("legwork-micro-{processor}-linux")) {
+            Some(file) => found.with("Linux", processor, file.data),
+            None => found,
+        }
+    });
+    if embedded.is_empty() {
+        bail!(
+            "this program was built without micro-runners; `make micro` builds them, --micro-dir tells where"
+        );
+    }
+    Ok(embedded)
+}
+
+fn rules(file: &PathBuf) -> Result<Arc<Policy>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
+    let rules = rules_of(&Source { path: file.clone(), text, original: false })?;
+    Ok(Arc::new(rules.bash))
+}
+
+/// sudo's password, from whom it is to come.
+fn password(common: &SshCommon) -> Result<Secret> {
+    if let Some(file) = &common.sudo_password_file {
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
+        return Ok(Secret(text.lines().next().unwrap_or_default().to_owned()));
+    }
+    if common.ask_password { ask().context("failed to ask for the password") } else { Ok(Secret::default()) }
+}
+
+/// Asks at the terminal, unseen.
+fn ask() -> Result<Secret> {
+    use std::io::{BufRead, Write};
+    let mut terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    let seen = rustix::termios::tcgetattr(&terminal)?;
+    let mut unseen = seen.clone();
+    unseen.local_modes.remove(rustix::termios::LocalModes::ECHO);
+    terminal.write_all(b"sudo password: ")?;
+    rustix::termios::tcsetattr(&terminal, rustix::termios::OptionalActions::Flush, &unseen)?;
+    let mut line = String::new();
+    let read = std::io::BufReader::new(&terminal).read_line(&mut line);
+    rustix::termios::tcsetattr(&terminal, rustix::termios::OptionalActions::Flush, &seen)?;
+    terminal.write_all(b"\n")?;
+    read?;
+    Ok(Secret(line.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+/// A local file, or standard input, that fits into one command.
+fn read_local(from: Option<&std::path::Path>) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let from = from.context("--content or --from is needed")?;
+    if from.as_os_str() == "-" {
+        std::io::stdin()
+            .take(MAX_CONTENT + 1)
+            .read_to_end(&mut bytes)
+            .context("failed to read standard input")?;
+    } else {
+        let file = std::fs::File::open(from).with_context(|| format!("failed to open {}", from.display()))?;
+        file.take(MAX_CONTENT + 1).read_to_end(&mut bytes)?;
+    }
+    if bytes.len() as u64 > MAX_CONTENT {
+        bail!("{} is larger than 7 MiB; `legwork ssh cp` copies files of any size", from.display());
+    }
+    Ok(bytes)
+}

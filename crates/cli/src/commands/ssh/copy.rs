@@ -1,0 +1,320 @@
+//! `legwork ssh cp`: files of any size, whole or not at all.
+//!
+//! A command's line holds some 7 MiB, so a large file goes in parts, which the host puts
+//! together, checks and moves into place.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail};
+use legwork_remote::{Client, Error, Exec, FileRead, FileWrite, Secret};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::inventory::{Inventory, Target};
+use super::report::Report;
+use super::work::{bytes_of, call, content};
+use crate::args::ssh::CpArgs;
+
+/// A part of an upload: below 10 MiB in base64.
+const UP: u64 = 6 * 1024 * 1024;
+/// A part of a download: below the 4 MiB that are captured, in base64 below a line.
+const DOWN: u64 = 3 * 1024 * 1024;
+
+/// Puts parts together. The parts go in any case, and what was there stays until the new file
+/// is complete.
+const JOIN: &str = "t=$(readlink -f -- \"$1\") || t=$1; sum=$2; mode=$3; owner=$4; shift 4; trap 'rm -f -- \"$@\" \"$t.legwork\"' 0; \
+    set -e; cat -- \"$@\" >\"$t.legwork\"; \
+    [ \"$(sha256sum <\"$t.legwork\" | cut -c1-64)\" = \"$sum\" ] || { echo 'the parts do not make the file' >&2; exit 1; }; \
+    chmod -- \"$mode\" \"$t.legwork\"; [ -z \"$owner\" ] || chown -- \"$owner\" \"$t.legwork\"; \
+    sync -- \"$t.legwork\" 2>/dev/null || sync; mv -fT -- \"$t.legwork\" \"$t\"";
+
+/// What to copy where.
+pub(crate) struct Plan {
+    hosts: Vec<String>,
+    way: Way,
+    sudo: bool,
+    password: Secret,
+    mode: Option<String>,
+    owner: String,
+    group: String,
+    backup: bool,
+    dry_run: bool,
+}
+
+enum Way {
+    /// Local file and its place there.
+    Up(Vec<(PathBuf, String)>),
+    Down {
+        paths: Vec<String>,
+        to: PathBuf,
+        /// Several hosts: a folder for each.
+        apart: bool,
+    },
+}
+
+/// `HOST:PATH`, if a word is one. A path with a slash before the colon is local, as for scp.
+fn remote(word: &str) -> Option<(&str, &str)> {
+    let at = if word.starts_with('[') { word.find("]:")? + 1 } else { word.find(':')? };
+    let (host, path) = (&word[..at], &word[at + 1..]);
+    (!host.is_empty() && !host.contains('/')).then_some((host, path))
+}
+
+impl Plan {
+    pub(crate) fn new(args: CpArgs, sudo: bool, password: Secret) -> Result<Self> {
+        let Some((to, from)) = args.paths.split_last() else {
+            bail!("a source and a destination are needed")
+        };
+        let (hosts, way) = match remote(to) {
+            Some((hosts, path)) => (hosts.to_owned(), upload(from, path)?),
+            None => download(from, to)?,
+        };
+        if args.dry_run && matches!(way, Way::Down { .. }) {
+            bail!("--dry-run is for copies to hosts");
+        }
+        Ok(Self {
+            hosts: hosts.split_whitespace().map(str::to_owned).collect(),
+            way,
+            sudo,
+            password,
+            mode: args.mode,
+            owner: args.owner.unwrap_or_default(),
+            group: args.group_name.unwrap_or_default(),
+            backup: args.backup,
+            dry_run: args.dry_run,
+        })
+    }
+
+    /// The hosts, and the plan that knows how many they are.
+    pub(crate) fn split(mut self, inventory: &Inventory) -> Result<(Vec<String>, Self)> {
+        let count = inventory.resolve(&self.hosts)?.len();
+        if let Way::Down { apart, .. } = &mut self.way {
+            *apart = count > 1;
+        }
+        Ok((self.hosts.clone(), self))
+    }
+
+    pub(crate) async fn run(
+        &self,
+        client: &Client,
+        target: &Target,
+        report: &mut Report,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        match &self.way {
+            Way::Up(files) => {
+                for (from, to) in files {
+                    let size = self.send(client, from, to, timeout).await?;
+                    let dry = if self.dry_run { " (dry run: nothing was changed)" } else { "" };
+                    report.said.push(format!("{to}: {size} bytes{dry}"));
+                }
+                report.changed = Some(true);
+            }
+            Way::Down { paths, to, apart } => {
+                for path in paths {
+                    let to = place(path, to, apart.then_some(&target.name))?;
+                    let size = self.fetch(client, path, &to, timeout).await?;
+                    report.said.push(format!("{}: {size} bytes", to.display()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&self, client: &Client, from: &Path, to: &str, timeout: Duration) -> Result<u64, Error> {
+        let local = |error: std::io::Error| Error::InvalidCommand(format!("{}: {error}", from.display()));
+        let mut file = tokio::fs::File::open(from).await.map_err(local)?;
+        let found = file.metadata().await.map_err(local)?;
+        let usual = format!("{:04o}", found.permissions().mode() & 0o777);
+        let mode = self.mode.clone().unwrap_or(usual);
+        let write = |path: String, part: &[u8]| FileWrite {
+            path,
+            create: true,
+            use_sudo: self.sudo,
+            sudo_password: self.password.clone(),
+            dry_run: self.dry_run,
+            ..content(part)
+        };
+        let mut part = Vec::new();
+        (&mut file).take(UP).read_to_end(&mut part).await.map_err(local)?;
+        if (part.len() as u64) < UP {
+            let (owner, group) = (self.owner.clone(), self.group.clone());
+            let whole = FileWrite { mode, owner, group, backup: self.backup, ..write(to.to_owned(), &part) };
+            return call(client, &whole, timeout).await.map(|result| result.bytes_written);
+        }
+        if self.dry_run {
+            return Ok(found.len());
+        }
+        if self.backup {
+            return Err(Error::InvalidCommand("--backup is for files below 6 MiB".into()));
+        }
+        let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let (mut hash, mut names, mut size) = (Sha256::new(), Vec::new(), 0);
+        while !part.is_empty() {
+            hash.update(&part);
+            size += part.len() as u64;
+            let name = format!("{to}.legwork-{unique:x}.{}", names.len());
+            let one = FileWrite { mode: "0600".into(), ..write(name.clone(), &part) };
+            names.push(name);
+            let written = call(client, &one, timeout).await;
+            if let Err(error) = written {
+                self.remove(client, &names, timeout).await;
+                return Err(error);
+            }
+            part.clear();
+            (&mut file).take(UP).read_to_end(&mut part).await.map_err(local)?;
+        }
+        let sum: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let owner = match (self.owner.as_str(), self.group.as_str()) {
+            (owner, "") => owner.to_owned(),
+            (owner, group) => format!("{owner}:{group}"),
+        };
+        let mut args =
+            vec!["-c".to_owned(), JOIN.to_owned(), "sh".to_owned(), to.to_owned(), sum, mode, owner];
+        args.extend(names.iter().cloned());
+        self.shell(client, args, timeout).await?;
+        Ok(size)
+    }
+
+    async fn remove(&self, client: &Client, names: &[String], timeout: Duration) {
+        let mut args = vec!["-c".to_owned(), "rm -f -- \"$@\"".to_owned(), "sh".to_owned()];
+        args.extend(names.iter().cloned());
+        let _ = self.shell(client, args, timeout).await;
+    }
+
+    /// Runs `sh` with arguments; what it wrote.
+    async fn shell(&self, client: &Client, args: Vec<String>, timeout: Duration) -> Result<Vec<u8>, Error> {
+        let exec = Exec {
+            command: "/bin/sh".into(),
+            args,
+            capture_out: true,
+            capture_err: true,
+            use_sudo: self.sudo,
+            sudo_password: self.password.clone(),
+            ..Default::default()
+        };
+        let result = call(client, &exec, timeout).await?;
+        if result.exit_code == 0 {
+            let text = result.stdout.unwrap_or_default();
+            return bytes_of(text.as_bytes(), result.stdout_base64.as_deref());
+        }
+        let said = result.stderr.unwrap_or_default();
+        Err(Error::InvalidCommand(format!("sh on the host ended with {}: {}", result.exit_code, said.trim())))
+    }
+
+    async fn fetch(&self, client: &Client, path: &str, to: &Path, timeout: Duration) -> Result<u64, Error> {
+        let local = |error: std::io::Error| Error::InvalidCommand(format!("{}: {error}", to.display()));
+        let read = FileRead {
+            path: path.to_owned(),
+            max_bytes: None,
+            use_sudo: self.sudo,
+            sudo_password: self.password.clone(),
+        };
+        let first = call(client, &read, timeout).await?;
+        let mut bytes = bytes_of(first.content.as_bytes(), first.content_base64.as_deref())?;
+        if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            tokio::fs::create_dir_all(folder).await.map_err(local)?;
+        }
+        let draft = to.with_file_name(format!(
+            ".{}.legwork-{}",
+            to.file_name().unwrap_or_default().to_string_lossy(),
+            std::process::id()
+        ));
+        let result = async {
+            let mut file = tokio::fs::File::create(&draft).await.map_err(local)?;
+            let mut size = 0u64;
+            let more = first.truncated;
+            loop {
+                file.write_all(&bytes).await.map_err(local)?;
+                size += bytes.len() as u64;
+                if !more || bytes.is_empty() {
+                    break;
+                }
+                let script = "tail -c +\"$2\" -- \"$1\" | head -c \"$3\"";
+                let args = ["-c", script, "sh", path].map(str::to_owned).into_iter();
+                let args = args.chain([(size + 1).to_string(), DOWN.to_string()]).collect();
+                bytes = self.shell(client, args, timeout).await?;
+            }
+            file.sync_all().await.map_err(local)?;
+            tokio::fs::rename(&draft, to).await.map_err(local)?;
+            Ok(size)
+        };
+        let result = result.await;
+        if result.is_err() {
+            let _ = tokio::fs::remove_file(&draft).await;
+        }
+        result
+    }
+}
+
+fn upload(from: &[String], to: &str) -> Result<Way> {
+    let to = if to.is_empty() { "./" } else { to };
+    if from.len() > 1 && !to.ends_with('/') {
+        bail!("several files go into a folder: end the destination with a /");
+    }
+    let mut files = Vec::new();
+    for word in from {
+        if remote(word).is_some() && !Path::new(word).exists() {
+            bail!("{word}: copies from host to host go by way of this machine, in two steps");
+        }
+        let file = PathBuf::from(word);
+        let found = std::fs::metadata(&file).with_context(|| format!("failed to open {word}"))?;
+        if !found.is_file() {
+            bail!("{word} is no regular file; a folder goes as an archive: tar -cf - {word}");
+        }
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.push((file, if to.ends_with('/') { format!("{to}{name}") } else { to.to_owned() }));
+    }
+    Ok(Way::Up(files))
+}
+
+fn download(from: &[String], to: &str) -> Result<(String, Way)> {
+    let mut hosts: Option<&str> = None;
+    let mut paths = Vec::new();
+    for word in from {
+        let Some((host, path)) = remote(word) else {
+            bail!("neither {word} nor {to} is on a host: write HOST:PATH");
+        };
+        if *hosts.get_or_insert(host) != host {
+            bail!("copies come from the same hosts: {host} is not {}", hosts.unwrap_or_default());
+        }
+        paths.push(path.to_owned());
+    }
+    let way = Way::Down { paths, to: PathBuf::from(to), apart: false };
+    Ok((hosts.unwrap_or_default().to_owned(), way))
+}
+
+/// Where a host's file goes here.
+fn place(path: &str, to: &Path, host: Option<&String>) -> Result<PathBuf, Error> {
+    let name = Path::new(path).file_name();
+    let name = name.ok_or_else(|| Error::InvalidCommand(format!("{path:?} names no file")))?;
+    Ok(match host {
+        Some(host) => to.join(host.replace(['/', '\\'], "_").trim_start_matches('.')).join(name),
+        None if to.is_dir() || to.as_os_str().as_encoded_bytes().ends_with(b"/") => to.join(name),
+        None => to.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_stands_before_a_colon() {
+        assert_eq!(remote("web1:/etc/x"), Some(("web1", "/etc/x")));
+        assert_eq!(remote("web[1-3]:x:y"), Some(("web[1-3]", "x:y")));
+        assert_eq!(remote("[::1]:/x"), Some(("[::1]", "/x")));
+        for local in ["./a:b", "/a:b", "plain", ":x"] {
+            assert_eq!(remote(local), None, "{local}");
+        }
+    }
+
+    #[test]
+    fn a_file_never_leaves_its_folder() {
+        let host = "../..".to_owned();
+        let place = place("/etc/passwd", Path::new("out"), Some(&host)).unwrap();
+        assert!(!place.components().any(|part| part.as_os_str() == ".."), "{place:?}");
+        assert!(super::place("/..", Path::new("out"), None).is_err());
+    }
+}

@@ -1,0 +1,300 @@
+//! What people and programs see of work on many hosts.
+
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::commands::lists::visible;
+use crate::exit;
+
+/// How work on a host ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    Succeeded,
+    Failed,
+    TimedOut,
+    /// The policy did not let it be sent.
+    Denied,
+    Unreachable,
+    /// The connection broke: whether it ran to its end is not known.
+    Lost,
+    /// Not tried: too many had failed before.
+    Skipped,
+}
+
+impl State {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed out",
+            Self::Denied => "denied",
+            Self::Unreachable => "unreachable",
+            Self::Lost => "lost",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One host's part of the result.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    pub(crate) host: String,
+    pub(crate) state: State,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exit_code: Option<i32>,
+    /// Something was changed, or would be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) changed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stdout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stderr: Option<String>,
+    /// The results of the commands, as the runner gave them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) results: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    pub(crate) seconds: f64,
+    /// The signal that ended the command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signal: Option<i32>,
+    /// In a line, for people.
+    #[serde(skip)]
+    pub(crate) said: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(host: &str, state: State) -> Self {
+        Self {
+            host: host.to_owned(),
+            state,
+            exit_code: None,
+            changed: None,
+            stdout: None,
+            stderr: None,
+            results: Vec::new(),
+            error: None,
+            seconds: 0.0,
+            signal: None,
+            said: Vec::new(),
+        }
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        match self.state {
+            State::Succeeded => 0,
+            State::TimedOut => exit::TIMED_OUT,
+            State::Denied => exit::DENIED,
+            State::Unreachable => exit::UNREACHABLE,
+            State::Lost | State::Skipped => exit::NOT_RUN,
+            State::Failed => match (self.exit_code, self.signal) {
+                (Some(code @ 1..=255), _) => u8::try_from(code).unwrap_or(exit::ERROR),
+                (_, Some(signal)) => 128u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
+                _ => exit::ERROR,
+            },
+        }
+    }
+}
+
+/// How output is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// One host: as if it ran here.
+    Plain,
+    /// Each line with its host before it.
+    Prefixed,
+    /// Each host in one piece.
+    Grouped,
+    Json,
+}
+
+/// Shows output and progress; several hosts at once.
+pub(crate) struct Printer {
+    pub(crate) style: Style,
+    width: usize,
+    count: usize,
+    /// On standard error, rewritten as hosts end.
+    status: bool,
+    state: Mutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    done: usize,
+    bad: usize,
+    shown: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(style: Style, hosts: &[String]) -> Self {
+        let width = hosts.iter().map(|host| host.chars().count()).max().unwrap_or(0);
+        let status = hosts.len() > 1 && std::io::stderr().is_terminal() && style != Style::Json;
+        Self { style, width, count: hosts.len(), status, state: Mutex::default() }
+    }
+
+    /// A piece of output; `whole` if a newline followed it.
+    pub(crate) fn output(&self, host: &str, stderr: bool, bytes: &[u8], whole: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.clear(&mut state);
+        let mut line = Vec::with_capacity(bytes.len() + self.width + 4);
+        if self.style == Style::Prefixed {
+            line.extend_from_slice(format!("{:<width$} | ", visible(host), width = self.width).as_bytes());
+        }
+        line.extend_from_slice(bytes);
+        // With others beside it, a line must end.
+        if whole || self.style == Style::Prefixed {
+            line.push(b'\n');
+        }
+        write(stderr, &line);
+        self.show(&mut state);
+    }
+
+    /// A host's work is over.
+    pub(crate) fn ended(&self, report: &Report) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.clear(&mut state);
+        state.done += 1;
+        state.bad += usize::from(report.state != State::Succeeded);
+        let host = visible(&report.host);
+        match self.style {
+            Style::Json => {}
+            Style::Grouped => {
+                let how = report
+                    .exit_code
+                    .map_or_else(|| report.state.text().to_owned(), |code| format!("exit {code}"));
+                write(false, format!("== {host} ({how}, {:.2} s)\n", report.seconds).as_bytes());
+                for (stderr, text) in [(false, &report.stdout), (true, &report.stderr)] {
+                    if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
+                        write(stderr, text.as_bytes());
+                        if !text.ends_with('\n') {
+                            write(stderr, b"\n");
+                        }
+                    }
+                }
+                self.tell(report, "");
+            }
+            Style::Prefixed => self.tell(report, &format!("{host:<width$} | ", width = self.width)),
+            Style::Plain => self.tell(report, ""),
+        }
+        self.show(&mut state);
+    }
+
+    fn tell(&self, report: &Report, prefix: &str) {
+        for line in &report.said {
+            write(false, format!("{prefix}{}\n", visible(line)).as_bytes());
+        }
+        if let Some(error) = &report.error {
+            let prefix =
+                if prefix.is_empty() { format!("{}: ", visible(&report.host)) } else { prefix.to_owned() };
+            for line in error.lines() {
+                write(true, format!("{prefix}{}\n", visible(line)).as_bytes());
+            }
+        }
+    }
+
+    fn clear(&self, state: &mut Progress) {
+        if std::mem::take(&mut state.shown) {
+            write(true, b"\r\x1b[K");
+        }
+    }
+
+    fn show(&self, state: &mut Progress) {
+        if self.status && state.done < self.count {
+            let bad = if state.bad > 0 { format!(", {} not well", state.bad) } else { String::new() };
+            write(true, format!("{} of {} hosts done{bad}", state.done, self.count).as_bytes());
+            state.shown = true;
+        }
+    }
+}
+
+fn write(stderr: bool, bytes: &[u8]) {
+    // A reader that has left is told by the exit status of what it read from.
+    let _ = if stderr { std::io::stderr().write_all(bytes) } else { std::io::stdout().write_all(bytes) };
+    if !stderr {
+        let _ = std::io::stdout().flush();
+    }
+}
+
+/// The whole, once all hosts are done. The exit status.
+pub(crate) fn finish(reports: &[Report], style: Style, took: Duration) -> u8 {
+    if style == Style::Json {
+        let count = |state| reports.iter().filter(|report| report.state == state).count();
+        let summary = serde_json::json!({
+            "hosts": reports.len(),
+            "succeeded": count(State::Succeeded),
+            "failed": count(State::Failed),
+            "timed_out": count(State::TimedOut),
+            "denied": count(State::Denied),
+            "unreachable": count(State::Unreachable),
+            "lost": count(State::Lost),
+            "skipped": count(State::Skipped),
+            "seconds": took.as_secs_f64(),
+        });
+        let all = serde_json::json!({ "hosts": reports, "summary": summary });
+        write(false, format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()).as_bytes());
+    } else if reports.len() > 1 {
+        summary(reports, took);
+    }
+    reports.iter().map(Report::code).max().unwrap_or(0)
+}
+
+/// The hosts that did not go well, and how many did.
+fn summary(reports: &[Report], took: Duration) {
+    let bad: Vec<&Report> = reports.iter().filter(|report| report.state != State::Succeeded).collect();
+    let mut text = String::new();
+    if !bad.is_empty() {
+        let width = bad.iter().map(|report| report.host.chars().count()).max().unwrap_or(0);
+        text.push('\n');
+        for report in &bad {
+            let code = report.exit_code.map(|code| format!("exit {code}")).unwrap_or_default();
+            let first = report.error.as_deref().and_then(|error| error.lines().next()).unwrap_or(&code);
+            let (host, state) = (visible(&report.host), report.state.text());
+            text.push_str(&format!(
+                "{host:<width$}  {state:<11}  {:>6.2} s  {}\n",
+                report.seconds,
+                visible(first)
+            ));
+        }
+    }
+    let good = reports.len() - bad.len();
+    let changed = reports.iter().filter(|report| report.changed == Some(true)).count();
+    let changed = if reports.iter().any(|r| r.changed.is_some()) {
+        format!(", {changed} changed")
+    } else {
+        String::new()
+    };
+    text.push_str(&format!(
+        "{} hosts: {good} succeeded{changed}, {} not; {:.1} s\n",
+        reports.len(),
+        bad.len(),
+        took.as_secs_f64()
+    ));
+    write(true, text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_status_is_the_highest() {
+        let with = |state, exit_code, signal| Report { exit_code, signal, ..Report::new("h", state) };
+        for (report, code) in [
+            (with(State::Succeeded, Some(0), None), 0),
+            (with(State::Failed, Some(3), None), 3),
+            (with(State::Failed, Some(-1), Some(9)), 137),
+            (with(State::Failed, None, None), 1),
+            (with(State::TimedOut, Some(-1), None), 124),
+            (with(State::Denied, None, None), 126),
+            (with(State::Unreachable, None, None), 255),
+            (with(State::Skipped, None, None), 125),
+        ] {
+            assert_eq!(report.code(), code, "{report:?}");
+        }
+    }
+}
