@@ -10,7 +10,7 @@ const HOSTS: &str = "Hosts: names that your ssh knows, [USER@]HOST, ranges (web[
 
 #[derive(Debug, clap::Args)]
 #[command(
-    args_conflicts_with_subcommands = true,
+    subcommand_precedence_over_arg = true,
     subcommand_negates_reqs = true,
     after_help = "Exit status: that of the command (of several hosts the highest); 124 timed out, 126 denied by the \
                   policy, 130 interrupted, 255 not reached."

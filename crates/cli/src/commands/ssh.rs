@@ -43,6 +43,9 @@ pub(crate) async fn run(args: SshArgs) -> Result<u8> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let inventory =
         Inventory::load(common.inventory.as_deref(), common.ssh_config.as_deref(), home.as_deref())?;
+    if let (Some(_), Some(host)) = (&args.work, args.hosts.first()) {
+        bail!("{host:?} stands before the name of a subcommand: hosts come after it, or give user@host");
+    }
     let (sudo, pass) = (common.sudo, || secret.clone());
     let (hosts, work) = match args.work {
         None => (args.hosts, Work::exec(&args.command, &common, pass())),
