@@ -9,7 +9,9 @@
     reason = "test code: a panic is the report"
 )]
 
+pub mod micro;
 pub mod proxy;
+pub mod sshd;
 pub mod ws;
 
 use std::path::{Path, PathBuf};

@@ -66,7 +66,7 @@ pub(crate) struct SshCommon {
     pub(crate) policy: Option<PathBuf>,
     /// Seconds that the connection, and the runner on the host, stay for the next call
     /// [default: 60; with more than 20 hosts 0]
-    #[arg(long, value_name = "SECONDS", global = true)]
+    #[arg(long, env = "LEGWORK_SSH_PERSIST", value_name = "SECONDS", global = true)]
     pub(crate) persist: Option<u64>,
     /// Configuration of ssh
     #[arg(long, short = 'F', value_name = "FILE", global = true)]

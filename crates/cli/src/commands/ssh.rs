@@ -172,7 +172,9 @@ async fn carry_out(common: &SshCommon, targets: Vec<Target>, work: Work) -> Resu
     };
     let few = targets.len() <= FEW;
     let persist = Duration::from_secs(common.persist.unwrap_or(if few { 60 } else { 0 }));
+    let (interrupt, interrupted) = tokio::sync::watch::channel(false);
     let shared = Arc::new(Shared {
+        interrupted,
         binaries: binaries(common)?,
         options,
         interactive: targets.len() == 1 && rustix::termios::isatty(std::io::stdin()),
@@ -201,13 +203,14 @@ async fn carry_out(common: &SshCommon, targets: Vec<Target>, work: Work) -> Resu
             Outcome::Skipped => printer.ended(&skipped(&names[at])),
         },
     );
+    tokio::pin!(working);
     let outcomes = tokio::select! {
-        outcomes = working => outcomes,
+        outcomes = &mut working => outcomes,
         signal = tokio::signal::ctrl_c() => {
             signal?;
-            // Dropped connections end the runners, and those what they run.
             eprintln!("legwork: interrupted; what was running on the hosts is being ended");
-            return Ok(exit::INTERRUPTED);
+            let _ = interrupt.send(true);
+            working.await
         }
     };
     let reports: Vec<Report> = outcomes
@@ -228,6 +231,7 @@ fn skipped(name: &str) -> Report {
 
 /// What work on every host needs.
 struct Shared {
+    interrupted: tokio::sync::watch::Receiver<bool>,
     binaries: Binaries,
     options: Options,
     interactive: bool,
@@ -241,7 +245,17 @@ struct Shared {
 impl Shared {
     async fn on_host(&self, target: &Target) -> Report {
         let begun = Instant::now();
-        let mut report = match self.try_host(target).await {
+        let mut interrupted = self.interrupted.clone();
+        let result = tokio::select! {
+            biased;
+            // The connection is dropped: that ends the runner, and what it runs.
+            _ = interrupted.wait_for(|yes| *yes) => {
+                let error = Some("interrupted".to_owned());
+                return Report { error, ..Report::new(&target.name, State::Interrupted) };
+            }
+            result = self.try_host(target) => result,
+        };
+        let mut report = match result {
             Ok(report) => report,
             Err(error) => {
                 let state = match &error {

@@ -49,8 +49,10 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
 fn check_user(user: &str) -> Result<(), Trouble> {
     let first = user.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    // `ALL` would be everybody.
-    if first && user.len() <= 64 && user.chars().all(plain) && user != "ALL" {
+    // sudo takes a word in capitals for an alias (`ALL` is everybody), and some for its own.
+    let alias = user.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    let reserved = ["Defaults", "User_Alias", "Runas_Alias", "Host_Alias", "Cmnd_Alias"].contains(&user);
+    if first && user.len() <= 64 && user.chars().all(plain) && !alias && !reserved {
         return Ok(());
     }
     Err(format!("invalid user: {user:?}").into())
@@ -150,7 +152,19 @@ mod tests {
 
     #[test]
     fn hostile_users_and_commands_are_refused() {
-        for user in ["%wheel", "-x", "a b", "../x", "a\nALL ALL=(ALL) ALL", "ALL", "#0", "+net", ""] {
+        for user in [
+            "%wheel",
+            "-x",
+            "a b",
+            "../x",
+            "a\nALL ALL=(ALL) ALL",
+            "ALL",
+            "ADMINS",
+            "Defaults",
+            "#0",
+            "+net",
+            "",
+        ] {
             assert!(check_user(user).is_err(), "{user:?}");
         }
         for command in ["ls", "/bin/ls\n", "!/bin/sh", "", "-x", "sudoedit x", "/bin/ls # x", "/bin/\"ls"] {

@@ -24,6 +24,8 @@ pub(crate) enum State {
     Lost,
     /// Not tried: too many had failed before.
     Skipped,
+    /// Ended by Ctrl-C.
+    Interrupted,
 }
 
 impl State {
@@ -36,6 +38,7 @@ impl State {
             Self::Unreachable => "unreachable",
             Self::Lost => "lost",
             Self::Skipped => "skipped",
+            Self::Interrupted => "interrupted",
         }
     }
 }
@@ -92,6 +95,7 @@ impl Report {
             State::Denied => exit::DENIED,
             State::Unreachable => exit::UNREACHABLE,
             State::Lost | State::Skipped => exit::NOT_RUN,
+            State::Interrupted => exit::INTERRUPTED,
             State::Failed => match (self.exit_code, self.signal) {
                 (Some(code @ 1..=255), _) => u8::try_from(code).unwrap_or(exit::ERROR),
                 (_, Some(signal)) => 128u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
@@ -233,6 +237,7 @@ pub(crate) fn finish(reports: &[Report], style: Style, took: Duration) -> u8 {
             "unreachable": count(State::Unreachable),
             "lost": count(State::Lost),
             "skipped": count(State::Skipped),
+            "interrupted": count(State::Interrupted),
             "seconds": took.as_secs_f64(),
         });
         let all = serde_json::json!({ "hosts": reports, "summary": summary });

@@ -1,0 +1,359 @@
+//! `legwork ssh` and the library behind it, against a real sshd.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use legwork_e2e::micro::{dist, is_alive, until_gone};
+use legwork_e2e::proxy::Proxy;
+use legwork_e2e::sshd::Sshd;
+use legwork_e2e::{DEADLINE, until};
+use legwork_remote::{
+    Binaries, Call, Client, Error, Exec, FileRead, FileWrite, Local, Options, Ssh, Template, Transport,
+};
+use serde_json::Value;
+
+/// The folders of runners on this host that hold a file of a test's binary.
+fn folders_in(base: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(base).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(".legwork-"))
+        .collect()
+}
+
+/// An sshd whose sessions have a /tmp of their own, so that what is left there can be seen.
+async fn host(dir: &Path) -> (Sshd, PathBuf) {
+    let tmp = dir.join("tmp");
+    std::fs::create_dir_all(&tmp).unwrap();
+    let mut sshd = Sshd::start(dir).await;
+    sshd.set_env(&[("TMPDIR", tmp.to_str().unwrap())]).await;
+    (sshd, tmp)
+}
+
+#[tokio::test]
+async fn a_command_runs_as_if_it_ran_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, tmp) = host(dir.path()).await;
+    let (status, out, err) = sshd.ssh(&["h1", "--", "echo out; echo err >&2; printf end; exit 3"]).await;
+    assert_eq!((status, out.as_str(), err.as_str()), (3, "out\nend", "err\n"));
+    // The second time finds connection and runner.
+    let before = folders_in(&tmp);
+    assert_eq!(before.len(), 1);
+    let (status, out, _) = sshd.ssh(&["h1", "--", "echo", "a b", "$HOME"]).await;
+    assert_eq!((status, out.as_str()), (0, "a b $HOME\n"));
+    assert_eq!(folders_in(&tmp), before);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&before[0]).unwrap().permissions());
+    assert_eq!(mode & 0o7777, 0o700);
+    assert_eq!(sshd.ssh(&["h1", "--", "kill -9 $$"]).await.0, 137);
+    let (status, _, err) = sshd.ssh(&["h1", "--timeout", "1", "--", "sleep 60"]).await;
+    assert_eq!(status, 124, "{err}");
+    // Bytes come as they are.
+    let output =
+        sshd.legwork(&["h1", "--", "printf '\\377\\0\\n'; head -c 100000 /dev/zero"]).output().await.unwrap();
+    assert_eq!((output.stdout.len(), &output.stdout[..3]), (100_003, &b"\xff\0\n"[..]));
+    // Once the connection is gone, so is all that was put there.
+    until("the folder is gone", || async { folders_in(&tmp).is_empty() }).await;
+}
+
+#[tokio::test]
+async fn many_hosts_have_a_result_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, tmp) = host(dir.path()).await;
+    std::fs::write(dir.path().join("inventory.yaml"), "groups:\n  web: ['web[1-4]']\n").unwrap();
+    let inventory = dir.path().join("inventory.yaml").display().to_string();
+    let (status, out, err) =
+        sshd.ssh(&["-i", &inventory, "@web", "db1", "!web2", "--", "echo $((6*7))"]).await;
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!((status, lines), (0, vec!["db1  | 42", "web1 | 42", "web3 | 42", "web4 | 42"]));
+    assert!(err.contains("4 hosts: 4 succeeded, 0 not"), "{err}");
+    let script = "test -n \"$SSH_CONNECTION\"";
+    let (status, out, _) = sshd.ssh(&["h[1-3]", "--json", "--", script]).await;
+    let all: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (status, all["hosts"].as_array().unwrap().len(), &all["summary"]["succeeded"]),
+        (0, 3, &3.into())
+    );
+    // Nobody is silently absent, though nothing was tried after the first failure.
+    let (status, out, _) = sshd.ssh(&["h[1-9]", "-P", "1", "--fail-fast", "--json", "--", "exit 7"]).await;
+    let all: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((status, &all["summary"]["failed"], &all["summary"]["skipped"]), (125, &1.into(), &8.into()));
+    assert_eq!(all["hosts"].as_array().unwrap().len(), 9);
+    // One that can't be reached is one of the results.
+    let (status, out, _) =
+        sshd.ssh(&["h1", "h2", "-o", "ConnectTimeout=2", "nobody@h3", "--json", "--", "true"]).await;
+    let all: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((status, &all["hosts"][2]["state"]), (255, &"unreachable".into()), "{all}");
+    assert_eq!(all["hosts"][0]["state"], "succeeded");
+    until("the folders are gone", || async { folders_in(&tmp).is_empty() }).await;
+}
+
+#[tokio::test]
+async fn hostile_names_are_refused_or_inert() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, _tmp) = host(dir.path()).await;
+    let proof = dir.path().join("pwned");
+    let touch = format!("touch {}", proof.display());
+    for name in [
+        format!("x@-oProxyCommand={touch}"),
+        format!("a;{touch}"),
+        format!("$({touch})"),
+        "../x".into(),
+        "a\nb".into(),
+        "a b".into(),
+    ] {
+        let (status, _, err) = sshd.ssh(&[&name, "--", "true"]).await;
+        assert!(status == 255 && err.contains("invalid host"), "{name:?}: {status} {err}");
+    }
+    let option = format!("-oProxyCommand={touch}");
+    for args in [[option.as_str(), "--", "true"], ["h1", &option, "true"]] {
+        // An option in a host's place is an option, and needs a host beside it.
+        let (status, ..) = sshd.ssh(&args).await;
+        assert_ne!(status, 0, "{args:?}");
+    }
+    let name = dir.path().join("a; id $(x) \n'");
+    let name = name.to_str().unwrap();
+    assert_eq!(sshd.ssh(&["file", "write", "h1", "--content", "inert", "--", name]).await.0, 0);
+    assert_eq!(sshd.ssh(&["file", "read", "h1", "--", name]).await.1, "inert");
+    let (status, _, err) = sshd.ssh(&["pkg", "present", "h1", "--", "curl;id"]).await;
+    assert!(status == 1 && err.contains("invalid package name"), "{err}");
+    assert!(!proof.exists());
+}
+
+#[tokio::test]
+async fn a_policy_judges_before_anything_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, _tmp) = host(dir.path()).await;
+    let config = dir.path().join("rules.yaml");
+    std::fs::write(&config, "permission:\n  bash:\n    \"*\": deny\n    \"echo *\": allow\n").unwrap();
+    let policy = config.to_str().unwrap();
+    assert_eq!(sshd.ssh(&["--policy", policy, "h1", "--", "echo yes"]).await.1, "yes\n");
+    let proof = dir.path().join("pwned");
+    let line = format!("echo $(touch {})", proof.display());
+    let (status, _, err) = sshd.ssh(&["--policy", policy, "h1", "--", &line]).await;
+    assert!(status == 126 && err.contains("denied"), "{status} {err}");
+    assert!(!proof.exists());
+}
+
+#[tokio::test]
+async fn a_host_key_that_changed_is_refused_with_the_line_to_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sshd, _tmp) = host(dir.path()).await;
+    assert_eq!(sshd.ssh(&["--persist", "0", "h1", "--", "true"]).await.0, 0);
+    sshd.change_key().await;
+    let (status, out, err) = sshd.ssh(&["--persist", "0", "h1", "--", "echo ran"]).await;
+    assert_eq!((status, out.as_str()), (255, ""));
+    assert!(err.contains("key has changed") && err.contains("run: ssh-keygen -f"), "{err}");
+}
+
+#[tokio::test]
+async fn files_of_any_size_are_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, _tmp) = host(dir.path()).await;
+    let bytes: Vec<u8> =
+        (0..14_000_000u32).map(|n| u8::try_from(n.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect();
+    let local = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(local("big"), &bytes).unwrap();
+    std::fs::write(local("small"), b"small\n").unwrap();
+    let (status, out, err) = sshd
+        .ssh(&["cp", "--mode", "0600", &local("big"), &local("small"), &format!("h1:{}/", local("to"))])
+        .await;
+    assert_eq!(status, 0, "{err}");
+    assert!(out.contains("big: 14000000 bytes"), "{out}");
+    assert!(std::fs::read(local("to/big")).unwrap() == bytes);
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(local("to/big")).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let (status, _, err) = sshd.ssh(&["cp", &format!("h[1-2]:{}", local("to/big")), &local("back")]).await;
+    assert_eq!(status, 0, "{err}");
+    for host in ["h1", "h2"] {
+        assert!(std::fs::read(local(&format!("back/{host}/big"))).unwrap() == bytes, "{host}");
+    }
+    assert_eq!(std::fs::read_dir(local("to")).unwrap().count(), 2, "a part was left");
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_what_runs_on_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, _tmp) = host(dir.path()).await;
+    let pid_file = dir.path().join("pid");
+    let script = format!("echo $$ > {}; sleep 300", pid_file.display());
+    // Cold, so that the connection itself is ours; then over the one that stays.
+    for persist in ["0", "5", "5"] {
+        let mut child =
+            sshd.legwork(&["--persist", persist, "h1", "--", &script]).stderr(Stdio::null()).spawn().unwrap();
+        until("it runs", || async { std::fs::read_to_string(&pid_file).is_ok_and(|pid| !pid.is_empty()) })
+            .await;
+        let pid = std::fs::read_to_string(&pid_file).unwrap();
+        assert!(is_alive(&pid));
+        let own = child.id().unwrap().to_string();
+        std::process::Command::new("kill").args(["-INT", &own]).status().unwrap();
+        let status = tokio::time::timeout(DEADLINE, child.wait()).await.unwrap().unwrap();
+        assert_eq!(status.code(), Some(130));
+        until_gone(&pid).await;
+        std::fs::remove_file(&pid_file).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_said_to_and_ends_what_ran() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, tmp) = host(dir.path()).await;
+    let proxy = Proxy::start(format!("127.0.0.1:{}", sshd.port)).await;
+    let port = format!("Port={}", proxy.address.rsplit_once(':').unwrap().1);
+    let pid_file = dir.path().join("pid");
+    let script = format!("echo $$ > {}; echo before; sleep 300", pid_file.display());
+    let running = sshd.legwork(&["-o", &port, "h1", "--json", "--", &script]).output();
+    let cutting = async {
+        until("it runs", || async { std::fs::read_to_string(&pid_file).is_ok_and(|pid| !pid.is_empty()) })
+            .await;
+        proxy.cut();
+    };
+    let (output, ()) = tokio::join!(running, cutting);
+    let output = output.unwrap();
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &all["hosts"][0]["state"]), (Some(125), &"lost".into()), "{all}");
+    until_gone(&std::fs::read_to_string(&pid_file).unwrap()).await;
+    until("the folder is gone", || async { folders_in(&tmp).is_empty() }).await;
+    // In the middle of the upload: nothing runs, and nothing stays.
+    proxy.slow_down(150_000);
+    let running = sshd.legwork(&["-o", &port, "h2", "--json", "--", "true"]).output();
+    let cutting = async {
+        until("the upload has begun", || async { !folders_in(&tmp).is_empty() }).await;
+        proxy.cut();
+    };
+    let (output, ()) = tokio::join!(running, cutting);
+    assert_ne!(output.unwrap().status.code(), Some(0));
+    until("the folder is gone", || async { folders_in(&tmp).is_empty() }).await;
+}
+
+#[tokio::test]
+async fn a_host_where_tmp_may_not_run_programs_has_another_place() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT CHECKED HERE: a mount that forbids programs needs root");
+        return;
+    }
+    let dir = tempfile::tempdir_in("/var/lib").unwrap();
+    let mounts = "mount -t tmpfs -o noexec tmpfs /tmp; mount -t tmpfs -o noexec tmpfs /dev/shm; \
+                  mkdir -p /run/vt; mount -t tmpfs tmpfs /var/tmp";
+    let sshd = Sshd::start_in(dir.path(), Some(mounts)).await;
+    let (status, out, err) =
+        sshd.ssh(&["h1", "--", "ls -d /var/tmp/.legwork-*/micro-runner-* | wc -l; ls -A /tmp"]).await;
+    assert_eq!((status, out.as_str()), (0, "1\n"), "{err}");
+    // No room at all: said so, and nothing left.
+    let dir = tempfile::tempdir_in("/var/lib").unwrap();
+    let sshd = Sshd::start_in(dir.path(), Some("mount -t tmpfs -o size=64k tmpfs /tmp")).await;
+    let (status, _, err) = sshd.ssh(&["h1", "--", "true"]).await;
+    assert!(status == 255 && err.contains("is the disk full?"), "{status} {err}");
+}
+
+#[tokio::test]
+async fn a_binary_for_another_machine_is_never_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, tmp) = host(dir.path()).await;
+    let wrong = dir.path().join("wrong");
+    std::fs::create_dir(&wrong).unwrap();
+    let (ours, other) =
+        if cfg!(target_arch = "x86_64") { ("x86_64", "aarch64") } else { ("aarch64", "x86_64") };
+    let name = |arch: &str| format!("legwork-micro-{arch}-linux");
+    std::fs::copy(dist().join(name(other)), wrong.join(name(ours))).unwrap();
+    let (status, _, err) = sshd.ssh(&["--micro-dir", wrong.to_str().unwrap(), "h1", "--", "true"]).await;
+    assert!(status == 255 && err.to_lowercase().contains("exec format error"), "{status} {err}");
+    assert!(folders_in(&tmp).is_empty());
+    std::fs::rename(wrong.join(name(ours)), wrong.join(name(other))).unwrap();
+    let (status, _, err) = sshd.ssh(&["--micro-dir", wrong.to_str().unwrap(), "h1", "--", "true"]).await;
+    assert!(status == 255 && err.contains(&format!("no micro-runner for Linux {ours}")), "{status} {err}");
+}
+
+fn shell(command: &str) -> Exec {
+    Exec { command: command.into(), capture_out: true, ..Default::default() }
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn the_library_drives_every_transport() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, tmp) = host(dir.path()).await;
+    let binaries = Binaries::from_dir(dist()).unwrap();
+    let ssh = Ssh::new("h1").unwrap().arg("-F").arg(sshd.config()).folder(dir.path().join("sockets"));
+    let template = Template::new("here", ["env", "TMPDIR=/var/tmp"]);
+    let transports: [Arc<dyn Transport>; 3] =
+        [Arc::new(Local::new()), Arc::new(template), Arc::new(ssh.clone())];
+    for transport in &transports {
+        let name = transport.name();
+        let client = Client::start(&**transport, &binaries, Options::default())
+            .await
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(client.ready().has("stream") && !client.ready().has("strea"));
+        // Several sent ahead run in order, and each has its own answer.
+        let mut ahead = Vec::new();
+        for n in 0..20 {
+            ahead.push(client.send(&shell(&format!("echo {n}")), Call::within(SOON)).await.unwrap());
+        }
+        for (n, pending) in ahead.into_iter().enumerate() {
+            assert_eq!(pending.result().await.unwrap().stdout, Some(format!("{n}\n")), "{name}");
+        }
+        let mut lines = Vec::new();
+        let streaming = Exec { stream_lines: true, ..shell("for i in 1 2 3; do echo $i; done") };
+        let mut pending = client.send(&streaming, Call::within(SOON)).await.unwrap();
+        while let Some(event) = pending.next_event().await {
+            lines.push(event.message);
+        }
+        assert_eq!(
+            (lines.concat().as_str(), pending.result().await.unwrap().exit_code),
+            ("123", 0),
+            "{name}"
+        );
+        let path = dir.path().join("written").display().to_string();
+        let write = FileWrite { path: path.clone(), content: "x".into(), create: true, ..Default::default() };
+        client.run(&write, Call::within(SOON)).await.unwrap();
+        let read = FileRead { path, ..Default::default() };
+        assert_eq!(client.run(&read, Call::within(SOON)).await.unwrap().content, "x");
+        // An idempotent call, and one that fails.
+        let once = shell("date +%N");
+        let first = client.run(&once, Call::within(SOON).idempotent("k")).await.unwrap();
+        assert_eq!(client.run(&once, Call::within(SOON).idempotent("k")).await.unwrap().stdout, first.stdout);
+        let failed =
+            client.run(&FileRead { path: "/none".into(), ..Default::default() }, Call::within(SOON)).await;
+        assert!(matches!(failed, Err(Error::Command(ref failure)) if !failure.retryable), "{failed:?}");
+        let large = FileWrite { content: "x".repeat(11 << 20), ..write };
+        assert!(matches!(client.run(&large, Call::within(SOON)).await, Err(Error::InvalidCommand(_))));
+        client.close().await;
+        client.close().await;
+        assert!(matches!(client.run(&once, Call::within(SOON)).await, Err(Error::Closed)), "{name}");
+    }
+    ssh.disconnect().await;
+    until("the folder is gone", || async { folders_in(&tmp).is_empty() }).await;
+    // A host that can't be reached, and a runner that isn't one.
+    let nowhere = Ssh::new("h1")
+        .unwrap()
+        .arg("-F")
+        .arg(sshd.config())
+        .arg("-oPort=1")
+        .folder(dir.path().join("sockets"));
+    let error = Client::start(&nowhere, &binaries, Options::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    let cat = Local::program("/bin/true");
+    assert!(matches!(Client::start(&cat, &binaries, Options::default()).await, Err(Error::NotReady(_))));
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    // Greets, and then says nothing: as a host does that has hung itself up.
+    let script = "#!/bin/sh\nprintf '{\"type\":\"READY\",\"data\":{\"version\":\"1.0.0\",\"platform\":\"linux\",\"arch\":\"amd64\",\
+                  \"pid\":1,\"capabilities\":{}}}\\n'\nexec sleep 300\n";
+    let file = dir.path().join("mute");
+    std::fs::write(&file, script).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let client =
+        Client::start(&Local::program(&file), &Binaries::default(), Options::default()).await.unwrap();
+    let begun = Instant::now();
+    let error = client.run(&shell("true"), Call::within(Duration::from_secs(1))).await.unwrap_err();
+    assert!(matches!(error, Error::ResponseTimeout), "{error}");
+    // A second, and fifteen more (the protocol's page, §9).
+    assert!((15..25).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
