@@ -11,7 +11,9 @@
 mod files;
 mod hub;
 mod mcp;
+mod micro;
 mod runner;
+mod ssh;
 mod storm;
 mod walls;
 
@@ -21,6 +23,9 @@ use std::time::Duration;
 async fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let all = wanted.is_empty() || wanted.iter().any(|w| w == "all");
+    if wanted.first().is_some_and(|w| w == "floor") {
+        return micro::floor();
+    }
     let asked = |name: &str| all || wanted.iter().any(|w| w == name);
     if asked("verdict") {
         files::verdict();
@@ -61,6 +66,16 @@ async fn main() {
     }
     if asked("mcp") {
         mcp::calls().await;
+    }
+    if asked("micro") {
+        micro::size();
+        micro::start();
+        micro::exec();
+        micro::output();
+        micro::files();
+    }
+    if asked("ssh") {
+        ssh::ssh().await;
     }
     if asked("storm") {
         storm::reconnects().await;

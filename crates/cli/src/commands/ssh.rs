@@ -18,7 +18,6 @@ use legwork_remote::{
 };
 
 use crate::args::ssh::{FileCommand, PkgState, ServiceAction, SshArgs, SshCommon, SshWork};
-use crate::exit;
 use inventory::{Inventory, Target};
 use report::{Printer, Report, State, Style};
 use work::Work;
