@@ -55,7 +55,8 @@ impl Runner {
 
     fn send(&mut self, kind: &str, params: &Value) {
         let data = json!({ "id": "a", "type": kind, "timeout": 300, "params": params });
-        writeln!(self.stdin, "{}", json!({ "type": "CMD", "data": data })).unwrap();
+        let line = format!("{}\n", json!({ "type": "CMD", "data": data }));
+        self.stdin.write_all(line.as_bytes()).unwrap();
     }
 
     /// A command to its answer: how long, how many bytes of lines.

@@ -20,6 +20,7 @@ Options:
       --verify-key FILE  Take only commands signed by this Ed25519 key (base64, hex,
                          PEM or OpenSSH) [env: LEGWORK_MICRO_VERIFY_KEY]
       --allow TYPE,...   Take only these command types [env: LEGWORK_MICRO_ALLOW]
+      --stay PID         Leave the program until process PID is gone
       --hold PID         Take no commands: wait until process PID is gone, then
                          delete the program and its folder
   -V, --version          Print the version
@@ -36,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) self_delete: Option<bool>,
     pub(crate) verify_key: Option<PathBuf>,
     pub(crate) allowed: Vec<CommandType>,
+    /// Keep the program until this process is gone.
+    pub(crate) stay: Option<u32>,
     /// Carries out one command for an unprivileged runner, and answers only it.
     pub(crate) elevated: bool,
 }
@@ -63,6 +66,7 @@ impl Options {
             self_delete: None,
             verify_key: variable("LEGWORK_MICRO_VERIFY_KEY").map(PathBuf::from),
             allowed: CommandType::ALL.to_vec(),
+            stay: None,
             elevated: false,
         };
         if let Some(text) = variable("LEGWORK_MICRO_TTL") {
@@ -95,11 +99,11 @@ impl Options {
                 "--verify-key" => options.verify_key = Some(value()?.into()),
                 "--allow" => options.allowed = types(&value()?)?,
                 "--elevated" => options.elevated = true,
-                "--hold" => {
-                    let text = value()?;
-                    let process = text.to_str().and_then(|text| text.parse().ok()).filter(|pid| *pid > 1);
-                    return Err(process.map_or_else(|| bad("--hold", &text, "a process id"), Stop::Hold));
+                "--stay" => {
+                    options.stay = Some(process("--stay", &value()?)?);
+                    options.self_delete = Some(false);
                 }
+                "--hold" => return Err(process("--hold", &value()?).map_or_else(|stop| stop, Stop::Hold)),
                 "-V" | "--version" => {
                     return Err(Stop::Say(format!("legwork-micro {}\n", env!("CARGO_PKG_VERSION"))));
                 }
@@ -114,6 +118,11 @@ impl Options {
 
 fn bad(name: &str, value: &OsString, expected: &str) -> Stop {
     Stop::Usage(format!("{name}: {value:?} is not {expected}; see --help"))
+}
+
+fn process(name: &str, text: &OsString) -> Result<u32, Stop> {
+    let process = text.to_str().and_then(|text| text.parse().ok()).filter(|pid| *pid > 1);
+    process.ok_or_else(|| bad(name, text, "a process id"))
 }
 
 fn ttl(text: &OsString) -> Result<Duration, Stop> {
@@ -190,6 +199,7 @@ mod tests {
             &["--allow", "exec,fly"],
             &["--hold", "1"],
             &["--hold", "x"],
+            &["--stay", "0"],
         ] {
             assert!(matches!(parse(args, &[]), Err(Stop::Usage(_))), "{args:?}");
         }

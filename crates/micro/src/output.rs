@@ -92,7 +92,14 @@ impl Output {
         while self.waiting() && !self.broken {
             match rustix::io::write(stdout(), &self.pending[self.written..]) {
                 Ok(n) => self.written += n,
-                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::AGAIN) => {
+                    // A reader that is always a little behind must not make it grow.
+                    if self.written >= PIECE {
+                        self.pending.drain(..self.written);
+                        self.written = 0;
+                    }
+                    return;
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(_) => self.set_broken(),
             }
@@ -197,7 +204,11 @@ impl Display for Text<'_> {
 
 impl Serialize for Text<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match self {
+            // Text at once, without looking for what is none.
+            Self::Lossy(bytes) if let Ok(text) = std::str::from_utf8(bytes) => serializer.serialize_str(text),
+            _ => serializer.collect_str(self),
+        }
     }
 }
 

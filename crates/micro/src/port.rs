@@ -117,11 +117,15 @@ pub(crate) fn wait_to_write(fd: BorrowedFd<'_>, until: Instant) -> bool {
     }
 }
 
-/// A set to poll that keeps apart what it was asked for.
-pub(crate) fn poll_flags(polled: &mut [PollFd<'_>], until: Option<Instant>) {
-    if poll(polled, timeout(until).as_ref()).is_err() {
-        for fd in polled.iter_mut() {
-            fd.clear_revents();
+/// A set to poll that keeps apart what it was asked for; true if a signal ended the wait.
+pub(crate) fn poll_flags(polled: &mut [PollFd<'_>], until: Option<Instant>) -> bool {
+    match poll(polled, timeout(until).as_ref()) {
+        Ok(_) => false,
+        Err(error) => {
+            for fd in polled.iter_mut() {
+                fd.clear_revents();
+            }
+            error == Errno::INTR
         }
     }
 }

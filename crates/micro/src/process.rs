@@ -152,7 +152,10 @@ pub(crate) fn run(
     let mut input = job.input;
     let mut status = None;
     let mut kill = Kill::No;
-    let (mut timed_out, mut stopped) = (false, false);
+    // A signal by sudo is a process, and takes its time.
+    let look = if job.by_sudo { 10 * LOOK } else { LOOK };
+    let mut again = deadline;
+    let (mut timed_out, mut stopped, mut left) = (false, false, true);
     loop {
         let pipes_open = out.fd.is_some() || err.fd.is_some();
         match kill {
@@ -167,11 +170,16 @@ pub(crate) fn run(
             }
             Kill::Asked(at) if Instant::now() >= at => {
                 port.tree.signal(pid, Signal::KILL, job.by_sudo);
-                kill = Kill::Forced(Instant::now() + ABANDON);
+                again = Instant::now() + look;
+                kill = Kill::Forced(Instant::now() + if job.by_sudo { 3 * ABANDON } else { ABANDON });
             }
             Kill::Asked(_) if status.is_some() && !pipes_open && !port.tree.alive() => break,
             Kill::Forced(at) if Instant::now() >= at || (status.is_some() && !port.tree.alive()) => break,
-            Kill::Forced(_) => port.tree.signal(pid, Signal::KILL, job.by_sudo),
+            // What forked meanwhile.
+            Kill::Forced(_) if Instant::now() >= again => {
+                port.tree.signal(pid, Signal::KILL, job.by_sudo);
+                again = Instant::now() + look;
+            }
             _ => {}
         }
         let until = match kill {
@@ -182,7 +190,7 @@ pub(crate) fn run(
         let ready = poll_all(port, stdin.as_ref(), &out, &err, until);
         if ready.signalled {
             port.signals.drain();
-            reap(pid, &mut status);
+            left = reap(pid, &mut status);
         }
         if ready.peer_gone {
             port.output.set_broken();
@@ -212,7 +220,6 @@ pub(crate) fn run(
     if let Some(streamer) = streamer {
         streamer.end(&mut port.output);
     }
-    let left = reap(pid, &mut status);
     port.tree.ended(left);
     if stopped {
         return Err(Broken::Stopped);
@@ -253,14 +260,14 @@ fn poll_all(port: &Port, stdin: Option<&OwnedFd>, out: &Pump, err: &Pump, until:
     ];
     let mut polled: Vec<PollFd<'_>> =
         wanted.iter().filter_map(|(fd, flags)| fd.map(|fd| PollFd::from_borrowed_fd(fd, *flags))).collect();
-    poll_flags(&mut polled, Some(until));
+    let interrupted = poll_flags(&mut polled, Some(until));
     let mut answers = polled.iter();
     let mut answer = |slot: usize| -> PollFlags {
         let there: Option<BorrowedFd<'_>> = wanted[slot].0;
         there.and_then(|_| answers.next()).map_or(PollFlags::empty(), PollFd::revents)
     };
     Ready {
-        signalled: !answer(0).is_empty(),
+        signalled: !answer(0).is_empty() || interrupted,
         peer_gone: answer(1).intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL),
         input: !answer(2).is_empty(),
         out: !answer(3).is_empty(),

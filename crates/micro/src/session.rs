@@ -69,6 +69,9 @@ fn prepare(options: Options) -> Result<Parts, String> {
 impl Session {
     fn serve(&mut self) -> ExitCode {
         self.ready();
+        if let Some(process) = self.options.stay {
+            self.port.tree.keep_until_gone(&self.program, process);
+        }
         if self.port.output.broken() {
             self.delete();
             return ExitCode::FAILURE;

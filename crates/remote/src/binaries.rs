@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// Digits of the digest in the file's name.
-const NAME_DIGITS: usize = 16;
+/// Digits of a digest that tell binaries apart.
+const DIGITS: usize = 16;
 
 /// One binary.
 #[derive(Debug)]
@@ -22,11 +22,12 @@ pub(crate) struct Binary {
 impl Binary {
     /// The start of its SHA-256, in hex.
     pub(crate) fn digest(&self) -> &str {
-        self.digest.get_or_init(|| {
-            let digest = Sha256::digest(&self.bytes);
-            digest.iter().take(NAME_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
-        })
+        self.digest.get_or_init(|| short(&Sha256::digest(&self.bytes)))
     }
+}
+
+fn short(digest: &[u8]) -> String {
+    digest.iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Binaries by operating system and processor, as `uname -s` and `uname -m` name them.
@@ -36,8 +37,25 @@ pub struct Binaries(BTreeMap<(String, String), Arc<Binary>>);
 impl Binaries {
     /// Adds one, for `Linux` on `x86_64`, say.
     #[must_use]
-    pub fn with(mut self, system: &str, processor: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
+    pub fn with(self, system: &str, processor: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
         let binary = Binary { bytes: bytes.into(), digest: OnceLock::new() };
+        self.insert(system, processor, binary)
+    }
+
+    /// The same for one whose SHA-256 is known.
+    #[must_use]
+    pub fn with_digest(
+        self,
+        system: &str,
+        processor: &str,
+        bytes: impl Into<Cow<'static, [u8]>>,
+        digest: &[u8; 32],
+    ) -> Self {
+        let binary = Binary { bytes: bytes.into(), digest: OnceLock::from(short(digest)) };
+        self.insert(system, processor, binary)
+    }
+
+    fn insert(mut self, system: &str, processor: &str, binary: Binary) -> Self {
         self.0.insert((system.to_owned(), processor.to_owned()), Arc::new(binary));
         self
     }

@@ -81,6 +81,7 @@ pub struct Client {
     busy_until: Mutex<Instant>,
     next: AtomicU64,
     guard: Mutex<Option<Guard>>,
+    stays: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -120,6 +121,7 @@ impl Client {
             busy_until: Mutex::new(Instant::now()),
             next: AtomicU64::new(1),
             guard: Mutex::new(link.guard),
+            stays: link.stays,
         })
     }
 
@@ -219,14 +221,15 @@ impl Client {
         Ok(line)
     }
 
-    /// Closes the runner's input, waits a moment for its goodbye, and ends the connection.
+    /// Closes the runner's input and ends the connection; waits a moment for the goodbye of
+    /// a runner that deletes itself.
     /// Commands that are still waiting are answered with an error.
     pub async fn close(&self) {
         self.writer.lock().await.take();
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(reader) = reader {
             let abort = reader.abort_handle();
-            if tokio::time::timeout(GOODBYE, reader).await.is_err() {
+            if self.stays || tokio::time::timeout(GOODBYE, reader).await.is_err() {
                 abort.abort();
             }
         }

@@ -36,6 +36,8 @@ pub struct Link {
     pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
     /// From the runner.
     pub stdout: Box<dyn AsyncRead + Send + Unpin>,
+    /// The runner's file stays for the next call: its goodbye is not worth a wait.
+    pub(crate) stays: bool,
     /// Read from standard output already.
     pub(crate) early: Vec<u8>,
     /// What came on standard error.
@@ -55,6 +57,7 @@ impl Link {
         Self {
             stdin: Box::new(stdin),
             stdout: Box::new(stdout),
+            stays: false,
             early: Vec::new(),
             said: Said::default(),
             guard: Some(Guard::Other(guard)),
@@ -142,6 +145,7 @@ pub(crate) fn link(mut child: tokio::process::Child) -> Option<Link> {
     Some(Link {
         stdin: Box::new(stdin),
         stdout: Box::new(stdout),
+        stays: false,
         early: Vec::new(),
         said: Said::listen(stderr),
         guard: Some(Guard::Process(child)),

@@ -5,8 +5,9 @@
 //! sshd are the real ones.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use legwork_e2e::DEADLINE;
 use legwork_e2e::micro::{Micro, host};
 use serde_json::{Value, json};
 
@@ -437,7 +438,9 @@ async fn sudo_is_asked_once_and_the_password_goes_nowhere_else() {
     let script = "echo $$ >/tmp/t/pid; setsid sleep 77 & sleep 78";
     let (_, answer) = micro.call("exec", 1, with(json!({ "command": script }))).await;
     assert_eq!(answer["data"]["result"]["exit_code"], -1);
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let left = sh(&mut micro, "pgrep -x sleep | wc -l").await;
-    assert_eq!(left, "0\n");
+    let begun = Instant::now();
+    while sh(&mut micro, "pgrep -x sleep | wc -l").await != "0\n" {
+        assert!(begun.elapsed() < DEADLINE, "what ran as root is still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -309,7 +309,7 @@ fn binaries(common: &SshCommon) -> Result<Binaries> {
     }
     let embedded = ["x86_64", "aarch64"].into_iter().fold(Binaries::default(), |found, processor| {
         match Micro::get(&format!("legwork-micro-{processor}-linux")) {
-            Some(file) => found.with("Linux", processor, file.data),
+            Some(file) => found.with_digest("Linux", processor, file.data, &file.metadata.sha256_hash()),
             None => found,
         }
     });

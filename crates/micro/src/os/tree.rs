@@ -5,6 +5,7 @@
 //! left running on purpose is told apart and left alone.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -18,6 +19,8 @@ pub(crate) struct Tree {
     strangers: BTreeSet<i32>,
     /// Children were left when the last command ended.
     left: bool,
+    /// Stays when we go: see `hold`.
+    keeper: Option<i32>,
 }
 
 impl Tree {
@@ -31,6 +34,12 @@ impl Tree {
         Self::default()
     }
 
+    /// Has the program kept on the host until a process is gone.
+    pub(crate) fn keep_until_gone(&mut self, program: &Path, process: u32) {
+        let child = quiet(program).args(["--hold", &process.to_string()]).spawn();
+        self.keeper = child.ok().and_then(|child| i32::try_from(child.id()).ok());
+    }
+
     /// A command is about to start.
     pub(crate) fn mark(&mut self) {
         self.strangers.clear();
@@ -41,7 +50,21 @@ impl Tree {
 
     /// A command has ended: `left` says whether children of ours are still there.
     pub(crate) fn ended(&mut self, left: bool) {
-        self.left = left;
+        self.left = left && !self.only_keeper();
+    }
+
+    /// Whether the only child is the keeper, as far as the kernel tells.
+    fn only_keeper(&self) -> bool {
+        let Some(keeper) = self.keeper else { return false };
+        let own = std::process::id();
+        let children = std::fs::read_to_string(format!("/proc/self/task/{own}/children"));
+        children.is_ok_and(|pids| pids.split_ascii_whitespace().eq([keeper.to_string().as_str()]))
+    }
+
+    fn others(&self) -> Vec<Process> {
+        let mut all = processes(&self.strangers);
+        all.retain(|process| Some(process.pid) != self.keeper);
+        all
     }
 
     /// Signals the command's processes; by sudo where they are another user's.
@@ -49,7 +72,7 @@ impl Tree {
         let mut refused = Vec::new();
         // The group first: it is one call, and reaches what forks meanwhile.
         let _ = kill_process_group(main, signal);
-        for process in processes(&self.strangers) {
+        for process in self.others() {
             let Some(pid) = Pid::from_raw(process.pid) else { continue };
             if kill_process(pid, signal) == Err(Errno::PERM) {
                 refused.push(process.pid.to_string());
@@ -64,7 +87,7 @@ impl Tree {
 
     /// Whether any of the command's processes is there, but for dead ones.
     pub(crate) fn alive(&self) -> bool {
-        !processes(&self.strangers).is_empty()
+        !self.others().is_empty()
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use legwork_proto::micro::{FILE_PREFIX, FOLDER_PREFIX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Link;
@@ -38,21 +39,20 @@ pub(crate) fn line(token: &str, flags: &[String], stay: Stay) -> String {
     let flags = flags.join(" ");
     let start = match stay {
         Stay::Once => format!("exec \"$f\" --self-delete {flags}"),
-        Stay::Connection => {
-            format!("(\"$f\" --hold $PPID </dev/null >/dev/null 2>&1 &); exec \"$f\" --keep {flags}")
-        }
+        Stay::Connection => format!("exec \"$f\" --stay $PPID {flags}"),
     };
+    // The trap holds until the binary has taken over; as bash forgets it when that fails, the
+    // binary is tried before.
     format!(
         "exec sh -c 'umask 077; o=; for t in \"${{TMPDIR:-/tmp}}\" /var/tmp /dev/shm \"$HOME\"; do \
-         d=$t/.legwork-{token}; mkdir -m 700 \"$d\" 2>/dev/null || continue; f=$d/x; : >\"$f\" && \
-         chmod 700 \"$f\" && \"$f\" 2>/dev/null && o=1 && break; rm -rf \"$d\"; done; \
+         d=$t/{FOLDER_PREFIX}{token}; f=$d/{FILE_PREFIX}; mkdir -m 700 \"$d\" 2>/dev/null || continue; \
+         : >\"$f\" && chmod 700 \"$f\" && \"$f\" 2>/dev/null && o=1 && break; rm -rf \"$d\"; done; \
          [ \"$o\" ] || {{ echo \"no folder where programs may run: tried TMPDIR, /var/tmp, /dev/shm and \
          the home\" >&2; exit 1; }}; \
-         c() {{ rm -rf \"$d\"; }}; trap c 0; trap \"exit 1\" 1 2 13 15; rm -f \"$f\"; \
-         echo \"{NEED}$(uname -s) $(uname -m) $d\"; read n m || exit 1; f=$d/$m; head -c \"$n\" >\"$f\"; \
-         [ \"$(wc -c <\"$f\")\" -eq \"$n\" ] || {{ echo \"only part of the runner arrived in $d: is the \
-         disk full?\" >&2; exit 1; }}; \
-         chmod 700 \"$f\"; \"$f\" --version >/dev/null || exit 1; trap - 0 1 2 13 15; {start}'"
+         c() {{ rm -rf \"$d\"; }}; trap c 0; trap \"exit 1\" 1 2 13 15; \
+         echo \"{NEED}$(uname -sm) $d\"; read n || exit 1; \
+         head -c \"$n\" >\"$f\" || {{ echo \"the runner did not fit into $d: is the disk full?\" >&2; exit 1; }}; \
+         \"$f\" --version >/dev/null || exit 1; {start}'"
     )
 }
 
@@ -88,8 +88,7 @@ pub(crate) async fn upload(link: &mut Link, binaries: &Binaries) -> Result<Place
         return Err(Error::Upload(format!("the host said {need:?}")));
     };
     let binary = binaries.find(system, processor)?;
-    let name = format!("{}-{}", legwork_proto::micro::FILE_PREFIX, binary.digest());
-    let header = format!("{} {name}\n", binary.bytes.len());
+    let header = format!("{}\n", binary.bytes.len());
     let sent = async {
         link.stdin.write_all(header.as_bytes()).await?;
         link.stdin.write_all(&binary.bytes).await?;
@@ -100,7 +99,7 @@ pub(crate) async fn upload(link: &mut Link, binaries: &Binaries) -> Result<Place
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
     // A folder with other characters can't be named in a line again; it serves once.
-    let file = if folder.chars().all(plain) { format!("{folder}/{name}") } else { String::new() };
+    let file = if folder.chars().all(plain) { format!("{folder}/{FILE_PREFIX}") } else { String::new() };
     Ok(Place { file, digest: binary.digest().to_owned() })
 }
 

@@ -140,6 +140,7 @@ pub(crate) async fn open(socket: &Path, line: &str) -> io::Result<Link> {
     Ok(Link {
         stdin: Box::new(pipe::Sender::from_owned_fd(our_in)?),
         stdout: Box::new(pipe::Receiver::from_owned_fd(our_out)?),
+        stays: true,
         early: Vec::new(),
         said: Said::listen(pipe::Receiver::from_owned_fd(our_err)?),
         guard: Some(Guard::Session(Session { stream })),
