@@ -1,5 +1,5 @@
 # Every target installs what it needs beyond the Rust, Node, Python and Go toolchains.
-.PHONY: up test dist release bench interop fmt lint web tools prove
+.PHONY: up test dist micro release bench interop fmt lint web tools prove
 
 LEGWORK := target/release/legwork
 
@@ -7,11 +7,11 @@ LEGWORK := target/release/legwork
 up: $(LEGWORK)
 	$(LEGWORK) up
 
-$(LEGWORK): web
+$(LEGWORK): web micro
 	cargo build --release --locked -p legwork
 
 ## test: everything CI runs
-test: tools web
+test: tools web micro
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo deny --log-level error check bans licenses sources
@@ -28,8 +28,12 @@ test: tools web
 dist: $(LEGWORK)
 	install -D $(LEGWORK) dist/legwork
 
+## micro: the micro-runners that `legwork ssh` sends to hosts
+micro:
+	scripts/micro
+
 ## release: an archive per target with checksums, signed with the key that RELEASE_KEY names
-release: web
+release: web micro
 	scripts/release
 
 ## bench: the figures of docs/performance.md, as ratios against their peers
@@ -37,10 +41,12 @@ bench: $(LEGWORK)
 	cargo build --release --locked -p legwork-e2e
 	cargo run --release --locked -p legwork-bench -- all
 
-## interop: real MCP servers from npm and PyPI; an original's binary, its path in FLASHDUTY_RUNNER_BIN
+## interop: real MCP servers from npm and PyPI; originals, their paths in FLASHDUTY_RUNNER_BIN,
+## OPENFROYO_MICRO_RUNNER and OPENFROYO_CLIENT
 interop: $(LEGWORK)
 	scripts/interop-mcp
 	scripts/interop
+	scripts/interop-micro
 
 ## prove: lines the policy allows, traced; PROVE_LINES=100000 for a long look
 prove: tools
@@ -52,7 +58,7 @@ fmt: web/node_modules
 	cd web && npm run --silent format
 
 ## lint: clippy with warnings denied
-lint: web
+lint: web micro
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 ## web: the page that the hub embeds

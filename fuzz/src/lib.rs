@@ -34,6 +34,14 @@ pub const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "micro",
+        run: micro,
+        seeds: &[
+            r#"{"type":"CMD","timestamp":"2026-01-01T00:00:00.5Z","data":{"id":"a","type":"exec","timeout":30,"params":{"command":"x","args":["y"],"env":{"A":"b"}}}}"#,
+            "{\"TYPE\":\"CMD\",\"data\":{\"id\":\"a\",\"type\":\"file.read\",\"timeout\":1,\"params\":null,\"metadata\":{}}}\r\n\n{not json\n",
+        ],
+    },
+    Target {
         name: "config",
         run: config,
         seeds: &[
@@ -86,6 +94,28 @@ pub const TARGETS: &[Target] = &[
         ],
     },
 ];
+
+/// What a controller sends to a micro-runner, cut wherever it is cut.
+fn micro(bytes: &[u8]) {
+    use legwork_micro::input::{Line, Lines};
+    let lines_of = |size: usize| {
+        let mut lines = Lines::default();
+        let mut found = Vec::new();
+        for chunk in bytes.chunks(size) {
+            lines.push(chunk);
+            found.extend(std::iter::from_fn(|| lines.next_line()));
+        }
+        found.extend(lines.last_line());
+        found
+    };
+    let whole = lines_of(bytes.len().max(1));
+    assert_eq!(whole, lines_of(1));
+    for line in whole {
+        if let Line::Complete(line) = line {
+            assert_ne!(legwork_micro::fuzzing::reason(&line).as_deref(), Some(""));
+        }
+    }
+}
 
 fn frame(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };

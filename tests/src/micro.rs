@@ -29,6 +29,11 @@ pub fn dist() -> PathBuf {
 /// A host of its own: mounts, network and processes. `/etc/ssh`, `/etc/sudoers.d`, `/tmp` and
 /// `/run` are copies or empty; its processes end with it. `doubles` comes first in PATH.
 pub fn host(doubles: &Path, prepare: &str) -> Command {
+    host_with(&binary(), doubles, prepare)
+}
+
+/// The same for another runner.
+pub fn host_with(program: &Path, doubles: &Path, prepare: &str) -> Command {
     let script = format!(
         "set -e\n\
          mount -t tmpfs tmpfs /run\n\
@@ -43,7 +48,7 @@ pub fn host(doubles: &Path, prepare: &str) -> Command {
          cd /\n\
          {prepare}\n\
          exec \"$@\"",
-        binary = binary().display(),
+        binary = program.display(),
         doubles = doubles.display(),
     );
     let mut command = Command::new("unshare");

@@ -1,19 +1,12 @@
-//! The border to the operating system.
-//!
-//! Unix is done; on others the program builds, and says at its start that it can't work.
+//! The border to the operating system: Unix. On others the program builds, and says at its
+//! start that it can't work.
 
-#[cfg(unix)]
 mod hold;
-#[cfg(unix)]
 mod signals;
-#[cfg(unix)]
 mod tree;
 
-#[cfg(unix)]
 pub(crate) use hold::hold;
-#[cfg(unix)]
 pub(crate) use signals::Signals;
-#[cfg(unix)]
 pub(crate) use tree::Tree;
 
 /// What Go says of a failed system call: the reason alone, in lower case.

@@ -16,6 +16,9 @@ use crate::port::wait_to_write;
 
 /// So much may wait for the controller while a command streams; more, and the command waits.
 const HIGH: usize = 256 * 1024;
+/// A pipe to the controller may hold so much while a long message goes through it.
+#[cfg(target_os = "linux")]
+const WIDE: usize = 1024 * 1024;
 /// A message in the making is written out in pieces of this.
 const PIECE: usize = 64 * 1024;
 /// A controller that takes nothing is given up this long after the end of our life.
@@ -129,6 +132,14 @@ impl Output {
         self.flush_all();
     }
 
+    /// A long message comes: a pipe that holds more needs fewer changes of process.
+    pub(crate) fn widen(&self) {
+        #[cfg(target_os = "linux")]
+        if self.blocking.is_some() {
+            let _ = rustix::pipe::fcntl_setpipe_size(stdout(), WIDE);
+        }
+    }
+
     /// Adds a message.
     pub(crate) fn add<D: Serialize>(&mut self, kind: &str, data: D) {
         let message = Message { kind: kind.to_owned(), timestamp: Some(clock::timestamp()), data };
@@ -174,6 +185,16 @@ pub(crate) fn length_of<D: Serialize>(data: &D) -> usize {
     let mut count = Count(0);
     let _ = serde_json::to_writer(&mut count, data);
     count.0
+}
+
+/// How long a text is as a string of JSON.
+pub(crate) fn length_in_json(text: &str) -> usize {
+    let extra = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    text.len() + 2 + text.bytes().map(extra).sum::<usize>()
 }
 
 /// Bytes as a string of JSON.
@@ -225,4 +246,17 @@ pub(crate) fn say(text: &str) {
 /// Complains to the person at the terminal.
 pub(crate) fn complain(text: &str) {
     let _ = rustix::io::write(rustix::stdio::stderr().as_fd(), format!("legwork-micro: {text}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_as_long_as_it_is_written() {
+        let all: String = (0..300).filter_map(char::from_u32).collect();
+        for text in ["", "plain", "\"\\/\u{7f}\u{2028}", &all] {
+            assert_eq!(length_in_json(text), serde_json::to_string(text).unwrap().len(), "{text:?}");
+        }
+    }
 }

@@ -10,12 +10,14 @@ use sha2::{Digest, Sha256};
 use super::file;
 use crate::fields::Fields;
 use crate::os::cause;
-use crate::output::{Text, length_of};
+use crate::output::{Text, length_in_json, length_of};
 use crate::request::{Context, Request, Trouble};
 use crate::signature::hex;
 
 /// What surrounds a result in its line, with a long id.
 const ENVELOPE: usize = 32 * 1024;
+/// A result is long from here on.
+const LONG: usize = 256 * 1024;
 /// Between two looks at the clock.
 const PIECE: u64 = 1024 * 1024;
 
@@ -48,7 +50,10 @@ impl Content {
     fn fit(&mut self) {
         // Each byte takes at most eight: six as text, one and a third as base64.
         while self.bytes.len() > MAX_LINE / 9 {
-            let length = length_of(&self.result());
+            let length = match std::str::from_utf8(&self.bytes) {
+                Ok(text) => length_in_json(text),
+                Err(_) => length_of(&self.result()),
+            };
             if length + ENVELOPE < MAX_LINE {
                 return;
             }
@@ -89,6 +94,9 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Conten
     })?;
     let mut content = Content { bytes, found, checksum: String::new(), truncated };
     content.fit();
+    if content.bytes.len() > LONG {
+        context.port.output.widen();
+    }
     content.checksum = hex(&Sha256::digest(&content.bytes));
     Ok(content)
 }
