@@ -23,6 +23,7 @@ test: tools web micro
 	scripts/prove
 	scripts/walls-test
 	cargo nextest run --locked --workspace --no-fail-fast -E 'not binary(walls)'
+	cargo test --quiet --locked --doc -p legwork-remote
 
 ## dist: release binaries
 dist: $(LEGWORK)

@@ -34,14 +34,6 @@ pub const TARGETS: &[Target] = &[
         ],
     },
     Target {
-        name: "micro",
-        run: micro,
-        seeds: &[
-            r#"{"type":"CMD","timestamp":"2026-01-01T00:00:00.5Z","data":{"id":"a","type":"exec","timeout":30,"params":{"command":"x","args":["y"],"env":{"A":"b"}}}}"#,
-            "{\"TYPE\":\"CMD\",\"data\":{\"id\":\"a\",\"type\":\"file.read\",\"timeout\":1,\"params\":null,\"metadata\":{}}}\r\n\n{not json\n",
-        ],
-    },
-    Target {
         name: "config",
         run: config,
         seeds: &[
@@ -91,6 +83,14 @@ pub const TARGETS: &[Target] = &[
             "bash -euc 'ls; sh -c \"echo a | ls\"' x; su - nobody -c 'ls'; flock -n f -c ls; trap 'ls' EXIT; eval ls '&&' echo",
             "awk -F: '$3>1 && /a|b\\/c/ {print $1; if (x) y++} END {printf \"%s\" > \"/dev/stderr\"}' f | sed -n -e '1,/x/{s/[[:a:]]b/\\1/g;p}' -e 'y/a/b/;:a;ta'",
             "git -C /x --no-pager log -n 1 -- a; tar -xzf a -C b; ip -n x netns exec y ls; curl -sH 'a: b' -o x u; sort -k 2 -t, -- $x",
+        ],
+    },
+    Target {
+        name: "micro",
+        run: micro,
+        seeds: &[
+            r#"{"type":"CMD","timestamp":"2026-01-01T00:00:00.5Z","data":{"id":"a","type":"exec","timeout":30,"params":{"command":"x","args":["y"],"env":{"A":"b"}}}}"#,
+            "{\"TYPE\":\"CMD\",\"data\":{\"id\":\"a\",\"type\":\"file.read\",\"timeout\":1,\"params\":null,\"metadata\":{}}}\r\n\n{not json\n",
         ],
     },
 ];

@@ -43,7 +43,7 @@ pub(crate) enum Command {
     /// Run a command on runners and stream its output
     Exec(ExecArgs),
     /// Work on hosts where nothing is installed, over ssh
-    Ssh(ssh::SshArgs),
+    Ssh(Box<ssh::SshArgs>),
     /// List runners
     Runners(ListArgs),
     /// List tasks, or show one

@@ -28,7 +28,7 @@ pub(crate) async fn run(args: Args) -> Result<u8> {
         Command::Hub(args) => serve::hub(args).await,
         Command::Run(args) => serve::runner(args).await,
         Command::Exec(args) => exec::run(args).await,
-        Command::Ssh(args) => ssh::run(args).await,
+        Command::Ssh(args) => ssh::run(*args).await,
         Command::Runners(args) => lists::runners(args).await,
         Command::Tasks(args) => lists::tasks(args).await,
         Command::Logs(args) => exec::logs(args).await,

@@ -68,7 +68,7 @@ pub enum Error {
     },
     /// The command failed.
     #[error("command failed: {} - {}", .0.code, .0.message)]
-    Command(Failure),
+    Command(Box<Failure>),
     /// The runner ended while it had work.
     #[error("runner exited unexpectedly")]
     Exited,

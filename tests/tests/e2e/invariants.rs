@@ -54,6 +54,11 @@ fn arrows_point_downwards_only() {
         ("legwork-runner", vec!["legwork-proto", "legwork-dialout", "legwork-hub"]),
         ("legwork-mcp", vec!["legwork-proto", "legwork-policy", "legwork-process", "legwork-runner"]),
         ("legwork-release", vec!["legwork-proto", "legwork-policy", "legwork-process", "legwork-runner"]),
+        (
+            "legwork-micro",
+            vec!["tokio", "libc", "legwork-policy", "legwork-process", "legwork-runner", "legwork-workspace"],
+        ),
+        ("legwork-remote", vec!["legwork-micro", "legwork-process", "legwork-runner", "legwork-workspace"]),
         ("legwork-dialout", vec!["legwork-hub", "axum", "reqwest"]),
         (
             "legwork-hub",

@@ -66,7 +66,7 @@ async fn sh(micro: &mut Micro, script: &str) -> String {
     text("stdout") + &text("stderr")
 }
 
-const SSHD: &str = "mkdir -p /run/sshd; /usr/sbin/sshd";
+const SSHD: &str = "ssh-keygen -A >/dev/null; mkdir -p /run/sshd; /usr/sbin/sshd";
 
 #[tokio::test]
 async fn our_runner_says_what_the_original_says() {

@@ -217,6 +217,15 @@ async fn a_connection_that_breaks_is_said_to_and_ends_what_ran() {
     assert_eq!((output.status.code(), &all["hosts"][0]["state"]), (Some(125), &"lost".into()), "{all}");
     until_gone(&std::fs::read_to_string(&pid_file).unwrap()).await;
     until("the folder is gone", || async { folders_in(&tmp).is_empty() }).await;
+    // In the middle of an answer.
+    let running =
+        sshd.legwork(&["-o", &port, "h1", "--json", "--", "yes | head -c 4000000; sleep 300"]).output();
+    let cutting = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        proxy.cut();
+    };
+    let (output, ()) = tokio::join!(running, cutting);
+    assert_eq!(output.unwrap().status.code(), Some(125));
     // In the middle of the upload: nothing runs, and nothing stays.
     proxy.slow_down(150_000);
     let running = sshd.legwork(&["-o", &port, "h2", "--json", "--", "true"]).output();
@@ -340,17 +349,45 @@ async fn the_library_drives_every_transport() {
     assert!(matches!(Client::start(&cat, &binaries, Options::default()).await, Err(Error::NotReady(_))));
 }
 
+/// A program that speaks the protocol by heart.
+fn parrot(dir: &Path, body: &str) -> Local {
+    let script = format!(
+        "#!/bin/sh\nprintf '{{\"type\":\"READY\",\"data\":{{\"version\":\"1.0.0\",\"platform\":\"linux\",\
+         \"arch\":\"amd64\",\"pid\":1,\"capabilities\":{{}}}}}}\\n'\n{body}\n"
+    );
+    let file = dir.join("parrot");
+    std::fs::write(&file, script).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    Local::program(&file)
+}
+
+#[tokio::test]
+async fn a_command_is_tried_again_only_where_the_runner_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    // Fails the first two, the way it is told; then all is well.
+    let body = |retryable: bool| {
+        format!(
+            "n=0; while read line; do n=$((n+1)); id=$(echo \"$line\" | sed 's/.*\"id\":\"\\([^\"]*\\).*/\\1/'); \
+             if [ $n -le 2 ]; then printf '{{\"type\":\"ERROR\",\"data\":{{\"command_id\":\"%s\",\"code\":\"BUSY\",\
+             \"message\":\"x\",\"retryable\":{retryable}}}}}\\n' $id; else printf '{{\"type\":\"DONE\",\"data\":\
+             {{\"command_id\":\"%s\",\"result\":{{\"exit_code\":0,\"duration\":0}},\"duration\":0}}}}\\n' $id; fi; done"
+        )
+    };
+    for (retryable, retries, well) in [(true, 2, true), (true, 1, false), (false, 2, false)] {
+        let runner = parrot(dir.path(), &body(retryable));
+        let client = Client::start(&runner, &Binaries::default(), Options::default()).await.unwrap();
+        let result = client.run(&shell("true"), Call::within(SOON).retries(retries)).await;
+        assert_eq!(result.is_ok(), well, "{retryable} {retries}: {result:?}");
+        client.close().await;
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_does_not_come_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     // Greets, and then says nothing: as a host does that has hung itself up.
-    let script = "#!/bin/sh\nprintf '{\"type\":\"READY\",\"data\":{\"version\":\"1.0.0\",\"platform\":\"linux\",\"arch\":\"amd64\",\
-                  \"pid\":1,\"capabilities\":{}}}\\n'\nexec sleep 300\n";
-    let file = dir.path().join("mute");
-    std::fs::write(&file, script).unwrap();
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let client =
-        Client::start(&Local::program(&file), &Binaries::default(), Options::default()).await.unwrap();
+    let mute = parrot(dir.path(), "exec sleep 300");
+    let client = Client::start(&mute, &Binaries::default(), Options::default()).await.unwrap();
     let begun = Instant::now();
     let error = client.run(&shell("true"), Call::within(Duration::from_secs(1))).await.unwrap_err();
     assert!(matches!(error, Error::ResponseTimeout), "{error}");

@@ -83,7 +83,10 @@ pub(super) async fn greeting(lines: &mut Lines) -> Result<Ready, Error> {
         }
         kind::ERROR => {
             let failure: Result<Failure, _> = serde_json::from_str(message.data.get());
-            Err(failure.map_or_else(|error| Error::NotReady(error.to_string()), Error::Command))
+            Err(failure.map_or_else(
+                |error| Error::NotReady(error.to_string()),
+                |failure| Error::Command(Box::new(failure)),
+            ))
         }
         other => Err(Error::NotReady(format!("expected READY, got {other}"))),
     }
@@ -175,10 +178,10 @@ async fn message(lines: &mut Lines, shared: &Shared) -> Result<(), Error> {
             let failure: Failure = serde_json::from_str(data).map_err(unread)?;
             // The runner's own end is no answer to a command.
             if matches!(failure.code.as_str(), code::INIT_FAILED | code::READY_FAILED) {
-                return Err(Error::Command(failure));
+                return Err(Error::Command(Box::new(failure)));
             }
             let waiting = shared.answer(&failure.command_id)?;
-            let _ = waiting.answer.send(Err(Error::Command(failure)));
+            let _ = waiting.answer.send(Err(Error::Command(Box::new(failure))));
         }
         kind::EXIT => return Err(Error::Exited),
         other => return Err(Error::UnexpectedType(other.to_owned())),
