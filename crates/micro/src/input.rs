@@ -21,13 +21,16 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes bytes in.
+    /// Takes bytes in. All complete lines have been taken out before.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.start > 0 && self.start == self.bytes.len() {
-            self.bytes.clear();
-            // A big line is over: its memory goes back.
-            self.bytes.shrink_to(64 * 1024);
-            (self.start, self.scanned) = (0, 0);
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.scanned -= self.start;
+            self.start = 0;
+            if self.bytes.is_empty() {
+                // A big line is over: its memory goes back.
+                self.bytes.shrink_to(64 * 1024);
+            }
         }
         self.bytes.extend_from_slice(bytes);
     }
@@ -133,6 +136,13 @@ mod tests {
             assert_eq!(lines.next_line(), None);
         }
         assert!(lines.bytes.capacity() < 3 * MAX_LINE);
+        // Nor do many lines that never end where the bytes do.
+        let mut many = Lines::default();
+        for _ in 0..1000 {
+            many.push(&b"some line\nstart of "[..].repeat(1000));
+            while many.next_line().is_some() {}
+        }
+        assert!(many.bytes.capacity() < 1024 * 1024, "{}", many.bytes.capacity());
         lines.push(b"\nnext\n");
         assert_eq!(lines.next_line(), Some(Line::TooLong));
         assert_eq!(lines.next_line(), Some(complete("next")));

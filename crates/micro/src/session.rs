@@ -234,8 +234,7 @@ impl Session {
 
     /// Deletes the program, if it is one that was put here to be deleted.
     fn delete(&self) -> bool {
-        let name = self.program.file_name().unwrap_or_default().to_string_lossy();
-        let asked = self.options.self_delete.unwrap_or_else(|| name.starts_with(wire::FILE_PREFIX));
+        let asked = self.options.self_delete.unwrap_or_else(|| is_disposable(&self.program));
         let deleted = asked && !is_packaged(&self.program) && std::fs::remove_file(&self.program).is_ok();
         // The folder that a controller made for it, if nothing else is in there.
         let folder = self.program.parent().filter(|_| deleted);
@@ -246,6 +245,12 @@ impl Session {
         }
         deleted
     }
+}
+
+/// Whether a program was put where it is to be deleted.
+pub(crate) fn is_disposable(program: &Path) -> bool {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(wire::FILE_PREFIX) && !is_packaged(program)
 }
 
 fn is_packaged(program: &Path) -> bool {

@@ -10,6 +10,7 @@ use rustix::process::Pid;
 
 use super::Signals;
 use crate::port::wait;
+use crate::session::is_disposable;
 
 /// Pause between two looks, where the kernel doesn't tell.
 const LOOK: Duration = Duration::from_secs(1);
@@ -18,6 +19,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// folder, if nothing else is in that.
 pub(crate) fn hold(process: u32) -> ExitCode {
     let Ok(program) = std::env::current_exe() else { return ExitCode::FAILURE };
+    if !is_disposable(&program) {
+        return ExitCode::FAILURE;
+    }
     // The folder must stay removable, and the terminal's signals are not for us.
     let _ = std::env::set_current_dir("/");
     let _ = rustix::process::setsid();
