@@ -92,6 +92,7 @@ impl Tree {
 }
 
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only /proc tells"))]
 struct Process {
     pid: i32,
     parent: i32,
