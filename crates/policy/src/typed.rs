@@ -475,5 +475,7 @@ fn is_absent(name: &WordNode) -> bool {
 /// Whether a redirection's target names a descriptor: `1`, `-`, `3-`.
 pub(crate) fn is_descriptor(text: &str) -> bool {
     let digits = text.strip_suffix('-').unwrap_or(text);
-    !text.is_empty() && digits.len() < 5 && digits.bytes().all(|b| b.is_ascii_digit())
+    // With a zero before it the parsers disagree on what is printed back.
+    let plain = digits.len() < 2 || !digits.starts_with('0');
+    plain && !text.is_empty() && digits.len() < 5 && digits.bytes().all(|b| b.is_ascii_digit())
 }
