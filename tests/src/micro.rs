@@ -209,3 +209,64 @@ pub async fn until_gone(pid: &str) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// A host on which systemd has booted, in namespaces and on an overlay of this machine's files.
+pub struct Booted {
+    _host: Child,
+    init: String,
+}
+
+impl Booted {
+    /// Boots it, to its basic target; `None`, said aloud, where that can't be done. Everything
+    /// that `prepare` changes below its folder is in the host only.
+    pub async fn boot(dir: &Path, prepare: &str) -> Option<Self> {
+        let script = format!(
+            "set -e\n\
+             mount -t tmpfs tmpfs /run; mkdir -p /run/upper /run/work /run/root\n\
+             mount -t overlay overlay -o lowerdir=/,upperdir=/run/upper,workdir=/run/work /run/root\n\
+             cp '{binary}' /run/root/micro-runner; ip link set lo up; cd /run/root\n\
+             mount -t proc proc proc; mount --rbind /sys sys; mount --rbind /dev dev\n\
+             mount -t tmpfs tmpfs run; mount -t tmpfs -o mode=1777 tmpfs tmp\n\
+             {prepare}\n\
+             exec env -i container=legwork PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . \
+             /lib/systemd/systemd --system --unit=basic.target --log-target=console",
+            binary = binary().display(),
+        );
+        let log = std::fs::File::create(dir.join("boot.log")).unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child"]);
+        command.args(["--propagation", "private", "sh", "-c", &script]);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).kill_on_drop(true);
+        let mut host = command.spawn().unwrap();
+        let outer = host.id().unwrap();
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if host.try_wait().unwrap().is_some() {
+                break;
+            }
+            let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
+            let init = children.unwrap_or_default().trim().to_owned();
+            let comm = std::fs::read_to_string(format!("/proc/{init}/comm")).unwrap_or_default();
+            if comm.trim() != "systemd" {
+                continue;
+            }
+            let booted = Self { _host: host, init };
+            let state = booted.command(&["systemctl", "is-active", "basic.target"]).output().await.unwrap();
+            if state.stdout.starts_with(b"active") {
+                return Some(booted);
+            }
+            host = booted._host;
+        }
+        let log = std::fs::read_to_string(dir.join("boot.log")).unwrap_or_default();
+        eprintln!("NOT CHECKED HERE: systemd does not boot in namespaces of this machine: {log}");
+        None
+    }
+
+    /// A command on the host.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.init, "-m", "-p", "-n", "-i", "-u", "-r", "-w"]).args(words);
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").kill_on_drop(true);
+        command
+    }
+}

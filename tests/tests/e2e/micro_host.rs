@@ -1,14 +1,14 @@
 //! What the micro-runner changes on a host: packages, services, sudo's rules, sshd. Each test
 //! has a host of its own, made of namespaces.
 //!
-//! systemd can't boot in there: `systemctl` is a recorded double. dpkg, apt, visudo, sudo and
-//! sshd are the real ones.
+//! In most of them `systemctl` is a recorded double; one boots systemd itself, where that can be
+//! done. dpkg, apt, visudo, sudo and sshd are the real ones.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use legwork_e2e::DEADLINE;
-use legwork_e2e::micro::{Micro, host};
+use legwork_e2e::micro::{Booted, Micro, host};
 use serde_json::{Value, json};
 
 /// Answers as systemd 252 does for a unit that runs and is enabled; reloads sshd.
@@ -443,4 +443,44 @@ async fn sudo_is_asked_once_and_the_password_goes_nowhere_else() {
         assert!(begun.elapsed() < DEADLINE, "what ran as root is still there");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn a_real_systemd_does_what_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let prepare = "printf '[Service]\\nExecStart=/bin/sleep infinity\\nExecReload=/bin/true\\n[Install]\\n\
+                   WantedBy=multi-user.target\\n' >etc/systemd/system/legwork-probe.service; \
+                   rm -rf etc/ssh/sshd_config.d/*; printf 'Port 22\\nUsePAM no\\n' >etc/ssh/sshd_config; \
+                   chroot . ssh-keygen -A >/dev/null";
+    let Some(host) = Booted::boot(dir.path(), prepare).await else { return };
+    let mut micro = Micro::from_command(host.command(&["/micro-runner"])).await;
+    micro.message().await;
+    for (action, done, status, sub_state, enabled) in [
+        ("start", "started", "active", "running", false),
+        ("start", "already_started", "active", "running", false),
+        ("reload", "reloaded", "active", "running", false),
+        ("restart", "restarted", "active", "running", false),
+        ("enable", "enabled", "active", "running", true),
+        ("enable", "already_enabled", "active", "running", true),
+        ("disable", "disabled", "active", "running", false),
+        ("disable", "already_disabled", "active", "running", false),
+        ("stop", "stopped", "inactive", "dead", false),
+        ("stop", "already_stopped", "inactive", "dead", false),
+    ] {
+        let result = micro.done("service.reload", json!({ "name": "legwork-probe", "action": action })).await;
+        let expected = json!({ "changed": !done.starts_with("already"), "action": done, "status": status,
+            "enabled": enabled, "sub_state": sub_state });
+        assert_eq!(result, expected, "{action}");
+    }
+    let error = micro.error("service.reload", json!({ "name": "no-such", "action": "start" })).await;
+    assert_eq!(error["message"], "failed to start service: exit status 5");
+    assert!(error["details"]["output"].as_str().unwrap().contains("not found"), "{error}");
+    // sshd is a service here, and comes up on its new port.
+    assert_eq!(
+        micro.done("service.reload", json!({ "name": "ssh", "action": "start" })).await["status"],
+        "active"
+    );
+    let settings = json!({ "disable_password_auth": true, "port": 2222, "test_connection": true });
+    assert_eq!(micro.done("sshd.harden", settings).await["service_action"], "reloaded");
+    assert_eq!(sh(&mut micro, "bash -c 'exec 3<>/dev/tcp/127.0.0.1/2222; head -c 4 <&3'").await, "SSH-");
 }
