@@ -267,7 +267,10 @@ async fn a_binary_for_another_machine_is_never_left_behind() {
     let (ours, other) =
         if cfg!(target_arch = "x86_64") { ("x86_64", "aarch64") } else { ("aarch64", "x86_64") };
     let name = |arch: &str| format!("legwork-micro-{arch}-linux");
-    std::fs::copy(dist().join(name(other)), wrong.join(name(ours))).unwrap();
+    // Of no machine that any emulator knows: the ELF header's field at 18.
+    let mut bytes = std::fs::read(dist().join(name(ours))).unwrap();
+    bytes[18..20].copy_from_slice(&[0xfe, 0xff]);
+    std::fs::write(wrong.join(name(ours)), bytes).unwrap();
     let (status, _, err) = sshd.ssh(&["--micro-dir", wrong.to_str().unwrap(), "h1", "--", "true"]).await;
     assert!(status == 255 && err.to_lowercase().contains("exec format error"), "{status} {err}");
     assert!(folders_in(&tmp).is_empty());
