@@ -38,7 +38,7 @@ struct Micro;
 
 pub(crate) async fn run(args: SshArgs) -> Result<u8> {
     let common = args.common;
-    let secret = password(&common)?;
+    let Some(secret) = password(&common).await? else { return Ok(crate::exit::INTERRUPTED) };
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let inventory =
         Inventory::load(common.inventory.as_deref(), common.ssh_config.as_deref(), home.as_deref())?;
@@ -327,31 +327,55 @@ fn rules(file: &PathBuf) -> Result<Arc<Policy>> {
     Ok(Arc::new(rules.bash))
 }
 
-/// sudo's password, from whom it is to come.
-fn password(common: &SshCommon) -> Result<Secret> {
+/// sudo's password, from whom it is to come; `None` if the person interrupted instead.
+async fn password(common: &SshCommon) -> Result<Option<Secret>> {
     if let Some(file) = &common.sudo_password_file {
         let text =
             std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
-        return Ok(Secret(text.lines().next().unwrap_or_default().to_owned()));
+        return Ok(Some(Secret(text.lines().next().unwrap_or_default().to_owned())));
     }
-    if common.ask_password { ask().context("failed to ask for the password") } else { Ok(Secret::default()) }
+    if !common.ask_password {
+        return Ok(Some(Secret::default()));
+    }
+    let terminal = Terminal::quiet().context("failed to ask for the password")?;
+    let reader = terminal.file.try_clone()?;
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(reader), &mut line).map(|_| line)
+    });
+    let line = tokio::select! {
+        line = reading => line??,
+        signal = tokio::signal::ctrl_c() => {
+            signal?;
+            return Ok(None);
+        }
+    };
+    Ok(Some(Secret(line.trim_end_matches(['\n', '\r']).to_owned())))
 }
 
-/// Asks at the terminal, unseen.
-fn ask() -> Result<Secret> {
-    use std::io::{BufRead, Write};
-    let mut terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty")?;
-    let seen = rustix::termios::tcgetattr(&terminal)?;
-    let mut unseen = seen.clone();
-    unseen.local_modes.remove(rustix::termios::LocalModes::ECHO);
-    terminal.write_all(b"sudo password: ")?;
-    rustix::termios::tcsetattr(&terminal, rustix::termios::OptionalActions::Flush, &unseen)?;
-    let mut line = String::new();
-    let read = std::io::BufReader::new(&terminal).read_line(&mut line);
-    rustix::termios::tcsetattr(&terminal, rustix::termios::OptionalActions::Flush, &seen)?;
-    terminal.write_all(b"\n")?;
-    read?;
-    Ok(Secret(line.trim_end_matches(['\n', '\r']).to_owned()))
+/// The person's terminal, which shows nothing of what is typed until it is dropped.
+struct Terminal {
+    file: std::fs::File,
+    seen: rustix::termios::Termios,
+}
+
+impl Terminal {
+    fn quiet() -> Result<Self> {
+        let mut file = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+        let seen = rustix::termios::tcgetattr(&file)?;
+        let mut unseen = seen.clone();
+        unseen.local_modes.remove(rustix::termios::LocalModes::ECHO);
+        std::io::Write::write_all(&mut file, b"sudo password: ")?;
+        rustix::termios::tcsetattr(&file, rustix::termios::OptionalActions::Flush, &unseen)?;
+        Ok(Self { file, seen })
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(&self.file, rustix::termios::OptionalActions::Flush, &self.seen);
+        let _ = std::io::Write::write_all(&mut self.file, b"\n");
+    }
 }
 
 /// A local file, or standard input, that fits into one command.

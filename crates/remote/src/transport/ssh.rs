@@ -113,12 +113,13 @@ impl Ssh {
 
     /// A new connection, with the line as its first session.
     fn connect(&self, socket: &Path, line: &str) -> Result<Link, Error> {
-        let path = socket.display();
+        // ssh reads the value as a line of its configuration: quotes, and `%` for itself.
+        let path = socket.display().to_string().replace('%', "%%");
         let batch = if self.interactive { "no" } else { "yes" };
         let mut args: Vec<String> = [
             "-T".to_owned(),
             "-oControlMaster=auto".to_owned(),
-            format!("-oControlPath={path}"),
+            format!("-oControlPath=\"{path}\""),
             format!("-oControlPersist={}", self.persist.as_secs().max(1)),
             format!("-oBatchMode={batch}"),
             format!("-oConnectTimeout={}", CONNECT.as_secs()),

@@ -130,7 +130,7 @@ impl Inventory {
             args.push(format!("-oPort={port}"));
         }
         if let Some(file) = host.identity_file {
-            args.push(format!("-oIdentityFile={}", file.display()));
+            args.push(format!("-oIdentityFile=\"{}\"", file.display()));
         }
         if let Some(jump) = host.jump {
             args.push(format!("-oProxyJump={jump}"));

@@ -57,6 +57,11 @@ pub(crate) struct Report {
     pub(crate) stdout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stderr: Option<String>,
+    /// The bytes, where they are no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stdout_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stderr_base64: Option<String>,
     /// The results of the commands, as the runner gave them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) results: Vec<Value>,
@@ -80,6 +85,8 @@ impl Report {
             changed: None,
             stdout: None,
             stderr: None,
+            stdout_base64: None,
+            stderr_base64: None,
             results: Vec::new(),
             error: None,
             seconds: 0.0,

@@ -206,6 +206,7 @@ async fn run_exec(
         }
     } else {
         (report.stdout, report.stderr) = (result.stdout, result.stderr);
+        (report.stdout_base64, report.stderr_base64) = (result.stdout_base64, result.stderr_base64);
     }
     report.exit_code = Some(result.exit_code);
     (report.signal, report.error) = (signal, error);
