@@ -3,6 +3,8 @@
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::display::Base64Display;
@@ -16,6 +18,8 @@ use crate::port::wait_to_write;
 
 /// So much may wait for the controller while a command streams; more, and the command waits.
 const HIGH: usize = 256 * 1024;
+/// Between two looks whether a signal has come, while the controller takes nothing.
+const LOOK: Duration = Duration::from_millis(500);
 /// A pipe to the controller may hold so much while a long message goes through it.
 #[cfg(target_os = "linux")]
 const WIDE: usize = 1024 * 1024;
@@ -33,6 +37,8 @@ pub(crate) struct Output {
     /// Until when a write may wait for the controller.
     pub(crate) until: Instant,
     blocking: Option<OFlags>,
+    /// The signal that ends us, once it has come.
+    stop: Option<Arc<AtomicUsize>>,
 }
 
 fn stdout() -> BorrowedFd<'static> {
@@ -50,7 +56,12 @@ impl Output {
             rustix::fs::fcntl_getfl(stdout()).ok().filter(|flags| own && !flags.contains(OFlags::NONBLOCK));
         let blocking =
             flags.filter(|flags| rustix::fs::fcntl_setfl(stdout(), *flags | OFlags::NONBLOCK).is_ok());
-        Self { pending: Vec::new(), written: 0, broken: false, until, blocking }
+        Self { pending: Vec::new(), written: 0, broken: false, until, blocking, stop: None }
+    }
+
+    /// Waits no longer than a moment once there is a signal.
+    pub(crate) fn obey(&mut self, stop: Arc<AtomicUsize>) {
+        self.stop = Some(stop);
     }
 
     /// Whether the controller takes nothing any more.
@@ -118,10 +129,16 @@ impl Output {
     pub(crate) fn flush_all(&mut self) {
         self.try_flush();
         while self.waiting() && !self.broken {
-            if wait_to_write(stdout(), self.until) {
-                self.try_flush();
-            } else {
+            let now = Instant::now();
+            if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed) > 0) {
+                // Told to end: what is on its way gets a moment, not the rest of our life.
+                self.until = self.until.min(now + PATIENCE);
+                self.stop = None;
+            }
+            if now >= self.until {
                 self.set_broken();
+            } else if wait_to_write(stdout(), self.until.min(now + LOOK)) {
+                self.try_flush();
             }
         }
     }

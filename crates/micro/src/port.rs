@@ -36,7 +36,8 @@ pub(crate) enum Next {
 }
 
 impl Port {
-    pub(crate) fn new(signals: Signals, output: Output, end: Instant) -> Self {
+    pub(crate) fn new(signals: Signals, mut output: Output, end: Instant) -> Self {
+        output.obey(signals.stop());
         Self { signals, output, tree: Tree::adopt_orphans(), lines: Lines::default(), closed: false, end }
     }
 

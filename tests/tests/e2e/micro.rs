@@ -506,6 +506,24 @@ async fn a_signal_ends_it_in_order() {
 }
 
 #[tokio::test]
+async fn a_signal_ends_it_though_nobody_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut micro = Micro::ready(dir.path(), &[]).await;
+    micro
+        .send("exec", 60, json!({ "command": "yes | head -c 4000000; : > made", "capture_out": true }))
+        .await;
+    while !dir.path().join("made").exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let pid = micro.child.id().unwrap().to_string();
+    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    let begun = Instant::now();
+    assert_eq!(micro.status().await, 143);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(!dir.path().join("micro-runner").exists());
+}
+
+#[tokio::test]
 async fn a_runner_whose_peer_is_gone_ends_and_its_child_with_it() {
     let dir = tempfile::tempdir().unwrap();
     for streaming in [false, true] {

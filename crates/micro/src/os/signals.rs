@@ -34,6 +34,11 @@ impl Signals {
         self.wake.as_fd()
     }
 
+    /// Where the number of the signal that ends us will be.
+    pub(crate) fn stop(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.terminated)
+    }
+
     /// Forgets what woke us.
     pub(crate) fn drain(&mut self) {
         let mut bytes = [0u8; 64];
