@@ -163,6 +163,14 @@ impl Client {
         call: &Call,
         events: Option<mpsc::Sender<Event>>,
     ) -> Result<Pending<'_, C>, Error> {
+        // What a runner does not know it would ignore, and do something else.
+        for (asked, feature) in
+            [(call.key.is_some(), "idempotency"), (self.options.signer.is_some(), "signature")]
+        {
+            if asked && !self.ready.has(feature) {
+                return Err(Error::InvalidCommand(format!("the runner does not offer {feature}")));
+            }
+        }
         let judged = match (&self.options.policy, command.as_exec()) {
             (Some(policy), Some(exec)) => Some(judge::judge(policy, exec)?),
             _ => None,

@@ -379,6 +379,9 @@ async fn a_command_is_tried_again_only_where_the_runner_says_so() {
     for (retryable, retries, well) in [(true, 2, true), (true, 1, false), (false, 2, false)] {
         let runner = parrot(dir.path(), &body(retryable));
         let client = Client::start(&runner, &Binaries::default(), Options::default()).await.unwrap();
+        // What it does not offer is not asked of it.
+        let keyed = client.run(&shell("true"), Call::within(SOON).idempotent("k")).await;
+        assert!(matches!(keyed, Err(Error::InvalidCommand(_))), "{keyed:?}");
         let result = client.run(&shell("true"), Call::within(SOON).retries(retries)).await;
         assert_eq!(result.is_ok(), well, "{retryable} {retries}: {result:?}");
         client.close().await;

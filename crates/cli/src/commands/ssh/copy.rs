@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     owner: String,
     group: String,
     backup: bool,
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 enum Way {
