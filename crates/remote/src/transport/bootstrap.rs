@@ -18,6 +18,9 @@ const NEED: &str = "LEGWORK-NEED ";
 /// A host's greeting (a profile that prints) may be so long.
 const MAX_GREETING: usize = 256 * 1024;
 
+/// How long an ended connection may take to say why.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// How the runner is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stay {
@@ -95,7 +98,10 @@ pub(crate) async fn upload(link: &mut Link, binaries: &Binaries) -> Result<Place
         link.stdin.flush().await
     };
     if let Err(error) = sent.await {
-        return Err(Error::Upload(format!("the connection broke: {error}")));
+        // The host knows better why it stopped listening.
+        let said = tokio::time::timeout(PATIENCE, ended(link, &[])).await.unwrap_or_default();
+        let why = if said.is_empty() { error.to_string() } else { said };
+        return Err(Error::Upload(format!("the connection broke: {why}")));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
     // A folder with other characters can't be named in a line again; it serves once.
