@@ -105,8 +105,10 @@ impl Client {
             Err(_) => return Err(Error::ReadyTimeout),
             Ok(Ok(ready)) => ready,
             Ok(Err(Error::NotReady(why))) => {
-                let said = link.said.text();
-                return Err(Error::NotReady(if said.is_empty() { why } else { format!("{why}: {said}") }));
+                let said = link.last_words().await;
+                return Err(Error::NotReady(
+                    said.map_or_else(|| why.clone(), |said| format!("{why}: {said}")),
+                ));
             }
             Ok(Err(error)) => return Err(error),
         };

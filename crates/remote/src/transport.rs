@@ -9,11 +9,16 @@ pub(crate) mod ssh;
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::{Binaries, Error};
 
+/// How long an ended connection may take to say why.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long its standard error may be held open by somebody else.
+const MOMENT: Duration = Duration::from_millis(500);
 /// So much of what a transport says on standard error is kept: its end.
 const MAX_SAID: usize = 16 * 1024;
 
@@ -65,6 +70,18 @@ impl Link {
     }
 }
 
+impl Link {
+    /// What a connection that has ended said of it, if it did: the end of standard error comes
+    /// by a way of its own, and a moment later.
+    pub(crate) async fn last_words(&mut self) -> Option<String> {
+        if let Some(guard) = &mut self.guard {
+            let _ = tokio::time::timeout(PATIENCE, guard.ended()).await;
+        }
+        let _ = tokio::time::timeout(MOMENT, self.said.complete()).await;
+        Some(self.said.text()).filter(|text| !text.is_empty())
+    }
+}
+
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link").finish_non_exhaustive()
@@ -80,19 +97,25 @@ pub(crate) enum Guard {
 }
 
 impl Guard {
-    /// Waits until the other side has ended; its exit status, if it has one.
-    pub(crate) async fn ended(&mut self) -> Option<i32> {
+    /// Waits until the other side has ended.
+    async fn ended(&mut self) {
         match self {
-            Self::Process(child) => child.wait().await.ok()?.code(),
-            Self::Session(session) => session.exit().await,
-            Self::Other(_) => None,
+            Self::Process(child) => drop(child.wait().await),
+            Self::Session(session) => session.ended().await,
+            Self::Other(_) => {}
         }
     }
 }
 
 /// The end of what somebody says on standard error.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Said(Arc<Mutex<Vec<u8>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Said(Arc<(Mutex<Vec<u8>>, tokio::sync::Semaphore)>);
+
+impl Default for Said {
+    fn default() -> Self {
+        Self(Arc::new((Mutex::default(), tokio::sync::Semaphore::new(0))))
+    }
+}
 
 impl Said {
     /// Listens until the stream ends.
@@ -102,18 +125,25 @@ impl Said {
         tokio::spawn(async move {
             let mut chunk = [0u8; 4096];
             while let Ok(n @ 1..) = stream.read(&mut chunk).await {
-                let mut all = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut all = shared.0.0.lock().unwrap_or_else(PoisonError::into_inner);
                 all.extend_from_slice(&chunk[..n]);
                 let excess = all.len().saturating_sub(MAX_SAID);
                 all.drain(..excess);
             }
+            shared.0.1.close();
         });
         said
     }
 
+    /// Waits until there is no more to come.
+    async fn complete(&self) {
+        // Nobody gives a permit: it ends when the semaphore is closed.
+        let _ = self.0.1.acquire().await;
+    }
+
     /// All of it, as text.
     pub(crate) fn text(&self) -> String {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&all).trim().to_owned()
     }
 }

@@ -18,9 +18,6 @@ const NEED: &str = "LEGWORK-NEED ";
 /// A host's greeting (a profile that prints) may be so long.
 const MAX_GREETING: usize = 256 * 1024;
 
-/// How long an ended connection may take to say why.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
-
 /// How the runner is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stay {
@@ -99,8 +96,7 @@ pub(crate) async fn upload(link: &mut Link, binaries: &Binaries) -> Result<Place
     };
     if let Err(error) = sent.await {
         // The host knows better why it stopped listening.
-        let said = tokio::time::timeout(PATIENCE, ended(link, &[])).await.unwrap_or_default();
-        let why = if said.is_empty() { error.to_string() } else { said };
+        let why = link.last_words().await.unwrap_or_else(|| error.to_string());
         return Err(Error::Upload(format!("the connection broke: {why}")));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
@@ -130,36 +126,18 @@ async fn read_need(link: &mut Link) -> Result<String, Error> {
         }
         match link.stdout.read(&mut chunk).await {
             Ok(n @ 1..) => bytes.extend_from_slice(&chunk[..n]),
-            _ => return Err(Error::Upload(ended(link, &bytes).await)),
+            _ => {
+                let printed = String::from_utf8_lossy(&bytes).trim().to_owned();
+                let why = link.last_words().await.unwrap_or(printed);
+                let why = if why.is_empty() { "the connection ended".to_owned() } else { why };
+                return Err(Error::Upload(why));
+            }
         }
     }
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
-}
-
-/// What is known of a connection that ended too early.
-async fn ended(link: &mut Link, printed: &[u8]) -> String {
-    let status = match &mut link.guard {
-        Some(guard) => guard.ended().await,
-        None => None,
-    };
-    // Standard error comes by another way, and a moment later.
-    for _ in 0..20 {
-        if !link.said.text().is_empty() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    let said = link.said.text();
-    let printed = String::from_utf8_lossy(printed);
-    let said = if said.is_empty() { printed.trim() } else { &said };
-    match (said, status) {
-        ("", Some(status)) => format!("the connection ended with status {status}"),
-        ("", None) => "the connection ended".to_owned(),
-        (said, _) => said.to_owned(),
-    }
 }
 
 #[cfg(test)]

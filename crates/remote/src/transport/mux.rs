@@ -32,14 +32,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Waits for the end of the host's process; its status.
-    pub(crate) async fn exit(&mut self) -> Option<i32> {
-        loop {
-            let packet = read(&mut self.stream).await.ok()?;
-            let mut fields = Fields(&packet);
-            if fields.number()? == EXIT_MESSAGE {
-                let _session = fields.number()?;
-                return i32::try_from(fields.number()?).ok();
+    /// Waits for the end of the host's process.
+    pub(crate) async fn ended(&mut self) {
+        while let Ok(packet) = read(&mut self.stream).await {
+            if Fields(&packet).number() == Some(EXIT_MESSAGE) {
+                return;
             }
         }
     }
