@@ -22,8 +22,8 @@ test: tools web micro
 	scripts/web-test
 	scripts/prove
 	scripts/walls-test
-	cargo nextest run --locked --workspace --no-fail-fast -E 'not binary(walls)'
 	cargo test --quiet --locked --doc -p legwork-remote
+	cargo nextest run --locked --workspace --no-fail-fast -E 'not binary(walls)'
 
 ## dist: release binaries
 dist: $(LEGWORK)
