@@ -9,15 +9,7 @@ pub(crate) fn timestamp() -> String {
 }
 
 fn rfc3339(seconds: u64, nanos: u32) -> String {
-    // Civil date from days, after Howard Hinnant's public algorithm.
-    let z = seconds / 86_400 + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (year, month, day) = legwork_proto::civil::date(i64::try_from(seconds / 86_400).unwrap_or(0));
     let (h, m, s) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     let mut text = format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}");
     if nanos > 0 {
