@@ -107,7 +107,7 @@ impl Inventory {
             } else if word.contains(['*', '?']) {
                 let before = found.len();
                 let all = self.hosts.keys().chain(&self.known);
-                found.extend(all.filter(|name| fits(word.as_bytes(), name.as_bytes())).cloned());
+                found.extend(all.filter(|name| fits(word, name)).cloned());
                 if found.len() == before {
                     bail!("no host of the inventory or of ssh's configuration fits {word}");
                 }
@@ -176,14 +176,9 @@ fn range(word: &str) -> Result<Vec<String>> {
     Ok(all.collect())
 }
 
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=name.len()).any(|skip| fits(rest, &name[skip..])),
-        (Some((b'?', rest)), Some((_, name))) => fits(rest, name),
-        (Some((wanted, rest)), Some((c, name))) => wanted == c && fits(rest, name),
-        _ => false,
-    }
+/// Whether a name fits a pattern of `*` and `?`.
+fn fits(pattern: &str, name: &str) -> bool {
+    globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
 }
 
 /// The `Host` names of an ssh configuration that are no patterns.
@@ -216,9 +211,8 @@ fn included(path: &Path) -> Vec<PathBuf> {
     }
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let entries = entries.flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = entries
-        .filter(|file| file.file_name().is_some_and(|n| fits(name.as_bytes(), n.as_encoded_bytes())))
-        .collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter(|file| file.file_name().is_some_and(|n| fits(name, &n.to_string_lossy()))).collect();
     files.sort();
     files
 }
