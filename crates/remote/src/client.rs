@@ -27,6 +27,8 @@ use reader::{Shared, Waiting};
 const GRACE: Duration = Duration::from_secs(15);
 /// Until a runner must have greeted (§8).
 const STARTUP: Duration = Duration::from_secs(10);
+/// The longest life that a runner accepts.
+const MAX_TTL: Duration = Duration::from_secs(365 * 86_400);
 /// How long a runner has to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Events that wait for their reader; more, and the runner waits.
@@ -60,7 +62,7 @@ impl Options {
     fn flags(&self) -> Vec<String> {
         let mut flags = Vec::new();
         if let Some(ttl) = self.ttl {
-            flags.extend(["--ttl".to_owned(), format!("{}s", ttl.as_secs().max(1))]);
+            flags.extend(["--ttl".to_owned(), format!("{}s", ttl.min(MAX_TTL).as_secs().max(1))]);
         }
         if !self.allow.is_empty() {
             let names: Vec<&str> = self.allow.iter().map(|kind| kind.name()).collect();

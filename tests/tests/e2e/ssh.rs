@@ -239,6 +239,21 @@ async fn a_connection_that_breaks_is_said_to_and_ends_what_ran() {
 }
 
 #[tokio::test]
+async fn a_shared_connection_whose_peer_is_gone_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, _tmp) = host(dir.path()).await;
+    let proxy = Proxy::start(format!("127.0.0.1:{}", sshd.port)).await;
+    let port = format!("Port={}", proxy.address.rsplit_once(':').unwrap().1);
+    let args = ["--persist", "120", "-o", &port, "h1", "--", "echo here"];
+    assert_eq!(sshd.ssh(&args).await.1, "here\n");
+    // As after a laptop's sleep: the connection is open, and carries nothing any more.
+    proxy.strand();
+    let (status, out, err) = sshd.ssh(&args).await;
+    assert_eq!((status, out.as_str()), (0, "here\n"), "{err}");
+    sshd.ssh(&["--persist", "0", "-o", &port, "h1", "--", "true"]).await;
+}
+
+#[tokio::test]
 async fn a_host_where_tmp_may_not_run_programs_has_another_place() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("NOT CHECKED HERE: a mount that forbids programs needs root");

@@ -18,6 +18,8 @@ use crate::{Binaries, Error};
 const PERSIST: Duration = Duration::from_secs(60);
 /// How long a host may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long login and upload may take in all, where nobody is asked anything.
+const LOGIN: Duration = Duration::from_secs(120);
 /// How long a runner that is there may take to say so before it is sent again.
 const WARM: Duration = Duration::from_secs(10);
 
@@ -90,23 +92,45 @@ impl Ssh {
     async fn begin(&self, binaries: &Binaries, flags: &[String]) -> Result<Link, Error> {
         bootstrap::check_flags(flags)?;
         let socket = self.socket()?;
-        if let Some(place) = places::recall(&socket).filter(|place| binaries.has_digest(&place.digest)) {
-            if let Ok(mut link) = mux::open(&socket, &bootstrap::again(&place, flags)).await
+        let starting = self.start_at(&socket, binaries, flags);
+        if self.interactive {
+            // A person may take their time at ssh's questions.
+            return starting.await;
+        }
+        tokio::time::timeout(LOGIN, starting).await.unwrap_or_else(|_| {
+            let reason = format!("no login and no runner within {} s", LOGIN.as_secs());
+            Err(Error::Unreachable { host: self.host.clone(), reason })
+        })
+    }
+
+    /// A session on the shared connection, if there is one that answers.
+    async fn session(&self, socket: &Path, line: &str) -> Option<Link> {
+        if let Ok(opened) = tokio::time::timeout(WARM, mux::open(socket, line)).await {
+            return opened.ok();
+        }
+        // Its other end is gone, and nobody has told it: the next one is new.
+        self.disconnect().await;
+        None
+    }
+
+    async fn start_at(&self, socket: &Path, binaries: &Binaries, flags: &[String]) -> Result<Link, Error> {
+        if let Some(place) = places::recall(socket).filter(|place| binaries.has_digest(&place.digest)) {
+            if let Some(mut link) = self.session(socket, &bootstrap::again(&place, flags)).await
                 && is_ready(&mut link).await
             {
                 return Ok(link);
             }
-            places::forget(&socket);
+            places::forget(socket);
         }
         let line = bootstrap::line(&bootstrap::token()?, flags, Stay::Connection);
-        let mut link = match mux::open(&socket, &line).await {
-            Ok(link) => link,
-            Err(_) => self.connect(&socket, &line)?,
+        let mut link = match self.session(socket, &line).await {
+            Some(link) => link,
+            None => self.connect(socket, &line)?,
         };
         let place = bootstrap::upload(&mut link, binaries).await.map_err(|error| self.explain(error))?;
         // Without a socket the connection could not be shared, and the next one is another.
         if socket.exists() {
-            places::remember(&socket, &place).map_err(|error| Error::Start(error.to_string()))?;
+            places::remember(socket, &place).map_err(|error| Error::Start(error.to_string()))?;
         }
         Ok(link)
     }
@@ -122,7 +146,6 @@ impl Ssh {
             format!("-oControlPath=\"{path}\""),
             format!("-oControlPersist={}", self.persist.as_secs().max(1)),
             format!("-oBatchMode={batch}"),
-            format!("-oConnectTimeout={}", CONNECT.as_secs()),
             // A user's config may forward ports or run something at each login: not for us.
             "-oClearAllForwardings=yes".to_owned(),
             "-oForwardX11=no".to_owned(),
@@ -132,6 +155,10 @@ impl Ssh {
         ]
         .into();
         args.extend(self.options.iter().cloned());
+        // ssh takes the first of each: these hold unless the caller said otherwise. A peer that
+        // is gone without a word is noticed within a minute.
+        args.push(format!("-oConnectTimeout={}", CONNECT.as_secs()));
+        args.extend(["-oServerAliveInterval=15".to_owned(), "-oServerAliveCountMax=3".to_owned()]);
         args.extend(["--".to_owned(), self.host.clone(), line.to_owned()]);
         let child = spawn(&self.program, &args, self.interactive).map_err(|error| {
             Error::Start(format!("{}: {error}; is OpenSSH installed?", self.program.display()))
