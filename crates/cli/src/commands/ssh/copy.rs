@@ -23,12 +23,12 @@ const UP: u64 = 6 * 1024 * 1024;
 const DOWN: u64 = 3 * 1024 * 1024;
 
 /// Puts parts together. The parts go in any case, and what was there stays until the new file
-/// is complete.
-const JOIN: &str = "t=$(readlink -f -- \"$1\") || t=$1; sum=$2; mode=$3; owner=$4; shift 4; trap 'rm -f -- \"$@\" \"$t.legwork\"' 0; \
-    set -e; cat -- \"$@\" >\"$t.legwork\"; \
-    [ \"$(sha256sum <\"$t.legwork\" | cut -c1-64)\" = \"$sum\" ] || { echo 'the parts do not make the file' >&2; exit 1; }; \
-    chmod -- \"$mode\" \"$t.legwork\"; [ -z \"$owner\" ] || chown -- \"$owner\" \"$t.legwork\"; \
-    sync -- \"$t.legwork\" 2>/dev/null || sync; mv -fT -- \"$t.legwork\" \"$t\"";
+/// is complete. Until then it is nobody else's to read, and never another's file or link.
+const JOIN: &str = "t=$(readlink -f -- \"$1\") || t=$1; sum=$2; mode=$3; owner=$4; shift 4; w=$1.whole; \
+    trap 'rm -f -- \"$@\" \"$w\"' 0; umask 077; set -eC; cat -- \"$@\" >\"$w\"; \
+    [ \"$(sha256sum <\"$w\" | cut -c1-64)\" = \"$sum\" ] || { echo 'the parts do not make the file' >&2; exit 1; }; \
+    [ -z \"$owner\" ] || chown -- \"$owner\" \"$w\"; chmod -- \"$mode\" \"$w\"; \
+    sync -- \"$w\" 2>/dev/null || sync; mv -fT -- \"$w\" \"$t\"";
 
 /// What to copy where.
 pub(crate) struct Plan {
@@ -157,13 +157,15 @@ impl Plan {
             let name = format!("{to}.legwork-{unique:x}.{}", names.len());
             let one = FileWrite { mode: "0600".into(), ..write(name.clone(), &part) };
             names.push(name);
-            let written = call(client, &one, timeout).await;
-            if let Err(error) = written {
+            let mut sent = call(client, &one, timeout).await.map(drop);
+            part.clear();
+            if sent.is_ok() {
+                sent = (&mut file).take(UP).read_to_end(&mut part).await.map(drop).map_err(local);
+            }
+            if let Err(error) = sent {
                 self.remove(client, &names, timeout).await;
                 return Err(error);
             }
-            part.clear();
-            (&mut file).take(UP).read_to_end(&mut part).await.map_err(local)?;
         }
         let sum: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let owner = match (self.owner.as_str(), self.group.as_str()) {
