@@ -17,7 +17,8 @@ use rustix::net::{
 
 use crate::record::Stored;
 use crate::running::Running;
-use crate::spec::{Spec, boot_id};
+use crate::spec::{Size, Spec, boot_id};
+use crate::terminal::Terminal;
 use crate::{record, supervisor, sys};
 
 /// The argument that makes a program the helper: `main` calls [`helper_main`].
@@ -113,6 +114,21 @@ impl Spawner {
         })
     }
 
+    /// Starts a command in a terminal that this process reads and writes itself. Like
+    /// [`Spawner::spawn_piped`], it ends when this process is gone.
+    pub fn spawn_terminal(
+        &self,
+        path: &Path,
+        cwd: BorrowedFd<'_>,
+        mut spec: Spec,
+    ) -> Result<(Running, Terminal), SpawnError> {
+        spec.passed_stdio = true;
+        let size = *spec.terminal.get_or_insert(Size { cols: 80, rows: 24 });
+        let (master, slave) = supervisor::open_terminal(size)?;
+        let running = self.spawn_with(path, cwd, &spec, &[slave.as_fd(), slave.as_fd()])?;
+        Ok((running, Terminal::new(master)?))
+    }
+
     fn spawn_with(
         &self,
         path: &Path,
@@ -135,8 +151,7 @@ impl Spawner {
         Ok(Running::new(path.to_owned(), ours)?)
     }
 
-    /// The helper's process, for tests that kill it.
-    #[doc(hidden)]
+    /// The helper's process: a child that is waited for here.
     pub fn helper_id(&self) -> Option<u32> {
         self.helper.lock().ok()?.as_ref().map(|helper| helper.child.id())
     }

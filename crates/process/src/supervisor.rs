@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::{Pid, WaitStatus};
+use rustix::process::{Pid, Signal, WaitStatus};
 
 use crate::journal::{Stream, Writer};
 use crate::record::Stored;
@@ -106,9 +106,14 @@ fn supervise(passed: Passed) -> io::Result<()> {
         killed: false,
         drain_until: None,
         input: Vec::new(),
+        abandoned: false,
     };
     supervisor.watch();
-    if (supervisor.spec.passed_stdio || supervisor.spec.sandbox.is_some()) && tree::is_left() {
+    // What somebody left running in a terminal on purpose goes on when the shell has gone.
+    let left_on_purpose =
+        supervisor.spec.terminal.is_some() && supervisor.status.ended_by.is_none() && !supervisor.abandoned;
+    let must_end = supervisor.spec.passed_stdio && !left_on_purpose || supervisor.spec.sandbox.is_some();
+    if must_end && tree::is_left() {
         // Whoever is left of it talks to nobody, or would outlive its wall.
         tree::kill(rustix::process::getpid());
         tree::reap(None);
@@ -172,6 +177,14 @@ fn start(spec: &Spec, cwd: &OwnedFd, stdio: Option<(OwnedFd, OwnedFd)>) -> io::R
             Err(error) => Err(said.error.map_or(error, io::Error::other)),
         }
     };
+    if spec.terminal.is_some() && spec.passed_stdio {
+        let (slave, _) = stdio.ok_or_else(|| io::Error::other("no terminal was passed"))?;
+        command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
+        sys::with_controlling_terminal(&mut command);
+        let (child, door) = spawn(command)?;
+        let pipes = Pipes { stdout: None, stderr: None, terminal: None };
+        return Ok(Started { main: pid_of(child.id())?, pipes, door });
+    }
     if let Some(size) = spec.terminal {
         let (master, slave) = open_terminal(size)?;
         command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
@@ -203,7 +216,7 @@ fn pid_of(id: u32) -> io::Result<Pid> {
     i32::try_from(id).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))
 }
 
-fn open_terminal(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn open_terminal(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&master)?;
@@ -214,7 +227,7 @@ fn open_terminal(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((master, slave))
 }
 
-fn resize(terminal: impl AsFd, size: Size) {
+pub(crate) fn resize(terminal: impl AsFd, size: Size) {
     let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
     let _ = rustix::termios::tcsetwinsize(terminal, size);
 }
@@ -256,6 +269,8 @@ struct Supervisor {
     /// How long to wait for pipes that descendants hold.
     drain_until: Option<Instant>,
     input: Vec<u8>,
+    /// Whoever asked for a command with passed descriptors is gone.
+    abandoned: bool,
 }
 
 impl Supervisor {
@@ -294,7 +309,7 @@ impl Supervisor {
 
     fn act_on_time(&mut self, now: Instant) {
         if self.ended.is_none() && self.deadline.is_some_and(|deadline| now >= deadline) {
-            let by = if self.spec.passed_stdio { EndedBy::Cancel } else { EndedBy::Timeout };
+            let by = if self.abandoned { EndedBy::Cancel } else { EndedBy::Timeout };
             self.end(by, now);
         }
         if !self.killed && self.kill_at.is_some_and(|at| now >= at) {
@@ -309,7 +324,9 @@ impl Supervisor {
         }
         self.status.ended_by = Some(by);
         self.kill_at = Some(now + self.spec.limits.grace);
-        tree::terminate(rustix::process::getpid());
+        // An interactive shell takes no notice of SIGTERM; it knows that its terminal can go.
+        let signal = if self.spec.terminal.is_some() { Signal::HUP } else { Signal::TERM };
+        tree::ask(rustix::process::getpid(), signal);
     }
 
     fn wait_for_events(&mut self, now: Instant) {
@@ -394,7 +411,8 @@ impl Supervisor {
             self.controllers.remove(index);
         }
         // Nobody can reach its stdin any more: it has its grace to see that.
-        if self.spec.passed_stdio && self.controllers.is_empty() && self.deadline.is_none() {
+        if self.spec.passed_stdio && self.controllers.is_empty() && !self.abandoned {
+            self.abandoned = true;
             self.deadline = Some(Instant::now() + self.spec.limits.grace);
         }
     }

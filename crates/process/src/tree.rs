@@ -29,18 +29,57 @@ pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
 
 /// The parent of a process that is not yet a zombie (proc(5), `/proc/PID/stat`).
 fn parent_of(pid: i32) -> Option<i32> {
+    let (state, parent) = state_of(pid)?;
+    (state != 'Z' && state != 'X').then_some(parent)
+}
+
+fn state_of(pid: i32) -> Option<(char, i32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name is in parentheses and may hold anything, parentheses included.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(parent)
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// Makes orphans of what this process has started its children, so that they can be
+/// found, reaped and ended: as PID 1 of a container they come to it anyway.
+pub fn adopt_orphans() {
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
+/// Collects ended children that nobody waits for; `known` is waited for elsewhere.
+/// Returns how many there were.
+pub fn reap_orphans(known: Option<u32>) -> usize {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
+    let mut reaped = 0;
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        if state_of(pid) == Some(('Z', own))
+            && known.is_none_or(|known| i64::from(known) != i64::from(pid))
+            && let Some(pid) = Pid::from_raw(pid)
+            && rustix::process::waitpid(Some(pid), WaitOptions::NOHANG).is_ok_and(|r| r.is_some())
+        {
+            reaped += 1;
+        }
+    }
+    reaped
+}
+
+/// Ends everything that descends from this process, at once.
+pub fn kill_descendants() {
+    kill(rustix::process::getpid());
+}
+
+/// How many live processes descend from this one.
+pub fn count_descendants() -> usize {
+    descendants(rustix::process::getpid()).len()
 }
 
 /// Asks every descendant to end.
-pub(crate) fn terminate(root: Pid) {
+pub(crate) fn ask(root: Pid, signal: Signal) {
     for pid in descendants(root) {
-        let _ = kill_process(pid, Signal::TERM);
+        let _ = kill_process(pid, signal);
         // A stopped process can't act on the signal.
         let _ = kill_process(pid, Signal::CONT);
     }

@@ -1,4 +1,4 @@
-//! Files beneath one root: read, write, list, glob, grep, unpack.
+//! Files beneath one root: read, write, list, move, search, watch, archive.
 //!
 //! Every path is resolved by the kernel beneath the root's descriptor; no check
 //! on strings decides where a path leads. All calls block: use them off the async
@@ -9,18 +9,22 @@ mod error;
 mod glob;
 mod grep;
 mod list;
+mod manage;
 mod os;
 mod path;
 mod prune;
 mod read;
 mod root;
+mod tree;
 mod unpack;
 mod write;
 
 pub use error::{Error, strerror};
 pub use grep::{GrepMatch, GrepResult};
 pub use list::Entry;
+pub use manage::Meta;
 pub use read::FileData;
 pub use root::{Resolver, Root};
+pub use tree::{Tree, TreeKind, TreeLimits, TreeNode};
 pub use unpack::UnpackError;
 pub use write::PendingFile;
