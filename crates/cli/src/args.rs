@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Hub(HubServeArgs),
     /// Run a runner: dial out to a hub and take tasks
     Run(RunArgs),
+    /// Serve a folder to a browser IDE: terminals, files, preview
+    Serve(ServeArgs),
     /// Run a command on runners and stream its output
     Exec(ExecArgs),
     /// Work on hosts where nothing is installed, over ssh
@@ -107,6 +109,23 @@ pub(crate) struct InitArgs {
     /// Certificate authority of the hub, in PEM [env: LEGWORK_CA_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "All settings are environment variables, as a pod has them: docs/workspace.md lists them. \
+                        A token comes by LEGWORK_WORKSPACE_TOKEN, never as an argument.")]
+pub(crate) struct ServeArgs {
+    /// The folder to serve; it must exist [env: WORKSPACE] [default: /workspace]
+    pub(crate) workspace: Option<PathBuf>,
+    /// Address to listen on [env: HOST] [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) host: Option<String>,
+    /// Port to listen on; 0 for any [env: PORT] [default: 3001]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Port of the user's application, for the preview [env: USER_PORT] [default: 3000]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) user_port: Option<u16>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -14,6 +14,7 @@ mod ssh;
 mod token;
 mod up;
 mod update;
+mod workspace;
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -27,6 +28,7 @@ pub(crate) async fn run(args: Args) -> Result<u8> {
         Command::Init(args) => init::run(args).await,
         Command::Hub(args) => serve::hub(args).await,
         Command::Run(args) => serve::runner(args).await,
+        Command::Serve(args) => workspace::run(args).await,
         Command::Exec(args) => exec::run(args).await,
         Command::Ssh(args) => ssh::run(*args).await,
         Command::Runners(args) => lists::runners(args).await,

@@ -8,6 +8,8 @@ pub(crate) const DENY: u8 = 1;
 pub(crate) const CONFIG: u8 = 2;
 /// `policy check`: a person would be asked.
 pub(crate) const ASK: u8 = 3;
+/// `serve`: a setting can't be used.
+pub(crate) const SETTING: u8 = 2;
 /// `exec`: a command timed out.
 pub(crate) const TIMED_OUT: u8 = 124;
 /// `exec`: a command could not be run, or its end is unknown.

@@ -1,7 +1,9 @@
 //! The near end of a terminal whose far end a supervised command has.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::Signal;
 use rustix::termios::{LocalModes, QueueSelector, SpecialCodeIndex};
@@ -49,9 +51,19 @@ impl Terminal {
         }
     }
 
-    /// Types, waiting until some of it was taken. Safe to cancel.
-    pub async fn write(&self, data: &[u8]) -> io::Result<usize> {
-        self.master.async_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, data)?)).await
+    /// Waits until the terminal takes something of what waits in `queue`, and types that.
+    /// Safe to cancel.
+    pub async fn type_from(&self, queue: &Mutex<VecDeque<u8>>) -> io::Result<()> {
+        let some = |fd: &OwnedFd| {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.is_empty() {
+                return Ok(());
+            }
+            let taken = rustix::io::write(fd, queue.as_slices().0)?;
+            queue.drain(..taken);
+            Ok(())
+        };
+        self.master.async_io(Interest::WRITABLE, some).await
     }
 
     /// Changes its size.

@@ -1,0 +1,93 @@
+//! The original's three events about files.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use legwork_workspace::Error;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{Data, Outcome};
+use crate::client::payload;
+use crate::paths::Trouble;
+use crate::room::Room;
+
+/// The digest by which clients know a file's content.
+pub(crate) fn digest(data: &[u8]) -> String {
+    Sha256::digest(data).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// `fetchDir {path}`
+pub(super) fn fetch_dir(room: &Room, data: Data) -> Result<Outcome, Trouble> {
+    let given = data.object("path")?.text("path")?.unwrap_or_default();
+    let relative = room.names.relative(&given)?;
+    let tree = crate::tree::refresh(&room.root, &room.names, &room.settings.exclude, &relative, &given)?;
+    Ok(Outcome::event("file:refresh", tree))
+}
+
+/// `fetchContent {path, digest?}`
+pub(super) fn fetch_content(room: &Room, data: Data) -> Result<Outcome, Trouble> {
+    let mut fields = data.object("path")?;
+    let given = fields.needed("path")?;
+    let wants_digest = fields.flag("digest")?;
+    let relative = room.names.file(&given)?;
+    let most = room.settings.max_file;
+    let file = room.root.read(&relative, 0, 0, most).map_err(|e| Trouble::of(&e, &given))?;
+    if file.total_size > most {
+        return Err(too_large(&given, file.total_size));
+    }
+    let mut said = json!({ "path": room.names.absolute(&relative) });
+    if wants_digest {
+        said["digest"] = digest(&file.data).into();
+    }
+    match String::from_utf8(file.data) {
+        Ok(text) => said["content"] = text.into(),
+        Err(error) => {
+            said["encoding"] = "base64".into();
+            said["content_base64"] = STANDARD.encode(error.as_bytes()).into();
+            said["content"] = String::from_utf8_lossy(error.as_bytes()).into_owned().into();
+        }
+    }
+    Ok(Outcome::event("file:content", payload(&said)))
+}
+
+fn too_large(given: &str, bytes: u64) -> Trouble {
+    Trouble::new("too_large", format!("file too large: {given} ({bytes} bytes)"))
+}
+
+/// `updateContent {path, content | content_base64, base_digest?}`
+pub(super) fn update_content(room: &Room, data: Data) -> Result<Outcome, Trouble> {
+    let mut fields = data.object("path")?;
+    let given = fields.needed("path")?;
+    let encoded = fields.text("content_base64")?;
+    let content = match encoded {
+        Some(text) => {
+            STANDARD.decode(text).map_err(|_| Trouble::bad("content_base64 is not valid base64"))?
+        }
+        None => fields.bytes("content")?.ok_or_else(|| Trouble::bad("content is required"))?,
+    };
+    let base = fields.text("base_digest")?;
+    let relative = room.names.file(&given)?;
+    let bytes = content.len() as u64;
+    if bytes > room.settings.max_file {
+        return Err(too_large(&given, bytes));
+    }
+    let mut said = json!({ "success": true, "path": room.names.absolute(&relative) });
+    let of = |e: Error| Trouble::of(&e, &given);
+    if let Some(base) = base {
+        // Between the look and the replacement nobody else who saves with a digest gets in.
+        let _saving = room.saving.lock();
+        let now = match room.root.read(&relative, 0, 0, room.settings.max_file) {
+            Ok(file) => digest(&file.data),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(of(error)),
+        };
+        if now != base {
+            return Err(Trouble::new("conflict", format!("the file has changed since it was read: {given}")));
+        }
+        room.root.write(&relative, &content).map_err(of)?;
+        said["digest"] = digest(&content).into();
+    } else {
+        room.root.write(&relative, &content).map_err(of)?;
+    }
+    Ok(Outcome::changed(&said))
+}

@@ -1,0 +1,105 @@
+//! Making, moving, deleting and searching.
+
+use std::sync::atomic::AtomicBool;
+use std::time::UNIX_EPOCH;
+
+use serde_json::{Value, json};
+
+use super::{Data, Outcome};
+use crate::paths::Trouble;
+use crate::room::Room;
+
+/// Most results of a search in one answer.
+const MAX_RESULTS: u64 = 10_000;
+/// Most characters of a matching line.
+const MAX_LINE: usize = 500;
+
+/// `file:stat {path}`
+pub(super) fn stat(room: &Room, data: Data) -> Result<Outcome, Trouble> {
+    let given = data.object("path")?.needed("path")?;
+    let relative = room.names.relative(&given)?;
+    let meta = room.root.stat(&relative).map_err(|e| Trouble::of(&e, &given))?;
+    let modified = meta.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Outcome::ack(&json!({
+        "path": room.names.absolute(&relative),
+        "type": if meta.is_dir { "directory" } else { "file" },
+        "size": meta.size,
+        "mode": format!("{:04o}", meta.mode),
+        "modified_ms": u64::try_from(modified.as_millis()).unwrap_or(u64::MAX),
+    })))
+}
+
+/// `file:create {path}` and `file:mkdir {path}`
+pub(super) fn create(room: &Room, data: Data, folder: bool) -> Result<Outcome, Trouble> {
+    let given = data.object("path")?.needed("path")?;
+    let relative = room.names.file(&given)?;
+    let made = if folder { room.root.make_dir(&relative) } else { room.root.make_file(&relative) };
+    made.map_err(|e| Trouble::of(&e, &given))?;
+    Ok(Outcome::changed(&json!({ "success": true, "path": room.names.absolute(&relative) })))
+}
+
+/// `file:delete {path}`
+pub(super) fn delete(room: &Room, data: Data) -> Result<Outcome, Trouble> {
+    let given = data.object("path")?.needed("path")?;
+    let relative = room.names.file(&given)?;
+    room.root.remove(&relative).map_err(|e| Trouble::of(&e, &given))?;
+    Ok(Outcome::changed(&json!({ "success": true, "path": room.names.absolute(&relative) })))
+}
+
+/// `file:move {path, to, replace?}`
+pub(super) fn rename(room: &Room, data: Data) -> Result<Outcome, Trouble> {
+    let mut fields = data.object("path")?;
+    let (given, to) = (fields.needed("path")?, fields.needed("to")?);
+    let replace = fields.flag("replace")?;
+    let (from, target) = (room.names.file(&given)?, room.names.file(&to)?);
+    room.root.rename(&from, &target, replace).map_err(|e| Trouble::of(&e, &to))?;
+    Ok(Outcome::changed(&json!({ "success": true, "path": room.names.absolute(&target) })))
+}
+
+/// `search:grep {pattern, include?, max_results?}`
+pub(super) fn grep(room: &Room, data: Data) -> Result<Outcome, Trouble> {
+    let mut fields = data.object("pattern")?;
+    let pattern = fields.needed("pattern")?;
+    let include = match fields.map.remove("include") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(globs)) => globs
+            .into_iter()
+            .map(|glob| match glob {
+                Value::String(glob) => Ok(glob),
+                _ => Err(Trouble::bad("include must be a list of globs")),
+            })
+            .collect::<Result<_, _>>()?,
+        Some(_) => return Err(Trouble::bad("include must be a list of globs")),
+    };
+    let most = fields.number("max_results", 1, MAX_RESULTS)?.unwrap_or(1000);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let stop = AtomicBool::new(false);
+    let found = room.root.grep(&pattern, &include, &stop).map_err(|e| Trouble::of(&e, ""))?;
+    let matches: Vec<Value> = found
+        .matches
+        .iter()
+        .take(most)
+        .map(|m| {
+            json!({
+                "path": room.names.absolute(&m.path.to_string_lossy()),
+                "line": m.line_number,
+                "text": m.content.chars().take(MAX_LINE).collect::<String>(),
+            })
+        })
+        .collect();
+    let truncated = found.matches.len() > most || found.stopped;
+    Ok(Outcome::ack(&json!({ "matches": matches, "truncated": truncated })))
+}
+
+/// `search:glob {pattern, max_results?}`
+pub(super) fn glob(room: &Room, data: Data) -> Result<Outcome, Trouble> {
+    let mut fields = data.object("pattern")?;
+    let pattern = fields.needed("pattern")?;
+    let most = fields.number("max_results", 1, MAX_RESULTS)?.unwrap_or(1000);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let found = room.root.glob(&pattern).map_err(|e| Trouble::of(&e, ""))?;
+    let paths: Vec<String> =
+        found.iter().take(most).map(|p| room.names.absolute(&p.to_string_lossy())).collect();
+    Ok(Outcome::ack(&json!({ "paths": paths, "truncated": found.len() > most })))
+}

@@ -1,0 +1,311 @@
+//! What the environment says (`docs/workspace.md`, "Settings").
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use legwork_process::sandbox::{Limits as Bounds, Profile};
+
+use crate::access::Access;
+
+/// Entries that trees leave out.
+const EXCLUDED: &[&str] = &["node_modules", ".git", ".hg", ".svn", "__pycache__", ".DS_Store"];
+
+/// How a workspace is served.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where the user's application listens.
+    pub user_port: u16,
+    /// The workspace's root, as it was given.
+    pub workspace: String,
+    /// Who may connect.
+    pub access: Access,
+    /// Names that trees leave out.
+    pub exclude: Vec<String>,
+    /// Most clients.
+    pub max_connections: usize,
+    /// Most terminals that run at a time.
+    pub max_terminals: usize,
+    /// Largest file that is sent or taken in an event.
+    pub max_file: u64,
+    /// Largest message.
+    pub max_payload: usize,
+    /// Largest upload.
+    pub max_upload: u64,
+    /// Bytes that must stay free on the workspace's disk.
+    pub min_free: u64,
+    /// What runs beside the terminal.
+    pub start_command: Option<String>,
+    /// How long a command in a terminal may take; the shared one is not bound.
+    pub terminal_timeout: Option<Duration>,
+    /// The wall around terminals.
+    pub sandbox: Profile,
+    /// Bounds on what terminals behind a wall use.
+    pub bounds: Bounds,
+    /// Whether connections can be recovered.
+    pub recovery: bool,
+    /// Time between pings.
+    pub ping_interval: Duration,
+    /// Time for an answer to a ping.
+    pub ping_timeout: Duration,
+    /// Without clients and without output for this long the server ends.
+    pub idle_shutdown: Option<Duration>,
+    /// Where the workspace is kept: `s3://…` or `file://…`.
+    pub storage: Option<String>,
+    /// Time between saves.
+    pub save_every: Option<Duration>,
+    /// Where snapshots are kept if there is no storage.
+    pub state: PathBuf,
+    /// Rules of the security scan.
+    pub scan_rules: Option<PathBuf>,
+    /// The environment of shells.
+    pub env: BTreeMap<String, String>,
+    /// The environment that storage is configured by.
+    pub storage_env: BTreeMap<String, String>,
+}
+
+/// A setting that can't be used: the server is not started.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(String);
+
+/// All variables, with those of a file where the environment has none.
+struct Vars {
+    all: BTreeMap<String, String>,
+}
+
+impl Vars {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.all.get(name).map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> Result<T, Invalid> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(text) => {
+                text.trim().parse().map_err(|_| Invalid(format!("{name} must be a number, not {text:?}")))
+            }
+        }
+    }
+
+    fn port(&self, name: &str, default: u16) -> Result<u16, Invalid> {
+        match self.get(name).map(|t| t.trim().parse::<u16>()) {
+            None => Ok(default),
+            Some(Ok(port)) => Ok(port),
+            Some(Err(_)) => Err(Invalid(format!(
+                "{name} must be a port (0 to 65535), not {:?}",
+                self.get(name).unwrap_or_default()
+            ))),
+        }
+    }
+
+    /// Seconds; 0 for none.
+    fn seconds(&self, name: &str, default: u64) -> Result<Option<Duration>, Invalid> {
+        let seconds: u64 = self.number(name, default)?;
+        Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
+    }
+
+    fn list(&self, name: &str) -> Option<Vec<String>> {
+        let text = self.all.get(name)?;
+        Some(text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect())
+    }
+
+    fn switch(&self, name: &str, default: bool) -> Result<bool, Invalid> {
+        match self.get(name).map(str::to_ascii_lowercase).as_deref() {
+            None => Ok(default),
+            Some("on" | "true" | "1" | "yes") => Ok(true),
+            Some("off" | "false" | "0" | "no") => Ok(false),
+            Some(other) => Err(Invalid(format!("{name} must be on or off, not {other:?}"))),
+        }
+    }
+}
+
+/// Reads `.env` of a folder, if there is one.
+fn dotenv(dir: &Path) -> Result<Vec<(String, String)>, Invalid> {
+    let path = dir.join(".env");
+    let bad = |e: dotenvy::Error| Invalid(format!("{}: {e}", path.display()));
+    match dotenvy::from_path_iter(&path) {
+        Ok(pairs) => pairs.collect::<Result<_, _>>().map_err(bad),
+        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(bad(error)),
+    }
+}
+
+impl Settings {
+    /// Reads the environment, and `.env` in `dir`, which must not be the workspace.
+    pub fn read(environment: Vec<(OsString, OsString)>, dir: &Path) -> Result<Self, Invalid> {
+        let mut all: BTreeMap<String, String> = environment
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned())))
+            .collect();
+        // What lies in the workspace never configures the server.
+        let named = all.get("WORKSPACE").map_or("/workspace", String::as_str);
+        let is_workspace = same_folder(Path::new(named), dir);
+        let from_file = if is_workspace { Vec::new() } else { dotenv(dir)? };
+        let file_names: Vec<String> = from_file.iter().map(|(name, _)| name.clone()).collect();
+        for (name, value) in from_file {
+            all.entry(name).or_insert(value);
+        }
+        let vars = Vars { all };
+        let host = vars.get("HOST").unwrap_or("127.0.0.1");
+        let address: IpAddr = match host {
+            "localhost" => IpAddr::from([127, 0, 0, 1]),
+            host => host.parse().map_err(|_| Invalid(format!("HOST must be an IP address, not {host:?}")))?,
+        };
+        let work = vars.get("LEGWORK_WORKSPACE_TOKEN");
+        let look = vars.get("LEGWORK_WORKSPACE_VIEW_TOKEN");
+        match vars.get("AUTH") {
+            None if work.is_none() && !address.is_loopback() => {
+                return Err(Invalid(format!(
+                    "{address} can be reached by others: set LEGWORK_WORKSPACE_TOKEN, or AUTH=none if whatever is \
+                     in front of it decides who may connect"
+                )));
+            }
+            None | Some("none") => {}
+            Some(other) => return Err(Invalid(format!("AUTH can only be none, not {other:?}"))),
+        }
+        if look.is_some() && work.is_none() {
+            return Err(Invalid("LEGWORK_WORKSPACE_VIEW_TOKEN needs LEGWORK_WORKSPACE_TOKEN beside it".into()));
+        }
+        let origins = vars.list("ALLOWED_ORIGINS").unwrap_or_default();
+        let access = Access::new(work, look, &origins, address.is_loopback());
+        let listen = SocketAddr::new(address, vars.port("PORT", 3001)?);
+        let user_port = vars.port("USER_PORT", 3000)?;
+        let workspace = vars.get("WORKSPACE").unwrap_or("/workspace").to_owned();
+        let sandbox = profile(vars.get("SANDBOX"))?;
+        let memory: u64 = vars.number("MAX_MEMORY_BYTES", 0)?;
+        let processes: u64 = vars.number("MAX_PROCESSES", 0)?;
+        if sandbox == Profile::Off && (memory > 0 || processes > 0) {
+            return Err(Invalid(
+                "MAX_MEMORY_BYTES and MAX_PROCESSES bound terminals behind a wall: set SANDBOX=landlock, or use \
+                 the limits of the pod"
+                    .into(),
+            ));
+        }
+        let mut bounds = Bounds { memory: (memory > 0).then_some(memory), ..Bounds::default() };
+        if processes > 0 {
+            bounds.processes = Some(processes);
+        }
+        let storage = vars.get("S3_URI").or(vars.get("STORAGE_URI")).map(str::to_owned);
+        let storage_env =
+            vars.all.iter().filter(|(name, _)| name.starts_with("AWS_")).map(|(n, v)| (n.clone(), v.clone()));
+        let env =
+            crate::terminal::environment(environment.iter().cloned(), &file_names, &workspace, user_port);
+        let state = match (vars.get("LEGWORK_STATE_DIR"), vars.get("XDG_STATE_HOME"), vars.get("HOME")) {
+            (Some(dir), ..) => PathBuf::from(dir),
+            (None, Some(dir), _) => Path::new(dir).join("legwork"),
+            (None, None, Some(home)) => Path::new(home).join(".local/state/legwork"),
+            _ => PathBuf::from("/var/lib/legwork"),
+        };
+        Ok(Self {
+            listen,
+            user_port,
+            access,
+            exclude: vars
+                .list("TREE_EXCLUDE")
+                .unwrap_or_else(|| EXCLUDED.iter().map(|&e| e.to_owned()).collect()),
+            max_connections: vars.number("MAX_CONNECTIONS", 64)?,
+            max_terminals: vars.number("MAX_TERMINALS", 16)?,
+            max_file: vars.number("MAX_FILE_BYTES", 10 << 20)?,
+            max_payload: 10 << 20,
+            max_upload: vars.number("MAX_UPLOAD_BYTES", 4 << 30)?,
+            min_free: vars.number("MIN_FREE_BYTES", 64 << 20)?,
+            start_command: vars.get("START_COMMAND").map(str::to_owned),
+            terminal_timeout: vars.seconds("TERMINAL_TIMEOUT_SECONDS", 0)?,
+            sandbox,
+            bounds,
+            recovery: vars.switch("RECOVERY", true)?,
+            ping_interval: Duration::from_millis(vars.number("PING_INTERVAL_MS", 25_000)?),
+            ping_timeout: Duration::from_millis(vars.number("PING_TIMEOUT_MS", 20_000)?),
+            idle_shutdown: vars.seconds("IDLE_SHUTDOWN_SECONDS", 0)?,
+            storage,
+            save_every: vars.seconds("SAVE_EVERY_SECONDS", 0)?,
+            state,
+            scan_rules: vars.get("SCAN_RULES").map(PathBuf::from),
+            env,
+            storage_env: storage_env.collect(),
+            workspace,
+        })
+    }
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
+}
+
+/// A wall by its name.
+pub(crate) fn profile(name: Option<&str>) -> Result<Profile, Invalid> {
+    match name {
+        None | Some("off") => Ok(Profile::Off),
+        Some("landlock") => Ok(Profile::Landlock),
+        Some("namespaces") => Ok(Profile::Namespaces),
+        Some(other) => Err(Invalid(format!("sandbox must be off, landlock or namespaces, not {other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Invalid> {
+        let dir = tempfile::tempdir().expect("tempdir");
+        Settings::read(pairs.iter().map(|(n, v)| (n.into(), v.into())).collect(), dir.path())
+    }
+
+    #[test]
+    fn nothing_set_is_the_original_on_loopback() {
+        let settings = read(&[]).expect("settings");
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:3001");
+        assert_eq!((settings.user_port, &*settings.workspace), (3000, "/workspace"));
+        assert_eq!(settings.env.get("PORT").map(String::as_str), Some("3000"));
+        assert!(settings.recovery && settings.storage.is_none());
+    }
+
+    #[test]
+    fn others_reach_it_only_when_that_was_said() {
+        for (pairs, good) in [
+            (&[("HOST", "0.0.0.0")][..], false),
+            (&[("HOST", "0.0.0.0"), ("AUTH", "none")], true),
+            (&[("HOST", "0.0.0.0"), ("AUTH", "off")], false),
+            (&[("HOST", "0.0.0.0"), ("LEGWORK_WORKSPACE_TOKEN", "t")], true),
+            (&[("HOST", "::1")], true),
+            (&[("HOST", "example.org")], false),
+            (&[("PORT", "70000")], false),
+            (&[("PORT", "x")], false),
+            (&[("MAX_CONNECTIONS", "many")], false),
+            (&[("SANDBOX", "docker")], false),
+            (&[("MAX_MEMORY_BYTES", "1000000")], false),
+            (&[("LEGWORK_WORKSPACE_VIEW_TOKEN", "t")], false),
+        ] {
+            assert_eq!(read(pairs).is_ok(), good, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_and_what_the_file_holds_reach_no_shell() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::fs::write(dir.path().join(".env"), "AWS_REGION=eu\nMINE=1\nUSER_PORT=4000\nPORT=3333\n").expect("file");
+        let pairs = [
+            ("AWS_SECRET_ACCESS_KEY", "s"),
+            ("LEGWORK_WORKSPACE_TOKEN", "t"),
+            ("HOME", "/h"),
+            ("MINE", "2"),
+            ("PORT", "4444"),
+        ];
+        let vars = || pairs.iter().map(|(n, v)| (n.into(), v.into())).collect();
+        let settings = Settings::read(vars(), dir.path()).expect("settings");
+        assert_eq!(settings.listen.port(), 4444);
+        assert_eq!(settings.storage_env.len(), 2);
+        let names: Vec<&str> = settings.env.keys().map(String::as_str).collect();
+        assert_eq!(names, ["HOME", "PORT", "PWD", "TERM"]);
+        assert_eq!(settings.env["PORT"], "4000");
+        // A file in the workspace says nothing.
+        let mut inside: Vec<(OsString, OsString)> = vars();
+        inside.push(("WORKSPACE".into(), dir.path().into()));
+        assert_eq!(Settings::read(inside, dir.path()).expect("settings").user_port, 3000);
+    }
+}

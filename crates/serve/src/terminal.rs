@@ -1,0 +1,483 @@
+//! Terminals: a shell or a command, what it has shown, and who looks at it.
+
+pub(crate) mod journal;
+mod manager;
+mod screen;
+mod shell;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use legwork_process::{Progress, Running, Size};
+use tokio::sync::Notify;
+
+use journal::Journal;
+pub(crate) use manager::{MAIN, Opening, Refused, Terminals};
+use screen::Screen;
+pub(crate) use shell::{Launch, Shells, environment};
+
+/// Most input waiting for a terminal that does not read.
+const MAX_INPUT: usize = 1 << 20;
+/// How far ahead of the fastest reader a terminal is read: no further than a reader may
+/// be behind without being sent a replay.
+const CREDIT: u64 = 1 << 20;
+/// Most bytes of a replay.
+pub(crate) const REPLAY: usize = 64 * 1024;
+/// At most one new shell in this time.
+const RESTART: Duration = Duration::from_secs(1);
+/// How far the screen may be behind before the terminal waits for it.
+const SCREEN_LAG: u64 = 3 << 20;
+/// How far the screen is behind when it is brought up to date.
+const SCREEN_STEP: u64 = 1 << 20;
+
+/// Someone who looks at a terminal.
+#[derive(Debug)]
+pub(crate) struct Viewer {
+    /// Wakes whoever sends to them.
+    pub(crate) wake: Arc<Notify>,
+    /// The next byte they want.
+    pub(crate) offset: AtomicU64,
+    /// They have interrupted what floods them: what is not sent yet need not be.
+    pub(crate) skip: AtomicBool,
+}
+
+/// What happened to a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit {
+    /// Its exit status, or 128 and the number of the signal that ended it.
+    pub(crate) code: i32,
+    /// Its time was up.
+    pub(crate) timed_out: bool,
+}
+
+/// Called when what runs in a terminal has ended.
+pub(crate) type OnExit = Box<dyn Fn(&Arc<Terminal>, Exit) + Send + Sync>;
+
+/// A running shell or command.
+struct Process {
+    near: legwork_process::Terminal,
+    running: Running,
+    file: PathBuf,
+}
+
+#[derive(Default)]
+struct Live {
+    journal: Journal,
+    title: String,
+    size: Option<Size>,
+    /// What each viewer has room for, by the viewer's number.
+    room: HashMap<u64, Size>,
+    process: Option<Arc<Process>>,
+    started: Option<Instant>,
+    exit: Option<Exit>,
+    /// It is to be no more.
+    closed: bool,
+}
+
+/// A terminal. It outlives its viewers, and the shared one its shells.
+pub(crate) struct Terminal {
+    pub(crate) id: String,
+    /// Starts anew when its shell has ended.
+    pub(crate) lasting: bool,
+    launch: Launch,
+    shells: Arc<Shells>,
+    live: Mutex<Live>,
+    input: Mutex<VecDeque<u8>>,
+    viewers: Mutex<Vec<Arc<Viewer>>>,
+    screen: Arc<Mutex<Screen>>,
+    /// A reader has come nearer to the end.
+    credit: Notify,
+    /// There is input.
+    typed: Notify,
+    on_exit: OnExit,
+}
+
+/// Why input was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum InputError {
+    /// Too much waits already.
+    Busy,
+    /// There is no shell, for the reason given.
+    Unavailable(String),
+}
+
+/// How a reader goes on.
+pub(crate) enum Next {
+    /// With these bytes, the first of which is at the reader's offset.
+    Bytes(Vec<u8>),
+    /// With a replay, and then from this offset on.
+    Replay(String, u64),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Terminal {
+    pub(crate) fn new(
+        id: String,
+        lasting: bool,
+        title: String,
+        launch: Launch,
+        shells: Arc<Shells>,
+        on_exit: OnExit,
+    ) -> Arc<Self> {
+        let screen = Arc::new(Mutex::new(Screen::new(launch.size)));
+        let live = Live { title, size: Some(launch.size), ..Live::default() };
+        Arc::new(Self {
+            id,
+            lasting,
+            launch,
+            shells,
+            live: Mutex::new(live),
+            input: Mutex::default(),
+            viewers: Mutex::default(),
+            screen,
+            credit: Notify::new(),
+            typed: Notify::new(),
+            on_exit,
+        })
+    }
+
+    /// Starts the shell if none runs and one may be started now.
+    pub(crate) fn ensure_started(self: &Arc<Self>) -> Result<(), String> {
+        let mut live = lock(&self.live);
+        if live.process.is_some() || live.closed {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if let Some(wait) = live.started.and_then(|at| (at + RESTART).checked_duration_since(now)) {
+            // Whoever types meanwhile finds it started soon.
+            let terminal = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                let waits = !lock(&terminal.input).is_empty() || !lock(&terminal.viewers).is_empty();
+                if waits && let Err(error) = terminal.ensure_started() {
+                    tracing::warn!("cannot start shell: {error}");
+                }
+            });
+            return Ok(());
+        }
+        live.started = Some(now);
+        let size = live.size.unwrap_or(self.launch.size);
+        let (running, near) = self.shells.start(&self.launch, size)?;
+        let process = Arc::new(Process { near, file: running.path().to_owned(), running });
+        live.process = Some(process.clone());
+        live.exit = None;
+        drop(live);
+        tokio::spawn(self.clone().attend(process));
+        Ok(())
+    }
+
+    /// Reads what the terminal shows until what runs in it has ended.
+    async fn attend(self: Arc<Self>, process: Arc<Process>) {
+        let mut buffer = vec![0u8; 64 * 1024];
+        {
+            let feeding = self.feed(&process);
+            let ending = async { while !matches!(process.running.progress().await, Progress::Ended) {} };
+            tokio::pin!(feeding, ending);
+            let mut ended = false;
+            loop {
+                let reading = async {
+                    self.wait_for_readers().await;
+                    process.near.read(&mut buffer).await
+                };
+                tokio::select! {
+                    read = reading => match read {
+                        Ok(0) | Err(_) => break,
+                        Ok(len) => self.show(&buffer[..len]),
+                    },
+                    () = &mut feeding => {}
+                    () = &mut ending, if !ended => ended = true,
+                    // What the shell left to be read is read before its end is told.
+                    () = tokio::time::sleep(Duration::from_millis(20)), if ended => break,
+                }
+            }
+            if !ended {
+                // Nobody has the far end any more; how it ended is known in a moment.
+                let _ = tokio::time::timeout(Duration::from_secs(5), ending).await;
+            }
+        }
+        self.ended(&process);
+    }
+
+    /// Types what could not be typed at once. Never ends.
+    async fn feed(&self, process: &Process) {
+        loop {
+            let typed = self.typed.notified();
+            if lock(&self.input).is_empty() {
+                typed.await;
+            } else if process.near.type_from(&self.input).await.is_err() {
+                // The reading side finds out why.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits while all readers are behind, or the screen is.
+    async fn wait_for_readers(&self) {
+        loop {
+            let credit = self.credit.notified();
+            let end = lock(&self.live).journal.end();
+            let behind = {
+                let viewers = lock(&self.viewers);
+                let is_behind = |v: &Arc<Viewer>| end.saturating_sub(v.offset.load(Ordering::Relaxed)) > CREDIT;
+                !viewers.is_empty() && viewers.iter().all(is_behind)
+            };
+            if !behind {
+                return;
+            }
+            credit.await;
+        }
+    }
+
+    /// Notes what was shown, and wakes all readers.
+    fn show(self: &Arc<Self>, data: &[u8]) {
+        let end = {
+            let mut live = lock(&self.live);
+            live.journal.append(data);
+            live.journal.end()
+        };
+        for viewer in lock(&self.viewers).iter() {
+            viewer.wake.notify_one();
+        }
+        let Ok(parsed) = self.screen.try_lock().map(|screen| screen.parsed()) else { return };
+        let lag = end - parsed;
+        if lag > SCREEN_LAG {
+            drop(self.catch_up());
+        } else if lag > SCREEN_STEP {
+            let terminal = self.clone();
+            tokio::task::spawn_blocking(move || drop(terminal.catch_up()));
+        }
+    }
+
+    /// Brings the screen up to date; returns it.
+    fn catch_up(&self) -> MutexGuard<'_, Screen> {
+        let mut screen = lock(&self.screen);
+        loop {
+            let piece = {
+                let live = lock(&self.live);
+                let from = screen.parsed().max(live.journal.start());
+                screen.skip_to(from);
+                live.journal.read(from, 256 * 1024).unwrap_or_default()
+            };
+            if piece.is_empty() {
+                return screen;
+            }
+            screen.process(&piece);
+        }
+    }
+
+    fn ended(self: &Arc<Self>, process: &Process) {
+        let status = legwork_process::status(&process.file).ok();
+        let _ = std::fs::remove_file(&process.file);
+        let failure = status.as_ref().and_then(|s| s.error.clone());
+        let code = status.as_ref().and_then(|s| s.exit_code.or_else(|| s.signal.map(|n| 128 + n))).unwrap_or(1);
+        let by = status.and_then(|s| s.ended_by);
+        let exit = Exit { code, timed_out: by == Some(legwork_process::EndedBy::Timeout) };
+        if let Some(failure) = failure {
+            self.show(format!("cannot start shell: {failure}\r\n").as_bytes());
+        }
+        if exit.timed_out {
+            self.show(b"\r\n[time limit reached]");
+        }
+        self.show(format!("\r\n[process exited: {code}]\r\n").as_bytes());
+        {
+            let mut live = lock(&self.live);
+            live.process = None;
+            live.exit = Some(exit);
+        }
+        (self.on_exit)(self, exit);
+        let waits = !lock(&self.input).is_empty();
+        if self.lasting && waits && let Err(error) = self.ensure_started() {
+            tracing::warn!("cannot start shell: {error}");
+        }
+    }
+
+    /// Types. A shared terminal whose shell has ended gets a new one.
+    pub(crate) fn write(self: &Arc<Self>, data: &[u8]) -> Result<(), InputError> {
+        if self.lasting {
+            self.ensure_started().map_err(InputError::Unavailable)?;
+        }
+        let process = lock(&self.live).process.clone();
+        let mut input = lock(&self.input);
+        let Some(process) = process else {
+            if !self.lasting {
+                return Err(InputError::Unavailable("the command has ended".into()));
+            }
+            // The next shell gets it.
+            return queue(&mut input, data);
+        };
+        if let Some(at) = data.iter().position(|b| *b == 3)
+            && process.near.interrupts(3)
+        {
+            for viewer in lock(&self.viewers).iter() {
+                viewer.skip.store(true, Ordering::Relaxed);
+                viewer.wake.notify_one();
+            }
+            if !input.is_empty() {
+                // What waits is not read by anybody now: the interrupt goes past it.
+                input.clear();
+                let _ = process.near.interrupt();
+                return queue(&mut input, &data[at + 1..]);
+            }
+        }
+        let taken = if input.is_empty() { process.near.try_write(data).unwrap_or(0) } else { 0 };
+        queue(&mut input, &data[taken..])?;
+        if !input.is_empty() {
+            self.typed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Changes the size, for all.
+    pub(crate) fn resize(&self, size: Size) {
+        // The screen has seen all that was shown at the old size.
+        let mut screen = self.catch_up();
+        let mut live = lock(&self.live);
+        if live.size == Some(size) {
+            return;
+        }
+        live.size = Some(size);
+        screen.resize(size);
+        if let Some(process) = &live.process {
+            process.near.resize(size);
+        }
+    }
+
+    /// Says what a viewer has room for (`None`: they are gone). The terminal is as large
+    /// as all of them can show; returns its size.
+    pub(crate) fn make_room(&self, viewer: u64, room: Option<Size>) -> Size {
+        let wanted = {
+            let mut live = lock(&self.live);
+            match room {
+                Some(size) => live.room.insert(viewer, size),
+                None => live.room.remove(&viewer),
+            };
+            let cols = live.room.values().map(|s| s.cols).min();
+            let rows = live.room.values().map(|s| s.rows).min();
+            cols.zip(rows).map(|(cols, rows)| Size { cols, rows })
+        };
+        if let Some(size) = wanted {
+            self.resize(size);
+        }
+        self.size()
+    }
+
+    pub(crate) fn size(&self) -> Size {
+        lock(&self.live).size.unwrap_or(self.launch.size)
+    }
+
+    pub(crate) fn title(&self) -> String {
+        lock(&self.live).title.clone()
+    }
+
+    pub(crate) fn rename(&self, title: String) {
+        lock(&self.live).title = title;
+    }
+
+    /// Whether something runs in it, and how the last that ran ended.
+    pub(crate) fn state(&self) -> (bool, Option<Exit>) {
+        let live = lock(&self.live);
+        (live.process.is_some(), live.exit)
+    }
+
+    /// The offset after the last byte shown.
+    pub(crate) fn end(&self) -> u64 {
+        lock(&self.live).journal.end()
+    }
+
+    /// Ends what runs in it: SIGHUP, then SIGKILL.
+    pub(crate) fn close(&self) {
+        let mut live = lock(&self.live);
+        live.closed = true;
+        if let Some(process) = &live.process {
+            process.running.cancel();
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        lock(&self.live).process.is_some()
+    }
+
+    pub(crate) fn attach(&self, viewer: Arc<Viewer>) {
+        lock(&self.viewers).push(viewer);
+        self.credit.notify_one();
+    }
+
+    pub(crate) fn detach(&self, viewer: &Arc<Viewer>) {
+        lock(&self.viewers).retain(|v| !Arc::ptr_eq(v, viewer));
+        self.credit.notify_one();
+    }
+
+    pub(crate) fn viewer_count(&self) -> usize {
+        lock(&self.viewers).len()
+    }
+
+    /// Says that a viewer has got all before `offset`.
+    pub(crate) fn advance(&self, viewer: &Viewer, offset: u64) {
+        viewer.offset.store(offset, Ordering::Relaxed);
+        self.credit.notify_one();
+    }
+
+    /// What a viewer gets next; `None` if there is nothing.
+    pub(crate) fn next(&self, viewer: &Viewer, max: usize) -> Option<Next> {
+        let from = viewer.offset.load(Ordering::Relaxed);
+        let skip = viewer.skip.swap(false, Ordering::Relaxed);
+        let live = lock(&self.live);
+        let behind = live.journal.end().saturating_sub(from);
+        if behind == 0 {
+            return None;
+        }
+        if skip && behind > REPLAY as u64 || from < live.journal.start() {
+            drop(live);
+            let (text, offset) = self.replay();
+            return Some(Next::Replay(text, offset));
+        }
+        live.journal.read(from, max).map(Next::Bytes)
+    }
+
+    /// The bytes of one range, if they are still kept.
+    pub(crate) fn range(&self, from: u64, to: u64) -> Option<Vec<u8>> {
+        let len = usize::try_from(to.checked_sub(from)?).ok()?;
+        lock(&self.live).journal.read(from, len).filter(|bytes| bytes.len() == len)
+    }
+
+    /// What shows a new viewer the terminal as it is, and the offset after it.
+    pub(crate) fn replay(&self) -> (String, u64) {
+        let screen = self.catch_up();
+        if screen.is_alternate() {
+            return (screen.snapshot(), screen.parsed());
+        }
+        drop(screen);
+        let live = lock(&self.live);
+        let from = live.journal.replay_from(REPLAY);
+        let bytes = live.journal.read(from, REPLAY).unwrap_or_default();
+        let whole = journal::whole_characters(&bytes);
+        (format!("\u{1b}c{}", String::from_utf8_lossy(&bytes[..whole])), from + whole as u64)
+    }
+
+    /// The screen as it is now, whatever came before, and the offset it is of.
+    pub(crate) fn snapshot(&self) -> (String, u64) {
+        let screen = self.catch_up();
+        (screen.snapshot(), screen.parsed())
+    }
+}
+
+fn queue(input: &mut VecDeque<u8>, data: &[u8]) -> Result<(), InputError> {
+    if input.len() + data.len() > MAX_INPUT {
+        return Err(InputError::Busy);
+    }
+    input.extend(data);
+    Ok(())
+}
+
+impl From<io::Error> for InputError {
+    fn from(error: io::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
