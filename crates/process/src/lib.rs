@@ -34,4 +34,4 @@ pub use spec::{EndedBy, Limits, Size, Spec, State, Status, boot_id};
 pub use syntax::{SyntaxCheck, check_syntax};
 pub use sys::raise_open_files;
 pub use terminal::Terminal;
-pub use tree::{adopt_orphans, count_descendants, kill_descendants, reap_orphans};
+pub use tree::{Usage, adopt_orphans, kill_descendants, reap_orphans, usage};

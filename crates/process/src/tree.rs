@@ -71,9 +71,36 @@ pub fn kill_descendants() {
     kill(rustix::process::getpid());
 }
 
-/// How many live processes descend from this one.
-pub fn count_descendants() -> usize {
-    descendants(rustix::process::getpid()).len()
+/// What this process and its descendants use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processes, this one included.
+    pub processes: usize,
+    /// Resident memory in bytes; what is shared is counted more than once.
+    pub memory: u64,
+    /// Processor time, ended children that were waited for included.
+    pub cpu: Duration,
+}
+
+/// Adds up what this process and all that descends from it use (proc(5)).
+pub fn usage() -> Usage {
+    const TICKS: u64 = 100;
+    let own = rustix::process::getpid();
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+    let mut usage = Usage::default();
+    let mut ticks = 0;
+    for pid in descendants(own).into_iter().chain([own]) {
+        let pid = pid.as_raw_nonzero();
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+        let fields: Vec<u64> = rest.split_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
+        // utime, stime, cutime and cstime; then the resident set.
+        ticks += fields.get(11..15).map_or(0, |f| f.iter().sum());
+        usage.memory += fields.get(21).map_or(0, |pages| pages * page);
+        usage.processes += 1;
+    }
+    usage.cpu = Duration::from_millis(ticks * 1000 / TICKS);
+    usage
 }
 
 /// Asks every descendant to end.

@@ -35,7 +35,7 @@ impl From<&Stat> for Meta {
             is_dir: FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: SystemTime::UNIX_EPOCH + std::time::Duration::new(seconds, nanos),
-            mode: stat.st_mode & 0o7777,
+            mode: crate::os::bits(stat.st_mode),
             inode: stat.st_ino,
         }
     }

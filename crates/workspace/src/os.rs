@@ -81,3 +81,9 @@ pub(crate) use system::remove_tree;
 pub(crate) fn mode(bits: u32) -> Mode {
     Mode::from_bits_truncate(rustix::fs::RawMode::try_from(bits & 0o7777).unwrap_or(0o600))
 }
+
+/// Permission bits as a number.
+#[allow(clippy::useless_conversion, reason = "the kernel's type for them differs between systems")]
+pub(crate) fn bits(mode: rustix::fs::RawMode) -> u32 {
+    u32::from(mode) & 0o7777
+}

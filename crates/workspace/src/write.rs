@@ -139,13 +139,32 @@ impl PendingFile {
         Ok(Self { dir, temporary, name, path, file: File::from(fd), committed: false })
     }
 
+    /// Gives it these permission bits; set-user-id and the like are not given.
+    pub fn set_mode(&self, mode: u32) -> std::io::Result<()> {
+        Ok(rustix::fs::fchmod(&self.file, crate::os::mode(mode & 0o777))?)
+    }
+
+    /// The file itself, for those who write at several places.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes the file appear under its name. A power cut may take it.
+    pub fn commit_unflushed(mut self) -> Result<(), Error> {
+        self.rename()
+    }
+
+    fn rename(&mut self) -> Result<(), Error> {
+        rustix::fs::renameat(&self.dir, &self.temporary, &self.dir, &self.name)
+            .map_err(|e| Error::io("", "open", &self.path, e))?;
+        self.committed = true;
+        Ok(())
+    }
+
     /// Makes the file appear under its name, safe against a power cut.
     pub fn commit(mut self) -> Result<(), Error> {
-        let failed = |call, e: std::io::Error| Error::io("", call, &self.path, e);
-        self.file.sync_all().map_err(|e| failed("write", e))?;
-        rustix::fs::renameat(&self.dir, &self.temporary, &self.dir, &self.name)
-            .map_err(|e| failed("open", e.into()))?;
-        self.committed = true;
+        self.file.sync_all().map_err(|e| Error::io("", "write", &self.path, e))?;
+        self.rename()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let _ =
             rustix::fs::openat(&self.dir, ".", flags, Mode::empty()).and_then(|dir| rustix::fs::fsync(&dir));

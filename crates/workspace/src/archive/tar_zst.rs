@@ -1,0 +1,102 @@
+//! `.tar.zst`
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use super::{ArchiveError, Budget, Item, Packed, place};
+use crate::{Meta, Root};
+
+/// Fast, and small enough.
+const LEVEL: i32 = 3;
+/// Most memory that a stranger's archive may ask for: 2 to this power.
+const MAX_WINDOW: u32 = 27;
+
+pub(super) fn pack(
+    root: &Root,
+    base: &Path,
+    exclude: &[String],
+    to: impl Write,
+) -> Result<Packed, ArchiveError> {
+    let mut encoder = zstd::Encoder::new(to, LEVEL)?;
+    encoder.include_checksum(true)?;
+    let mut builder = tar::Builder::new(encoder);
+    builder.mode(tar::HeaderMode::Deterministic);
+    let mut packed = Packed::default();
+    root.walk(base, exclude, &mut |path, item| {
+        packed.entries += 1;
+        let mut header = tar::Header::new_gnu();
+        match item {
+            Item::Folder(meta) => {
+                fill(&mut header, tar::EntryType::Directory, 0, &meta);
+                builder.append_data(&mut header, path, std::io::empty())?;
+            }
+            Item::Link(target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                header.set_mode(0o777);
+                builder.append_link(&mut header, path, target)?;
+            }
+            Item::File(file, meta) => {
+                fill(&mut header, tar::EntryType::Regular, meta.size, &meta);
+                packed.bytes += meta.size;
+                // Exactly as much as the header says, even of a file that is being written.
+                let exactly = file.take(meta.size).chain(std::io::repeat(0)).take(meta.size);
+                builder.append_data(&mut header, path, exactly)?;
+            }
+        }
+        Ok(())
+    })?;
+    builder.into_inner()?.finish()?.flush()?;
+    Ok(packed)
+}
+
+fn fill(header: &mut tar::Header, kind: tar::EntryType, size: u64, meta: &Meta) {
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(meta.mode & 0o777);
+    header.set_mtime(meta.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+}
+
+pub(super) fn unpack(
+    root: &Root,
+    base: &Path,
+    from: impl Read,
+    budget: &mut Budget,
+) -> Result<(), ArchiveError> {
+    let mut decoder = zstd::Decoder::new(from)?;
+    decoder.window_log_max(MAX_WINDOW)?;
+    let mut archive = tar::Archive::new(decoder);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        budget.add_entry()?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let kind = entry.header().entry_type();
+        if matches!(kind, tar::EntryType::XGlobalHeader) {
+            continue;
+        }
+        let Some(path) = place(base, &name)? else { continue };
+        // No set-user-id, whatever the archive says.
+        let mode = entry.header().mode().ok().map(|mode| mode & 0o777);
+        match kind {
+            tar::EntryType::Directory => {
+                root.make_dirs(&name, &path)?;
+            }
+            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+                root.take_file(&path, mode, &mut entry, budget)?;
+            }
+            tar::EntryType::Symlink => {
+                let target = entry.link_name_bytes().unwrap_or_default();
+                let target = String::from_utf8_lossy(&target).into_owned();
+                root.take_link(base, &path, &target)?;
+            }
+            // Hard links could reach what is not in the archive, devices the machine.
+            other => {
+                return Err(ArchiveError::Io(std::io::Error::other(format!(
+                    "{name}: entries of type {other:?} are not unpacked"
+                ))));
+            }
+        }
+    }
+    Ok(())
+}
