@@ -7,7 +7,7 @@ mod log;
 mod reader;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -110,8 +110,6 @@ pub(crate) struct Client {
     relieved: Notify,
     /// It wants to hear of more than the original knows.
     pub(crate) watches: Watches,
-    /// When it was last heard of, in milliseconds since the server's start.
-    pub(crate) active: AtomicU64,
 }
 
 /// What a client has subscribed to.
@@ -144,7 +142,6 @@ impl Client {
             requests: Mutex::default(),
             relieved: Notify::new(),
             watches: Watches::default(),
-            active: AtomicU64::new(0),
         })
     }
 
@@ -367,10 +364,6 @@ impl Client {
         drop(inner);
         *self.requests.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.relieved.notify_waiters();
-    }
-
-    pub(crate) fn is_active_at(&self, ms: u64) {
-        self.active.store(ms, Ordering::Relaxed);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::io;
 
 use legwork_workspace::{Error, strerror};
+use serde::Serialize;
 
 /// What went wrong, in the protocol's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +13,28 @@ pub(crate) struct Trouble {
     pub(crate) text: String,
 }
 
+/// `file:error`, in the protocol's order.
+#[derive(Debug, Serialize)]
+pub(crate) struct FileError<'a> {
+    pub(crate) event: &'a str,
+    pub(crate) path: Option<&'a str>,
+    pub(crate) error: &'a str,
+    pub(crate) code: &'a str,
+}
+
+/// A failed acknowledgement.
+#[derive(Debug, Serialize)]
+pub(crate) struct Failed<'a> {
+    pub(crate) error: &'a str,
+    pub(crate) code: &'a str,
+}
+
 impl Trouble {
+    /// What a failed acknowledgement says.
+    pub(crate) fn failed(&self) -> Failed<'_> {
+        Failed { error: &self.text, code: self.code }
+    }
+
     pub(crate) fn new(code: &'static str, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }

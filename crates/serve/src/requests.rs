@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::client::{Client, Payload, Request, Rights, payload};
-use crate::paths::Trouble;
+use crate::paths::{FileError, Trouble};
 use crate::room::Room;
 
 pub(crate) use terminals::list as terminal_list;
@@ -126,11 +126,11 @@ impl Outcome {
         Self { event: Some((name, payload.clone())), ack: payload, changed: false }
     }
 
-    fn ack(value: &Value) -> Self {
+    fn ack(value: &impl serde::Serialize) -> Self {
         Self { event: None, ack: payload(value), changed: false }
     }
 
-    fn changed(value: &Value) -> Self {
+    fn changed(value: &impl serde::Serialize) -> Self {
         Self { changed: true, ..Self::ack(value) }
     }
 }
@@ -162,7 +162,7 @@ pub(crate) async fn take(room: &Arc<Room>, client: &Arc<Client>, event: String, 
         Err(trouble) => {
             room.metrics.failed();
             let name = if event.starts_with("terminal") { "terminal:error" } else { "request:error" };
-            let said = payload(&json!({ "error": trouble.text, "code": trouble.code }));
+            let said = payload(&trouble.failed());
             client.answer(name, said.clone());
             if let Some(id) = ack {
                 client.acknowledge(id, said);
@@ -196,14 +196,15 @@ async fn work(room: Arc<Room>, client: Arc<Client>, mut requests: mpsc::Receiver
             }
             Some(Err(trouble)) => {
                 room.metrics.failed();
-                client.answer(
-                    "file:error",
-                    payload(&json!({
-                        "event": event, "path": path, "error": trouble.text, "code": trouble.code,
-                    })),
-                );
+                let said = FileError {
+                    event: &event,
+                    path: path.as_deref(),
+                    error: &trouble.text,
+                    code: trouble.code,
+                };
+                client.answer("file:error", payload(&said));
                 if let Some(id) = ack {
-                    client.acknowledge(id, payload(&json!({ "error": trouble.text, "code": trouble.code })));
+                    client.acknowledge(id, payload(&trouble.failed()));
                 }
             }
         }

@@ -15,9 +15,12 @@ use crate::engine::Sessions;
 use crate::engine::session::Session;
 use crate::metrics::Metrics;
 use crate::paths::Names;
+use crate::http::Uploads;
 use crate::requests::{self, Data};
 use crate::settings::Settings;
+use crate::storage::{Snapshots, StorageError, Store, Sync, SyncReport};
 use crate::terminal::{Exit, Shells, Terminal, Terminals};
+use crate::watching::{self, Watching};
 
 /// How long a client may come back.
 const RETURN: Duration = Duration::from_secs(120);
@@ -56,6 +59,16 @@ pub(crate) struct Room {
     /// Held by who saves a file on condition that nobody else has.
     pub(crate) saving: Mutex<()>,
     pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) watching: Watching,
+    pub(crate) uploads: Uploads,
+    /// Good for the preview, and for nothing else.
+    pub(crate) preview_key: String,
+    /// Where the workspace is kept, if it is.
+    pub(crate) sync: Option<Sync>,
+    pub(crate) snapshots: Snapshots,
+    own_port: u16,
+    /// Whether the workspace is there yet.
+    loaded: watch::Sender<bool>,
     clients: Mutex<Clients>,
     refreshing: Mutex<Refreshing>,
     next_id: AtomicU64,
@@ -71,6 +84,15 @@ impl std::fmt::Debug for Room {
     }
 }
 
+/// Where snapshots of a workspace are if it is kept nowhere else.
+fn snapshot_folder(state: &Path, root: &Path) -> std::path::PathBuf {
+    use sha2::Digest;
+    use std::os::unix::ffi::OsStrExt;
+    let digest = sha2::Sha256::digest(root.as_os_str().as_bytes());
+    let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    state.join("workspaces").join(name)
+}
+
 /// Whether a client could join.
 pub(crate) enum Join {
     Joined(Arc<Client>),
@@ -78,7 +100,12 @@ pub(crate) enum Join {
 }
 
 impl Room {
-    pub(crate) fn new(settings: Settings, program: &Path, dir: &Path) -> Result<Arc<Self>, String> {
+    pub(crate) fn new(
+        settings: Settings,
+        program: &Path,
+        dir: &Path,
+        own_port: u16,
+    ) -> Result<Arc<Self>, String> {
         let root = Root::open(Path::new(&settings.workspace)).map_err(|e| e.to_string())?;
         let root = Arc::new(root);
         let names = Names::new(&settings.workspace, &root.path().to_string_lossy());
@@ -86,6 +113,15 @@ impl Room {
             Shells::new(program, root.clone(), settings.env.clone(), dir.to_owned(), settings.bounds.clone())
                 .map_err(|e| format!("cannot start the helper of terminals: {e}"))?;
         let shells = Arc::new(shells);
+        let store = settings.storage.as_deref().map(|address| Store::open(address, &settings.storage_env));
+        let store = store.transpose().map_err(|e| e.to_string())?;
+        let exclude = &settings.storage_exclude;
+        let kept = match &store {
+            Some(store) => store.clone(),
+            None => Store::folder(snapshot_folder(&settings.state, root.path())),
+        };
+        let snapshots = Snapshots::new(kept, root.clone(), exclude);
+        let sync = store.map(|store| Sync::new(store, root.clone(), exclude));
         Ok(Arc::new_cyclic(|weak: &Weak<Self>| {
             let weak = weak.clone();
             let on_exit = Arc::new(move |terminal: &Arc<Terminal>, exit: Exit| {
@@ -104,6 +140,13 @@ impl Room {
                 metrics: Metrics::default(),
                 saving: Mutex::new(()),
                 stopping: watch::Sender::new(false),
+                watching: Watching::default(),
+                uploads: Uploads::default(),
+                preview_key: crate::ids::random(),
+                loaded: watch::Sender::new(sync.is_none()),
+                sync,
+                snapshots,
+                own_port,
                 clients: Mutex::default(),
                 refreshing: Mutex::default(),
                 next_id: AtomicU64::new(1),
@@ -147,7 +190,9 @@ impl Room {
         }
         self.metrics.connected();
         self.touch();
-        if let Err(error) = self.terminals.main.ensure_started() {
+        if self.is_loaded()
+            && let Err(error) = self.terminals.main.ensure_started()
+        {
             let said = json!({ "error": format!("cannot start shell: {error}"), "code": "terminal_unavailable" });
             client.answer("terminal:error", payload(&said));
         }
@@ -272,7 +317,71 @@ impl Room {
         ack: Option<u64>,
     ) {
         self.metrics.request();
+        if !self.is_loaded() {
+            let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await.map(drop);
+        }
         requests::take(self, client, event, data, ack).await;
+    }
+
+    /// The port we listen on ourselves.
+    pub(crate) fn own_port(&self) -> u16 {
+        self.own_port
+    }
+
+    /// Whether the workspace is there; before, nobody works in it.
+    pub(crate) fn is_loaded(&self) -> bool {
+        *self.loaded.borrow()
+    }
+
+    /// Fills the workspace from storage, and opens it for work.
+    pub(crate) async fn load(&self) -> Result<(), StorageError> {
+        if let Some(sync) = &self.sync {
+            let start = Instant::now();
+            let loaded = sync.load(&|done, total| self.tell_progress("load", done, total)).await?;
+            match loaded {
+                Some(report) => tracing::info!(
+                    files = report.files,
+                    bytes = report.bytes,
+                    ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    "loaded the workspace from {}",
+                    sync.store.address
+                ),
+                None => tracing::info!(
+                    "the workspace is not empty: it is kept as it is, and saved to {} in time",
+                    sync.store.address
+                ),
+            }
+        }
+        self.loaded.send_replace(true);
+        if let Err(error) = self.terminals.main.ensure_started() {
+            tracing::warn!("cannot start shell: {error}");
+        }
+        Ok(())
+    }
+
+    /// Stores what has changed.
+    pub(crate) async fn save(&self) -> Result<SyncReport, StorageError> {
+        let sync = self.sync.as_ref().ok_or_else(|| {
+            StorageError::NotFound("this workspace is not kept anywhere: set S3_URI, and restart".into())
+        })?;
+        let result = sync.save().await;
+        let said = match &result {
+            Ok(report) => json!({
+                "phase": "saved", "files": report.files, "bytes": report.bytes, "deleted": report.deleted,
+            }),
+            Err(error) => json!({ "phase": "failed", "error": error.to_string() }),
+        };
+        self.tell("storage:progress", &payload(&said), |c| c.watches.storage.load(Ordering::Relaxed));
+        result
+    }
+
+    fn tell_progress(&self, phase: &str, done: u64, total: u64) {
+        // A hundred steps are enough for a bar.
+        let step = (total / 100).max(1);
+        if done.is_multiple_of(step) || done == total {
+            let said = payload(&json!({ "phase": phase, "done": done, "total": total }));
+            self.tell("storage:progress", &said, |c| c.watches.storage.load(Ordering::Relaxed));
+        }
     }
 
     /// Sends an event to all that want to hear of it.
@@ -355,7 +464,13 @@ impl Room {
     }
 
     /// A client has changed what it wants to hear of.
-    pub(crate) fn watched(&self, client: &Client) {
+    pub(crate) fn watched(self: &Arc<Self>, client: &Client) {
+        if client.watches.files.load(Ordering::Relaxed) {
+            watching::start(self);
+        }
+        if client.watches.ports.load(Ordering::Relaxed) {
+            crate::ports::tell_now(self, client);
+        }
         if client.watches.terminals.load(Ordering::Relaxed) {
             client.tell(
                 "terminal:list",

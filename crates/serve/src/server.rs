@@ -10,7 +10,9 @@ use axum::http::Request;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use crate::app;
 use crate::room::Room;
 use crate::settings::Settings;
 
@@ -71,25 +73,44 @@ impl Server {
         let address = listener.local_addr().map_err(|source| StartError::Bind { address, source })?;
         let dir = tempfile::Builder::new().prefix("legwork-serve-").tempdir().map_err(other)?;
         legwork_process::adopt_orphans();
-        let room = Room::new(settings, program, dir.path()).map_err(StartError::Other)?;
-        if let Err(error) = room.terminals.main.ensure_started() {
-            tracing::warn!("cannot start shell: {error}");
-        }
+        let room = Room::new(settings, program, dir.path(), address.port()).map_err(StartError::Other)?;
         Ok(Self { address, listener, room, dir })
     }
 
-    /// Serves until `stop` is set, then says goodbye and ends what it has started.
-    pub async fn serve(self, mut stop: watch::Receiver<bool>) {
-        let ticking = tokio::spawn(tick(self.room.clone()));
-        let reaping = tokio::spawn(reap(self.room.clone()));
-        let open = Arc::new(tokio::sync::Semaphore::new(MAX_OPEN + 4 * self.room.settings.max_connections));
+    /// Serves until `stop` is set, then says goodbye, ends what it has started and saves.
+    pub async fn serve(self, mut stop: watch::Receiver<bool>) -> Result<(), StartError> {
+        let room = self.room.clone();
+        let mut beside = JoinSet::new();
+        beside.spawn(tick(room.clone()));
+        beside.spawn(reap(room.clone()));
+        beside.spawn(crate::ports::watch(room.clone(), self.address.port()));
+        beside.spawn(crate::usage::watch(room.clone()));
+        beside.spawn(save(room.clone()));
+        let open = Arc::new(tokio::sync::Semaphore::new(MAX_OPEN + 4 * room.settings.max_connections));
+        let loading = async {
+            room.load().await?;
+            Ok::<_, crate::storage::StorageError>(app::start(&room))
+        };
+        tokio::pin!(loading);
+        let (mut app, mut is_loading, mut failed) = (None, true, None);
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 _ = stop.wait_for(|s| *s) => break,
-                () = idle(&self.room) => {
+                () = idle(&room) => {
                     tracing::info!("nobody has been here for a while: shutting down");
                     break;
+                }
+                loaded = &mut loading, if is_loading => {
+                    is_loading = false;
+                    match loaded {
+                        Ok(started) => app = started,
+                        Err(error) => {
+                            failed = Some(StartError::Other(format!("the workspace can't be loaded: {error}")));
+                            break;
+                        }
+                    }
+                    continue;
                 }
             };
             let tcp = match accepted {
@@ -103,25 +124,42 @@ impl Server {
             };
             let Ok(permit) = open.clone().try_acquire_owned() else { continue };
             let _ = tcp.set_nodelay(true);
-            let room = self.room.clone();
+            let room = room.clone();
             tokio::spawn(async move {
                 http(tcp, room).await;
                 drop(permit);
             });
         }
         drop(self.listener);
-        self.room.say_goodbye();
-        for terminal in self.room.terminals.list() {
+        room.say_goodbye();
+        for terminal in room.terminals.list() {
             terminal.close();
         }
+        if let Some(app) = &app {
+            app.cancel();
+        }
         let until = tokio::time::Instant::now() + GRACE;
-        while self.room.terminals.running() > 0 && tokio::time::Instant::now() < until {
+        while room.terminals.running() > 0 && tokio::time::Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        ticking.abort();
-        reaping.abort();
+        if let Some(app) = app {
+            let _ = tokio::time::timeout_at(until, app.ended()).await;
+        }
+        beside.shutdown().await;
         let _ = tokio::task::spawn_blocking(legwork_process::kill_descendants).await;
+        if room.sync.is_some() && room.is_loaded() {
+            match room.save().await {
+                Ok(report) => tracing::info!(files = report.files, deleted = report.deleted, "saved the workspace"),
+                Err(error) => {
+                    failed = Some(StartError::Other(format!("the workspace could not be saved: {error}")));
+                }
+            }
+        }
         drop(self.dir);
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 }
 
@@ -153,6 +191,21 @@ async fn idle(room: &Room) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if room.idle_for() >= most {
             return;
+        }
+    }
+}
+
+/// Saves now and then. Never ends.
+async fn save(room: Arc<Room>) {
+    let Some(every) = room.settings.save_every.filter(|_| room.sync.is_some()) else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(every).await;
+        if room.is_loaded()
+            && let Err(error) = room.save().await
+        {
+            tracing::warn!("the workspace could not be saved, and will be tried again: {error}");
         }
     }
 }

@@ -56,6 +56,8 @@ pub struct Settings {
     pub idle_shutdown: Option<Duration>,
     /// Where the workspace is kept: `s3://…` or `file://…`.
     pub storage: Option<String>,
+    /// Names that are not stored.
+    pub storage_exclude: Vec<String>,
     /// Time between saves.
     pub save_every: Option<Duration>,
     /// Where snapshots are kept if there is no storage.
@@ -223,6 +225,7 @@ impl Settings {
             ping_timeout: Duration::from_millis(vars.number("PING_TIMEOUT_MS", 20_000)?),
             idle_shutdown: vars.seconds("IDLE_SHUTDOWN_SECONDS", 0)?,
             storage,
+            storage_exclude: vars.list("STORAGE_EXCLUDE").unwrap_or_else(|| vec!["node_modules".to_owned()]),
             save_every: vars.seconds("SAVE_EVERY_SECONDS", 0)?,
             state,
             scan_rules: vars.get("SCAN_RULES").map(PathBuf::from),

@@ -136,6 +136,27 @@ impl Root {
         Ok(budget.packed)
     }
 
+    /// Gives every regular file below a folder, opened, in the order of names.
+    pub fn each_file(
+        &self,
+        given: &str,
+        exclude: &[String],
+        each: &mut dyn FnMut(&str, File, Meta),
+    ) -> Result<(), Error> {
+        let base = self.relative(given)?;
+        let walked = self.walk(&base, exclude, &mut |path, item| {
+            if let (Item::File(file, meta), Some(path)) = (item, path.to_str()) {
+                each(path, file, meta);
+            }
+            Ok(())
+        });
+        match walked {
+            Err(ArchiveError::Workspace(error)) => Err(error),
+            Err(error) => Err(Error::io("", "read", self.absolute(&base), io::Error::other(error.to_string()))),
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Everything below a folder, parents first, in the order of names.
     pub(crate) fn walk(
         &self,

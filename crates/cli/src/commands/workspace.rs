@@ -45,12 +45,12 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8> {
     let serving = server.serve(stop.subscribe());
     tokio::pin!(serving);
     tokio::select! {
-        () = &mut serving => return Ok(0),
+        served = &mut serving => { served?; return Ok(0); }
         code = super::serve::terminated() => { code?; }
     }
     stop.send_replace(true);
     tokio::select! {
-        () = &mut serving => Ok(0),
+        served = &mut serving => { served?; Ok(0) }
         // The second signal ends us at once.
         code = super::serve::terminated() => code,
     }

@@ -122,10 +122,6 @@ impl Session {
         self.wake.notify_one();
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
     /// Sends a packet before all else.
     pub(crate) fn send_raw(&self, packet: impl Into<String>) {
         self.lock().raw.push(packet.into());

@@ -7,7 +7,7 @@ use axum::http::{Method, Request, StatusCode, header};
 use axum::response::Response;
 use serde_json::json;
 
-use super::reply;
+use super::{archives, files, page, preview, reply, storage, uploads};
 use crate::access::{Access, bearer};
 use crate::client::Rights;
 use crate::engine::{self, Refusal};
@@ -15,41 +15,125 @@ use crate::room::Room;
 
 /// Answers a request.
 pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
+    // Who has the preview's key may see the preview, from wherever: pages in its sandbox are
+    // of no origin.
+    let path = request.uri().path().to_owned();
+    if let Some((before, rest)) = preview::keyed(&room, &path)
+        && request.method() != Method::OPTIONS
+    {
+        return preview::serve(&room, request, before, rest).await;
+    }
     let origin = request.headers().get(header::ORIGIN).cloned();
     if !room.settings.access.admits(request.headers()) {
         room.metrics.refused();
-        return if request.uri().path().starts_with("/socket.io/") {
+        return if path.starts_with("/socket.io/") {
             Refusal::Forbidden.response()
         } else {
             reply::error(StatusCode::FORBIDDEN, "this origin may not connect: see ALLOWED_ORIGINS")
         };
     }
-    let mut response = match request.method() {
-        &Method::OPTIONS => {
-            let mut response = reply::empty(StatusCode::NO_CONTENT);
-            Access::preflight(&mut response);
-            response
-        }
-        _ => route(&room, request).await,
+    let mut response = if request.method() == Method::OPTIONS {
+        let mut response = reply::empty(StatusCode::NO_CONTENT);
+        Access::preflight(&mut response);
+        response
+    } else {
+        route(&room, request, &path).await
     };
     room.settings.access.cors(origin.as_ref(), &mut response);
     response
 }
 
-async fn route(room: &Arc<Room>, request: Request<Body>) -> Response {
-    let path = request.uri().path();
+async fn route(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response {
     match path {
-        "/socket.io/" => engine::serve(room.clone(), request).await,
-        "/files" | "/health" => health(room, request.method()).await,
-        "/" | "/ws" if engine::is_upgrade(request.headers()) => engine::plain_upgrade(room.clone(), request),
+        "/socket.io/" => return engine::serve(room.clone(), request).await,
+        "/files" | "/health" => return health(room, request.method()).await,
+        "/" | "/ws" if engine::is_upgrade(request.headers()) => {
+            return engine::plain_upgrade(room.clone(), request);
+        }
+        "/" if request.method() == Method::GET => return page::page(),
+        _ => {}
+    }
+    if let Some(asset) = path.strip_prefix("/assets/")
+        && request.method() == Method::GET
+    {
+        return page::asset(&format!("assets/{asset}"));
+    }
+    let is_preview = path == "/preview" || path.starts_with("/preview/");
+    if !(is_preview || path.starts_with("/api/") || path == "/metrics") {
+        return reply::not_found();
+    }
+    let Some(rights) = room.settings.access.rights(bearer(request.headers())) else {
+        room.metrics.refused();
+        return reply::error(StatusCode::UNAUTHORIZED, "unauthorized");
+    };
+    if rights == Rights::Look && !Access::is_safe(request.method()) {
+        return reply::error(StatusCode::FORBIDDEN, "this token may look, and change nothing");
+    }
+    if is_preview {
+        let rest = path.strip_prefix("/preview").unwrap_or_default();
+        // A key that is wrong is no path of the application.
+        if rest.starts_with("/~") {
+            return reply::not_found();
+        }
+        return preview::serve(room, request, "/preview", rest).await;
+    }
+    if !room.is_loaded() && path != "/metrics" {
+        return reply::error(StatusCode::SERVICE_UNAVAILABLE, "the workspace is still being loaded");
+    }
+    api(room, request, path).await
+}
+
+async fn api(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response {
+    let method = request.method().clone();
+    if let Some(given) = path.strip_prefix("/api/files/") {
+        let Some(given) = percent_decode(given) else {
+            return reply::error(StatusCode::BAD_REQUEST, "the path is not valid UTF-8");
+        };
+        return files::serve(room, given, request).await;
+    }
+    if let Some(id) = path.strip_prefix("/api/uploads") {
+        return uploads::serve(room, id.trim_start_matches('/'), request).await;
+    }
+    if let Some(rest) = path.strip_prefix("/api/snapshots") {
+        return storage::snapshots(room, rest, request).await;
+    }
+    if let Some(rest) = path.strip_prefix("/api/storage") {
+        return storage::storage(room, rest, &method).await;
+    }
+    match (path, method) {
+        ("/api/archive", _) => archives::serve(room, request).await,
+        ("/api/scan", Method::POST) => storage::scan(room).await,
+        ("/api/info", Method::GET) => reply::json(StatusCode::OK, &storage::info(room)),
+        ("/api/preview", Method::GET) => {
+            let port = room.settings.user_port;
+            let open = tokio::task::spawn_blocking(crate::ports::listening).await.unwrap_or_default();
+            let said = json!({
+                "url": preview::address(room), "port": port, "listening": open.contains(&port),
+            });
+            reply::json(StatusCode::OK, &said)
+        }
+        ("/metrics", Method::GET) => {
+            let counting = room.clone();
+            let text = tokio::task::spawn_blocking(move || crate::usage::metrics(&counting)).await;
+            reply::text(StatusCode::OK, "text/plain; version=0.0.4", text.unwrap_or_default())
+        }
         _ => reply::not_found(),
     }
 }
 
-/// What the request's token allows.
-#[expect(dead_code, reason = "routes that need it follow")]
-fn rights(room: &Room, request: &Request<Body>) -> Option<Rights> {
-    room.settings.access.rights(bearer(request.headers()))
+fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digit = |b: Option<u8>| char::from(b?).to_digit(16);
+            let value = digit(bytes.next())? * 16 + digit(bytes.next())?;
+            out.push(u8::try_from(value).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
 }
 
 /// `GET /files` and `GET /health`
@@ -59,15 +143,26 @@ async fn health(room: &Arc<Room>, method: &Method) -> Response {
     }
     let looking = room.clone();
     let looked = tokio::task::spawn_blocking(move || looking.root.list("", false, &[]).map(drop)).await;
-    match looked {
-        Ok(Ok(())) => reply::json(
-            StatusCode::OK,
-            &json!({ "status": "ok", "workspace": room.names.configured }),
-        ),
-        Ok(Err(error)) => reply::json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &json!({ "status": "error", "error": error.to_string() }),
-        ),
-        Err(_) => reply::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
-    }
+    let error = match looked {
+        Ok(Ok(())) if !room.is_loaded() => "the workspace is still being loaded".to_owned(),
+        Ok(Ok(())) => {
+            let said = Healthy { status: "ok", workspace: &room.names.configured };
+            return reply::json(StatusCode::OK, &said);
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "internal error".to_owned(),
+    };
+    reply::json(StatusCode::SERVICE_UNAVAILABLE, &Unhealthy { status: "error", error })
+}
+
+#[derive(serde::Serialize)]
+struct Healthy<'a> {
+    status: &'static str,
+    workspace: &'a str,
+}
+
+#[derive(serde::Serialize)]
+struct Unhealthy {
+    status: &'static str,
+    error: String,
 }

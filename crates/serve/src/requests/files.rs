@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use legwork_workspace::Error;
-use serde_json::json;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Data, Outcome};
@@ -35,19 +35,39 @@ pub(super) fn fetch_content(room: &Room, data: Data) -> Result<Outcome, Trouble>
     if file.total_size > most {
         return Err(too_large(&given, file.total_size));
     }
-    let mut said = json!({ "path": room.names.absolute(&relative) });
-    if wants_digest {
-        said["digest"] = digest(&file.data).into();
-    }
-    match String::from_utf8(file.data) {
-        Ok(text) => said["content"] = text.into(),
+    let digest = wants_digest.then(|| digest(&file.data));
+    let path = room.names.absolute(&relative);
+    let (content, content_base64) = match String::from_utf8(file.data) {
+        Ok(text) => (text, None),
         Err(error) => {
-            said["encoding"] = "base64".into();
-            said["content_base64"] = STANDARD.encode(error.as_bytes()).into();
-            said["content"] = String::from_utf8_lossy(error.as_bytes()).into_owned().into();
+            let lossy = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            (lossy, Some(STANDARD.encode(error.as_bytes())))
         }
-    }
-    Ok(Outcome::event("file:content", payload(&said)))
+    };
+    let encoding = content_base64.as_ref().map(|_| "base64");
+    Ok(Outcome::event("file:content", payload(&Content { content, path, encoding, content_base64, digest })))
+}
+
+/// `file:content`, in the protocol's order.
+#[derive(Serialize)]
+struct Content {
+    content: String,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+}
+
+/// What a save is acknowledged with.
+#[derive(Serialize)]
+struct Saved {
+    success: bool,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
 }
 
 fn too_large(given: &str, bytes: u64) -> Trouble {
@@ -71,7 +91,7 @@ pub(super) fn update_content(room: &Room, data: Data) -> Result<Outcome, Trouble
     if bytes > room.settings.max_file {
         return Err(too_large(&given, bytes));
     }
-    let mut said = json!({ "success": true, "path": room.names.absolute(&relative) });
+    let mut said = Saved { success: true, path: room.names.absolute(&relative), digest: None };
     let of = |e: Error| Trouble::of(&e, &given);
     if let Some(base) = base {
         // Between the look and the replacement nobody else who saves with a digest gets in.
@@ -85,7 +105,7 @@ pub(super) fn update_content(room: &Room, data: Data) -> Result<Outcome, Trouble
             return Err(Trouble::new("conflict", format!("the file has changed since it was read: {given}")));
         }
         room.root.write(&relative, &content).map_err(of)?;
-        said["digest"] = digest(&content).into();
+        said.digest = Some(digest(&content));
     } else {
         room.root.write(&relative, &content).map_err(of)?;
     }

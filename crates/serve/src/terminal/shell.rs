@@ -58,10 +58,6 @@ impl Shells {
         self.spawner.helper_id()
     }
 
-    pub(crate) fn env(&self) -> &BTreeMap<String, String> {
-        &self.env
-    }
-
     pub(crate) fn start(
         &self,
         launch: &Launch,
