@@ -62,10 +62,10 @@ fmt: web/node_modules
 lint: web micro
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-## web: the page that the hub embeds
+## web: the pages that the program embeds
 web: web/dist/index.html
 
-web/dist/index.html: web/node_modules $(shell find web/src -type f) web/index.html web/vite.config.ts
+web/dist/index.html: web/node_modules $(shell find web/src -type f) web/index.html web/workspace.html web/vite.config.ts
 	cd web && npm run --silent build
 	@touch $@
 

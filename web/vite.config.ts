@@ -3,6 +3,12 @@ import { defineConfig } from "vite";
 
 export default defineConfig({
   plugins: [svelte()],
-  // The hub's CSP forbids inline code and data URLs for scripts and styles.
-  build: { assetsInlineLimit: 0, target: "es2022", modulePreload: { polyfill: false } },
+  build: {
+    // The pages' CSP forbids inline code and data URLs for scripts and styles.
+    assetsInlineLimit: 0,
+    target: "es2022",
+    modulePreload: { polyfill: false },
+    // The hub's page, and that of a workspace.
+    rolldownOptions: { input: ["index.html", "workspace.html"] },
+  },
 });

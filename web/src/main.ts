@@ -2,8 +2,8 @@ import "./styles/tokens.css";
 import "./styles/base.css";
 import { mount } from "svelte";
 import App from "./App.svelte";
+import { restoreTheme } from "./lib/theme";
 
-const theme = localStorage.getItem("legwork.theme");
-if (theme) document.documentElement.dataset.theme = theme;
+restoreTheme();
 
 mount(App, { target: document.getElementById("app")! });
