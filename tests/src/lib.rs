@@ -12,6 +12,7 @@
 pub mod micro;
 pub mod proxy;
 pub mod sshd;
+pub mod workspace;
 pub mod ws;
 
 use std::path::{Path, PathBuf};

@@ -30,7 +30,12 @@ pub fn main() -> ExitCode {
     let args = args::Args::parse();
     // TLS is used from several crates: they share one provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
+    let mut builder = match args.command {
+        // A keystroke goes through several tasks: on one thread none has to be woken.
+        args::Command::Serve(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.worker_threads(workers()).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

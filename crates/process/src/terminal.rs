@@ -13,6 +13,9 @@ use tokio::io::unix::AsyncFd;
 use crate::spec::Size;
 use crate::supervisor;
 
+/// What a terminal that is flooded gives at once.
+const MUCH: usize = 1024;
+
 /// Reads what a terminal shows, and types into it. Dropping it hangs up.
 #[derive(Debug)]
 pub struct Terminal {
@@ -33,12 +36,11 @@ impl Terminal {
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => return Ok(0),
             result => result?,
         };
-        // The kernel gives a page at a time: take what else lies ready.
-        while len > 0 && len < buffer.len() {
-            match rustix::io::read(self.master.get_ref(), &mut buffer[len..]) {
-                Ok(more) if more > 0 => len += more,
-                _ => break,
-            }
+        // The kernel gives a page at a time: after much, take what else lies ready.
+        let mut last = len;
+        while last >= MUCH && len < buffer.len() {
+            last = rustix::io::read(self.master.get_ref(), &mut buffer[len..]).unwrap_or(0);
+            len += last;
         }
         Ok(len)
     }
@@ -80,11 +82,18 @@ impl Terminal {
         })
     }
 
-    /// Interrupts whoever is in the foreground, past all that was typed and not read:
-    /// a terminal whose input is full does not hear its interrupt character.
-    pub fn interrupt(&self) -> io::Result<()> {
-        let _ = rustix::termios::tcflush(self.master.get_ref(), QueueSelector::OFlush);
-        let foreground = rustix::termios::tcgetpgrp(self.master.get_ref())?;
-        Ok(rustix::process::kill_process_group(foreground, Signal::INT)?)
+    /// Types the interrupt character past all that was typed and not read: a terminal whose
+    /// input is full does not hear it.
+    pub fn interrupt(&self, byte: u8) -> io::Result<()> {
+        use rustix::fs::{Mode, OFlags};
+        // What was typed is at the far end already.
+        let name = rustix::pty::ptsname(self.master.get_ref(), Vec::new())?;
+        let far = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::termios::tcflush(&far, QueueSelector::IFlush)?;
+        if self.try_write(&[byte])? == 0 {
+            let foreground = rustix::termios::tcgetpgrp(self.master.get_ref())?;
+            rustix::process::kill_process_group(foreground, Signal::INT)?;
+        }
+        Ok(())
     }
 }

@@ -322,7 +322,7 @@ impl Terminal {
             if !input.is_empty() {
                 // What waits is not read by anybody now: the interrupt goes past it.
                 input.clear();
-                let _ = process.near.interrupt();
+                let _ = process.near.interrupt(3);
                 return queue(&mut input, &data[at + 1..]);
             }
         }

@@ -17,3 +17,6 @@ mod service;
 mod ssh;
 mod transcripts;
 mod update;
+mod workspace;
+mod workspace_http;
+mod workspace_storage;

@@ -211,8 +211,9 @@ impl Session {
         match packet {
             Incoming::Pong => self.pong(),
             Incoming::Close => self.close(false),
-            Incoming::Message(text) => self.message(&text).await?,
-            Incoming::Binary(part) => self.binary(part).await?,
+            // Boxed: an idle session would carry the room for this about.
+            Incoming::Message(text) => Box::pin(self.message(&text)).await?,
+            Incoming::Binary(part) => Box::pin(self.binary(part)).await?,
             Incoming::Ping(_) | Incoming::Upgrade | Incoming::Noop => {}
         }
         Ok(())

@@ -23,7 +23,7 @@ use super::{Refusal, open_packet};
 /// Time for a probe to become the session's transport.
 const UPGRADE: Duration = Duration::from_secs(10);
 /// The library's own default of 128 KiB would be most of what an idle client costs.
-const READ_BUFFER: usize = 4096;
+const READ_BUFFER: usize = 1024;
 /// What the kernel may hold of a client that reads slowly: what is in there can't be
 /// overtaken by what follows an interrupt.
 const SEND_BUFFER: usize = 256 * 1024;

@@ -1,0 +1,467 @@
+//! The workspace server on the wire: the protocol's sample, its limits, its walls.
+
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use legwork_e2e::until;
+use legwork_e2e::workspace::{Client, Workspace, connect, http, spawn};
+use serde_json::{Value, json};
+
+/// The protocol page's own exchange, byte for byte; only names that are made up differ.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sample_exchange() {
+    let page = include_str!("../../../docs/protocols/workspace.md");
+    let sample = page.split("## Sample exchange").nth(1).unwrap().split("```").nth(1).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("ws");
+    std::fs::create_dir_all(root.join("lib")).unwrap();
+    std::fs::write(root.join("a.txt"), "a").unwrap();
+    let env = [("RECOVERY", "off"), ("PING_INTERVAL_MS", "3000")];
+    let workspace = Workspace::over(home, root.clone(), &env).await;
+    // Its prompt has been shown before anybody comes.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let mut socket = connect(&workspace.address, "/socket.io/?EIO=4&transport=websocket").await;
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+    let mut steps = 0;
+    for line in sample.lines().filter(|l| !l.is_empty()) {
+        let (who, packet) = line.split_once(' ').unwrap();
+        if who == "C" {
+            socket.send(Message::text(packet)).await.unwrap();
+            continue;
+        }
+        let got = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect(line).unwrap().unwrap();
+        let got = got.into_text().unwrap().replace(root.to_str().unwrap(), "/workspace");
+        let masked = |text: &str| -> String {
+            let mut text = text.to_owned();
+            for (key, end) in [("\"sid\":\"", "\""), ("\"pingInterval\":", ","), ("\\u001bc", "\"")] {
+                if let Some(at) = text.find(key) {
+                    let from = at + key.len();
+                    let len = text[from..].find(end).unwrap();
+                    text.replace_range(from..from + len, "…");
+                }
+            }
+            text
+        };
+        assert_eq!(masked(&got), masked(packet), "step {steps}: {line}");
+        steps += 1;
+    }
+    assert!(steps > 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_path_leads_out() {
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret"), "secret").unwrap();
+    let workspace = Workspace::start(&[]).await;
+    symlink(outside.path(), workspace.root.join("out")).unwrap();
+    symlink(outside.path().join("secret"), workspace.root.join("file-out")).unwrap();
+    symlink("/etc", workspace.root.join("etc")).unwrap();
+    symlink("loop", workspace.root.join("loop")).unwrap();
+    let mut client = workspace.client().await;
+    let there = outside.path().display().to_string();
+    for path in [
+        "../secret",
+        "a/../../secret",
+        "/etc/passwd",
+        "/workspace/../etc/passwd",
+        "/workspace-2/x",
+        "out/secret",
+        "file-out",
+        "etc/passwd",
+        "a\0b",
+        &format!("{there}/secret"),
+        &format!("{}/../secret", workspace.root.display()),
+    ] {
+        for (event, data) in [
+            ("fetchContent", json!({ "path": path })),
+            ("updateContent", json!({ "path": path, "content": "x" })),
+            ("file:create", json!({ "path": path })),
+            ("file:mkdir", json!({ "path": path })),
+            ("file:stat", json!({ "path": path })),
+        ] {
+            let code = client.refused(event, data).await;
+            // Where the last name itself is a link out, making it fails as it is there.
+            let fine = code == "outside_workspace" || code == "exists" && path == "file-out";
+            assert!(fine, "{event} {path:?}: {code}");
+        }
+        if path != "file-out" {
+            assert_eq!(client.refused("file:delete", json!({ "path": path })).await, "outside_workspace", "{path:?}");
+            let moved = json!({ "path": "a.txt", "to": path, "replace": true });
+            std::fs::write(workspace.root.join("a.txt"), "a").unwrap();
+            assert_eq!(client.refused("file:move", moved).await, "outside_workspace", "{path:?}");
+        }
+        let opened = client.refused("terminal:open", json!({ "cwd": path })).await;
+        assert!(matches!(&*opened, "outside_workspace" | "not_a_directory"), "{path:?}: {opened}");
+    }
+    assert_eq!(client.refused("fetchDir", json!({ "path": "out" })).await, "outside_workspace");
+    assert_eq!(client.refused("fetchContent", json!({ "path": "loop" })).await, "io_error");
+    let found = client.ask("search:grep", json!({ "pattern": "secret" })).await;
+    assert_eq!(found["matches"], json!([]));
+    let found = client.ask("search:glob", json!({ "pattern": "out/*" })).await;
+    assert_eq!(found["paths"], json!([]));
+    // The link itself can be taken away.
+    assert_eq!(client.ask("file:delete", json!({ "path": "out" })).await["success"], true);
+    assert_eq!(std::fs::read_to_string(outside.path().join("secret")).unwrap(), "secret");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
+    let outside = tempfile::tempdir().unwrap();
+    let workspace = Workspace::start(&[]).await;
+    let (inside, target) = (workspace.root.join("d"), outside.path().to_owned());
+    std::fs::create_dir(&inside).unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let swapping = {
+        let (stop, aside) = (stop.clone(), workspace.root.join("aside"));
+        std::thread::spawn(move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = std::fs::rename(&inside, &aside);
+                let _ = symlink(&target, &inside);
+                let _ = std::fs::remove_file(&inside);
+                let _ = std::fs::rename(&aside, &inside);
+            }
+        })
+    };
+    let mut client = workspace.client().await;
+    for n in 0..300 {
+        client.ask("updateContent", json!({ "path": format!("d/f{n}"), "content": "x" })).await;
+        client.ask("file:mkdir", json!({ "path": format!("d/m{n}") })).await;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    swapping.join().unwrap();
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_gets_an_answer_and_ends_nothing() {
+    let workspace = Workspace::start(&[("MAX_FILE_BYTES", "1000")]).await;
+    std::fs::write(workspace.root.join("big"), "x".repeat(1001)).unwrap();
+    std::fs::write(workspace.root.join("f"), "x").unwrap();
+    let fifo = workspace.root.join("fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    let mut client = workspace.client().await;
+    for (event, data, want) in [
+        ("fetchContent", json!(null), "path is required"),
+        ("fetchContent", json!({}), "path is required"),
+        ("fetchContent", json!({ "path": 7 }), "invalid payload"),
+        ("fetchContent", json!([1]), "invalid payload"),
+        ("fetchContent", json!({ "path": "nowhere" }), "no such file or directory: nowhere"),
+        ("fetchContent", json!({ "path": "big" }), "file too large: big (1001 bytes)"),
+        ("fetchContent", json!({ "path": "fifo" }), "not a regular file: fifo"),
+        ("fetchContent", json!({ "path": "/" }), "is a directory: /"),
+        ("fetchDir", json!({ "path": "f" }), "not a directory: f"),
+        ("fetchDir", json!({ "path": "f/x" }), "not a directory: f/x"),
+        ("updateContent", json!({ "path": "f" }), "content is required"),
+        ("updateContent", json!({ "path": "f/x", "content": "" }), "not a directory: f/x"),
+        ("updateContent", json!({ "path": "f", "content_base64": "!" }), "content_base64 is not valid base64"),
+        ("updateContent", json!({ "path": "f", "content": "x".repeat(1001) }), "file too large: f (1001 bytes)"),
+        ("terminal:write", json!({}), "data is required"),
+        ("terminal:write", json!({ "data": 7 }), "invalid payload"),
+        ("terminal:write", json!({ "id": "t99", "data": "x" }), "no such terminal: t99"),
+        ("terminal:resize", json!({ "cols": 0, "rows": 5 }), "cols must be a number from 1 to 1000"),
+        ("terminal:resize", json!({ "cols": 5 }), "cols and rows go together"),
+        ("terminal:open", json!({ "shell": "/bin/evil" }), "shell must be one of"),
+        ("terminal:open", json!({ "timeout_s": 0 }), "timeout_s must be a number"),
+        ("terminal:open", json!({ "env": { "A=B": "x" } }), "must be a variable's name"),
+        ("terminal:open", json!({ "sandbox": "docker" }), "sandbox must be off"),
+        ("terminal:close", json!({ "id": "main" }), "the shared terminal can't be closed"),
+        ("search:grep", json!({ "pattern": "(" }), "invalid pattern"),
+    ] {
+        let said = client.ask(event, data.clone()).await;
+        let text = said["error"].as_str().unwrap_or_else(|| panic!("{event} {data}: {said}"));
+        assert!(text.starts_with(want) || text.contains(want), "{event} {data}: {text}");
+    }
+    // Without an acknowledgement the error is an event; an unknown event is nothing at all.
+    client.events.clear();
+    client.send(r#"42["fetchContent",{"path":"nowhere"}]"#).await;
+    client.send(r#"42["no-such-event",{}]"#).await;
+    assert_eq!(client.event("file:error").await["event"], "fetchContent");
+    let tree = client.ask("fetchDir", json!("")).await;
+    let names: Vec<&str> = tree["tree"].as_array().unwrap().iter().map(|n| n["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["big", "f"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_on_a_base_that_has_changed_is_a_conflict() {
+    let workspace = Workspace::start(&[]).await;
+    std::fs::write(workspace.root.join("f"), "one").unwrap();
+    let mut client = workspace.client().await;
+    let read = client.ask("fetchContent", json!({ "path": "f", "digest": true })).await;
+    let base = read["digest"].as_str().unwrap().to_owned();
+    let save = |text: &str, base: &str| json!({ "path": "f", "content": text, "base_digest": base });
+    let saved = client.ask("updateContent", save("two", &base)).await;
+    assert_eq!(client.refused("updateContent", save("three", &base)).await, "conflict");
+    assert_eq!(std::fs::read_to_string(workspace.root.join("f")).unwrap(), "two");
+    let next = saved["digest"].as_str().unwrap().to_owned();
+    assert_eq!(client.ask("updateContent", save("three", &next)).await["success"], true);
+    // The plain save asks nothing.
+    client.ask("updateContent", json!({ "path": "f", "content": "four" })).await;
+    let new = json!({ "path": "new", "content": "x", "base_digest": "" });
+    assert_eq!(client.ask("updateContent", new.clone()).await["success"], true);
+    assert_eq!(client.refused("updateContent", new).await, "conflict");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shell_sees_no_secret_lives_on_and_starts_anew() {
+    let env = [
+        ("AWS_SECRET_ACCESS_KEY", "aws-secret"),
+        ("LEGWORK_WORKSPACE_TOKEN", "token"),
+        ("USER_PORT", "4321"),
+        ("VISIBLE", "yes"),
+    ];
+    let workspace = Workspace::start(&env).await;
+    std::fs::write(workspace.home.path().join(".env"), "").unwrap();
+    let mut client = Client::connect(&workspace.address, "", json!({ "token": "token" })).await;
+    let shown = client.type_until("env; echo E''ND; MINE=kept\n", "END\r\n").await;
+    assert!(shown.contains("VISIBLE=yes") && shown.contains("PORT=4321") && shown.contains("TERM=xterm-256color"));
+    assert!(!shown.contains("aws-secret") && !shown.contains("LEGWORK_WORKSPACE"), "{shown}");
+    assert!(shown.contains(&format!("PWD={}", workspace.root.display())));
+    drop(client);
+    // A shell keeps its state while nobody is there; a lid that was closed opens on the same.
+    let mut client = Client::connect(&workspace.address, "&token=token", json!(null)).await;
+    client.type_until("echo $MINE-$((1+1))\n", "kept-2").await;
+    client.type_until("exit 3\n", "[process exited: 3]").await;
+    assert_eq!(client.event("terminal:exit").await, json!({ "code": 3 }));
+    // What is typed next is typed into a new shell.
+    client.shown.clear();
+    client.type_until("echo new-$((1+1))-$MINE.\n", "new-2-.").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_kept_and_told() {
+    let env = [("MAX_CONNECTIONS", "2"), ("MAX_TERMINALS", "3"), ("RECOVERY", "off")];
+    let workspace = Workspace::start(&env).await;
+    let (mut one, two) = (workspace.client().await, workspace.client().await);
+    let mut third = Client::open(&workspace.address, "").await;
+    third.send("40").await;
+    assert_eq!(third.packet().await, r#"44{"message":"too many connections"}"#);
+    drop(two);
+    until("a place is free", || async {
+        let mut next = Client::open(&workspace.address, "").await;
+        next.send("40").await;
+        next.packet().await.starts_with("40")
+    })
+    .await;
+    for _ in 0..2 {
+        assert!(one.ask("terminal:open", json!({})).await["id"].is_string());
+    }
+    assert_eq!(one.refused("terminal:open", json!({})).await, "too_many_terminals");
+    // A terminal that reads nothing takes a megabyte, and then says so; ^C gets through.
+    one.type_until("stty -echo; echo go; exec 3>&1; sleep 1000\n", "go").await;
+    let mut busy = false;
+    for _ in 0..20 {
+        let said = one.ask("terminal:write", json!({ "data": "x".repeat(100_000) })).await;
+        busy |= said["code"] == "terminal_busy";
+    }
+    assert!(busy);
+    one.shown.clear();
+    one.send(r#"42["terminal:write",{"data":"\u0003"}]"#).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let shown = one.type_until("stty echo; echo free-$((1+1))\n", "free-2").await;
+    assert!(!shown.contains("xxx"), "what was typed before is forgotten");
+    // Messages beyond the limit end the connection, and say why.
+    let mut client = workspace.client().await;
+    use futures_util::SinkExt;
+    let large = format!("42[\"fetchDir\",\"{}\"]", "x".repeat(11 << 20));
+    // It may be closed before all of it is sent.
+    let sent = client.socket.send(tokio_tungstenite::tungstenite::Message::text(large));
+    let _ = tokio::time::timeout(Duration::from_secs(10), sent).await;
+    loop {
+        let packet = client.packet().await;
+        if packet.starts_with("closed") {
+            assert!(packet.contains("Size"), "{packet}");
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_overtakes_a_flood_and_a_stalled_reader_holds_up_nobody() {
+    let workspace = Workspace::start(&[]).await;
+    // One client never reads.
+    let _stalled = workspace.client().await;
+    let mut client = workspace.client().await;
+    client.type_until("PS1='READY''> '\n", "READY> ").await;
+    client.type_until("yes\n", "y\r\ny\r\n").await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    client.shown.clear();
+    let start = std::time::Instant::now();
+    client.type_until("\u{3}", "READY> ").await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let memory = std::fs::read_to_string(format!("/proc/{}/status", workspace.pid())).unwrap();
+    let rss: u64 = memory.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(rss < 100 * 1024, "{rss} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_editors_screen_is_shown_to_who_comes_later() {
+    let workspace = Workspace::start(&[]).await;
+    let mut first = workspace.client().await;
+    // An alternate screen, and much behind it.
+    first.type_until("seq 1 50000; printf '\\033[?1049h\\033[2J\\033[5;10HIN''SIDE'; sleep 60\n", "INSIDE").await;
+    let mut late = workspace.client().await;
+    let shown = late.until_shown("INSIDE").await;
+    assert!(shown.starts_with("\u{1b}c\u{1b}[?1049h") && shown.len() < 64 * 1024, "{}", shown.len());
+    assert!(!shown.contains("49999"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_look_changes_nothing() {
+    let env = [("LEGWORK_WORKSPACE_TOKEN", "work"), ("LEGWORK_WORKSPACE_VIEW_TOKEN", "look")];
+    let workspace = Workspace::start(&env).await;
+    std::fs::write(workspace.root.join("f"), "x").unwrap();
+    let mut viewer = Client::connect(&workspace.address, "", json!({ "token": "look" })).await;
+    assert_eq!(viewer.ask("fetchContent", json!("f")).await["content"], "x");
+    for (event, data) in [
+        ("terminal:write", json!({ "data": "touch evil\n" })),
+        ("terminal:resize", json!({ "cols": 10, "rows": 10 })),
+        ("terminal:open", json!({ "command": "touch evil" })),
+        ("terminal:close", json!({ "id": "t1" })),
+        ("terminal:rename", json!({ "id": "main", "title": "x" })),
+        ("updateContent", json!({ "path": "f", "content": "y" })),
+        ("file:create", json!({ "path": "g" })),
+        ("file:mkdir", json!({ "path": "g" })),
+        ("file:delete", json!({ "path": "f" })),
+        ("file:move", json!({ "path": "f", "to": "g" })),
+    ] {
+        assert_eq!(viewer.refused(event, data).await, "read_only", "{event}");
+    }
+    let http = http();
+    for (method, path) in [("PUT", "/api/files/f"), ("DELETE", "/api/files/f"), ("POST", "/api/archive"), ("POST", "/api/snapshots")] {
+        let request = http.request(method.parse().unwrap(), workspace.url(path)).bearer_auth("look").body("y");
+        assert_eq!(request.send().await.unwrap().status(), 403, "{method} {path}");
+    }
+    for token in ["", "wor", "works", "null"] {
+        let mut client = Client::open(&workspace.address, "").await;
+        client.send(&format!("40{}", json!({ "token": token }))).await;
+        assert_eq!(client.packet().await, r#"44{"message":"unauthorized"}"#);
+        let status = http.get(workspace.url("/api/files/f")).bearer_auth(token).send().await.unwrap().status();
+        assert_eq!(status, 401);
+    }
+    assert_eq!(http.get(workspace.url("/files")).send().await.unwrap().status(), 200);
+    let names: Vec<_> = std::fs::read_dir(&workspace.root).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(names, ["f"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_t_be_served_is_said_with_the_right_status() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("ws");
+    for (env, code, want) in [
+        (&[("PORT", "nonsense")][..], 2, "PORT must be a port"),
+        (&[("HOST", "0.0.0.0")], 2, "set LEGWORK_WORKSPACE_TOKEN, or AUTH=none"),
+        (&[], 1, "no such file or directory"),
+    ] {
+        let (got, said) = spawn(home.path(), &root, env).await.err().expect("not started");
+        assert_eq!(got, code, "{said}");
+        assert!(said.contains(want), "{said}");
+    }
+    std::fs::create_dir(&root).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (got, said) = spawn(home.path(), &root, &[("PORT", &port)]).await.err().expect("not started");
+    assert!(got == 1 && said.contains("failed to listen"), "{got}: {said}");
+    let bad = [("S3_URI", "s3://key:secret@bucket/x/")];
+    let (got, said) = spawn(home.path(), &root, &bad).await.err().expect("not started");
+    assert!(got == 1 && said.contains("no credentials") && !said.contains("secret@"), "{got}: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bare_websocket_speaks_json() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+    let workspace = Workspace::start(&[]).await;
+    std::fs::write(workspace.root.join("f"), "x").unwrap();
+    for path in ["/", "/ws"] {
+        let mut socket = connect(&workspace.address, path).await;
+        let mut ask = async |text: &str, ack: u64| -> Vec<Value> {
+            socket.send(Message::text(text)).await.unwrap();
+            let mut heard = Vec::new();
+            loop {
+                let message = socket.next().await.unwrap().unwrap();
+                let Message::Text(text) = message else { continue };
+                let said: Value = serde_json::from_str(&text).unwrap();
+                let done = said["ack"] == ack || ack == 0 && said["event"] == "request:error";
+                heard.push(said);
+                if done {
+                    return heard;
+                }
+            }
+        };
+        let heard = ask(r#"{"event":"fetchContent","data":{"path":"f"},"id":5}"#, 5).await;
+        let content = json!({ "content": "x", "path": workspace.root.join("f") });
+        assert_eq!(heard.last().unwrap(), &json!({ "ack": 5, "data": content }));
+        assert!(heard.contains(&json!({ "event": "file:content", "data": content })));
+        assert_eq!(ask("nonsense", 0).await.last().unwrap()["data"]["code"], "bad_request");
+        assert_eq!(ask(r#"{"event":"fetchDir","id":6}"#, 6).await.last().unwrap()["data"]["tree"][0]["name"], "f");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_hear_of_files_ports_and_terminals_and_others_don_t() {
+    let workspace = Workspace::start(&[]).await;
+    let mut quiet = workspace.client().await;
+    let mut client = workspace.client().await;
+    let all = json!({ "files": true, "ports": true, "terminals": true });
+    let said = client.ask("watch", all).await;
+    assert_eq!(said["files"], true);
+    client.event("port:list").await;
+    client.event("terminal:list").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    std::fs::write(workspace.root.join("new"), "x").unwrap();
+    let changed = client.event("file:changed").await;
+    assert_eq!(changed["changes"][0], json!({ "path": workspace.root.join("new"), "type": "created" }));
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    while client.event("port:open").await["port"] != port {}
+    drop(listener);
+    while client.event("port:close").await["port"] != port {}
+    client.ask("terminal:open", json!({ "title": "mine" })).await;
+    let list = client.event("terminal:list").await;
+    assert_eq!(list["terminals"][1]["title"], "mine");
+    let heard = quiet.listen(Duration::from_millis(200)).await;
+    assert!(heard.iter().all(|p| p.starts_with("42[\"terminal:data\"")), "{heard:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zombies_are_reaped_and_nothing_outlives_the_server() {
+    let mut workspace = Workspace::start(&[]).await;
+    let mut client = workspace.client().await;
+    let marker = format!("98{}", std::process::id());
+    client.type_until(&format!("(setsid sleep {marker} &) ; (true &) ; echo out-$((1+1))\n"), "out-2").await;
+    client.type_until("exit\n", "[process exited: 0]").await;
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let processes = || -> Vec<(String, String)> {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        entries
+            .filter_map(|e| {
+                let line = std::fs::read_to_string(e.path().join("cmdline")).ok()?;
+                let stat = std::fs::read_to_string(e.path().join("stat")).ok()?;
+                Some((line, stat))
+            })
+            .collect()
+    };
+    let pid = workspace.pid().to_string();
+    let zombies = processes()
+        .iter()
+        .filter(|(_, stat)| {
+            let rest = stat.rsplit_once(") ").unwrap().1;
+            rest.starts_with('Z') && rest.split(' ').nth(1) == Some(&pid)
+        })
+        .count();
+    assert_eq!(zombies, 0);
+    let sleeps = || processes().iter().filter(|(line, _)| line.contains(&marker)).count();
+    assert_eq!(sleeps(), 1, "what was left running on purpose goes on");
+    assert_eq!(workspace.stop().await, 0);
+    assert_eq!(sleeps(), 0);
+}
