@@ -330,7 +330,7 @@ impl Budget {
         if self.packed.bytes > self.bounds.bytes {
             return Err(ArchiveError::TooMuch(format!("more than {} bytes", self.bounds.bytes)));
         }
-        let most = FREE + self.size.saturating_mul(self.bounds.ratio);
+        let most = self.size.saturating_mul(self.bounds.ratio).saturating_add(FREE);
         if self.packed.bytes > most {
             return Err(ArchiveError::TooMuch(format!(
                 "it grows to more than {} times its size",

@@ -1,0 +1,361 @@
+//! The workspace server over plain HTTP: files, uploads, archives, preview, access.
+
+use std::time::Duration;
+
+use legwork_e2e::workspace::{Client, Workspace, connect, http};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A request written by hand; status and the whole answer.
+async fn raw(address: &str, request: &str) -> (u16, String) {
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let reading = async {
+        // A connection that was upgraded stays open.
+        while !answer.starts_with(b"HTTP/1.1 101") && tcp.read_buf(&mut answer).await.unwrap() > 0 {}
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(5), reading).await;
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    (status, text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_are_refused_as_the_library_does() {
+    let workspace = Workspace::start(&[]).await;
+    let http = http();
+    for (method, query, status, code) in [
+        ("GET", "EIO=4", 400, 0),
+        ("GET", "EIO=4&transport=carrier-pigeon", 400, 0),
+        ("GET", "EIO=3&transport=polling", 400, 5),
+        ("GET", "transport=polling", 400, 5),
+        ("GET", "EIO=4&transport=polling&sid=nobody", 400, 1),
+        ("POST", "EIO=4&transport=polling", 400, 2),
+        ("GET", "EIO=4&transport=websocket", 400, 3),
+    ] {
+        let url = workspace.url(&format!("/socket.io/?{query}"));
+        let answer = http.request(method.parse().unwrap(), url).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{method} {query}");
+        let said: Value = answer.json().await.unwrap();
+        assert_eq!(said["code"], code, "{method} {query}: {said}");
+    }
+    assert_eq!(http.get(workspace.url("/socket.io/socket.io.js")).send().await.unwrap().status(), 404);
+    assert_eq!(http.get(workspace.url("/nowhere")).send().await.unwrap().text().await.unwrap(), r#"{"error":"not found"}"#);
+    let options = http.request(reqwest::Method::OPTIONS, workspace.url("/anything")).send().await.unwrap();
+    assert_eq!(options.status(), 204);
+    // Two polls at a time end the session; so does a body that is no packet, or too large.
+    let open = async || {
+        let url = workspace.url("/socket.io/?EIO=4&transport=polling");
+        let hello = http.get(url).send().await.unwrap().text().await.unwrap();
+        let sid: Value = serde_json::from_str(&hello[1..]).unwrap();
+        workspace.url(&format!("/socket.io/?EIO=4&transport=polling&sid={}", sid["sid"].as_str().unwrap()))
+    };
+    let url = open().await;
+    let first = tokio::spawn(http.get(&url).send());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(http.get(&url).send().await.unwrap().status(), 400);
+    first.await.unwrap().unwrap();
+    assert_eq!(http.get(&url).send().await.unwrap().status(), 400, "the session is gone");
+    for (body, status) in [("nonsense".to_owned(), 400), ("42[\"before joining\"]".into(), 400), ("4".repeat(11 << 20), 413)] {
+        let url = open().await;
+        let answer = http.post(&url).body(body).send().await;
+        assert!(answer.is_err() || answer.unwrap().status() == status);
+        assert_eq!(http.get(&url).send().await.unwrap().status(), 400, "the session is gone");
+    }
+    let url = open().await;
+    assert_eq!(http.post(&url).body("40/admin,").send().await.unwrap().text().await.unwrap(), "ok");
+    let said = http.get(&url).send().await.unwrap().text().await.unwrap();
+    assert_eq!(said, r#"44/admin,{"message":"Invalid namespace"}"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_from_elsewhere_are_refused() {
+    let workspace = Workspace::start(&[("ALLOWED_ORIGINS", "https://ide.example")]).await;
+    std::fs::write(workspace.root.join("f"), "x").unwrap();
+    let http = http();
+    let address = &workspace.address;
+    for (origin, status) in [
+        ("https://evil.example", 403),
+        ("null", 403),
+        ("http://localhost:3000", 403),
+        ("https://ide.example", 200),
+        (&format!("http://{address}"), 200),
+    ] {
+        for path in ["/socket.io/?EIO=4&transport=polling", "/files", "/api/files/f", "/"] {
+            let answer = http.get(workspace.url(path)).header("origin", origin).send().await.unwrap();
+            assert_eq!(answer.status(), status, "{origin} {path}");
+        }
+        let upgrade = format!(
+            "GET /ws HTTP/1.1\r\nHost: {address}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\nConnection: close, Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let (got, _) = tokio::time::timeout(Duration::from_secs(15), raw(address, &upgrade)).await.unwrap();
+        assert_eq!(got == 101, status == 200, "{origin}: {got}");
+    }
+    // A name of somebody else's that leads to this machine.
+    let (got, _) =
+        raw(address, "GET /files HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(got, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_come_and_go_in_parts() {
+    let workspace = Workspace::start(&[("MAX_UPLOAD_BYTES", "3000000")]).await;
+    let http = http();
+    let url = workspace.url("/api/files/a/b%20c.bin");
+    let data: Vec<u8> = (0..2_000_000u32).map(|n| (n % 251) as u8).collect();
+    let put = http.put(&url).body(data.clone()).send().await.unwrap();
+    assert_eq!(put.status(), 201);
+    let tag = put.headers()["etag"].to_str().unwrap().to_owned();
+    assert_eq!(std::fs::read(workspace.root.join("a/b c.bin")).unwrap(), data);
+    let get = async |name: &str, value: &str| http.get(&url).header(name, value).send().await.unwrap();
+    let whole = http.get(&url).send().await.unwrap();
+    assert_eq!(whole.headers()["content-security-policy"], "default-src 'none'; sandbox");
+    assert!(whole.headers()["content-disposition"].to_str().unwrap().starts_with("attachment"));
+    assert_eq!(whole.bytes().await.unwrap(), data);
+    let part = get("range", "bytes=1000-1999").await;
+    assert_eq!((part.status().as_u16(), &part.headers()["content-range"]), (206, &"bytes 1000-1999/2000000".parse().unwrap()));
+    assert_eq!(part.bytes().await.unwrap(), data[1000..2000]);
+    assert_eq!(get("range", "bytes=2000000-").await.status(), 416);
+    assert_eq!(get("if-none-match", &tag).await.status(), 304);
+    // On condition.
+    let put = async |name: &'static str, value: &str| {
+        http.put(&url).header(name, value).body("new").send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(put("if-match", "\"other\"").await, 412);
+    assert_eq!(put("if-none-match", "*").await, 412);
+    assert_eq!(put("if-match", &tag).await, 200);
+    assert_eq!(put("if-match", &tag).await, 412);
+    // Too much, and paths that lead out; nothing is left of either.
+    let over = http.put(&url).body(vec![0u8; 3_000_001]).send().await;
+    assert!(over.is_err() || over.unwrap().status() == 413);
+    for path in ["/api/files/..%2fx", "/api/files/%2e%2e/x", "/api/files/%2Fetc%2Fpasswd", "/api/files/a%00b"] {
+        let (status, said) = raw(
+            &workspace.address,
+            &format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"),
+        )
+        .await;
+        assert_eq!(status, 403, "{path}: {said}");
+    }
+    // An upload that is cut changes nothing.
+    let cut = "PUT /api/files/cut HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf";
+    let mut tcp = TcpStream::connect(&workspace.address).await.unwrap();
+    tcp.write_all(cut.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(tcp);
+    assert_eq!(http.delete(&url).send().await.unwrap().status(), 204);
+    assert_eq!(http.delete(&url).send().await.unwrap().status(), 404);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let left: Vec<_> = std::fs::read_dir(&workspace.root).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["a"]);
+    assert_eq!(std::fs::read_dir(workspace.root.join("a")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_goes_on_after_a_cut() {
+    use base64::Engine;
+    let workspace = Workspace::start(&[]).await;
+    let http = http();
+    let data: Vec<u8> = (0..1_000_000u32).map(|n| (n % 253) as u8).collect();
+    let path = base64::engine::general_purpose::STANDARD.encode("dir/big.bin");
+    let made = http
+        .post(workspace.url("/api/uploads"))
+        .header("tus-resumable", "1.0.0")
+        .header("upload-length", data.len())
+        .header("upload-metadata", format!("path {path}"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(made.status(), 201);
+    let url = workspace.url(made.headers()["location"].to_str().unwrap());
+    let at = async || -> usize {
+        let head = http.head(&url).send().await.unwrap();
+        assert_eq!(head.status(), 200);
+        head.headers()["upload-offset"].to_str().unwrap().parse().unwrap()
+    };
+    assert_eq!(at().await, 0);
+    // A part whose connection breaks in its middle.
+    let path_only = url.strip_prefix(&workspace.url("")).unwrap();
+    let mut tcp = TcpStream::connect(&workspace.address).await.unwrap();
+    let head = format!(
+        "PATCH {path_only} HTTP/1.1\r\nHost: localhost\r\nUpload-Offset: 0\r\nContent-Type: \
+         application/offset+octet-stream\r\nContent-Length: {}\r\n\r\n",
+        data.len()
+    );
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    tcp.write_all(&data[..400_000]).await.unwrap();
+    tcp.flush().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(tcp);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let from = at().await;
+    assert!(from > 0 && from <= 400_000, "{from}");
+    assert!(!workspace.root.join("dir/big.bin").exists(), "it appears when it is whole");
+    let patch = async |offset: usize, body: Vec<u8>| {
+        http.patch(&url).header("upload-offset", offset).body(body).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(patch(0, data[..10].to_vec()).await, 409);
+    assert_eq!(patch(from, data[from..].to_vec()).await, 204);
+    assert_eq!(std::fs::read(workspace.root.join("dir/big.bin")).unwrap(), data);
+    assert_eq!(http.head(&url).send().await.unwrap().status(), 404);
+    for (length, path) in [("x", "path eA=="), ("5", "path !"), ("5", "")] {
+        let request = http.post(workspace.url("/api/uploads")).header("upload-length", length);
+        let answer = request.header("upload-metadata", path).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{length} {path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_go_down_and_up() {
+    let workspace = Workspace::start(&[]).await;
+    let http = http();
+    for name in ["p/src/a", "p/node_modules/x/y"] {
+        let path = workspace.root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, name).unwrap();
+    }
+    for format in ["tar.zst", "zip"] {
+        let down = http.get(workspace.url(&format!("/api/archive?path=p&format={format}"))).send().await.unwrap();
+        assert!(down.headers()["content-disposition"].to_str().unwrap().contains(&format!("p.{format}")));
+        let bytes = down.bytes().await.unwrap();
+        let url = workspace.url(&format!("/api/archive?path=copy-{format}&format={format}"));
+        let up: Value = http.post(url).body(bytes.clone()).send().await.unwrap().json().await.unwrap();
+        assert_eq!(up, json!({ "success": true, "entries": 2, "bytes": 7 }));
+        let copy = workspace.root.join(format!("copy-{format}"));
+        assert_eq!(std::fs::read_to_string(copy.join("src/a")).unwrap(), "p/src/a");
+        assert!(!copy.join("node_modules").exists());
+        let bad = http.post(workspace.url(&format!("/api/archive?format={format}"))).body(bytes.slice(..20));
+        assert_eq!(bad.send().await.unwrap().status(), 400);
+    }
+    assert_eq!(http.get(workspace.url("/api/archive?path=nowhere")).send().await.unwrap().status(), 404);
+    assert_eq!(http.get(workspace.url("/api/archive?path=../x")).send().await.unwrap().status(), 403);
+    assert_eq!(http.get(workspace.url("/api/archive?format=rar")).send().await.unwrap().status(), 400);
+}
+
+/// An application that answers with what it was asked, and echoes over a WebSocket.
+async fn application() -> u16 {
+    use axum::http::HeaderMap;
+    use axum::response::IntoResponse;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let page = |uri: axum::http::Uri, headers: HeaderMap| async move {
+        let names: Vec<String> = headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        ([("x-frame-options", "DENY")], format!("{uri}\n{}", names.join("\n"))).into_response()
+    };
+    let moved = || async { ([("location", "/there")], axum::http::StatusCode::FOUND).into_response() };
+    let app = axum::Router::new().route("/moved", axum::routing::get(moved)).fallback(page);
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let mut start = [0u8; 8];
+            while tcp.peek(&mut start).await.unwrap_or(8) < 8 {}
+            if &start == b"GET /ech" {
+                tokio::spawn(async move {
+                    use futures_util::{SinkExt, StreamExt};
+                    let mut socket = tokio_tungstenite::accept_async(tcp).await.unwrap();
+                    while let Some(Ok(message)) = socket.next().await {
+                        if socket.send(message).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+                continue;
+            }
+            let service = hyper_util::service::TowerToHyperService::new(app.clone());
+            let io = hyper_util::rt::TokioIo::new(tcp);
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service).into_future());
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_preview_shows_the_application_and_lets_it_do_nothing_else() {
+    use futures_util::{SinkExt, StreamExt};
+    let port = application().await.to_string();
+    let env = [("USER_PORT", &*port), ("LEGWORK_WORKSPACE_TOKEN", "token")];
+    let workspace = Workspace::start(&env).await;
+    let http = http();
+    let said: Value =
+        http.get(workspace.url("/api/preview")).bearer_auth("token").send().await.unwrap().json().await.unwrap();
+    assert_eq!(said["listening"], true);
+    let url = said["url"].as_str().unwrap();
+    // From a page of no origin, as it is in the sandbox.
+    let get = async |path: &str| http.get(workspace.url(path)).header("origin", "null").send().await.unwrap();
+    let page = get(&format!("{url}a/b?c=d")).await;
+    assert_eq!(page.status(), 200);
+    assert_eq!(page.headers()["content-security-policy"], "sandbox allow-scripts allow-forms");
+    assert_eq!(page.headers()["access-control-allow-origin"], "*");
+    assert!(page.headers().get("x-frame-options").is_none());
+    let text = page.text().await.unwrap();
+    assert!(text.starts_with("/a/b?c=d\n") && text.contains(&format!("host: localhost:{port}")), "{text}");
+    assert_eq!(get(&format!("{url}moved")).await.headers()["location"], format!("{url}there"));
+    // Without the key, or the token, nothing; the token is not passed on.
+    assert_eq!(get("/preview/").await.status(), 401);
+    assert_eq!(get("/preview/~wrong/").await.status(), 401);
+    let direct = http.get(workspace.url("/preview/x")).bearer_auth("token").send().await.unwrap();
+    assert!(!direct.text().await.unwrap().to_lowercase().contains("authorization"));
+    // The key opens nothing else.
+    let key = url.trim_matches('/').rsplit('~').next().unwrap();
+    for path in ["/api/files/x", "/metrics", "/api/info"] {
+        assert_eq!(http.get(workspace.url(path)).bearer_auth(key).send().await.unwrap().status(), 401);
+    }
+    // WebSockets pass.
+    let mut socket = connect(&workspace.address, &format!("{url}echo")).await;
+    socket.send("hello".into()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_is_not_there_is_waited_for() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let workspace = Workspace::start(&[("USER_PORT", &free)]).await;
+    let answer = http().get(workspace.url("/preview/")).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["refresh"]), (502, &"2".parse().unwrap()));
+    assert!(answer.text().await.unwrap().contains(&format!("port {free}")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_application_is_started_and_ended_with_the_server() {
+    let env = [("START_COMMAND", "echo started on $PORT; exec sleep 971"), ("USER_PORT", "4567")];
+    let mut workspace = Workspace::start(&env).await;
+    let log = workspace.home.path().join("app.log");
+    legwork_e2e::until("its output", || async {
+        std::fs::read_to_string(&log).is_ok_and(|t| t == "started on 4567\n")
+    })
+    .await;
+    assert_eq!(workspace.stop().await, 0);
+    let left = std::process::Command::new("pgrep").args(["-f", "sleep 971"]).output().unwrap();
+    assert!(left.stdout.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_and_scan_say_what_there_is() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("ws");
+    std::fs::create_dir(&root).unwrap();
+    let rules = home.path().join("rules.yaml");
+    std::fs::write(&rules, "rules: [{id: no-eval, pattern: 'eval\\(', severity: low}]").unwrap();
+    let workspace = Workspace::over(home, root, &[("SCAN_RULES", rules.to_str().unwrap())]).await;
+    std::fs::write(workspace.root.join(".env"), "\nAWS=AKIAABCDEFGHIJKLMNOP\n").unwrap();
+    std::fs::write(workspace.root.join("x.js"), "eval(1)").unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::Permissions::from_mode(0o4777);
+    std::fs::set_permissions(workspace.root.join("x.js"), mode).unwrap();
+    let mut client: Client = workspace.client().await;
+    client.refused("fetchContent", json!("nowhere")).await;
+    let http = http();
+    let text = http.get(workspace.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    for line in
+        ["legwork_connections 1", "legwork_terminals 1", "legwork_request_errors_total 1", "legwork_file_operation_seconds_count 1"]
+    {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let report: Value = http.post(workspace.url("/api/scan")).send().await.unwrap().json().await.unwrap();
+    let rules: Vec<&str> = report["findings"].as_array().unwrap().iter().map(|f| f["rule"].as_str().unwrap()).collect();
+    assert_eq!(rules, ["aws-access-key", "mode-setuid", "mode-world-writable", "no-eval"]);
+    assert_eq!(report["findings"][0]["line"], 2);
+    assert!(!report.to_string().contains("AKIAABCDEFGHIJKLMNOP"), "what was found is not told to all");
+}

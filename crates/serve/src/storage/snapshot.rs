@@ -166,9 +166,14 @@ impl Snapshots {
         let diff = manifest.diff(&self.now().await?);
         let root = self.root.clone();
         let restoring = tokio::task::spawn_blocking(move || {
-            // What was not there then goes first: a folder may be in the place of a file.
+            // What was not there then goes first, and folders in the places of files.
             for path in &diff.added {
                 root.remove(path)?;
+            }
+            for path in manifest.files.keys() {
+                if root.stat(path).is_ok_and(|meta| meta.is_dir) {
+                    root.remove(path)?;
+                }
             }
             file.rewind()?;
             let bounds = Bounds { bytes: u64::MAX, entries: u64::MAX, ratio: u64::MAX };
