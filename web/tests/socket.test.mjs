@@ -139,7 +139,9 @@ test("18 cuts in the middle of output are recovered at the byte", async () => {
   const socket = connect(newest, { transports: ["websocket"] }, between.url);
   await new Promise((resolve) => socket.once("connect", resolve));
   const id = socket.id;
-  await socket.emitWithAck("terminal:write", { data: "for i in $(seq 200000); do echo line-$i; [ $((i % 500)) = 0 ] && sleep 0.02; done; echo END\n" });
+  await socket.emitWithAck("terminal:write", {
+    data: "for i in $(seq 200000); do echo line-$i; [ $((i % 500)) = 0 ] && sleep 0.02; done; echo END\n",
+  });
   let recovered = 0;
   socket.on("connect", () => (recovered += socket.recovered ? 1 : 0));
   for (let cut = 0; cut < 18; cut += 1) {

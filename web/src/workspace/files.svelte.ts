@@ -114,14 +114,16 @@ class Files {
     const content = file.text;
     try {
       const base = anyway ? {} : { base_digest: file.digest };
-      const said = await link.ask<{ digest?: string }>("updateContent", {
+      // The digest of what was written, whatever the file has become meanwhile.
+      const said = await link.ask<{ digest: string }>("updateContent", {
         path: file.path,
         content,
+        digest: true,
         ...base,
       });
-      file.saved = content;
-      file.conflict = false;
-      file.digest = said.digest ?? (await this.fetch(file.path)).digest;
+      Object.assign(file, { saved: content, digest: said.digest, conflict: false });
+      // A change that was told while this was under way.
+      void this.look(file);
     } catch (error) {
       if (error instanceof RequestError && error.code === "conflict") file.conflict = true;
       else throw error;

@@ -74,7 +74,7 @@ fn too_large(given: &str, bytes: u64) -> Trouble {
     Trouble::new("too_large", format!("file too large: {given} ({bytes} bytes)"))
 }
 
-/// `updateContent {path, content | content_base64, base_digest?}`
+/// `updateContent {path, content | content_base64, base_digest?, digest?}`
 pub(super) fn update_content(room: &Room, data: Data) -> Result<Outcome, Trouble> {
     let mut fields = data.object("path")?;
     let given = fields.needed("path")?;
@@ -86,6 +86,7 @@ pub(super) fn update_content(room: &Room, data: Data) -> Result<Outcome, Trouble
         None => fields.bytes("content")?.ok_or_else(|| Trouble::bad("content is required"))?,
     };
     let base = fields.text("base_digest")?;
+    let wants_digest = fields.flag("digest")? || base.is_some();
     let relative = room.names.file(&given)?;
     let bytes = content.len() as u64;
     if bytes > room.settings.max_file {
@@ -105,9 +106,9 @@ pub(super) fn update_content(room: &Room, data: Data) -> Result<Outcome, Trouble
             return Err(Trouble::new("conflict", format!("the file has changed since it was read: {given}")));
         }
         room.root.write(&relative, &content).map_err(of)?;
-        said.digest = Some(digest(&content));
     } else {
         room.root.write(&relative, &content).map_err(of)?;
     }
+    said.digest = wants_digest.then(|| digest(&content));
     Ok(Outcome::changed(&said))
 }
