@@ -93,6 +93,17 @@ pub const TARGETS: &[Target] = &[
             "{\"TYPE\":\"CMD\",\"data\":{\"id\":\"a\",\"type\":\"file.read\",\"timeout\":1,\"params\":null,\"metadata\":{}}}\r\n\n{not json\n",
         ],
     },
+    Target {
+        name: "workspace",
+        run: legwork_serve::fuzzing::wire,
+        seeds: &[
+            "42[\"fetchDir\",{\"path\":\"/workspace/a/../b\"}]\u{1e}3\u{1e}bAQI=",
+            "451-7[\"terminal:write\",{\"data\":{\"_placeholder\":true,\"num\":0}}]",
+            "bytes=0-99",
+            "/workspace/%2e%2e/x",
+            "\u{1b}[?1049h\u{1b}[2J\u{1b}[3;5Hä\u{1b}]0;t\u{7}\u{1b}[38;2;1;2;3mx",
+        ],
+    },
 ];
 
 /// What a controller sends to a micro-runner, cut wherever it is cut.

@@ -138,18 +138,17 @@ test("vim, tmux and htop draw what they should, for one who comes late as well",
   await page.locator(".screen.active .xterm-rows").waitFor();
   await page.locator(".screen.active").click();
   for (const [command, shows, quit] of [
-    ["vim -u NONE index.js", /theirs|mine|console/, ":q!\n"],
-    ["htop", /CPU|PID/, "q"],
-    ["tmux -L bench-test -f /dev/null", /\[0\]/, "exit\n"],
+    ["vim -u NONE index.js", /theirs|mine|console/, [":q!\n"]],
+    ["htop", /CPU|PID/, ["q"]],
+    ["tmux -L legwork-test -f /dev/null", /\[0\]/, ["exit\n"]],
   ]) {
     await page.keyboard.type(`${command}\n`);
     await until(command, async () => shows.test(await terminalText(page)), 20_000);
     const late = await open();
     await until(`${command}, late`, async () => shows.test(await terminalText(late.page)), 20_000);
     await late.close();
-    await page.keyboard.press("Escape");
-    await page.keyboard.type(quit);
-    await sleep(300);
+    for (const keys of quit) await page.keyboard.type(keys);
+    await sleep(500);
     await page.keyboard.type("clear\n");
     await until("the prompt", async () => !shows.test(await terminalText(page)));
   }

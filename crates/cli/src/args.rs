@@ -112,8 +112,10 @@ pub(crate) struct InitArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "All settings are environment variables, as a pod has them: docs/workspace.md lists them. \
-                        A token comes by LEGWORK_WORKSPACE_TOKEN, never as an argument.")]
+#[command(
+    after_help = "All settings are environment variables, as a pod has them: docs/workspace.md lists them. \
+                        A token comes by LEGWORK_WORKSPACE_TOKEN, never as an argument."
+)]
 pub(crate) struct ServeArgs {
     /// The folder to serve; it must exist [env: WORKSPACE] [default: /workspace]
     pub(crate) workspace: Option<PathBuf>,

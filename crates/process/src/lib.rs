@@ -20,8 +20,8 @@ mod running;
 mod spec;
 mod supervisor;
 mod syntax;
-mod terminal;
 mod sys;
+mod terminal;
 mod tree;
 pub mod trial;
 

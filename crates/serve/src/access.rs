@@ -101,9 +101,10 @@ impl Access {
             || name.eq_ignore_ascii_case("localhost")
             || name.to_ascii_lowercase().ends_with(".localhost")
             || name.parse::<std::net::IpAddr>().is_ok()
-            || self.origins.iter().any(|o| {
-                o == "*" || o.split_once("://").is_some_and(|(_, h)| h.eq_ignore_ascii_case(host))
-            })
+            || self
+                .origins
+                .iter()
+                .any(|o| o == "*" || o.split_once("://").is_some_and(|(_, h)| h.eq_ignore_ascii_case(host)))
     }
 
     /// Says to browsers what they may show to pages from elsewhere.
@@ -202,7 +203,12 @@ mod tests {
         let ingress = Access::new(None, None, &[], false);
         assert!(ingress.admits(&headers(&[("host", "a.example"), ("origin", "https://a.example")])));
         assert!(!ingress.admits(&headers(&[("host", "a.example"), ("origin", "https://b.example")])));
-        assert!(Access::new(Some("t"), None, &[], true).admits(&headers(&[("origin", "https://any.example")])));
-        assert!(Access::new(None, None, &["*".into()], true).admits(&headers(&[("origin", "https://any.example")])));
+        assert!(
+            Access::new(Some("t"), None, &[], true).admits(&headers(&[("origin", "https://any.example")]))
+        );
+        assert!(
+            Access::new(None, None, &["*".into()], true)
+                .admits(&headers(&[("origin", "https://any.example")]))
+        );
     }
 }

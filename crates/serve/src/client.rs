@@ -72,8 +72,14 @@ pub(crate) struct Joining {
 
 #[derive(Debug)]
 enum Waiting {
-    Event { name: &'static str, payload: Payload },
-    Ack { id: u64, payload: Payload },
+    Event {
+        name: &'static str,
+        payload: Payload,
+    },
+    Ack {
+        id: u64,
+        payload: Payload,
+    },
     /// The newest tree, whatever it is by then.
     Refresh,
     /// Sent before, on a connection that broke.

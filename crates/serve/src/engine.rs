@@ -70,7 +70,8 @@ struct Query {
 impl Query {
     fn of(request: &Request<Body>) -> Self {
         let mut query = Self { replay: true, ..Self::default() };
-        for (key, value) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
+        for (key, value) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+        {
             match &*key {
                 "EIO" => query.version = Some(value.into_owned()),
                 "transport" => query.transport = Some(value.into_owned()),

@@ -12,3 +12,11 @@ mod uploads;
 
 pub(crate) use routes::serve;
 pub(crate) use uploads::Uploads;
+
+/// Reads what stands in headers and paths, for the fuzzer.
+pub(crate) fn fuzz(text: &str) {
+    files::fuzz(text);
+    if let Some(path) = routes::percent_decode(text) {
+        let _ = files::disposition(&path);
+    }
+}

@@ -137,11 +137,19 @@ impl Outcome {
 
 /// Whether an event is about files: those of a client are worked on one after another.
 fn about_files(event: &str) -> bool {
-    matches!(event, "fetchDir" | "fetchContent" | "updateContent") || event.starts_with("file:") || event.starts_with("search:")
+    matches!(event, "fetchDir" | "fetchContent" | "updateContent")
+        || event.starts_with("file:")
+        || event.starts_with("search:")
 }
 
 /// Takes a request. Returns when the next one may be read.
-pub(crate) async fn take(room: &Arc<Room>, client: &Arc<Client>, event: String, data: Data, ack: Option<u64>) {
+pub(crate) async fn take(
+    room: &Arc<Room>,
+    client: &Arc<Client>,
+    event: String,
+    data: Data,
+    ack: Option<u64>,
+) {
     if about_files(&event) {
         let requests = client.queue(|receiver| {
             tokio::spawn(work(room.clone(), client.clone(), receiver));
@@ -149,7 +157,8 @@ pub(crate) async fn take(room: &Arc<Room>, client: &Arc<Client>, event: String, 
         let _ = requests.send(Request { event, data, ack }).await;
         return;
     }
-    let Some(result) = terminals::take(room, client, &event, data).or_else(|data| watch(room, client, &event, data))
+    let Some(result) =
+        terminals::take(room, client, &event, data).or_else(|data| watch(room, client, &event, data))
     else {
         return;
     };
@@ -237,7 +246,12 @@ fn may(rights: Rights) -> Result<(), Trouble> {
 }
 
 /// `watch {files, ports, usage, terminals, storage}`: what else to tell the client.
-fn watch(room: &Arc<Room>, client: &Arc<Client>, event: &str, data: Data) -> Option<Result<Payload, Trouble>> {
+fn watch(
+    room: &Arc<Room>,
+    client: &Arc<Client>,
+    event: &str,
+    data: Data,
+) -> Option<Result<Payload, Trouble>> {
     use std::sync::atomic::Ordering::Relaxed;
     if event != "watch" {
         return None;
@@ -272,6 +286,8 @@ fn watch(room: &Arc<Room>, client: &Arc<Client>, event: &str, data: Data) -> Opt
 pub(crate) fn bad_frame(client: &Client) {
     client.answer(
         "request:error",
-        payload(&json!({ "error": "invalid payload: expected {\"event\":…,\"data\":…}", "code": "bad_request" })),
+        payload(
+            &json!({ "error": "invalid payload: expected {\"event\":…,\"data\":…}", "code": "bad_request" }),
+        ),
     );
 }

@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use crate::client::{Client, Joining, Payload, Rights, payload};
 use crate::engine::Sessions;
 use crate::engine::session::Session;
+use crate::http::Uploads;
 use crate::metrics::Metrics;
 use crate::paths::Names;
-use crate::http::Uploads;
 use crate::requests::{self, Data};
 use crate::settings::Settings;
 use crate::storage::{Snapshots, StorageError, Store, Sync, SyncReport};
@@ -193,7 +193,8 @@ impl Room {
         if self.is_loaded()
             && let Err(error) = self.terminals.main.ensure_started()
         {
-            let said = json!({ "error": format!("cannot start shell: {error}"), "code": "terminal_unavailable" });
+            let said =
+                json!({ "error": format!("cannot start shell: {error}"), "code": "terminal_unavailable" });
             client.answer("terminal:error", payload(&said));
         }
         self.show_main(&client, joining.replay);
@@ -270,7 +271,8 @@ impl Room {
                 clients.away.insert(pid.clone(), (client.clone(), until));
                 // Those that were away longest make place.
                 while clients.away.len() > self.settings.max_connections {
-                    let oldest = clients.away.iter().min_by_key(|(_, (_, until))| *until).map(|(p, _)| p.clone());
+                    let oldest =
+                        clients.away.iter().min_by_key(|(_, (_, until))| *until).map(|(p, _)| p.clone());
                     if let Some((gone, _)) = oldest.and_then(|pid| clients.away.remove(&pid)) {
                         gone.leave();
                     }
@@ -472,10 +474,7 @@ impl Room {
             crate::ports::tell_now(self, client);
         }
         if client.watches.terminals.load(Ordering::Relaxed) {
-            client.tell(
-                "terminal:list",
-                payload(&json!({ "terminals": requests::terminal_list(self) })),
-            );
+            client.tell("terminal:list", payload(&json!({ "terminals": requests::terminal_list(self) })));
         }
     }
 
@@ -487,8 +486,12 @@ impl Room {
         }
         let gone: Vec<_> = {
             let mut clients = self.clients();
-            let late: Vec<String> =
-                clients.away.iter().filter(|(_, (_, until))| *until <= now).map(|(pid, _)| pid.clone()).collect();
+            let late: Vec<String> = clients
+                .away
+                .iter()
+                .filter(|(_, (_, until))| *until <= now)
+                .map(|(pid, _)| pid.clone())
+                .collect();
             late.iter().filter_map(|pid| clients.away.remove(pid)).collect()
         };
         for (client, _) in gone {

@@ -59,7 +59,8 @@ pub struct Server {
 impl Server {
     /// Opens the workspace and listens. `program` is this program: it starts terminals.
     pub async fn start(settings: Settings, program: &Path) -> Result<Self, StartError> {
-        let other = |error: std::io::Error| StartError::Other(format!("cannot make a folder for terminals: {error}"));
+        let other =
+            |error: std::io::Error| StartError::Other(format!("cannot make a folder for terminals: {error}"));
         let workspace = Path::new(&settings.workspace);
         let missing = |reason: String| StartError::Workspace { path: settings.workspace.clone(), reason };
         match workspace.metadata() {
@@ -149,7 +150,9 @@ impl Server {
         let _ = tokio::task::spawn_blocking(legwork_process::kill_descendants).await;
         if room.sync.is_some() && room.is_loaded() {
             match room.save().await {
-                Ok(report) => tracing::info!(files = report.files, deleted = report.deleted, "saved the workspace"),
+                Ok(report) => {
+                    tracing::info!(files = report.files, deleted = report.deleted, "saved the workspace")
+                }
                 Err(error) => {
                     failed = Some(StartError::Other(format!("the workspace could not be saved: {error}")));
                 }

@@ -171,7 +171,9 @@ impl Settings {
             Some(other) => return Err(Invalid(format!("AUTH can only be none, not {other:?}"))),
         }
         if look.is_some() && work.is_none() {
-            return Err(Invalid("LEGWORK_WORKSPACE_VIEW_TOKEN needs LEGWORK_WORKSPACE_TOKEN beside it".into()));
+            return Err(Invalid(
+                "LEGWORK_WORKSPACE_VIEW_TOKEN needs LEGWORK_WORKSPACE_TOKEN beside it".into(),
+            ));
         }
         let origins = vars.list("ALLOWED_ORIGINS").unwrap_or_default();
         let access = Access::new(work, look, &origins, address.is_loopback());
@@ -291,7 +293,8 @@ mod tests {
     #[test]
     fn secrets_and_what_the_file_holds_reach_no_shell() {
         let dir = tempfile::tempdir().expect("tempdir");
-        std::fs::write(dir.path().join(".env"), "AWS_REGION=eu\nMINE=1\nUSER_PORT=4000\nPORT=3333\n").expect("file");
+        std::fs::write(dir.path().join(".env"), "AWS_REGION=eu\nMINE=1\nUSER_PORT=4000\nPORT=3333\n")
+            .expect("file");
         let pairs = [
             ("AWS_SECRET_ACCESS_KEY", "s"),
             ("LEGWORK_WORKSPACE_TOKEN", "t"),

@@ -10,12 +10,21 @@ const MAX_ATTACHMENTS: usize = 64;
 /// A packet from a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Packet {
-    Connect { auth: Value },
+    Connect {
+        auth: Value,
+    },
     Disconnect,
     /// Name and arguments, and the number of binary parts that follow.
-    Event { args: Vec<Value>, ack: Option<u64>, attachments: usize },
+    Event {
+        args: Vec<Value>,
+        ack: Option<u64>,
+        attachments: usize,
+    },
     /// For a namespace other than `/`.
-    Elsewhere { namespace: String, connect: bool },
+    Elsewhere {
+        namespace: String,
+        connect: bool,
+    },
     /// Nothing to do: an answer to what was never asked.
     Ignored,
 }
@@ -105,7 +114,10 @@ mod tests {
             ("1", Some(Packet::Disconnect)),
             ("2[\"a\",{\"x\":1}]", event(json!(["a", {"x": 1}]), None, 0)),
             ("217[\"a\"]", event(json!(["a"]), Some(17), 0)),
-            ("51-3[\"a\",{\"_placeholder\":true,\"num\":0}]", event(json!(["a", {"_placeholder": true, "num": 0}]), Some(3), 1)),
+            (
+                "51-3[\"a\",{\"_placeholder\":true,\"num\":0}]",
+                event(json!(["a", {"_placeholder": true, "num": 0}]), Some(3), 1),
+            ),
             ("51[\"a\"]", None),
             ("5-[\"a\"]", None),
             ("565-[\"a\"]", None),

@@ -12,5 +12,5 @@ mod store;
 mod sync;
 
 pub(crate) use snapshot::Snapshots;
-pub(crate) use store::{Store, StorageError};
+pub(crate) use store::{StorageError, Store};
 pub(crate) use sync::{Sync, SyncReport};

@@ -225,7 +225,8 @@ impl Terminal {
             let end = lock(&self.live).journal.end();
             let behind = {
                 let viewers = lock(&self.viewers);
-                let is_behind = |v: &Arc<Viewer>| end.saturating_sub(v.offset.load(Ordering::Relaxed)) > CREDIT;
+                let is_behind =
+                    |v: &Arc<Viewer>| end.saturating_sub(v.offset.load(Ordering::Relaxed)) > CREDIT;
                 !viewers.is_empty() && viewers.iter().all(is_behind)
             };
             if !behind {
@@ -276,7 +277,8 @@ impl Terminal {
         let status = legwork_process::status(&process.file).ok();
         let _ = std::fs::remove_file(&process.file);
         let failure = status.as_ref().and_then(|s| s.error.clone());
-        let code = status.as_ref().and_then(|s| s.exit_code.or_else(|| s.signal.map(|n| 128 + n))).unwrap_or(1);
+        let code =
+            status.as_ref().and_then(|s| s.exit_code.or_else(|| s.signal.map(|n| 128 + n))).unwrap_or(1);
         let by = status.and_then(|s| s.ended_by);
         let exit = Exit { code, timed_out: by == Some(legwork_process::EndedBy::Timeout) };
         if let Some(failure) = failure {
@@ -293,7 +295,10 @@ impl Terminal {
         }
         (self.on_exit)(self, exit);
         let waits = !lock(&self.input).is_empty();
-        if self.lasting && waits && let Err(error) = self.ensure_started() {
+        if self.lasting
+            && waits
+            && let Err(error) = self.ensure_started()
+        {
             tracing::warn!("cannot start shell: {error}");
         }
     }
@@ -466,6 +471,11 @@ impl Terminal {
         let screen = self.catch_up();
         (screen.snapshot(), screen.parsed())
     }
+}
+
+/// A screen of that width, for the fuzzer.
+pub(crate) fn screen(cols: u8) -> Screen {
+    Screen::new(Size { cols: u16::from(cols).max(1), rows: 5 })
 }
 
 fn queue(input: &mut VecDeque<u8>, data: &[u8]) -> Result<(), InputError> {

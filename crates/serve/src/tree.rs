@@ -51,7 +51,11 @@ fn write_nodes(tree: &Tree, range: Range<usize>, at: &mut String, out: &mut Stri
         at.push_str(&name);
         out.push_str("{\"name\":");
         write_text(&name, out);
-        out.push_str(if node.kind == TreeKind::File { ",\"type\":\"file\"" } else { ",\"type\":\"directory\"" });
+        out.push_str(if node.kind == TreeKind::File {
+            ",\"type\":\"file\""
+        } else {
+            ",\"type\":\"directory\""
+        });
         out.push_str(",\"path\":");
         write_text(at, out);
         if node.kind == TreeKind::Directory {

@@ -68,7 +68,10 @@ pub(crate) fn metrics(room: &Room) -> String {
     let counted = room.metrics.counted();
     let mut out = String::new();
     let mut add = |name: &str, kind: &str, help: &str, value: f64| {
-        let _ = writeln!(out, "# HELP legwork_{name} {help}\n# TYPE legwork_{name} {kind}\nlegwork_{name} {value}");
+        let _ = writeln!(
+            out,
+            "# HELP legwork_{name} {help}\n# TYPE legwork_{name} {kind}\nlegwork_{name} {value}"
+        );
     };
     #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
     let float = |n: u64| n as f64;
@@ -83,7 +86,12 @@ pub(crate) fn metrics(room: &Room) -> String {
         add("disk_total_bytes", "gauge", "Bytes of the workspace's disk.", float(total));
     }
     add("connections_total", "counter", "Clients that joined.", float(counted.connected));
-    add("connections_recovered_total", "counter", "Clients that came back after a cut.", float(counted.recovered));
+    add(
+        "connections_recovered_total",
+        "counter",
+        "Clients that came back after a cut.",
+        float(counted.recovered),
+    );
     add("connections_refused_total", "counter", "Clients that were refused.", float(counted.refused));
     add("messages_total", "counter", "Messages from clients.", float(counted.messages));
     add("requests_total", "counter", "Requests of clients.", float(counted.requests));

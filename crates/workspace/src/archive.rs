@@ -152,7 +152,9 @@ impl Root {
         });
         match walked {
             Err(ArchiveError::Workspace(error)) => Err(error),
-            Err(error) => Err(Error::io("", "read", self.absolute(&base), io::Error::other(error.to_string()))),
+            Err(error) => {
+                Err(Error::io("", "read", self.absolute(&base), io::Error::other(error.to_string())))
+            }
             Ok(()) => Ok(()),
         }
     }
@@ -265,7 +267,9 @@ impl Root {
         let floor = base.components().count();
         for component in Path::new(target).components() {
             match component {
-                Component::ParentDir => depth = depth.checked_sub(1).filter(|d| *d >= floor).ok_or_else(escapes)?,
+                Component::ParentDir => {
+                    depth = depth.checked_sub(1).filter(|d| *d >= floor).ok_or_else(escapes)?
+                }
                 Component::Normal(_) => depth += 1,
                 _ => {}
             }

@@ -47,7 +47,8 @@ impl Root {
         let path = self.relative(given)?;
         // A FIFO must not block us, nor a terminal become ours.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = self.open_at(&path, flags, Mode::empty()).map_err(|f| self.error(f, given, "", "open", &path))?;
+        let fd =
+            self.open_at(&path, flags, Mode::empty()).map_err(|f| self.error(f, given, "", "open", &path))?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("", "stat", self.absolute(&path), e))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok((File::from(fd), Meta::from(&stat))),
@@ -59,7 +60,8 @@ impl Root {
     /// What a path leads to: links within the root are followed.
     pub fn stat(&self, given: &str) -> Result<Meta, Error> {
         let path = self.relative(given)?;
-        let fd = self.open_at(&path, LOOK, Mode::empty()).map_err(|f| self.error(f, given, "", "stat", &path))?;
+        let fd =
+            self.open_at(&path, LOOK, Mode::empty()).map_err(|f| self.error(f, given, "", "stat", &path))?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("", "stat", self.absolute(&path), e))?;
         Ok(Meta::from(&stat))
     }
@@ -122,7 +124,8 @@ impl Root {
     pub fn set_mode(&self, given: &str, mode: u32) -> Result<(), Error> {
         let path = self.relative(given)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-        let fd = self.open_at(&path, flags, Mode::empty()).map_err(|f| self.error(f, given, "", "open", &path))?;
+        let fd =
+            self.open_at(&path, flags, Mode::empty()).map_err(|f| self.error(f, given, "", "open", &path))?;
         rustix::fs::fchmod(&fd, crate::os::mode(mode & 0o777))
             .map_err(|e| Error::io("", "chmod", self.absolute(&path), e))
     }
@@ -177,7 +180,8 @@ mod tests {
         root.remove("x").expect("tree");
         assert!(root.remove("").is_err() && root.remove("/").is_err());
         assert_eq!(std::fs::read_to_string(outside.path().join("kept")).expect("kept"), "kept");
-        let left: Vec<_> = std::fs::read_dir(dir.path()).expect("dir").flatten().map(|e| e.file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(dir.path()).expect("dir").flatten().map(|e| e.file_name()).collect();
         assert_eq!(left, ["g"]);
     }
 }

@@ -108,7 +108,11 @@ impl Root {
         let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
         while let Some(Ok(entry)) = entries.next() {
             let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." || is_temporary(name) || limits.exclude.iter().any(|e| e.as_bytes() == name) {
+            if name == b"."
+                || name == b".."
+                || is_temporary(name)
+                || limits.exclude.iter().any(|e| e.as_bytes() == name)
+            {
                 continue;
             }
             let name = std::ffi::OsString::from_vec(name.to_vec());
@@ -119,9 +123,7 @@ impl Root {
                 FileType::Unknown => match self.kind_of(&path.join(&name), OFlags::NOFOLLOW) {
                     Some(FileType::RegularFile) => (TreeKind::File, 0..0),
                     Some(FileType::Directory) => (TreeKind::Directory, 0..0),
-                    Some(FileType::Symlink) => {
-                        (self.link_kind(&path.join(&name)), usize::MAX..usize::MAX)
-                    }
+                    Some(FileType::Symlink) => (self.link_kind(&path.join(&name)), usize::MAX..usize::MAX),
                     _ => continue,
                 },
                 _ => continue,
@@ -190,14 +192,8 @@ mod tests {
         std::os::unix::fs::symlink("index.js", at("to-file")).expect("link");
         std::os::unix::fs::symlink("/etc", at("out")).expect("link");
         std::os::unix::fs::symlink("nowhere", at("broken")).expect("link");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            at("fifo"),
-            FileType::Fifo,
-            Mode::from_raw_mode(0o600),
-            0,
-        )
-        .expect("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .expect("fifo");
         let tree = root.tree("", &limits(1000, 64)).expect("tree");
         assert_eq!(
             text(&tree, 0..tree.top),
@@ -210,7 +206,10 @@ mod tests {
         // The levels above come first when there is too much.
         let cut = root.tree("", &limits(10, 64)).expect("tree");
         assert!(cut.truncated && cut.nodes.len() == 10);
-        assert_eq!(text(&cut, 0..cut.top), ".env Z broken empty/[] index.js out src/[a.js] to-dir/[] to-file");
+        assert_eq!(
+            text(&cut, 0..cut.top),
+            ".env Z broken empty/[] index.js out src/[a.js] to-dir/[] to-file"
+        );
         let flat = root.tree("", &limits(1000, 1)).expect("tree");
         assert!(flat.truncated && text(&flat, 0..flat.top).contains("src/[]"));
         assert!(matches!(root.tree("index.js", &limits(9, 9)), Err(Error::Io { .. })));

@@ -61,6 +61,10 @@ fn arrows_point_downwards_only() {
         ("legwork-remote", vec!["legwork-micro", "legwork-process", "legwork-runner", "legwork-workspace"]),
         ("legwork-dialout", vec!["legwork-hub", "axum", "reqwest"]),
         (
+            "legwork-serve",
+            vec!["legwork-hub", "legwork-dialout", "legwork-runner", "legwork-policy", "legwork-sandbox"],
+        ),
+        (
             "legwork-hub",
             vec![
                 "legwork-dialout",
@@ -77,7 +81,7 @@ fn arrows_point_downwards_only() {
         }
         // These ask others over HTTP, and serve nobody.
         let asks = matches!(krate, "legwork-runner" | "legwork-mcp" | "legwork-release");
-        if !matches!(krate, "legwork-dialout" | "legwork-hub") {
+        if !matches!(krate, "legwork-dialout" | "legwork-hub" | "legwork-serve") {
             for name in network.into_iter().filter(|name| !(asks && *name == "reqwest")) {
                 assert!(!has.contains(name), "{krate} must not depend on {name}");
             }

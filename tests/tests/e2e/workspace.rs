@@ -30,7 +30,8 @@ async fn the_sample_exchange() {
             socket.send(Message::text(packet)).await.unwrap();
             continue;
         }
-        let got = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect(line).unwrap().unwrap();
+        let got =
+            tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect(line).unwrap().unwrap();
         let got = got.into_text().unwrap().replace(root.to_str().unwrap(), "/workspace");
         let masked = |text: &str| -> String {
             let mut text = text.to_owned();
@@ -86,7 +87,11 @@ async fn no_path_leads_out() {
             assert!(fine, "{event} {path:?}: {code}");
         }
         if path != "file-out" {
-            assert_eq!(client.refused("file:delete", json!({ "path": path })).await, "outside_workspace", "{path:?}");
+            assert_eq!(
+                client.refused("file:delete", json!({ "path": path })).await,
+                "outside_workspace",
+                "{path:?}"
+            );
             let moved = json!({ "path": "a.txt", "to": path, "replace": true });
             std::fs::write(workspace.root.join("a.txt"), "a").unwrap();
             assert_eq!(client.refused("file:move", moved).await, "outside_workspace", "{path:?}");
@@ -162,8 +167,16 @@ async fn bad_input_gets_an_answer_and_ends_nothing() {
         ("fetchDir", json!({ "path": "f/x" }), "not a directory: f/x"),
         ("updateContent", json!({ "path": "f" }), "content is required"),
         ("updateContent", json!({ "path": "f/x", "content": "" }), "not a directory: f/x"),
-        ("updateContent", json!({ "path": "f", "content_base64": "!" }), "content_base64 is not valid base64"),
-        ("updateContent", json!({ "path": "f", "content": "x".repeat(1001) }), "file too large: f (1001 bytes)"),
+        (
+            "updateContent",
+            json!({ "path": "f", "content_base64": "!" }),
+            "content_base64 is not valid base64",
+        ),
+        (
+            "updateContent",
+            json!({ "path": "f", "content": "x".repeat(1001) }),
+            "file too large: f (1001 bytes)",
+        ),
         ("terminal:write", json!({}), "data is required"),
         ("terminal:write", json!({ "data": 7 }), "invalid payload"),
         ("terminal:write", json!({ "id": "t99", "data": "x" }), "no such terminal: t99"),
@@ -186,7 +199,8 @@ async fn bad_input_gets_an_answer_and_ends_nothing() {
     client.send(r#"42["no-such-event",{}]"#).await;
     assert_eq!(client.event("file:error").await["event"], "fetchContent");
     let tree = client.ask("fetchDir", json!("")).await;
-    let names: Vec<&str> = tree["tree"].as_array().unwrap().iter().map(|n| n["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        tree["tree"].as_array().unwrap().iter().map(|n| n["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["big", "f"]);
 }
 
@@ -222,7 +236,9 @@ async fn the_shell_sees_no_secret_lives_on_and_starts_anew() {
     std::fs::write(workspace.home.path().join(".env"), "").unwrap();
     let mut client = Client::connect(&workspace.address, "", json!({ "token": "token" })).await;
     let shown = client.type_until("env; echo E''ND; MINE=kept\n", "END\r\n").await;
-    assert!(shown.contains("VISIBLE=yes") && shown.contains("PORT=4321") && shown.contains("TERM=xterm-256color"));
+    assert!(
+        shown.contains("VISIBLE=yes") && shown.contains("PORT=4321") && shown.contains("TERM=xterm-256color")
+    );
     assert!(!shown.contains("aws-secret") && !shown.contains("LEGWORK_WORKSPACE"), "{shown}");
     assert!(shown.contains(&format!("PWD={}", workspace.root.display())));
     drop(client);
@@ -298,7 +314,14 @@ async fn an_interrupt_overtakes_a_flood_and_a_stalled_reader_holds_up_nobody() {
     client.type_until("\u{3}", "READY> ").await;
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     let memory = std::fs::read_to_string(format!("/proc/{}/status", workspace.pid())).unwrap();
-    let rss: u64 = memory.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+    let rss: u64 = memory
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
     assert!(rss < 100 * 1024, "{rss} KiB");
 }
 
@@ -307,7 +330,9 @@ async fn an_editors_screen_is_shown_to_who_comes_later() {
     let workspace = Workspace::start(&[]).await;
     let mut first = workspace.client().await;
     // An alternate screen, and much behind it.
-    first.type_until("seq 1 50000; printf '\\033[?1049h\\033[2J\\033[5;10HIN''SIDE'; sleep 60\n", "INSIDE").await;
+    first
+        .type_until("seq 1 50000; printf '\\033[?1049h\\033[2J\\033[5;10HIN''SIDE'; sleep 60\n", "INSIDE")
+        .await;
     let mut late = workspace.client().await;
     let shown = late.until_shown("INSIDE").await;
     assert!(shown.starts_with("\u{1b}c\u{1b}[?1049h") && shown.len() < 64 * 1024, "{}", shown.len());
@@ -336,19 +361,27 @@ async fn who_may_only_look_changes_nothing() {
         assert_eq!(viewer.refused(event, data).await, "read_only", "{event}");
     }
     let http = http();
-    for (method, path) in [("PUT", "/api/files/f"), ("DELETE", "/api/files/f"), ("POST", "/api/archive"), ("POST", "/api/snapshots")] {
-        let request = http.request(method.parse().unwrap(), workspace.url(path)).bearer_auth("look").body("y");
+    for (method, path) in [
+        ("PUT", "/api/files/f"),
+        ("DELETE", "/api/files/f"),
+        ("POST", "/api/archive"),
+        ("POST", "/api/snapshots"),
+    ] {
+        let request =
+            http.request(method.parse().unwrap(), workspace.url(path)).bearer_auth("look").body("y");
         assert_eq!(request.send().await.unwrap().status(), 403, "{method} {path}");
     }
     for token in ["", "wor", "works", "null"] {
         let mut client = Client::open(&workspace.address, "").await;
         client.send(&format!("40{}", json!({ "token": token }))).await;
         assert_eq!(client.packet().await, r#"44{"message":"unauthorized"}"#);
-        let status = http.get(workspace.url("/api/files/f")).bearer_auth(token).send().await.unwrap().status();
+        let status =
+            http.get(workspace.url("/api/files/f")).bearer_auth(token).send().await.unwrap().status();
         assert_eq!(status, 401);
     }
     assert_eq!(http.get(workspace.url("/files")).send().await.unwrap().status(), 200);
-    let names: Vec<_> = std::fs::read_dir(&workspace.root).unwrap().flatten().map(|e| e.file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(&workspace.root).unwrap().flatten().map(|e| e.file_name()).collect();
     assert_eq!(names, ["f"]);
 }
 
@@ -361,17 +394,17 @@ async fn what_can_t_be_served_is_said_with_the_right_status() {
         (&[("HOST", "0.0.0.0")], 2, "set LEGWORK_WORKSPACE_TOKEN, or AUTH=none"),
         (&[], 1, "no such file or directory"),
     ] {
-        let (got, said) = spawn(home.path(), &root, env).await.err().expect("not started");
+        let (got, said) = spawn(home.path(), &root, env).await.expect_err("not started");
         assert_eq!(got, code, "{said}");
         assert!(said.contains(want), "{said}");
     }
     std::fs::create_dir(&root).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let (got, said) = spawn(home.path(), &root, &[("PORT", &port)]).await.err().expect("not started");
+    let (got, said) = spawn(home.path(), &root, &[("PORT", &port)]).await.expect_err("not started");
     assert!(got == 1 && said.contains("failed to listen"), "{got}: {said}");
     let bad = [("S3_URI", "s3://key:secret@bucket/x/")];
-    let (got, said) = spawn(home.path(), &root, &bad).await.err().expect("not started");
+    let (got, said) = spawn(home.path(), &root, &bad).await.expect_err("not started");
     assert!(got == 1 && said.contains("no credentials") && !said.contains("secret@"), "{got}: {said}");
 }
 
@@ -402,7 +435,10 @@ async fn a_bare_websocket_speaks_json() {
         assert_eq!(heard.last().unwrap(), &json!({ "ack": 5, "data": content }));
         assert!(heard.contains(&json!({ "event": "file:content", "data": content })));
         assert_eq!(ask("nonsense", 0).await.last().unwrap()["data"]["code"], "bad_request");
-        assert_eq!(ask(r#"{"event":"fetchDir","id":6}"#, 6).await.last().unwrap()["data"]["tree"][0]["name"], "f");
+        assert_eq!(
+            ask(r#"{"event":"fetchDir","id":6}"#, 6).await.last().unwrap()["data"]["tree"][0]["name"],
+            "f"
+        );
     }
 }
 

@@ -42,7 +42,10 @@ async fn handshakes_are_refused_as_the_library_does() {
         assert_eq!(said["code"], code, "{method} {query}: {said}");
     }
     assert_eq!(http.get(workspace.url("/socket.io/socket.io.js")).send().await.unwrap().status(), 404);
-    assert_eq!(http.get(workspace.url("/nowhere")).send().await.unwrap().text().await.unwrap(), r#"{"error":"not found"}"#);
+    assert_eq!(
+        http.get(workspace.url("/nowhere")).send().await.unwrap().text().await.unwrap(),
+        r#"{"error":"not found"}"#
+    );
     let options = http.request(reqwest::Method::OPTIONS, workspace.url("/anything")).send().await.unwrap();
     assert_eq!(options.status(), 204);
     // Two polls at a time end the session; so does a body that is no packet, or too large.
@@ -58,7 +61,9 @@ async fn handshakes_are_refused_as_the_library_does() {
     assert_eq!(http.get(&url).send().await.unwrap().status(), 400);
     first.await.unwrap().unwrap();
     assert_eq!(http.get(&url).send().await.unwrap().status(), 400, "the session is gone");
-    for (body, status) in [("nonsense".to_owned(), 400), ("42[\"before joining\"]".into(), 400), ("4".repeat(11 << 20), 413)] {
+    for (body, status) in
+        [("nonsense".to_owned(), 400), ("42[\"before joining\"]".into(), 400), ("4".repeat(11 << 20), 413)]
+    {
         let url = open().await;
         let answer = http.post(&url).body(body).send().await;
         assert!(answer.is_err() || answer.unwrap().status() == status);
@@ -116,7 +121,10 @@ async fn files_come_and_go_in_parts() {
     assert!(whole.headers()["content-disposition"].to_str().unwrap().starts_with("attachment"));
     assert_eq!(whole.bytes().await.unwrap(), data);
     let part = get("range", "bytes=1000-1999").await;
-    assert_eq!((part.status().as_u16(), &part.headers()["content-range"]), (206, &"bytes 1000-1999/2000000".parse().unwrap()));
+    assert_eq!(
+        (part.status().as_u16(), &part.headers()["content-range"]),
+        (206, &"bytes 1000-1999/2000000".parse().unwrap())
+    );
     assert_eq!(part.bytes().await.unwrap(), data[1000..2000]);
     assert_eq!(get("range", "bytes=2000000-").await.status(), 416);
     assert_eq!(get("if-none-match", &tag).await.status(), 304);
@@ -131,10 +139,13 @@ async fn files_come_and_go_in_parts() {
     // Too much, and paths that lead out; nothing is left of either.
     let over = http.put(&url).body(vec![0u8; 3_000_001]).send().await;
     assert!(over.is_err() || over.unwrap().status() == 413);
-    for path in ["/api/files/..%2fx", "/api/files/%2e%2e/x", "/api/files/%2Fetc%2Fpasswd", "/api/files/a%00b"] {
+    for path in ["/api/files/..%2fx", "/api/files/%2e%2e/x", "/api/files/%2Fetc%2Fpasswd", "/api/files/a%00b"]
+    {
         let (status, said) = raw(
             &workspace.address,
-            &format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"),
+            &format!(
+                "PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"
+            ),
         )
         .await;
         assert_eq!(status, 403, "{path}: {said}");
@@ -217,7 +228,8 @@ async fn archives_go_down_and_up() {
         std::fs::write(path, name).unwrap();
     }
     for format in ["tar.zst", "zip"] {
-        let down = http.get(workspace.url(&format!("/api/archive?path=p&format={format}"))).send().await.unwrap();
+        let down =
+            http.get(workspace.url(&format!("/api/archive?path=p&format={format}"))).send().await.unwrap();
         assert!(down.headers()["content-disposition"].to_str().unwrap().contains(&format!("p.{format}")));
         let bytes = down.bytes().await.unwrap();
         let url = workspace.url(&format!("/api/archive?path=copy-{format}&format={format}"));
@@ -241,7 +253,8 @@ async fn application() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let page = |uri: axum::http::Uri, headers: HeaderMap| async move {
-        let names: Vec<String> = headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        let names: Vec<String> =
+            headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
         ([("x-frame-options", "DENY")], format!("{uri}\n{}", names.join("\n"))).into_response()
     };
     let moved = || async { ([("location", "/there")], axum::http::StatusCode::FOUND).into_response() };
@@ -265,7 +278,9 @@ async fn application() -> u16 {
             }
             let service = hyper_util::service::TowerToHyperService::new(app.clone());
             let io = hyper_util::rt::TokioIo::new(tcp);
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service).into_future());
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(io, service).into_future(),
+            );
         }
     });
     port
@@ -278,8 +293,15 @@ async fn the_preview_shows_the_application_and_lets_it_do_nothing_else() {
     let env = [("USER_PORT", &*port), ("LEGWORK_WORKSPACE_TOKEN", "token")];
     let workspace = Workspace::start(&env).await;
     let http = http();
-    let said: Value =
-        http.get(workspace.url("/api/preview")).bearer_auth("token").send().await.unwrap().json().await.unwrap();
+    let said: Value = http
+        .get(workspace.url("/api/preview"))
+        .bearer_auth("token")
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     assert_eq!(said["listening"], true);
     let url = said["url"].as_str().unwrap();
     // From a page of no origin, as it is in the sandbox.
@@ -348,13 +370,17 @@ async fn metrics_and_scan_say_what_there_is() {
     client.refused("fetchContent", json!("nowhere")).await;
     let http = http();
     let text = http.get(workspace.url("/metrics")).send().await.unwrap().text().await.unwrap();
-    for line in
-        ["legwork_connections 1", "legwork_terminals 1", "legwork_request_errors_total 1", "legwork_file_operation_seconds_count 1"]
-    {
+    for line in [
+        "legwork_connections 1",
+        "legwork_terminals 1",
+        "legwork_request_errors_total 1",
+        "legwork_file_operation_seconds_count 1",
+    ] {
         assert!(text.contains(line), "{line}: {text}");
     }
     let report: Value = http.post(workspace.url("/api/scan")).send().await.unwrap().json().await.unwrap();
-    let rules: Vec<&str> = report["findings"].as_array().unwrap().iter().map(|f| f["rule"].as_str().unwrap()).collect();
+    let rules: Vec<&str> =
+        report["findings"].as_array().unwrap().iter().map(|f| f["rule"].as_str().unwrap()).collect();
     assert_eq!(rules, ["aws-access-key", "mode-setuid", "mode-world-writable", "no-eval"]);
     assert_eq!(report["findings"][0]["line"], 2);
     assert!(!report.to_string().contains("AKIAABCDEFGHIJKLMNOP"), "what was found is not told to all");

@@ -55,7 +55,9 @@ async fn comes_back(uri: &str, env: &[(&str, &str)], stored: impl Fn() -> BTreeM
     let mut workspace = Workspace::start(&all).await;
     loaded(&workspace).await;
     assert_eq!(contents(&workspace.root).len(), 2, "what was stored by others is loaded");
-    for (path, data) in [("src/a b.txt", "one"), ("ümlaut", "ü"), ("odd#1%20", "odd"), ("empty", ""), ("gone", "x")] {
+    for (path, data) in
+        [("src/a b.txt", "one"), ("ümlaut", "ü"), ("odd#1%20", "odd"), ("empty", ""), ("gone", "x")]
+    {
         write(&workspace.root, path, data);
     }
     let big: Vec<u8> = (0..9_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -124,7 +126,15 @@ impl S3 {
         std::fs::create_dir_all(folder.path().join("data/bucket")).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = Command::new(tools)
-            .args(["--access", "key", "--secret", "secret-secret", "--port", &format!("127.0.0.1:{port}"), "posix"])
+            .args([
+                "--access",
+                "key",
+                "--secret",
+                "secret-secret",
+                "--port",
+                &format!("127.0.0.1:{port}"),
+                "posix",
+            ])
             .arg(folder.path().join("data"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

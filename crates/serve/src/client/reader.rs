@@ -21,7 +21,12 @@ const HOLD: Duration = Duration::from_millis(50);
 /// What there is for a reader.
 pub(crate) enum Look {
     /// Something: bytes as text, or a replay.
-    Ready { text: String, from: u64, to: u64, replay: bool },
+    Ready {
+        text: String,
+        from: u64,
+        to: u64,
+        replay: bool,
+    },
     /// Something, at that time.
     Later(Instant),
     Nothing,

@@ -85,7 +85,8 @@ async fn run(room: &Arc<Room>, client: &Arc<Client>, socket: websocket::Socket) 
     let receiving = async {
         let silence = room.settings.ping_interval + room.settings.ping_timeout;
         loop {
-            let Ok(Some(frame)) = tokio::time::timeout(silence.max(Duration::from_secs(1)), stream.next()).await
+            let Ok(Some(frame)) =
+                tokio::time::timeout(silence.max(Duration::from_secs(1)), stream.next()).await
             else {
                 return None;
             };

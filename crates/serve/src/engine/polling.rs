@@ -72,7 +72,8 @@ pub(crate) async fn post(session: Arc<Session>, request: Request<Body>) -> Respo
         return Refusal::BadRequest.response();
     };
     let most = session.room().settings.max_payload;
-    let told = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let told =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if told.is_some_and(|len| len > most) {
         session.close(false);
         return reply::error(StatusCode::PAYLOAD_TOO_LARGE, &format!("the limit is {most} bytes"));

@@ -92,7 +92,13 @@ impl Session {
         Arc::new(Self {
             sid: crate::ids::random(),
             hello,
-            state: Mutex::new(State { transport, client: None, raw: Vec::new(), partial: None, closed: false }),
+            state: Mutex::new(State {
+                transport,
+                client: None,
+                raw: Vec::new(),
+                partial: None,
+                closed: false,
+            }),
             wake: Notify::new(),
             polled: AtomicBool::new(false),
             posting: AtomicBool::new(false),
@@ -238,7 +244,8 @@ impl Session {
             }
             Packet::Event { args, ack, attachments: 0 } => self.event(args, ack, Vec::new()).await,
             Packet::Event { args, ack, attachments } => {
-                self.lock().partial = Some(Partial { args, ack, missing: attachments, parts: Vec::new(), bytes: 0 });
+                self.lock().partial =
+                    Some(Partial { args, ack, missing: attachments, parts: Vec::new(), bytes: 0 });
                 Ok(())
             }
             Packet::Ignored => Ok(()),

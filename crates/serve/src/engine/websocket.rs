@@ -23,7 +23,7 @@ use super::{Refusal, open_packet};
 /// Time for a probe to become the session's transport.
 const UPGRADE: Duration = Duration::from_secs(10);
 /// The library's own default of 128 KiB would be most of what an idle client costs.
-const READ_BUFFER: usize = 1024;
+const READ_BUFFER: usize = 512;
 /// What the kernel may hold of a client that reads slowly: what is in there can't be
 /// overtaken by what follows an interrupt.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -52,7 +52,8 @@ where
 {
     let headers = request.headers();
     let key = headers.get(header::SEC_WEBSOCKET_KEY).cloned();
-    let (Some(key), true) = (key, headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|v| v == "13")) else {
+    let (Some(key), true) = (key, headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|v| v == "13"))
+    else {
         return Refusal::BadRequest.response();
     };
     let upgrade = hyper::upgrade::on(request);
@@ -67,7 +68,8 @@ where
             .max_message_size(Some(max))
             .max_frame_size(Some(max));
         let socket =
-            WebSocketStream::from_partially_read(tcp, parts.read_buf.to_vec(), Role::Server, Some(config)).await;
+            WebSocketStream::from_partially_read(tcp, parts.read_buf.to_vec(), Role::Server, Some(config))
+                .await;
         // Boxed: the future of an idle connection is most of its memory.
         Box::pin(serve(socket)).await;
     });

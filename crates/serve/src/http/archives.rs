@@ -83,7 +83,8 @@ async fn unpack(
 ) -> Result<Response, Trouble> {
     let path = room.names.relative(&given)?;
     let most = room.settings.max_upload;
-    let told = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let told =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     files::check_size(room, told.unwrap_or(0), &given)?;
     let unpacking = room.clone();
     let taken = body::take(request.into_body(), most, move |from| {

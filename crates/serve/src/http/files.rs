@@ -61,7 +61,8 @@ async fn download(
         None | Some(Range::Ignored) => None,
         Some(Range::Part(from, to)) => Some((from, to)),
         Some(Range::Unsatisfiable) => {
-            let mut response = reply::error(StatusCode::RANGE_NOT_SATISFIABLE, "the range is beyond the file");
+            let mut response =
+                reply::error(StatusCode::RANGE_NOT_SATISFIABLE, "the range is beyond the file");
             set(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{}", meta.size));
             return Ok(response);
         }
@@ -71,11 +72,7 @@ async fn download(
     let mut response = Response::new(body);
     if range.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        set(
-            response.headers_mut(),
-            header::CONTENT_RANGE,
-            &format!("bytes {from}-{}/{}", to - 1, meta.size),
-        );
+        set(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes {from}-{}/{}", to - 1, meta.size));
     }
     let headers = response.headers_mut();
     set(headers, header::CONTENT_LENGTH, &(to - from).to_string());
@@ -97,11 +94,19 @@ pub(crate) fn guard(headers: &mut HeaderMap) {
 /// Saved under its own name (RFC 6266).
 pub(crate) fn disposition(path: &str) -> String {
     let name = path.rsplit('/').next().unwrap_or("file");
-    let plain: String =
-        name.chars().map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\') || c == ' ' { c } else { '_' }).collect();
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\') || c == ' ' { c } else { '_' })
+        .collect();
     let encoded: String = name
         .bytes()
-        .map(|b| if b.is_ascii_alphanumeric() || b"-._".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
         .collect();
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
 }
@@ -148,6 +153,15 @@ fn parse_range(text: &str, size: u64) -> Range {
     }
 }
 
+/// Reads a range, for the fuzzer.
+pub(super) fn fuzz(text: &str) {
+    for size in [0, 1, 1000, u64::MAX] {
+        if let Range::Part(from, to) = parse_range(text, size) {
+            assert!(from < to && to <= size, "{text:?} of {size}: {from}..{to}");
+        }
+    }
+}
+
 fn internal(_: tokio::task::JoinError) -> Trouble {
     Trouble::new("io_error", "internal error")
 }
@@ -162,7 +176,10 @@ pub(crate) fn check_size(room: &Room, bytes: u64, given: &str) -> Result<(), Tro
     if let Some((free, _)) = room.root.disk()
         && free < room.settings.min_free.saturating_add(bytes)
     {
-        return Err(Trouble::new("no_space", format!("no space left on device: {given} ({free} bytes are free)")));
+        return Err(Trouble::new(
+            "no_space",
+            format!("no space left on device: {given} ({free} bytes are free)"),
+        ));
     }
     Ok(())
 }
@@ -204,7 +221,10 @@ async fn upload(room: &Arc<Room>, given: String, request: Request<Body>) -> Resu
         Ok(Ok(is_new)) => is_new,
         Ok(Err(error)) => return Err(Trouble::of(&error, &given)),
         Err(TakeError::TooLarge) => {
-            return Err(Trouble::new("too_large", format!("file too large: {given} (the limit is {most} bytes)")));
+            return Err(Trouble::new(
+                "too_large",
+                format!("file too large: {given} (the limit is {most} bytes)"),
+            ));
         }
         Err(TakeError::Cut) => return Err(Trouble::bad("the upload was cut: nothing was changed")),
         Err(TakeError::Write(error)) if error.get_ref().is_some_and(|e| e.is::<Conflict>()) => {
@@ -264,7 +284,10 @@ mod tests {
 
     #[test]
     fn names_of_downloads_carry_nothing_else() {
-        assert_eq!(disposition("a/b\"\r\nX: y.txt"), "attachment; filename=\"b___X: y.txt\"; filename*=UTF-8''b%22%0D%0AX%3A%20y.txt");
+        assert_eq!(
+            disposition("a/b\"\r\nX: y.txt"),
+            "attachment; filename=\"b___X: y.txt\"; filename*=UTF-8''b%22%0D%0AX%3A%20y.txt"
+        );
         assert!(disposition("ä").ends_with("%C3%A4"));
     }
 }

@@ -46,7 +46,12 @@ pub(crate) fn keyed<'a>(room: &Room, path: &'a str) -> Option<(&'a str, &'a str)
 }
 
 /// Asks the application. `before` is what its paths have in front here.
-pub(crate) async fn serve(room: &Arc<Room>, mut request: Request<Body>, before: &str, rest: &str) -> Response {
+pub(crate) async fn serve(
+    room: &Arc<Room>,
+    mut request: Request<Body>,
+    before: &str,
+    rest: &str,
+) -> Response {
     let port = room.settings.user_port;
     if rest.is_empty() {
         // Relative addresses need the slash.

@@ -121,7 +121,7 @@ async fn api(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response {
     }
 }
 
-fn percent_decode(text: &str) -> Option<String> {
+pub(super) fn percent_decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

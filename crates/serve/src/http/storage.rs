@@ -77,7 +77,9 @@ pub(crate) async fn snapshots(room: &Arc<Room>, path: &str, request: Request<Bod
         }
         ([id, "diff"], Method::GET) => {
             let query = request.uri().query().unwrap_or_default();
-            let to = url::form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == "to").map(|(_, v)| v.into_owned());
+            let to = url::form_urlencoded::parse(query.as_bytes())
+                .find(|(k, _)| k == "to")
+                .map(|(_, v)| v.into_owned());
             answer(StatusCode::OK, room.snapshots.diff(id, to.as_deref()).await)
         }
         ([id, "restore"], Method::POST) => {
@@ -97,11 +99,15 @@ async fn naming(request: Request<Body>) -> Result<String, Box<Response>> {
     let bad = |why: &str| {
         Box::new(reply::json(StatusCode::BAD_REQUEST, &json!({ "error": why, "code": "bad_request" })))
     };
-    let body = axum::body::to_bytes(request.into_body(), MAX_BODY).await.map_err(|_| bad("the body is too large"))?;
+    let body = axum::body::to_bytes(request.into_body(), MAX_BODY)
+        .await
+        .map_err(|_| bad("the body is too large"))?;
     let name = if body.is_empty() {
         String::new()
     } else {
-        serde_json::from_slice::<Naming>(&body).map_err(|e| bad(&format!("the body can't be read: {e}")))?.name
+        serde_json::from_slice::<Naming>(&body)
+            .map_err(|e| bad(&format!("the body can't be read: {e}")))?
+            .name
     };
     if name.chars().count() > 200 || name.chars().any(char::is_control) {
         return Err(bad("name must have at most 200 characters, and no control characters"));

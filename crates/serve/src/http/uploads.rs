@@ -66,7 +66,8 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
 fn path_of(headers: &HeaderMap) -> Option<String> {
     let pairs = headers.get("upload-metadata")?.to_str().ok()?;
     let find = |key: &str| {
-        let pair = pairs.split(',').map(str::trim).find_map(|pair| pair.strip_prefix(key)?.strip_prefix(' '))?;
+        let pair =
+            pairs.split(',').map(str::trim).find_map(|pair| pair.strip_prefix(key)?.strip_prefix(' '))?;
         String::from_utf8(STANDARD.decode(pair.trim()).ok()?).ok()
     };
     find("path").or_else(|| find("filename"))

@@ -11,7 +11,11 @@ use super::Finding;
 /// Shapes of secrets, as their issuers describe them.
 const SECRETS: &[(&str, &str, &str)] = &[
     ("aws-access-key", "AWS access key", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
-    ("aws-secret-key", "AWS secret key", r#"(?i)aws_secret_access_key['"\s]*[=:]['"\s]*[A-Za-z0-9/+=]{40}\b"#),
+    (
+        "aws-secret-key",
+        "AWS secret key",
+        r#"(?i)aws_secret_access_key['"\s]*[=:]['"\s]*[A-Za-z0-9/+=]{40}\b"#,
+    ),
     ("private-key", "private key", r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"),
     ("github-token", "GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})\b"),
     ("gitlab-token", "GitLab token", r"\bglpat-[A-Za-z0-9_-]{20,}"),
@@ -22,7 +26,11 @@ const SECRETS: &[(&str, &str, &str)] = &[
     ("openai-key", "OpenAI API key", r"\bsk-(?:proj-)?[A-Za-z0-9]{32,}\b"),
     ("npm-token", "npm token", r"\bnpm_[A-Za-z0-9]{36}\b"),
     ("pypi-token", "PyPI token", r"\bpypi-[A-Za-z0-9_-]{50,}"),
-    ("password-in-url", "password in an address", r"\b[a-z][a-z0-9+.-]*://[^/\s:@'\x22<>${}]+:[^/\s:@'\x22<>${}]{3,}@[A-Za-z0-9.-]+"),
+    (
+        "password-in-url",
+        "password in an address",
+        r"\b[a-z][a-z0-9+.-]*://[^/\s:@'\x22<>${}]+:[^/\s:@'\x22<>${}]{3,}@[A-Za-z0-9.-]+",
+    ),
 ];
 
 /// A rule of an operator's file.

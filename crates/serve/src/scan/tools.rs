@@ -106,13 +106,14 @@ fn gitleaks_findings(room: &Room, report: &Value) -> Vec<Finding> {
 }
 
 fn trivy_findings(room: &Room, report: &Value) -> Vec<Finding> {
-    let list = |value: &Value, key: &str| {
-        value.get(key).and_then(Value::as_array).cloned().unwrap_or_default()
-    };
+    let list =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
     let mut found = Vec::new();
     for target in list(report, "Results") {
         let path = room.names.absolute(&text(&target, "Target"));
-        for (kind, id) in [("Vulnerabilities", "VulnerabilityID"), ("Misconfigurations", "ID"), ("Secrets", "RuleID")] {
+        for (kind, id) in
+            [("Vulnerabilities", "VulnerabilityID"), ("Misconfigurations", "ID"), ("Secrets", "RuleID")]
+        {
             for problem in list(&target, kind) {
                 found.push(Finding {
                     rule: text(&problem, id),

@@ -157,10 +157,13 @@ impl Snapshots {
             .fetch(&archive(id))
             .await?
             .ok_or_else(|| StorageError::NotFound(format!("the archive of snapshot {id} is gone")))?;
-        let checking = tokio::task::spawn_blocking(move || digest(&mut file).map(|(sha256, _)| (sha256, file)));
+        let checking =
+            tokio::task::spawn_blocking(move || digest(&mut file).map(|(sha256, _)| (sha256, file)));
         let (sha256, mut file) = joined(checking.await)??;
         if sha256 != snapshot.sha256 {
-            return Err(StorageError::Damaged(format!("the archive of snapshot {id} is damaged: nothing was changed")));
+            return Err(StorageError::Damaged(format!(
+                "the archive of snapshot {id} is damaged: nothing was changed"
+            )));
         }
         let before = self.make(&format!("before restoring {}", snapshot.name)).await?;
         let diff = manifest.diff(&self.now().await?);

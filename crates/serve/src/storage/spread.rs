@@ -161,7 +161,8 @@ pub(crate) async fn spread(store: &Store, save: File) -> Result<Manifest, Storag
 }
 
 fn read(save: File, to: &mpsc::Sender<New>) -> Result<Last, StorageError> {
-    let damaged = |e: &dyn std::fmt::Display| StorageError::Damaged(format!("the save in {PENDING} is damaged: {e}"));
+    let damaged =
+        |e: &dyn std::fmt::Display| StorageError::Damaged(format!("the save in {PENDING} is damaged: {e}"));
     let mut archive = tar::Archive::new(zstd::Decoder::new(save).map_err(|e| damaged(&e))?);
     for entry in archive.entries().map_err(|e| damaged(&e))? {
         let mut entry = entry.map_err(|e| damaged(&e))?;

@@ -86,7 +86,8 @@ impl Store {
     /// The key of a file, or of what we note: names are kept as they are.
     pub(crate) fn key(&self, path: &str) -> Result<Key, StorageError> {
         let path = if self.escapes { path.replace('%', "%25").replace('#', "%23") } else { path.to_owned() };
-        let key = if self.prefix.as_ref().is_empty() { path.clone() } else { format!("{}/{path}", self.prefix) };
+        let key =
+            if self.prefix.as_ref().is_empty() { path.clone() } else { format!("{}/{path}", self.prefix) };
         Key::parse(key).map_err(|e| StorageError::Address(format!("{path:?} can't be stored: {e}")))
     }
 
@@ -196,7 +197,10 @@ fn s3(bucket: &str, env: &BTreeMap<String, String>) -> Result<object_store::aws:
             builder = builder.with_config(key, value);
         }
     }
-    if env.get("AWS_ENDPOINT_URL").or(env.get("AWS_ENDPOINT_URL_S3")).is_some_and(|url| url.starts_with("http://"))
+    if env
+        .get("AWS_ENDPOINT_URL")
+        .or(env.get("AWS_ENDPOINT_URL_S3"))
+        .is_some_and(|url| url.starts_with("http://"))
     {
         builder = builder.with_allow_http(true);
     }

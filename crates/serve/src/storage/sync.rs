@@ -60,7 +60,8 @@ impl Sync {
             state.loaded = true;
             return Ok(None);
         }
-        let objects: Vec<ObjectMeta> = self.store.objects.list(Some(self.store.prefix())).try_collect().await?;
+        let objects: Vec<ObjectMeta> =
+            self.store.objects.list(Some(self.store.prefix())).try_collect().await?;
         let mut files: Vec<(String, ObjectMeta)> = objects
             .into_iter()
             .filter_map(|object| Some((self.store.path(&object.location)?, object)))
@@ -124,7 +125,12 @@ impl Sync {
         }))
     }
 
-    async fn load_file(&self, path: &str, object: &ObjectMeta, mode: Option<u32>) -> Result<(), StorageError> {
+    async fn load_file(
+        &self,
+        path: &str,
+        object: &ObjectMeta,
+        mode: Option<u32>,
+    ) -> Result<(), StorageError> {
         let mut stream = self.store.objects.get(&object.location).await?.into_stream();
         let (sender, mut receiver) = tokio::sync::mpsc::channel::<bytes::Bytes>(4);
         let (root, target) = (self.root.clone(), path.to_owned());
@@ -193,7 +199,12 @@ impl Sync {
             let collected = collect(&root, &mut manifest, &stored, &diff);
             let report = SyncReport {
                 files: (diff.added.len() + diff.changed.len()) as u64,
-                bytes: diff.added.iter().chain(&diff.changed).filter_map(|p| Some(manifest.files.get(p)?.size)).sum(),
+                bytes: diff
+                    .added
+                    .iter()
+                    .chain(&diff.changed)
+                    .filter_map(|p| Some(manifest.files.get(p)?.size))
+                    .sum(),
                 deleted: diff.deleted.len() as u64,
             };
             (known, stored, collected.map(|(file, size)| Some((file, size, report))))

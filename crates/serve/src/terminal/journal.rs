@@ -81,7 +81,8 @@ pub(crate) fn whole_characters(bytes: &[u8]) -> usize {
             _ => return bytes.len(),
         };
         let have = bytes.len() - at;
-        let incomplete = have < needed && std::str::from_utf8(&bytes[at..]).is_err_and(|e| e.error_len().is_none());
+        let incomplete =
+            have < needed && std::str::from_utf8(&bytes[at..]).is_err_and(|e| e.error_len().is_none());
         return if incomplete { at } else { bytes.len() };
     }
     bytes.len()

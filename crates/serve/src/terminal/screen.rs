@@ -65,7 +65,10 @@ mod tests {
             copy.process(b"something else\r\nthat was there");
             copy.process(screen.snapshot().as_bytes());
             assert_eq!(copy.parser.screen().contents(), screen.parser.screen().contents());
-            assert_eq!(copy.parser.screen().contents_formatted(), screen.parser.screen().contents_formatted());
+            assert_eq!(
+                copy.parser.screen().contents_formatted(),
+                screen.parser.screen().contents_formatted()
+            );
             assert_eq!(copy.is_alternate(), screen.is_alternate());
             assert!(copy.parser.screen().bracketed_paste());
             // And once more with an editor's screen.

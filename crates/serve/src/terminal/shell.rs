@@ -117,8 +117,14 @@ impl Shells {
         let cwd = self.root.path().join(&launch.cwd);
         let shell = PathBuf::from(launch.argv.first().map(String::as_str).unwrap_or_default());
         let tmp = self.dir.join(format!("{name}.tmp"));
-        let context =
-            Context { workspace: self.root.path(), tmp: &tmp, cwd: &cwd, programs: None, shell: &shell, path: &path };
+        let context = Context {
+            workspace: self.root.path(),
+            tmp: &tmp,
+            cwd: &cwd,
+            programs: None,
+            shell: &shell,
+            path: &path,
+        };
         if let Some(plan) = settings.plan(&context) {
             spec.env.insert("TMPDIR".into(), plan.tmp_seen().to_string_lossy().into_owned());
             spec.group = self.groups.name(name);
@@ -143,7 +149,9 @@ impl Shells {
     pub(crate) fn shell(&self, name: Option<&str>) -> Result<String, String> {
         let Some(name) = name else {
             let usual = ["/bin/bash", "/bin/sh"].into_iter().find(|path| Path::new(path).exists());
-            return usual.map(str::to_owned).ok_or_else(|| "there is neither /bin/bash nor /bin/sh".to_owned());
+            return usual
+                .map(str::to_owned)
+                .ok_or_else(|| "there is neither /bin/bash nor /bin/sh".to_owned());
         };
         let plain = Path::new(name).file_name().and_then(|n| n.to_str()).unwrap_or_default();
         if !SHELLS.contains(&plain) {

@@ -38,8 +38,7 @@ fn what_is_packed_comes_out_the_same() {
         std::fs::set_permissions(at("p/run"), std::fs::Permissions::from_mode(0o755)).expect("mode");
         symlink("a/b/f", at("p/link")).expect("link");
         let mut bytes = Vec::new();
-        let packed =
-            world.root.pack("p", format, &["node_modules".into()], &mut bytes).expect("packed");
+        let packed = world.root.pack("p", format, &["node_modules".into()], &mut bytes).expect("packed");
         assert_eq!(packed.bytes, 6 + 2 + (3 << 20));
         let got = world.unpack("q", format, &bytes).expect("unpacked");
         assert_eq!(got, packed, "{format:?}");

@@ -85,10 +85,13 @@ fn list(root: &Root, exclude: &[String], path: &Path) -> Option<Listing> {
     let mut listing = Listing::new();
     for entry in Dir::read_from(&dir).ok()?.flatten() {
         let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." || is_temporary(name) || exclude.iter().any(|e| e.as_bytes() == name) {
+        if name == b"." || name == b".." || is_temporary(name) || exclude.iter().any(|e| e.as_bytes() == name)
+        {
             continue;
         }
-        let Ok(stat) = rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let Ok(stat) = rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
         let stamp = (stat.st_mtime, nanos, stat.st_size, stat.st_ino, is_dir);
