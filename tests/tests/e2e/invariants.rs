@@ -145,7 +145,18 @@ fn the_documents_name_what_there_is() {
     {
         assert!(config.contains(key) && dialout.contains(&format!("`{key}`")), "{key}");
     }
-    for text in [read("README.md"), read("ARCHITECTURE.md"), hub, dialout] {
+    let workspace_page = read("docs/workspace.md");
+    let settings = read("crates/serve/src/settings.rs");
+    for part in settings.split("vars.").skip(1) {
+        let name = part.split('"').nth(1).unwrap_or_default();
+        let is_name =
+            name.len() > 3 && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b.is_ascii_digit());
+        assert!(
+            !is_name || workspace_page.contains(&format!("`{name}")),
+            "docs/workspace.md does not name {name}"
+        );
+    }
+    for text in [read("README.md"), read("ARCHITECTURE.md"), hub, dialout, workspace_page] {
         for target in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
             let path = target.split('#').next().unwrap();
             let known = ["", "docs/", "./"].iter().any(|base| workspace().join(base).join(path).exists());
