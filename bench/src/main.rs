@@ -16,6 +16,7 @@ mod runner;
 mod ssh;
 mod storm;
 mod walls;
+mod workspace;
 
 use std::time::Duration;
 
@@ -76,6 +77,9 @@ async fn main() {
     }
     if asked("ssh") {
         ssh::ssh().await;
+    }
+    if asked("workspace") {
+        workspace::workspace();
     }
     if asked("storm") {
         storm::reconnects().await;

@@ -172,7 +172,7 @@ async fn http(tcp: TcpStream, room: Arc<Room>) {
         async move { Ok::<_, std::convert::Infallible>(crate::http::serve(room, request.map(Body::new)).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD).max_buf_size(64 * 1024);
+    builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD);
     if let Err(error) = builder.serve_connection(TokioIo::new(tcp), service).with_upgrades().await {
         tracing::debug!("connection ended: {error}");
     }

@@ -19,7 +19,8 @@ async fn the_sample_exchange() {
     let env = [("RECOVERY", "off"), ("PING_INTERVAL_MS", "3000")];
     let workspace = Workspace::over(home, root.clone(), &env).await;
     // Its prompt has been shown before anybody comes.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    workspace.client().await.until_shown(" ").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let mut socket = connect(&workspace.address, "/socket.io/?EIO=4&transport=websocket").await;
     use futures_util::{SinkExt, StreamExt};
     use tokio_tungstenite::tungstenite::Message;
@@ -500,4 +501,56 @@ async fn zombies_are_reaped_and_nothing_outlives_the_server() {
     assert_eq!(sleeps(), 1, "what was left running on purpose goes on");
     assert_eq!(workspace.stop().await, 0);
     assert_eq!(sleeps(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shells_may_be_chosen_and_walled_in() {
+    let workspace = Workspace::start(&[]).await;
+    let mut client = workspace.client().await;
+    for shell in ["bash", "zsh", "fish"] {
+        let made = client.ask("terminal:open", json!({ "shell": shell })).await;
+        let id = made["id"].as_str().unwrap_or_else(|| panic!("{shell}: {made}")).to_owned();
+        client.ask("terminal:write", json!({ "id": id, "data": "echo a''b\n" })).await;
+        let mut shown = String::new();
+        while !shown.contains("ab") {
+            let (name, said) = match client.events.pop() {
+                Some(event) => event,
+                None => ("terminal:data".to_owned(), client.event("terminal:data").await),
+            };
+            if name == "terminal:data" && said["id"] == *id {
+                shown.push_str(said["data"].as_str().unwrap());
+            }
+        }
+        client.ask("terminal:close", json!({ "id": id })).await;
+    }
+    client.events.clear();
+    let command = "touch inside && ! touch /var/tmp/legwork-outside && exit 42";
+    let made = client.ask("terminal:open", json!({ "command": command, "sandbox": "landlock" })).await;
+    if let Some(error) = made["error"].as_str() {
+        assert!(error.contains("sandbox landlock"), "{error}");
+        println!("NOT CHECKED HERE: {error}");
+        return;
+    }
+    loop {
+        let exit = client.event("terminal:exit").await;
+        if exit["id"] == made["id"] {
+            assert_eq!(exit["code"], 42);
+            break;
+        }
+    }
+    assert!(workspace.root.join("inside").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_nobody_uses_ends() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("ws");
+    std::fs::create_dir(&root).unwrap();
+    let (mut process, address) = spawn(home.path(), &root, &[("IDLE_SHUTDOWN_SECONDS", "1")]).await.unwrap();
+    let client = Client::connect(&address, "", json!(null)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(process.try_wait().unwrap().is_none(), "somebody is there");
+    drop(client);
+    let status = tokio::time::timeout(Duration::from_secs(30), process.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0));
 }

@@ -40,7 +40,7 @@ export async function serve(files = {}, env = {}) {
 }
 
 /** Waits until something is true. */
-export async function until(what, check, ms = 10_000) {
+export async function until(what, check, ms = 30_000) {
   const end = Date.now() + ms;
   while (Date.now() < end) {
     const value = await check();
