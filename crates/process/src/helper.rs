@@ -182,6 +182,8 @@ fn start_helper(program: &Path) -> io::Result<Helper> {
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let child = Command::new(program)
         .arg(HELPER_ARG)
+        // Commands of the same user could read it there, secrets of ours included.
+        .env_clear()
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
         .current_dir("/")

@@ -34,4 +34,4 @@ pub use spec::{EndedBy, Limits, Size, Spec, State, Status, boot_id};
 pub use syntax::{SyntaxCheck, check_syntax};
 pub use sys::raise_open_files;
 pub use terminal::Terminal;
-pub use tree::{Usage, adopt_orphans, kill_descendants, reap_orphans, usage};
+pub use tree::{Usage, adopt_orphans, hide_from_commands, kill_descendants, reap_orphans, usage};

@@ -47,6 +47,12 @@ pub fn adopt_orphans() {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
+/// Keeps other processes of the same user from looking into this one: its environment and
+/// memory may hold secrets that what it starts must not have. Root can't be kept out.
+pub fn hide_from_commands() {
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// Collects ended children that nobody waits for; `known` is waited for elsewhere.
 /// Returns how many there were.
 pub fn reap_orphans(known: Option<u32>) -> usize {

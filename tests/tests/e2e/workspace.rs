@@ -554,3 +554,41 @@ async fn a_server_that_nobody_uses_ends() {
     let status = tokio::time::timeout(Duration::from_secs(30), process.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));
 }
+
+/// A shell is the same user's as the server: it must not read the server's environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_can_t_look_into_the_server() {
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT CHECKED HERE: needs root, to become a user without rights");
+        return;
+    }
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let home = tempfile::Builder::new().prefix("legwork-nobody").tempdir_in("/tmp").unwrap();
+    let root = home.path().join("ws");
+    std::fs::create_dir(&root).unwrap();
+    let program = home.path().join("legwork");
+    std::fs::copy(legwork_e2e::binary(), &program).unwrap();
+    for path in [home.path(), &root] {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    let mut command = tokio::process::Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program).arg("serve");
+    let env =
+        [("LEGWORK_WORKSPACE_TOKEN", "very-secret"), ("AWS_SECRET_ACCESS_KEY", "very-secret"), ("PORT", "0")];
+    command
+        .env_clear()
+        .envs(env)
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", home.path())
+        .env("TMPDIR", home.path());
+    command.env("WORKSPACE", &root).current_dir("/").stdout(std::process::Stdio::piped()).kill_on_drop(true);
+    let mut process = command.spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().unwrap();
+    let address = line.split_once(" on http://").unwrap().1.to_owned();
+    let mut client = Client::connect(&address, "&token=very-secret", json!(null)).await;
+    let look = "grep -als very-se''cret /proc/[0-9]*/environ /proc/[0-9]*/cmdline; id -u; echo E''ND\n";
+    let shown = client.type_until(look, "END\r\n").await;
+    assert!(shown.contains("65534\r\n"), "{shown}");
+    assert!(!shown.contains("/environ\r\n") && !shown.contains("/cmdline\r\n"), "{shown}");
+}

@@ -16,6 +16,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8> {
     let level = std::env::var("LEGWORK_LOG_LEVEL").ok().filter(|l| !l.is_empty());
     logging::start(level.as_deref().unwrap_or("info"), if json { LogFormat::Json } else { LogFormat::Text });
     legwork_process::raise_open_files();
+    // The shells are the same user's as we are.
+    legwork_process::hide_from_commands();
     let mut environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     // What is said on the command line wins.
     let said = [
