@@ -202,6 +202,57 @@ async function compare(figure, bound, unit, measure) {
   report(figure, legwork, ratios, bound, unit);
 }
 
+/** Who comes when 100 MB have been shown: what is sent, and how soon. */
+async function replay() {
+  const server = await start("legwork", workspace);
+  const terminal = await client(server);
+  const done = terminal.until("DONE-2");
+  terminal.type(`cat ${big}; tail -c 40000000 ${big}; echo DONE-$((1+1))\n`);
+  await done;
+  await sleep(300);
+  const times = [];
+  let most = 0;
+  for (let n = 0; n < 10; n += 1) {
+    const start = performance.now();
+    const url = `ws://127.0.0.1:${server.port}/socket.io/?EIO=4&transport=websocket`;
+    const socket = new WebSocket(url, { perMessageDeflate: false });
+    const text = await new Promise((resolve) =>
+      socket.on("message", (data) => {
+        const text = data.toString();
+        if (text.startsWith("0")) socket.send("40");
+        else if (text.startsWith('42["terminal:data"')) resolve(JSON.parse(text.slice(2))[1].data);
+      }),
+    );
+    times.push(performance.now() - start);
+    most = Math.max(most, Buffer.byteLength(text));
+    socket.terminate();
+  }
+  server.stop();
+  report("replay with 100 MB behind it, worst of 10", Number(Math.max(...times).toFixed(1)), { bytes: most }, "<= 50, <= 65536 bytes", "ms");
+}
+
+/** A client that stops reading in a flood, while another reads on. */
+async function stalled() {
+  const server = await start("legwork", workspace);
+  const terminal = await client(server);
+  const other = await client(server);
+  const flood = async () => {
+    const done = terminal.until(`DONE-2`);
+    terminal.type(`cat ${big}; echo DONE-$((1+1))\n`);
+    const start = performance.now();
+    await done;
+    return performance.now() - start;
+  };
+  await flood();
+  const before = rss(server.child.pid);
+  const free = await flood();
+  other.socket.pause();
+  const held = await flood();
+  report("a stalled reader: memory", rss(server.child.pid) - before, {}, "<= 8192", "KiB");
+  report("a stalled reader: another's time", Number((held / free).toFixed(2)), {}, "", "x");
+  server.stop();
+}
+
 const wanted = process.argv.slice(2);
 const figures = {
   idle: () => compare("idle RSS", "<= 0.15 x node", "KiB", idle),
@@ -209,6 +260,8 @@ const figures = {
   echo: () => compare("keystroke echo, median", "<= 0.4 x node, <= 1.1 x ttyd", "us", echo),
   throughput: () => compare("terminal throughput", ">= 1.0 x both", "MB/s", (s) => throughput(s, big)),
   interrupt: () => compare("^C to prompt under yes, worst of 5", "<= 100", "ms", interrupt),
+  replay,
+  stalled,
 };
 for (const [name, run] of Object.entries(figures)) if (!wanted.length || wanted.includes(name)) await run();
 const server = await start("legwork", workspace);
