@@ -1,6 +1,6 @@
 //! A client's session: one or two transports, and what goes through them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,13 +8,20 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::packet::Incoming;
-use crate::client::{Client, Joining, Rights};
+use crate::client::{Client, Joining, Message, Rights};
 use crate::requests::Data;
 use crate::room::{Join, Room};
 use crate::socketio::{self, Packet};
 
 /// Time for a client to connect to the namespace.
 const CONNECT: Duration = Duration::from_secs(45);
+
+/// After so many bytes the client is asked whether it has got them: clients answer a ping
+/// when they have read all before it.
+const PROBE: usize = 256 * 1024;
+/// Most such questions open: what is under way can't be overtaken by what follows an
+/// interrupt.
+const PROBES: usize = 2;
 
 /// Which transport a session is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +77,9 @@ pub(crate) struct Session {
     ping_at: AtomicU64,
     pong_by: AtomicU64,
     connect_by: u64,
+    /// Bytes sent since the last probe, and probes that are not answered.
+    unprobed: AtomicUsize,
+    probes: AtomicUsize,
 }
 
 /// What to send next.
@@ -105,6 +115,8 @@ impl Session {
             ping_at,
             pong_by: AtomicU64::new(u64::MAX),
             connect_by: now + millis(CONNECT),
+            unprobed: AtomicUsize::new(0),
+            probes: AtomicUsize::new(0),
             room,
         })
     }
@@ -157,6 +169,22 @@ impl Session {
         let interval = u64::try_from(self.room.settings.ping_interval.as_millis()).unwrap_or(u64::MAX);
         self.pong_by.store(u64::MAX, Ordering::Relaxed);
         self.ping_at.store(self.room.now_ms() + interval, Ordering::Relaxed);
+        let fewer = |probes: usize| probes.checked_sub(1);
+        if self.probes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Writes a message of the client's as a packet, and asks now and then whether what was
+    /// sent has been read.
+    fn packet(&self, message: &Message) -> String {
+        let packet = socketio::encode(message);
+        if self.unprobed.fetch_add(packet.len(), Ordering::Relaxed) + packet.len() >= PROBE {
+            self.unprobed.store(0, Ordering::Relaxed);
+            self.probes.fetch_add(1, Ordering::Relaxed);
+            self.send_raw("2");
+        }
+        packet
     }
 
     /// The next packet for `transport`, when there is one. Safe to cancel.
@@ -176,7 +204,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = wake => {}
-                message = message => return Out::Packet(socketio::encode(&message)),
+                message = message => return Out::Packet(self.packet(&message)),
             }
         }
     }
@@ -187,7 +215,7 @@ impl Session {
             Ok(Out::Packet(packet)) => Some(packet),
             Ok(Out::Closed) => None,
             Err(client) => {
-                client?.take(std::time::Instant::now()).ok().map(|message| socketio::encode(&message))
+                client?.take(std::time::Instant::now()).ok().map(|message| self.packet(&message))
             }
         }
     }
@@ -206,7 +234,7 @@ impl Session {
             (Transport::Probing | Transport::WebSocket, Transport::Polling) => {
                 Ok(Out::Packet("6".to_owned()))
             }
-            (a, b) if a == b => Err(state.client.clone()),
+            (a, b) if a == b && self.probes.load(Ordering::Relaxed) < PROBES => Err(state.client.clone()),
             _ => Err(None),
         }
     }
