@@ -214,9 +214,7 @@ impl Session {
         match self.try_raw(transport) {
             Ok(Out::Packet(packet)) => Some(packet),
             Ok(Out::Closed) => None,
-            Err(client) => {
-                client?.take(std::time::Instant::now()).ok().map(|message| self.packet(&message))
-            }
+            Err(client) => client?.take(std::time::Instant::now()).ok().map(|message| self.packet(&message)),
         }
     }
 
