@@ -76,6 +76,9 @@ struct Live {
     exit: Option<Exit>,
     /// It is to be no more.
     closed: bool,
+    /// A program has the whole screen, as editors do. Known at once, unlike the picture of
+    /// the screen, which is brought up to date when it is needed.
+    alternate: bool,
 }
 
 /// A terminal. It outlives its viewers, and the shared one its shells.
@@ -240,7 +243,14 @@ impl Terminal {
     fn show(self: &Arc<Self>, data: &[u8]) {
         let end = {
             let mut live = lock(&self.live);
+            let before = live.journal.end();
             live.journal.append(data);
+            // A switch may have come in two pieces.
+            let from = before.saturating_sub(journal::LONGEST_SWITCH as u64 - 1).max(live.journal.start());
+            let split = live.journal.read(from, 2 * journal::LONGEST_SWITCH - 2).unwrap_or_default();
+            if let Some(alternate) = journal::switched(data).or_else(|| journal::switched(&split)) {
+                live.alternate = alternate;
+            }
             live.journal.end()
         };
         for viewer in lock(&self.viewers).iter() {
@@ -454,12 +464,11 @@ impl Terminal {
 
     /// What shows a new viewer the terminal as it is, and the offset after it.
     pub(crate) fn replay(&self) -> (String, u64) {
-        let screen = self.catch_up();
-        if screen.is_alternate() {
-            return (screen.snapshot(), screen.parsed());
-        }
-        drop(screen);
         let live = lock(&self.live);
+        if live.alternate {
+            drop(live);
+            return self.snapshot();
+        }
         let from = live.journal.replay_from(REPLAY);
         let bytes = live.journal.read(from, REPLAY).unwrap_or_default();
         let whole = journal::whole_characters(&bytes);

@@ -68,6 +68,25 @@ impl Journal {
     }
 }
 
+/// Sequences that give a program the whole screen, and take it back; and a full reset.
+const SWITCHES: &[(&[u8], bool)] = &[
+    (b"\x1b[?1049h", true),
+    (b"\x1b[?1047h", true),
+    (b"\x1b[?47h", true),
+    (b"\x1b[?1049l", false),
+    (b"\x1b[?1047l", false),
+    (b"\x1b[?47l", false),
+    (b"\x1bc", false),
+];
+/// The longest of them.
+pub(crate) const LONGEST_SWITCH: usize = 8;
+
+/// Whether a program has the whole screen after these bytes; `None` if they don't say.
+pub(crate) fn switched(bytes: &[u8]) -> Option<bool> {
+    let at = |at: usize| SWITCHES.iter().find(|(switch, _)| bytes[at..].starts_with(switch));
+    (0..bytes.len()).rev().filter(|&i| bytes[i] == 0x1b).find_map(|i| at(i).map(|(_, on)| *on))
+}
+
 /// How many of these bytes are whole characters, or can never become one: what is left is
 /// the start of a character whose rest has not come yet.
 pub(crate) fn whole_characters(bytes: &[u8]) -> usize {
@@ -119,6 +138,21 @@ mod tests {
         let mut journal = Journal::default();
         journal.append("äöü".as_bytes());
         assert_eq!(journal.replay_from(3), 4);
+    }
+
+    #[test]
+    fn the_last_switch_of_screens_counts() {
+        for (bytes, want) in [
+            (&b"plain"[..], None),
+            (b"\x1b[?1049h", Some(true)),
+            (b"\x1b[?1049hx\x1b[1m\x1b[?1049l\x1b[m", Some(false)),
+            (b"\x1b[?47h\x1bc", Some(false)),
+            (b"\x1bc\x1b[?1047h\x1b[?2004h", Some(true)),
+            (b"\x1b[?1049", None),
+        ] {
+            assert_eq!(switched(bytes), want, "{bytes:?}");
+        }
+        assert_eq!(SWITCHES.iter().map(|(switch, _)| switch.len()).max(), Some(LONGEST_SWITCH));
     }
 
     proptest! {
