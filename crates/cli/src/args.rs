@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod ssh;
+pub(crate) mod task;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,6 +43,18 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Serve a folder to a browser IDE: terminals, files, preview
     Serve(ServeArgs),
+    /// Run an agent or a workflow: the program of a pod, or for yourself
+    Task(task::TaskArgs),
+    /// Keep task runners ready on this machine
+    Pool(task::PoolArgs),
+    /// Run an agent on a task runner and watch it
+    Agent(task::AgentArgs),
+    /// Run a workflow on a task runner
+    #[command(subcommand)]
+    Workflow(task::WorkflowCommand),
+    /// Look after task runners and what they run
+    #[command(subcommand)]
+    Pods(task::PodsCommand),
     /// Run a command on runners and stream its output
     Exec(ExecArgs),
     /// Work on hosts where nothing is installed, over ssh
@@ -138,6 +151,9 @@ pub(crate) struct HubServeArgs {
     /// Data folder
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
+    /// Where others reach this hub; task runners send their events there
+    #[arg(long, env = "LEGWORK_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<String>,
     /// Certificate chain, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,

@@ -89,9 +89,14 @@ impl Client {
         self.answer(self.request(Method::DELETE, path)).await.map(|_| ())
     }
 
-    /// Opens a task's events, after the one given.
+    /// The hub's address.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Opens the events of a task (`/tasks/ID`, `/pods/tasks/ID`), after the one given.
     pub(crate) async fn events(&self, task: &str, after: Option<&str>, follow: bool) -> Result<Response> {
-        let mut request = self.request(Method::GET, &format!("/tasks/{task}/events?follow={follow}"));
+        let mut request = self.request(Method::GET, &format!("{task}/events?follow={follow}"));
         if let Some(id) = after {
             request = request.header("Last-Event-ID", id);
         }

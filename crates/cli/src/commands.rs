@@ -4,13 +4,18 @@ mod audit;
 mod config;
 mod doctor;
 mod exec;
+mod follow;
 mod init;
 mod install_service;
 mod lists;
+mod pod_events;
+mod pods;
 mod policy;
+mod pool;
 mod release;
 mod serve;
 mod ssh;
+mod task;
 mod token;
 mod up;
 mod update;
@@ -29,6 +34,11 @@ pub(crate) async fn run(args: Args) -> Result<u8> {
         Command::Hub(args) => serve::hub(args).await,
         Command::Run(args) => serve::runner(args).await,
         Command::Serve(args) => workspace::run(args).await,
+        Command::Task(args) => task::run(args).await,
+        Command::Pool(args) => pool::run(args).await,
+        Command::Agent(args) => pods::agent(args).await,
+        Command::Workflow(command) => pods::workflow(command).await,
+        Command::Pods(command) => pods::run(command).await,
         Command::Exec(args) => exec::run(args).await,
         Command::Ssh(args) => ssh::run(*args).await,
         Command::Runners(args) => lists::runners(args).await,

@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = match args.command {
         // A keystroke goes through several tasks: on one thread none has to be woken.
-        args::Command::Serve(_) => tokio::runtime::Builder::new_current_thread(),
+        args::Command::Serve(_) | args::Command::Task(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = builder.worker_threads(workers()).enable_all().build();

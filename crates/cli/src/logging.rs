@@ -29,6 +29,14 @@ pub(crate) fn start(level: &str, format: LogFormat) {
     };
 }
 
+/// Logging of a command for people: warnings only, beside its output.
+pub(crate) fn start_quietly() {
+    let level = std::env::var("LEGWORK_LOG_LEVEL").unwrap_or_else(|_| "warn".into());
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).without_time();
+    let _ = builder.with_writer(std::io::stderr).try_init();
+}
+
 type Builder = tracing_subscriber::fmt::SubscriberBuilder<
     tracing_subscriber::fmt::format::DefaultFields,
     tracing_subscriber::fmt::format::Format,

@@ -6,7 +6,6 @@
 mod rules;
 mod sandbox;
 mod settings;
-mod tree;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,10 +17,10 @@ use std::time::Duration;
 use legwork_policy::Policy;
 use legwork_runner::{Destinations, Egress, Rules as RunnerRules, Wanted};
 
+use legwork_yaml::Node;
 pub use rules::{Rules, rules_of};
 use settings::Reader;
 pub use settings::Setting;
-use tree::Node;
 
 /// Where the original's token generation connects to.
 pub const DEFAULT_TOKEN_URL: &str = "wss://api.flashcat.cloud/safari/worknode/ws";
@@ -222,7 +221,7 @@ pub struct Source {
 }
 
 fn parse(source: &Source) -> Result<Node, ConfigError> {
-    tree::parse(&source.text).map_err(|e| {
+    legwork_yaml::parse(&source.text).map_err(|e| {
         ConfigError(format!(
             "failed to load config: failed to read config file: {}: {e}",
             source.path.display()

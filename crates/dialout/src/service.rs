@@ -92,6 +92,7 @@ impl Service {
             limits: Limits::default(),
         })
         .map_err(|e| e.to_string())?;
+        runner.bash().map_err(|e| e.to_string())?;
         let journal = state.join("journal.db");
         let store =
             Store::open(&journal).map_err(|e| format!("failed to open {}: {e}", journal.display()))?;

@@ -1,8 +1,10 @@
 //! REST under `/api/v1`, health, metrics, and the routes as a whole.
 
 mod events;
+mod internal;
 mod metrics;
 mod openapi;
+mod pods;
 mod problem;
 mod releases;
 mod runners;
@@ -16,7 +18,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 
 use crate::auth::{Checked, Token};
 use crate::engine::Hub;
@@ -39,9 +41,16 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/tasks", post(tasks::create).get(tasks::list))
         .route("/tasks/{id}", get(tasks::show))
         .route("/tasks/{id}/cancel", post(tasks::cancel))
-        .route("/tasks/{id}/events", get(events::stream))
+        .route("/tasks/{id}/events", get(events::of_task))
         .route("/runners", get(runners::list))
         .route("/runners/{id}", get(runners::show))
+        .route("/pods/tasks", post(pods::create).get(pods::list))
+        .route("/pods/tasks/{id}", get(pods::show))
+        .route("/pods/tasks/{id}/cancel", post(pods::cancel))
+        .route("/pods/tasks/{id}/events", get(pods::events))
+        .route("/pods/runners", get(pods::runners))
+        .route("/pods/registration", get(pods::registration))
+        .route("/pods/sessions/{id}/messages", get(pods::messages))
         .route("/openapi.json", get(openapi::document))
         .fallback(async || {
             Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /api/v1/openapi.json")
@@ -50,8 +59,18 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY));
+    let internal = Router::new()
+        .route("/runners/register", post(internal::register))
+        .route("/runners/{pod_name}/heartbeat", post(internal::heartbeat))
+        .route("/tasks/{task_id}/stream", post(internal::stream))
+        .route("/tasks/{task_id}/complete", post(internal::complete))
+        .route("/agent/messages", post(internal::create_message))
+        .route("/agent/messages/{id}", patch(internal::patch_message))
+        .route("/agent/messages/{id}/parts", post(internal::create_part))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
     Router::new()
         .nest("/api/v1", api)
+        .nest("/internal", internal)
         .route("/runner/ws", get(session::upgrade))
         .route("/safari/worknode/ws", get(session::upgrade))
         .route("/healthz", get(async || "ok\n"))

@@ -15,6 +15,7 @@ use crate::auth::{Auth, Token, hash};
 use crate::clock::{now_ms, secret, sortable_id};
 use crate::fleet::{Fleet, Runner, ToRunner};
 use crate::model::{Role, State};
+use crate::pods::Pods;
 use crate::store::{Store, StoreError};
 
 pub(crate) use args::shown;
@@ -70,6 +71,7 @@ pub struct Hub {
     pub(crate) auth: Auth,
     pub(crate) fleet: Fleet,
     pub(crate) counters: Counters,
+    pub(crate) pods: Pods,
     /// Repairs of old event files, one at a time.
     pub(crate) repairs: tokio::sync::Mutex<()>,
     _lock: std::fs::File,
@@ -96,8 +98,10 @@ impl Hub {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| OpenError::InUse(data.to_owned()))?;
         let store = Store::open(&data.join("hub.db"))?;
+        let pods = Pods::open(&store, data).await?;
         let hub = Arc::new(Self {
             data: data.to_owned(),
+            pods,
             store,
             auth: Auth::default(),
             fleet: Fleet::default(),
@@ -220,6 +224,7 @@ impl Hub {
             for (run_id, ending) in over {
                 self.finish(&run_id, ending, None).await;
             }
+            self.sweep_pods().await;
         }
     }
 }

@@ -11,6 +11,7 @@ mod engine;
 mod events;
 mod fleet;
 mod model;
+mod pods;
 mod server;
 mod session;
 mod store;

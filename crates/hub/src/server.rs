@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use crate::engine::Hub;
+use crate::pods::Front;
 
 const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that sends no complete request head within this time is dropped.
@@ -75,7 +76,15 @@ pub struct Listening {
 }
 
 /// Opens the door; [`Listening::serve`] lets people in.
-pub async fn listen(hub: Arc<Hub>, address: SocketAddr, tls: Option<&Tls>) -> Result<Listening, ListenError> {
+///
+/// `public_url` is where others reach it; where there is none, task runners are sent to
+/// the name that they ask for.
+pub async fn listen(
+    hub: Arc<Hub>,
+    address: SocketAddr,
+    tls: Option<&Tls>,
+    public_url: Option<String>,
+) -> Result<Listening, ListenError> {
     if tls.is_none() && !address.ip().is_loopback() {
         return Err(ListenError::PlainOffLoopback(address));
     }
@@ -83,6 +92,7 @@ pub async fn listen(hub: Arc<Hub>, address: SocketAddr, tls: Option<&Tls>) -> Re
     let listener =
         TcpListener::bind(address).await.map_err(|source| ListenError::Bind { address, source })?;
     let address = listener.local_addr().map_err(|source| ListenError::Bind { address, source })?;
+    let _ = hub.pods.front.set(Front { public_url, tls: acceptor.is_some() });
     Ok(Listening { address, tls: acceptor.is_some(), listener, acceptor, hub })
 }
 

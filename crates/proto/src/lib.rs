@@ -4,3 +4,4 @@ pub mod base57;
 pub mod civil;
 pub mod dialout;
 pub mod micro;
+pub mod task;

@@ -62,7 +62,7 @@ pub struct Runner {
     pub(crate) config: Config,
     pub(crate) network: Network,
     pub(crate) walls: Arc<Walls>,
-    bash: PathBuf,
+    bash: Option<PathBuf>,
     slots: Arc<Semaphore>,
 }
 
@@ -78,21 +78,34 @@ pub struct StartedBash {
 }
 
 impl Runner {
-    /// Makes a runner. Fails if there is no bash on the operator's PATH.
+    /// Makes a runner.
     pub fn new(config: Config) -> io::Result<Self> {
         let path = config.env.get("PATH").map(String::as_str).unwrap_or_default();
         let bash = path
             .split(':')
             .filter(|dir| dir.starts_with('/'))
             .map(|dir| Path::new(dir).join("bash"))
-            .find(|candidate| candidate.is_file())
-            .ok_or_else(|| io::Error::other(format!("no bash found in PATH ({path})")))?;
+            .find(|candidate| candidate.is_file());
         let slots = Arc::new(Semaphore::new(config.max_tasks));
         let in_force = InForce::new(config.rules.clone(), &config.env);
         let Walled { settings, groups, .. } = config.walled.clone();
         let walls = Arc::new(Walls::new(settings, groups, config.tmp_dir.clone(), in_force)?);
         let network = Network::new(&config, walls.clone())?;
         Ok(Self { config, network, walls, bash, slots })
+    }
+
+    /// The bash that runs lines: the one on the operator's PATH, if there is one.
+    pub fn bash(&self) -> io::Result<&Path> {
+        self.bash.as_deref().ok_or_else(|| {
+            let path = self.config.env.get("PATH").map(String::as_str).unwrap_or_default();
+            io::Error::other(format!("no bash found in PATH ({path})"))
+        })
+    }
+
+    /// The program and arguments that run a line which was judged.
+    pub(crate) fn line(&self, text: String) -> io::Result<Vec<String>> {
+        let bash = self.bash()?.to_string_lossy().into_owned();
+        Ok(vec![bash, "--noprofile".into(), "--norc".into(), "-c".into(), text])
     }
 
     /// The workspace.
@@ -160,18 +173,12 @@ impl Runner {
     fn start_bash_now(&self, bash: &Bash, file: &Path) -> Result<Running, (Failure, Option<Box<Verdict>>)> {
         let in_force = self.walls.current();
         let run = self
-            .judge(bash, &in_force.rules.policy)
+            .judge(&bash.command, &in_force.rules.policy)
             .map_err(|(failure, verdict)| (failure, Some(verdict)))?;
         let failed = |text: String| (Failure::Failed(text), None);
         let cwd = self.config.root.open_dir(&bash.workdir).map_err(|e| failed(e.to_string()))?;
         let mut spec = Spec {
-            argv: vec![
-                self.bash.to_string_lossy().into_owned(),
-                "--noprofile".into(),
-                "--norc".into(),
-                "-c".into(),
-                run.text,
-            ],
+            argv: self.line(run.text).map_err(|e| failed(e.to_string()))?,
             env: self.config.env.clone(),
             limits: Limits { timeout: Some(bash.timeout), ..self.config.limits.clone() },
             ..Spec::default()
@@ -192,8 +199,8 @@ impl Runner {
     }
 
     /// What of the line is to be run, if anything.
-    fn judge(&self, bash: &Bash, policy: &Policy) -> Result<RunText, (Failure, Box<Verdict>)> {
-        let verdict = Box::new(policy.judge(&bash.command));
+    pub(crate) fn judge(&self, line: &str, policy: &Policy) -> Result<RunText, (Failure, Box<Verdict>)> {
+        let verdict = Box::new(policy.judge(line));
         for part in &verdict.parts {
             tracing::debug!(
                 command = %redact(&part.command),
@@ -207,15 +214,21 @@ impl Runner {
         match (verdict.decision, verdict.run.clone()) {
             (Decision::Allow, Some(run)) => {
                 let own = run.check_syntax.then_some(&run.text);
+                let bash = match self.bash() {
+                    Ok(bash) => bash,
+                    Err(e) => {
+                        return Err((Failure::Failed(format!("failed to execute command: {e}")), verdict));
+                    }
+                };
                 for text in own.into_iter().chain(&run.scripts) {
-                    match check_syntax(&self.bash, text, &self.config.env) {
+                    match check_syntax(bash, text, &self.config.env) {
                         Ok(SyntaxCheck::Valid) => {}
                         Ok(SyntaxCheck::Invalid(cause)) => {
                             let text = format!("failed to parse command: {cause}");
                             return Err((Failure::Denied(text), verdict));
                         }
                         Err(e) => {
-                            let text = format!("failed to execute command: {}: {e}", self.bash.display());
+                            let text = format!("failed to execute command: {}: {e}", bash.display());
                             return Err((Failure::Failed(text), verdict));
                         }
                     }
@@ -360,8 +373,12 @@ impl Runner {
 /// Does blocking work on this very thread: a command's way is short enough that
 /// changes of threads would be most of it. `None` if it panicked, which must not
 /// cost the task its result.
-fn in_place<T>(work: impl FnOnce() -> T) -> Option<T> {
-    tokio::task::block_in_place(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok())
+pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let work = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();
+    // A runtime with one thread has nowhere to put its other work meanwhile.
+    let alone = tokio::runtime::Handle::try_current()
+        .is_ok_and(|h| h.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread);
+    if alone { work() } else { tokio::task::block_in_place(work) }
 }
 
 fn lost(reason: &str) -> Failure {
@@ -386,7 +403,7 @@ pub(crate) fn record_of(requester: &Requester) -> Record {
 }
 
 /// The wall a command was really behind.
-fn sandbox_of(file: &Path) -> &'static str {
+pub(crate) fn sandbox_of(file: &Path) -> &'static str {
     let plan = legwork_process::spec_of(file).ok().and_then(|spec| spec.sandbox);
     plan.map_or(Profile::Off, |plan| plan.profile).name()
 }

@@ -48,6 +48,8 @@ impl InForce {
 pub(crate) enum Under {
     Lines,
     McpServers,
+    /// None: a door starts it by its own word, and any program may run.
+    Programs,
 }
 
 /// Builds the walls of commands.
@@ -111,9 +113,15 @@ impl Walls {
         if self.settings.profile == Profile::Off {
             return;
         }
-        let named = &in_force.programs[usize::from(under == Under::McpServers)];
+        let named = match under {
+            Under::Lines => Some(&in_force.programs[0]),
+            Under::McpServers => Some(&in_force.programs[1]),
+            Under::Programs => None,
+        };
         let programs = match named {
-            Named::These(programs) if self.settings.profile != Profile::Gvisor => Some(programs.as_slice()),
+            Some(Named::These(programs)) if self.settings.profile != Profile::Gvisor => {
+                Some(programs.as_slice())
+            }
             _ => None,
         };
         let shell = PathBuf::from(spec.argv.first().map(String::as_str).unwrap_or_default());

@@ -57,6 +57,22 @@ impl Root {
         }
     }
 
+    /// Opens a regular file for writing at its end; makes it and its parents.
+    pub fn open_to_append(&self, given: &str) -> Result<File, Error> {
+        let path = self.relative(given)?;
+        let parent = path.parent().unwrap_or(Path::new("")).to_owned();
+        self.make_dirs(given, &parent)?;
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = self
+            .open_at(&path, flags, Mode::from_raw_mode(0o644))
+            .map_err(|f| self.error(f, given, "", "open", &path))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| Error::io("", "stat", self.absolute(&path), e))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(File::from(fd)),
+            _ => Err(Error::NotAFile { path: given.to_owned() }),
+        }
+    }
+
     /// What a path leads to: links within the root are followed.
     pub fn stat(&self, given: &str) -> Result<Meta, Error> {
         let path = self.relative(given)?;

@@ -2,23 +2,17 @@
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::follow::{Show, follow, follow_or_cancel};
 use super::lists::visible;
 use crate::args::{ExecArgs, LogsArgs};
 use crate::client::Client;
 use crate::exit;
-use crate::sse::{Event, Parser};
-
-/// Pause before a broken event stream is opened again.
-const RETRY: Duration = Duration::from_millis(500);
-/// How long a hub may be away.
-const PATIENCE: u32 = 240;
+use crate::sse::Event;
 
 pub(crate) async fn run(args: ExecArgs) -> Result<u8> {
     let client = Client::from_args(&args.hub)?;
@@ -52,7 +46,7 @@ pub(crate) async fn run(args: ExecArgs) -> Result<u8> {
         eprintln!("legwork: {name} is not connected; waiting for it (Ctrl-C cancels)");
     }
     let mut printer = Printer::new(&runs, args.json);
-    if !follow_or_cancel(&client, &id, &mut printer).await? {
+    if !follow_or_cancel(&client, &format!("/tasks/{id}"), &mut printer).await? {
         return Ok(exit::INTERRUPTED);
     }
     let task = client.get(&format!("/tasks/{id}")).await?;
@@ -64,35 +58,12 @@ pub(crate) async fn run(args: ExecArgs) -> Result<u8> {
     Ok(exit_code(&task))
 }
 
-/// Follows a task; Ctrl-C cancels it, a second one leaves it (then false).
-async fn follow_or_cancel(client: &Client, id: &str, printer: &mut Printer) -> Result<bool> {
-    let following = follow(client, id, printer, true);
-    tokio::pin!(following);
-    tokio::select! {
-        result = &mut following => result?,
-        result = tokio::signal::ctrl_c() => {
-            result?;
-            eprintln!("legwork: cancelling {id}; Ctrl-C again to leave it");
-            client.post(&format!("/tasks/{id}/cancel"), &json!({})).await?;
-            tokio::select! {
-                result = &mut following => result?,
-                result = tokio::signal::ctrl_c() => {
-                    result?;
-                    eprintln!("legwork: left {id}; see `legwork tasks {id}`");
-                    return Ok(false);
-                }
-            }
-        }
-    }
-    Ok(true)
-}
-
 pub(crate) async fn logs(args: LogsArgs) -> Result<u8> {
     let client = Client::from_args(&args.hub)?;
     let task = client.get(&format!("/tasks/{}", args.task)).await?;
     let runs = task["runs"].as_array().cloned().unwrap_or_default();
     let mut printer = Printer::new(&runs, false);
-    follow(&client, &args.task, &mut printer, args.follow).await?;
+    follow(&client, &format!("/tasks/{}", args.task), &mut printer, args.follow).await?;
     let task = client.get(&format!("/tasks/{}", args.task)).await?;
     printer.finish(&task);
     Ok(0)
@@ -117,46 +88,6 @@ pub(super) fn line_of(command: &[String]) -> String {
     words.join(" ")
 }
 
-/// Prints a task's events to their end, over any number of broken connections.
-async fn follow(client: &Client, id: &str, printer: &mut Printer, wait: bool) -> Result<()> {
-    let mut last: Option<String> = None;
-    let mut failures = 0;
-    loop {
-        let opened = client.events(id, last.as_deref(), wait).await;
-        let mut stream = match opened {
-            Ok(response) => response.bytes_stream(),
-            Err(error) => {
-                failures += 1;
-                // The first failure is the answer; later ones are an outage.
-                if last.is_none() && failures == 1 || failures > PATIENCE {
-                    return Err(error);
-                }
-                tokio::time::sleep(RETRY).await;
-                continue;
-            }
-        };
-        let mut parser = Parser::default();
-        while let Some(bytes) = stream.next().await {
-            let Ok(bytes) = bytes else { break };
-            failures = 0;
-            for event in parser.feed(&bytes) {
-                if !event.id.is_empty() {
-                    last = Some(event.id.clone());
-                }
-                if event.kind == "end" {
-                    return Ok(());
-                }
-                printer.event(&event)?;
-            }
-        }
-        if !wait {
-            return Ok(());
-        }
-        failures += 1;
-        tokio::time::sleep(RETRY).await;
-    }
-}
-
 #[derive(Deserialize)]
 struct Output {
     run: String,
@@ -178,6 +109,12 @@ struct Printer {
     seen: std::collections::HashSet<String>,
 }
 
+impl Show for Printer {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        self.output(event)
+    }
+}
+
 impl Printer {
     fn new(runs: &[Value], quiet: bool) -> Self {
         let names = runs
@@ -193,7 +130,7 @@ impl Printer {
         }
     }
 
-    fn event(&mut self, event: &Event) -> Result<()> {
+    fn output(&mut self, event: &Event) -> Result<()> {
         if event.kind != "output" || self.quiet {
             return Ok(());
         }

@@ -28,7 +28,7 @@ pub(crate) async fn hub(args: HubServeArgs) -> Result<u8> {
         println!("wrote the admin token to {}", path.display());
     }
     let tls = args.tls_cert.zip(args.tls_key).map(|(cert, key)| Tls { cert, key });
-    let listening = legwork_hub::listen(hub, args.listen, tls.as_ref()).await?;
+    let listening = legwork_hub::listen(hub, args.listen, tls.as_ref(), args.public_url).await?;
     let scheme = if listening.tls { "https" } else { "http" };
     println!("hub listening on {scheme}://{}", listening.address);
     let stop = watch::Sender::new(false);

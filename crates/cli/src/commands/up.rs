@@ -25,7 +25,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<u8> {
     legwork_process::raise_open_files();
     let data = args.data.unwrap_or_else(context::data_dir);
     let (hub, _) = Hub::open(&data.join("hub")).await?;
-    let listening = legwork_hub::listen(hub, args.listen, None).await?;
+    let listening = legwork_hub::listen(hub, args.listen, None, None).await?;
     let url = format!("http://{}", listening.address);
     let address = listening.address;
     let stop = watch::Sender::new(false);

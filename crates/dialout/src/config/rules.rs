@@ -3,8 +3,8 @@
 use legwork_policy::{Policy, RuleError, RuleText};
 
 use super::settings::{self, Reader};
-use super::tree::{Entry, Node, Value};
 use super::{ConfigError, Source, parse};
+use legwork_yaml::{Entry, Node, Value};
 
 /// All rules of a file.
 #[derive(Debug, Clone, Default)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::tree::{Entry, Node, Value};
 use super::{ConfigError, Secret};
+use legwork_yaml::{Entry, Node, Value};
 
 /// One setting as it is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

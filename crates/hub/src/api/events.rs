@@ -32,37 +32,42 @@ pub(super) struct Follow {
     follow: Option<bool>,
 }
 
-pub(super) async fn stream(
-    State(hub): State<Arc<Hub>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(query): Query<Follow>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    caller.needs(Role::Viewer)?;
-    let from: u64 = match headers.get("Last-Event-ID").map(|v| v.to_str().map(str::parse)) {
-        None => 0,
-        Some(Ok(Ok(position))) => position,
-        Some(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "Last-Event-ID: is none of ours")),
-    };
-    let task = load(&hub, &id).await?.ok_or_else(|| Problem::not_found("task", &id))?;
-    let live = hub.fleet.lock().tasks.get(&id).map(|t| t.progress.subscribe());
-    let progress = match live {
-        Some(progress) => progress,
-        None => {
-            hub.repair_events(&id).await?;
-            watch::Sender::new(Progress { len: u64::MAX, over: true }).subscribe()
-        }
-    };
-    let follow = query.follow.unwrap_or(true);
-    let runs = task.runs.into_iter().map(|r| r.id).collect();
-    let path = events::path(&hub.data, &id);
+impl Follow {
+    pub(super) fn wants_more(&self) -> bool {
+        self.follow.unwrap_or(true)
+    }
+}
+
+/// Where a reader wants to go on.
+pub(super) fn last_event_id(headers: &HeaderMap) -> Result<u64, Problem> {
+    match headers.get("Last-Event-ID").map(|v| v.to_str().map(str::parse)) {
+        None => Ok(0),
+        Some(Ok(Ok(position))) => Ok(position),
+        Some(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "Last-Event-ID: is none of ours")),
+    }
+}
+
+/// Where events come from.
+pub(super) struct Source {
+    pub(super) path: std::path::PathBuf,
+    /// Run ids by ordinal.
+    pub(super) runs: Vec<String>,
+    /// `None` if there will be no more.
+    pub(super) progress: Option<watch::Receiver<Progress>>,
+    /// What the events of states are called.
+    pub(super) name: &'static str,
+}
+
+/// The events from a position on.
+pub(super) fn stream(source: Source, from: u64, follow: bool) -> Response {
+    let over = || watch::Sender::new(Progress { len: u64::MAX, over: true }).subscribe();
     let reader = Reader {
-        path,
+        path: source.path,
         file: None,
         at: from,
-        runs,
-        progress,
+        runs: source.runs,
+        name: source.name,
+        progress: source.progress.unwrap_or_else(over),
         ready: Vec::new().into_iter(),
         ended: false,
         follow,
@@ -71,15 +76,34 @@ pub(super) async fn stream(
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+pub(super) async fn of_task(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<Follow>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.needs(Role::Viewer)?;
+    let from = last_event_id(&headers)?;
+    let task = load(&hub, &id).await?.ok_or_else(|| Problem::not_found("task", &id))?;
+    let progress = hub.fleet.lock().tasks.get(&id).map(|t| t.progress.subscribe());
+    if progress.is_none() {
+        hub.repair_events(&id).await?;
+    }
+    let runs = task.runs.into_iter().map(|r| r.id).collect();
+    let source = Source { path: events::path(&hub.data, &id), runs, progress, name: "state" };
+    Ok(stream(source, from, query.wants_more()))
 }
 
 struct Reader {
     path: std::path::PathBuf,
     file: Option<Arc<File>>,
     at: u64,
-    /// Run ids by ordinal.
     runs: Vec<String>,
+    name: &'static str,
     progress: watch::Receiver<Progress>,
     ready: std::vec::IntoIter<Frame>,
     ended: bool,
@@ -148,7 +172,7 @@ impl Reader {
         }
         let event = Event::default().id(frame.end.to_string());
         let stream = match frame.kind {
-            Kind::State => return event.event("state").data(String::from_utf8_lossy(&frame.payload)),
+            Kind::State => return event.event(self.name).data(String::from_utf8_lossy(&frame.payload)),
             Kind::End => return event.event("end").data(String::from_utf8_lossy(&frame.payload)),
             Kind::Stdout => "stdout",
             Kind::Stderr => "stderr",

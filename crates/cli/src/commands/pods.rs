@@ -1,0 +1,196 @@
+//! `legwork agent`, `legwork workflow` and `legwork pods`: what task runners do for a hub.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::follow::{Show, follow, follow_or_cancel};
+use super::lists::{table, visible};
+use super::pod_events::Printer;
+use super::task;
+use crate::args::task::{AgentArgs, PodArgs, PodsCommand, WorkflowCommand};
+use crate::client::Client;
+use crate::exit;
+use crate::sse::Event;
+
+pub(crate) async fn agent(args: AgentArgs) -> Result<u8> {
+    let tools: Vec<&String> = args.tools.iter().filter(|tool| !tool.is_empty()).collect();
+    let mut config = json!({
+        "type": "agent",
+        "messages": [{"role": "user", "content": args.prompt}],
+        "tools": tools,
+        "max_turns": args.max_turns,
+    });
+    if let Some(model) = &args.model {
+        config["model"] = model.as_str().into();
+    }
+    if let Some(system) = &args.system {
+        config["system_prompt"] = system.as_str().into();
+    }
+    submit(config, &args.pod).await
+}
+
+pub(crate) async fn workflow(command: WorkflowCommand) -> Result<u8> {
+    let WorkflowCommand::Run { file, pod } = command;
+    let config = match config_of(&file) {
+        Ok(config) => config,
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("Error: {}: {problem}", file.display());
+            }
+            return Ok(exit::CONFIG);
+        }
+    };
+    submit(config, &pod).await
+}
+
+/// The task JSON of a file. A workflow goes as text: JSON objects have no order.
+fn config_of(file: &Path) -> Result<Value, Vec<String>> {
+    let one = |error: String| vec![error];
+    let node = task::read_file(file).map_err(one)?;
+    let settings = task::settings(None).map_err(|e| one(e.to_string()))?;
+    let kind = task::kind(&settings, &node).map_err(|problems| problems.0)?;
+    if task::is_workflow_file(&node) {
+        return Ok(json!({"type": kind, "workflow": node.to_json_text()}));
+    }
+    let mut config = node.to_json();
+    config["type"] = kind.into();
+    Ok(config)
+}
+
+async fn submit(config: Value, args: &PodArgs) -> Result<u8> {
+    let client = Client::from_args(&args.hub)?;
+    let mut body = json!({ "config": config });
+    if let Some(runner) = &args.runner {
+        body["runner"] = runner.as_str().into();
+    }
+    let task = client.post("/pods/tasks", &body).await?;
+    let id = task["id"].as_u64().context("the hub gave no task id")?;
+    if args.detach {
+        if args.json {
+            println!("{}", serde_json::to_string_pretty(&task)?)
+        } else {
+            println!("{id}")
+        }
+        return Ok(0);
+    }
+    if !args.json {
+        let runners = client.get("/pods/runners").await?;
+        let ready = |r: &&Value| r["status"] != "stale";
+        if !runners["items"].as_array().is_some_and(|list| list.iter().any(|r| ready(&r))) {
+            eprintln!(
+                "legwork: no task runner is connected; waiting for one (`legwork pool` starts some, Ctrl-C cancels)"
+            );
+        }
+    }
+    let mut watcher =
+        Watcher { printer: Printer::new(args.json), state: String::new(), message: String::new() };
+    if !follow_or_cancel(&client, &format!("/pods/tasks/{id}"), &mut watcher).await? {
+        return Ok(exit::INTERRUPTED);
+    }
+    Ok(watcher.code())
+}
+
+struct Watcher {
+    printer: Printer,
+    state: String,
+    message: String,
+}
+
+impl Show for Watcher {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        self.printer.event(&serde_json::from_str(&event.data).unwrap_or_default());
+        Ok(())
+    }
+
+    fn end(&mut self, event: &Event) {
+        self.printer.finish();
+        let end: Value = serde_json::from_str(&event.data).unwrap_or_default();
+        let text = |key: &str| end[key].as_str().unwrap_or_default().to_owned();
+        (self.state, self.message) = (text("state"), text("message"));
+    }
+}
+
+impl Watcher {
+    fn code(&self) -> u8 {
+        match self.state.as_str() {
+            "succeeded" => return 0,
+            "cancelled" => {
+                eprintln!("legwork: cancelled");
+                return exit::INTERRUPTED;
+            }
+            "failed" => {}
+            state => eprintln!("legwork: {state}: {}", visible(&self.message)),
+        }
+        if self.state == "failed" { exit::ERROR } else { exit::NOT_RUN }
+    }
+}
+
+pub(crate) async fn run(command: PodsCommand) -> Result<u8> {
+    match command {
+        PodsCommand::Runners(args) => {
+            let answer = Client::from_args(&args.hub)?.get("/pods/runners").await?;
+            let items = answer["items"].as_array().cloned().unwrap_or_default();
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&items)?);
+                return Ok(0);
+            }
+            if items.is_empty() {
+                println!(
+                    "no task runners yet; start some here with `legwork pool`, or elsewhere with REGISTER_URL from `legwork pods url`"
+                );
+            }
+            let text = |item: &Value, key: &str| visible(item[key].as_str().unwrap_or_default());
+            let rows: Vec<Vec<String>> = items
+                .iter()
+                .map(|r| {
+                    let task = r["task"].as_u64().map_or_else(String::new, |id| id.to_string());
+                    vec![text(r, "name"), text(r, "status"), task, text(r, "ip"), text(r, "version")]
+                })
+                .collect();
+            table(&["NAME", "STATUS", "TASK", "ADDRESS", "VERSION"], &rows);
+        }
+        PodsCommand::Tasks { task: Some(id), cancel, hub, .. } => {
+            let client = Client::from_args(&hub)?;
+            let task = match cancel {
+                true => client.post(&format!("/pods/tasks/{id}/cancel"), &json!({})).await?,
+                false => client.get(&format!("/pods/tasks/{id}")).await?,
+            };
+            println!("{}", serde_json::to_string_pretty(&task)?);
+        }
+        PodsCommand::Tasks { task: None, json, hub, .. } => {
+            let answer = Client::from_args(&hub)?.get("/pods/tasks?limit=50").await?;
+            let items = answer["items"].as_array().cloned().unwrap_or_default();
+            if json {
+                println!("{}", serde_json::to_string_pretty(&items)?);
+                return Ok(0);
+            }
+            let text = |item: &Value, key: &str| visible(item[key].as_str().unwrap_or_default());
+            let rows: Vec<Vec<String>> = items
+                .iter()
+                .map(|t| {
+                    let id = t["id"].to_string();
+                    vec![id, text(t, "type"), text(t, "state"), text(t, "runner"), text(t, "error")]
+                })
+                .collect();
+            table(&["ID", "TYPE", "STATE", "RUNNER", "ERROR"], &rows);
+        }
+        PodsCommand::Logs { task, json, hub } => {
+            let client = Client::from_args(&hub)?;
+            let mut watcher =
+                Watcher { printer: Printer::new(json), state: String::new(), message: String::new() };
+            follow(&client, &format!("/pods/tasks/{task}"), &mut watcher, false).await?;
+        }
+        PodsCommand::Url { hub } => println!("{}", register_url(&Client::from_args(&hub)?).await?),
+    }
+    Ok(0)
+}
+
+/// Where task runners register; only an admin may know.
+pub(crate) async fn register_url(client: &Client) -> Result<String> {
+    let answer = client.get("/pods/registration").await?;
+    let base = answer["public_url"].as_str().unwrap_or(client.base()).trim_end_matches('/').to_owned();
+    let path = answer["path"].as_str().context("the hub gave no address")?;
+    Ok(format!("{base}{path}"))
+}

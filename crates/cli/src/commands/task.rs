@@ -1,0 +1,265 @@
+//! `legwork task`: the program of a pod, and `task run` and `task lint` for people.
+
+use std::io::{BufRead, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use legwork_dialout::config::{Source, rules_of};
+use legwork_policy::Policy;
+use legwork_proto::task::{Event, TaskId};
+use legwork_task::{
+    Abort, Environment, Events, MAX_CONFIG, Mode, Order, Problems, Rules, Runner, Settings, Task, Why,
+    Workflow, log,
+};
+use legwork_yaml::Node;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::args::task::{TaskArgs, TaskCommand};
+use crate::commands::pod_events::Printer;
+use crate::exit;
+
+pub(crate) async fn run(args: TaskArgs) -> Result<u8> {
+    match args.command {
+        None => pod().await,
+        Some(TaskCommand::Run { file, workspace, json }) => run_here(&file, workspace, json).await,
+        Some(TaskCommand::Lint { file, json }) => lint(&file, json),
+    }
+}
+
+/// What starts a task's commands: the link, not its target, so that it stays good when the
+/// program is replaced.
+fn program() -> &'static Path {
+    Path::new("/proc/self/exe")
+}
+
+/// The rules for shell lines of models.
+fn policy(path: &str) -> Result<Policy, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("LEGWORK_POLICY: failed to read {path}: {e}"))?;
+    let source = Source { path: path.into(), text, original: false };
+    rules_of(&source).map(|rules| rules.bash).map_err(|e| format!("LEGWORK_POLICY: {e}"))
+}
+
+/// The program of a pod. What goes wrong is told in its log, as the protocol has it.
+async fn pod() -> Result<u8> {
+    legwork_process::hide_from_commands();
+    let mut env = Environment::new(std::env::vars_os());
+    if env.get("LEGWORK_SECRETS") == Some("stdin") {
+        // A pool tells them here: what is in an environment is kept in a file.
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line)?;
+        env.add(serde_json::from_str(&line).context("LEGWORK_SECRETS: no JSON of variables on stdin")?);
+    }
+    let text = |name: &str| env.get(name).map(str::to_owned);
+    let level = log::level(env.get("LOG_LEVEL"));
+    let filter = tracing_subscriber::EnvFilter::new(format!(
+        "{level},hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,rmcp=warn"
+    ));
+    let lines = log::Lines::new(text("TASK_ID"), text("REQUEST_ID"));
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    let failed = |error: String| {
+        tracing::error!("{error}");
+        Ok(exit::ERROR)
+    };
+    let mode = match Mode::read(&env) {
+        Ok(mode) => mode,
+        Err(error) => return failed(error),
+    };
+    let settings = match Settings::read(&env, policy) {
+        Ok(settings) => settings,
+        Err(error) => return failed(error),
+    };
+    let runner = match Runner::new(settings, program()) {
+        Ok(runner) => Arc::new(runner),
+        Err(error) => return failed(error),
+    };
+    let abort = Abort::default();
+    let stopping = stop_by_signal(abort.clone());
+    let code = match mode {
+        Mode::Standby(standby) => match runner.stand_by(&standby, &abort).await {
+            Ok(()) => 0,
+            Err(error) => return failed(error),
+        },
+        Mode::Active { task_id, callback_url, config } => {
+            let config = match config {
+                Some(text) => legwork_yaml::parse_json(text.as_bytes())
+                    .map_err(|cause| format!("Invalid JSON in TASK_CONFIG: {cause}")),
+                None => read_stdin().await.map_err(|cause| format!("Invalid JSON from stdin: {cause}")),
+            };
+            let order = Order {
+                id: TaskId::Text(task_id),
+                config,
+                callback_url,
+                agent_token: None,
+                persistence_url: None,
+            };
+            match runner.run(&order, &abort).await {
+                Ok(outcome) if outcome.failure.is_none() && outcome.delivered => 0,
+                Ok(_) => exit::ERROR,
+                Err(error) => return failed(error),
+            }
+        }
+    };
+    stopping.abort();
+    Ok(code)
+}
+
+/// The first signal ends the task; the second one us.
+fn stop_by_signal(abort: Abort) -> tokio::task::AbortHandle {
+    let wait = async move {
+        if super::serve::terminated().await.is_ok() {
+            tracing::info!("told to stop");
+            abort.wish(Why::Stopped);
+        }
+        if let Ok(code) = super::serve::terminated().await {
+            std::process::exit(i32::from(code));
+        }
+    };
+    tokio::spawn(wait).abort_handle()
+}
+
+async fn read_stdin() -> Result<Node, String> {
+    let read = tokio::task::spawn_blocking(|| {
+        let mut text = Vec::new();
+        let most = MAX_CONFIG as u64 + 1;
+        std::io::stdin().take(most).read_to_end(&mut text).map_err(|e| e.to_string())?;
+        if text.len() > MAX_CONFIG { Err(format!("more than {MAX_CONFIG} bytes")) } else { Ok(text) }
+    });
+    let text = read.await.map_err(|e| e.to_string())??;
+    legwork_yaml::parse_json(&text)
+}
+
+/// Reads a file as the task it is: JSON, or YAML; a workflow's own file counts as the task.
+pub(crate) fn read_file(file: &Path) -> Result<Node, String> {
+    let text = match file.to_str() {
+        Some("-") => {
+            let mut text = String::new();
+            std::io::stdin().take(MAX_CONFIG as u64).read_to_string(&mut text).map_err(|e| e.to_string())?;
+            text
+        }
+        _ => std::fs::read_to_string(file).map_err(|e| format!("failed to read {}: {e}", file.display()))?,
+    };
+    let is_json = text.trim_start().starts_with('{');
+    let parsed = if is_json { legwork_yaml::parse_json(text.as_bytes()) } else { legwork_yaml::parse(&text) };
+    parsed.map_err(|e| format!("{}: {e}", file.display()))
+}
+
+/// Whether a file is a workflow's own, rather than a task with one.
+pub(crate) fn is_workflow_file(node: &Node) -> bool {
+    node.get("jobs").is_some() && node.get("type").is_none()
+}
+
+fn check(settings: &Settings, node: &Node) -> Result<(), Problems> {
+    if is_workflow_file(node) {
+        let rules = Rules { models: &settings.models, strict: settings.strict };
+        return Workflow::of_file(node, rules).map(|_| ()).map_err(Problems);
+    }
+    Runner::check(settings, node).map(|_| ())
+}
+
+pub(crate) fn settings(workspace: Option<PathBuf>) -> Result<Settings> {
+    let env = Environment::new(std::env::vars_os());
+    let mut settings = Settings::read(&env, policy).map_err(anyhow::Error::msg)?;
+    if let Some(workspace) = workspace {
+        settings.workspace = workspace;
+    } else if env.get("WORKSPACE").is_none() {
+        settings.workspace = ".".into();
+    }
+    let path = &settings.workspace;
+    settings.workspace =
+        path.canonicalize().with_context(|| format!("the workspace {} can't be used", path.display()))?;
+    Ok(settings)
+}
+
+fn lint(file: &Path, json: bool) -> Result<u8> {
+    let settings = settings(None)?;
+    let found = match read_file(file) {
+        Err(error) => vec![error],
+        Ok(node) => check(&settings, &node).err().map(|p| p.0).unwrap_or_default(),
+    };
+    if json {
+        println!("{}", json!({ "problems": found }));
+    } else if found.is_empty() {
+        println!("{}: nothing is wrong with it", file.display());
+    } else {
+        for problem in &found {
+            println!("{}: {problem}", file.display());
+        }
+    }
+    Ok(if found.is_empty() { 0 } else { exit::CONFIG })
+}
+
+async fn run_here(file: &Path, workspace: Option<PathBuf>, json: bool) -> Result<u8> {
+    crate::logging::start_quietly();
+    legwork_process::hide_from_commands();
+    let mut settings = settings(workspace)?;
+    let node = match read_file(file) {
+        Ok(node) => node,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            return Ok(exit::CONFIG);
+        }
+    };
+    if let Err(problems) = check(&settings, &node) {
+        for problem in &problems.0 {
+            eprintln!("Error: {}: {problem}", file.display());
+        }
+        return Ok(exit::CONFIG);
+    }
+    let node = if is_workflow_file(&node) { as_task(node) } else { node };
+    let state = tempfile::Builder::new().prefix("legwork-task-").tempdir()?;
+    settings.state = state.path().join("state");
+    std::fs::create_dir_all(&settings.state)?;
+    let runner = Runner::new(settings, program()).map_err(anyhow::Error::msg)?;
+    let order = Order {
+        id: TaskId::Text("local".into()),
+        config: Ok(node.clone()),
+        callback_url: String::new(),
+        agent_token: None,
+        persistence_url: None,
+    };
+    let masks = runner.masks(&order);
+    let (sender, mut events) = mpsc::channel::<Event>(256);
+    let told = Events::to_channel(sender, order.id.clone(), masks);
+    let abort = Abort::default();
+    let printing = tokio::spawn(async move {
+        let mut printer = Printer::new(json);
+        while let Some(event) = events.recv().await {
+            printer.event(&serde_json::to_value(&event).unwrap_or_default());
+        }
+        printer.finish();
+    });
+    let interrupted = stop_by_signal(abort.clone());
+    let outcome = runner.run_here(&node, told, &state.path().join("state"), &abort).await;
+    interrupted.abort();
+    let _ = printing.await;
+    Ok(match (outcome.failure, abort.now()) {
+        (None, _) => 0,
+        (Some(_), Some(Why::Stopped)) => exit::INTERRUPTED,
+        (Some(_), _) => exit::ERROR,
+    })
+}
+
+/// A workflow's own file as the task that holds it.
+pub(crate) fn as_task(node: Node) -> Node {
+    use legwork_yaml::{Entry, Value};
+    let text = |text: &str| Node { line: 0, value: Value::Text(text.into()) };
+    let entry = |key: &str, node| Entry { key: key.into(), line: 0, node };
+    let entries = vec![entry("type", text("workflow")), entry("workflow", node)];
+    Node { line: 0, value: Value::Map(entries) }
+}
+
+/// The kind of a task in a file.
+pub(crate) fn kind(settings: &Settings, node: &Node) -> Result<&'static str, Problems> {
+    if is_workflow_file(node) {
+        return check(settings, node).map(|()| "workflow");
+    }
+    Runner::check(settings, node).map(|task| match task {
+        Task::Agent(_) => "agent",
+        Task::Workflow(_) => "workflow",
+    })
+}

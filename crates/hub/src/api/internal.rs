@@ -1,0 +1,241 @@
+//! The routes of task runners, in the words of docs/protocols/task.md §7.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use legwork_proto::task::Register;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::bearer;
+use crate::engine::Hub;
+use crate::pods::{MessageError, NewMessage, NewPart, Patch, RegisterError, StreamError, caller_session};
+
+/// The key in an address that we gave out.
+#[derive(Deserialize)]
+pub(super) struct Key {
+    key: Option<String>,
+}
+
+fn refused(status: StatusCode, text: &str) -> Response {
+    (status, axum::Json(json!({ "error": text }))).into_response()
+}
+
+fn bad(text: &str) -> Response {
+    refused(StatusCode::BAD_REQUEST, text)
+}
+
+fn ok() -> Response {
+    axum::Json(json!({ "ok": true })).into_response()
+}
+
+/// What somebody shows, in any of the ways there are.
+fn shown<'a>(headers: &'a HeaderMap, key: &'a Key) -> [Option<&'a str>; 3] {
+    let internal = headers.get("x-plue-internal-token").and_then(|value| value.to_str().ok());
+    [internal, bearer(headers), key.key.as_deref()]
+}
+
+fn is_internal(hub: &Hub, headers: &HeaderMap, key: &Key) -> bool {
+    shown(headers, key).into_iter().flatten().any(|shown| hub.pods.admits(shown))
+}
+
+fn unauthorized() -> Response {
+    refused(StatusCode::UNAUTHORIZED, "Internal authentication required")
+}
+
+fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Response> {
+    if body.is_empty() {
+        return Err(bad("Missing request body"));
+    }
+    serde_json::from_slice(body).map_err(|_| bad("Invalid JSON"))
+}
+
+/// Where the caller reaches us.
+fn base_url(hub: &Hub, headers: &HeaderMap) -> String {
+    let front = hub.pods.front.get().cloned().unwrap_or_default();
+    if let Some(url) = front.public_url {
+        return url.trim_end_matches('/').to_owned();
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    format!("{}://{host}", if front.tls { "https" } else { "http" })
+}
+
+pub(super) async fn register(
+    State(hub): State<Arc<Hub>>,
+    Query(key): Query<Key>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if !is_internal(&hub, &headers, &key) {
+        return unauthorized();
+    }
+    let said: Value = match parsed(&body) {
+        Ok(said) => said,
+        Err(refused) => return refused,
+    };
+    for (field, problem) in [("pod_name", "Missing pod_name"), ("pod_ip", "Missing pod_ip")] {
+        if !said[field].is_string() {
+            return bad(problem);
+        }
+    }
+    let Ok(said) = serde_json::from_value::<Register>(said) else { return bad("Invalid JSON") };
+    match hub.register_pod(said).await {
+        Ok(ready) => {
+            let mut answer = ready.answer;
+            let base = base_url(&hub, &headers);
+            if let (Some(task), Some(key)) = (&mut answer.task, &ready.key) {
+                answer.callback_url = Some(format!("{base}/internal/tasks/{}/stream?key={key}", task.id));
+                task.persistence_url = task.agent_token.is_some().then(|| base.clone());
+            }
+            axum::Json(answer).into_response()
+        }
+        Err(RegisterError::Invalid(problem)) => bad(problem),
+        Err(RegisterError::Store(error)) => {
+            tracing::error!("{error}");
+            refused(StatusCode::INTERNAL_SERVER_ERROR, "Failed to register runner")
+        }
+    }
+}
+
+pub(super) async fn heartbeat(
+    State(hub): State<Arc<Hub>>,
+    Path(name): Path<String>,
+    Query(key): Query<Key>,
+    headers: HeaderMap,
+) -> Response {
+    if !is_internal(&hub, &headers, &key) {
+        return unauthorized();
+    }
+    if name.trim().is_empty() {
+        return bad("Missing pod_name");
+    }
+    let cancel = hub.heartbeat(&name);
+    match cancel.is_empty() {
+        true => ok(),
+        false => axum::Json(json!({ "ok": true, "cancel": cancel })).into_response(),
+    }
+}
+
+fn stream_error(error: StreamError, failed: &str) -> Response {
+    match error {
+        StreamError::Unauthorized => unauthorized(),
+        StreamError::Invalid(problem) => bad(problem),
+        StreamError::Store(error) => {
+            tracing::error!("{error}");
+            refused(StatusCode::INTERNAL_SERVER_ERROR, failed)
+        }
+    }
+}
+
+pub(super) async fn stream(
+    State(hub): State<Arc<Hub>>,
+    Path(id): Path<String>,
+    Query(key): Query<Key>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let internal = is_internal(&hub, &headers, &key);
+    match hub.take_event(&id, key.key.as_deref(), internal, &body).await {
+        Ok(false) => ok(),
+        Ok(true) => axum::Json(json!({ "ok": true, "cancel": true })).into_response(),
+        Err(error) => stream_error(error, "Failed to process event"),
+    }
+}
+
+pub(super) async fn complete(
+    State(hub): State<Arc<Hub>>,
+    Path(id): Path<String>,
+    Query(key): Query<Key>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let internal = is_internal(&hub, &headers, &key);
+    let said: Value = match parsed(&body) {
+        Ok(said) => said,
+        Err(refused) => return refused,
+    };
+    let success = said["success"].as_bool().unwrap_or(false);
+    match hub.complete(&id, key.key.as_deref(), internal, success).await {
+        Ok(()) => ok(),
+        Err(error) => stream_error(error, "Failed to complete task"),
+    }
+}
+
+/// The session of an agent's token.
+async fn session(hub: &Hub, headers: &HeaderMap) -> Result<String, Response> {
+    let unauthorized = |text| refused(StatusCode::UNAUTHORIZED, text);
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return Err(unauthorized("Authorization header required"));
+    }
+    let Some(token) = bearer(headers).filter(|token| !token.is_empty()) else {
+        return Err(unauthorized("Bearer token required"));
+    };
+    match caller_session(hub, token).await {
+        Ok(Some(session)) if session.is_empty() => Err(unauthorized("Token not associated with session")),
+        Ok(Some(session)) => Ok(session),
+        Ok(None) => Err(unauthorized("Invalid or expired agent token")),
+        Err(error) => {
+            tracing::error!("{error}");
+            Err(refused(StatusCode::INTERNAL_SERVER_ERROR, "Token validation failed"))
+        }
+    }
+}
+
+fn message_error(error: MessageError, failed: &str) -> Response {
+    match error {
+        MessageError::NotFound => refused(StatusCode::NOT_FOUND, "Message not found"),
+        MessageError::Invalid => bad("Invalid JSON"),
+        MessageError::Store(error) => {
+            tracing::error!("{error}");
+            refused(StatusCode::INTERNAL_SERVER_ERROR, failed)
+        }
+    }
+}
+
+fn created(id: &str) -> Response {
+    (StatusCode::CREATED, axum::Json(json!({ "id": id }))).into_response()
+}
+
+pub(super) async fn create_message(State(hub): State<Arc<Hub>>, headers: HeaderMap, body: Bytes) -> Response {
+    let made = async {
+        let session = session(&hub, &headers).await?;
+        let new: NewMessage = parsed(&body)?;
+        let id = hub.add_message(session, new).await;
+        id.map_err(|error| message_error(error, "Failed to create message"))
+    };
+    made.await.map_or_else(|refused| refused, |id| created(&id))
+}
+
+pub(super) async fn patch_message(
+    State(hub): State<Arc<Hub>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let patched = async {
+        let session = session(&hub, &headers).await?;
+        let patch: Patch = parsed(&body)?;
+        let done = hub.patch_message(session, id, patch).await;
+        done.map_err(|error| message_error(error, "Failed to update message"))
+    };
+    patched.await.map_or_else(|refused| refused, |()| ok())
+}
+
+pub(super) async fn create_part(
+    State(hub): State<Arc<Hub>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let made = async {
+        let session = session(&hub, &headers).await?;
+        let new: NewPart = parsed(&body)?;
+        let id = hub.add_part(session, id, new).await;
+        id.map_err(|error| message_error(error, "Failed to create part"))
+    };
+    made.await.map_or_else(|refused| refused, |id| created(&id))
+}

@@ -1,0 +1,387 @@
+//! Agents and workflows in pods: task runners that register by HTTP, ours and the original's
+//! (docs/protocols/task.md §6 and §7).
+//!
+//! A task is given to one runner at a time, each time with a key of its own in the callback's
+//! address: what a runner that was given up still sends is known by its old key.
+
+mod assign;
+mod messages;
+mod stream;
+mod submit;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rusqlite::Connection;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::auth::hash;
+use crate::clock::{now_ms, secret};
+use crate::engine::Hub;
+use crate::events::{self, Kind, Log};
+use crate::fleet::Progress;
+use crate::model::State;
+use crate::store::{Store, StoreError};
+
+pub(crate) use assign::RegisterError;
+pub(crate) use messages::{MessageError, NewMessage, NewPart, Patch, caller_session};
+pub(crate) use stream::StreamError;
+pub(crate) use submit::{NewPodTask, page, view};
+
+/// A runner that was silent for so long is given no work; if it sends heartbeats, it is gone.
+const STALE_MS: u64 = 60_000;
+/// The original sends none: its pod ends after an hour at the latest.
+const POD_DEADLINE_MS: u64 = 3_660_000;
+/// A task that did nothing yet is given out so often; one of which nothing was heard, more
+/// often: it may never have arrived.
+const MAX_ATTEMPTS: u32 = 3;
+const MAX_UNHEARD: u32 = 10;
+/// The name of runners that have none: any number of them.
+const NAMELESS: &str = "unknown";
+
+/// Where runners reach us.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Front {
+    /// As the operator says.
+    pub(crate) public_url: Option<String>,
+    pub(crate) tls: bool,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub(crate) struct Pods {
+    live: Mutex<Live>,
+    /// Counts what may give a waiting runner work.
+    wake: watch::Sender<u64>,
+    pub(crate) front: OnceLock<Front>,
+    /// What runners show to register.
+    internal: String,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    runners: HashMap<String, PodRunner>,
+    /// Tasks that are not over, by id.
+    tasks: BTreeMap<u32, LiveTask>,
+}
+
+/// A task runner.
+#[derive(Debug, Clone)]
+pub(crate) struct PodRunner {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) ip: String,
+    /// Empty for the original.
+    pub(crate) version: String,
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) seen_ms: u64,
+    /// What it works on.
+    pub(crate) task: Option<u32>,
+}
+
+impl PodRunner {
+    pub(crate) fn is_stale(&self) -> bool {
+        self.seen_ms + STALE_MS < now_ms()
+    }
+
+    /// Whether its silence means something.
+    fn beats(&self) -> bool {
+        !self.version.is_empty()
+    }
+}
+
+/// A task that is not over.
+#[derive(Debug)]
+struct LiveTask {
+    kind: String,
+    config: String,
+    /// Only this runner may have it.
+    wanted: Option<String>,
+    session_id: Option<String>,
+    state: State,
+    runner: Option<String>,
+    /// Hash of the key that its events carry.
+    key: Option<String>,
+    /// Hashes of keys that were good once.
+    old_keys: Vec<String>,
+    attempts: u32,
+    assigned_at_ms: u64,
+    expires_at_ms: u64,
+    /// An event of this assignment has come.
+    has_begun: bool,
+    /// It may have changed something.
+    has_effects: bool,
+    /// A step of it did not succeed.
+    has_failed_step: bool,
+    cancel: bool,
+    /// It is being ended.
+    closing: bool,
+    log: Log,
+    progress: watch::Sender<Progress>,
+    last: Vec<u8>,
+}
+
+impl LiveTask {
+    /// Adds an event and makes it readable.
+    fn tell(&mut self, kind: Kind, payload: &[u8]) -> std::io::Result<()> {
+        self.log.add(kind, 0, 0, payload);
+        let len = self.log.flush()?;
+        self.progress.send_replace(Progress { len, over: kind == Kind::End });
+        Ok(())
+    }
+
+    /// Tells who looks on what happens to the task itself.
+    fn tell_state(&mut self, state: State, message: &str) {
+        let event = serde_json::json!({
+            "type": "state", "state": state, "message": message, "runner": self.runner, "at_ms": now_ms(),
+        });
+        let kind = if state.is_final() { Kind::End } else { Kind::State };
+        if let Err(error) = self.tell(kind, event.to_string().as_bytes()) {
+            tracing::error!("failed to write a task's events: {error}");
+        }
+    }
+}
+
+/// The file of a task's events.
+pub(crate) fn events_path(data: &Path, id: u32) -> PathBuf {
+    events::path(data, &format!("pod-{id:010}"))
+}
+
+impl Pods {
+    /// Reads what is stored.
+    pub(crate) async fn open(store: &Store, data: &Path) -> Result<Self, StoreError> {
+        let internal = internal_token(data).map_err(|e| StoreError::new(format!("internal.token: {e}")))?;
+        let folder = data.to_owned();
+        let live = store.read(move |c| load(c, &folder)).await?;
+        Ok(Self { live: Mutex::new(live), wake: watch::Sender::new(0), front: OnceLock::new(), internal })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.wake.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Whether somebody may act as a runner.
+    pub(crate) fn admits(&self, shown: &str) -> bool {
+        // Hashes take the same time however much of them is alike.
+        hash(shown) == hash(&self.internal)
+    }
+
+    /// What a runner shows, for the address it registers at.
+    pub(crate) fn internal_token(&self) -> &str {
+        &self.internal
+    }
+
+    /// All runners.
+    pub(crate) fn runners(&self) -> Vec<PodRunner> {
+        let mut runners: Vec<PodRunner> = self.lock().runners.values().cloned().collect();
+        runners.sort_by(|a, b| a.name.cmp(&b.name));
+        runners
+    }
+
+    /// Follows a task's events, if it is not over.
+    pub(crate) fn progress(&self, id: u32) -> Option<watch::Receiver<Progress>> {
+        self.lock().tasks.get(&id).map(|task| task.progress.subscribe())
+    }
+}
+
+/// Made on the first start, for as long as the hub lives.
+fn internal_token(data: &Path) -> std::io::Result<String> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = data.join("internal.token");
+    match std::fs::read_to_string(&path) {
+        Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let token = secret()?;
+    let temporary = data.join("internal.token.new");
+    let mut file =
+        std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(format!("{token}\n").as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, &path)?;
+    Ok(token)
+}
+
+fn load(c: &Connection, data: &Path) -> rusqlite::Result<Live> {
+    let mut live = Live::default();
+    let mut statement =
+        c.prepare("SELECT id, name, ip, version, capabilities, seen_at_ms FROM pod_runners")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let capabilities: String = row.get(4)?;
+        let runner = PodRunner {
+            id: row.get(0)?,
+            name: row.get(1)?,
+            ip: row.get(2)?,
+            version: row.get(3)?,
+            capabilities: serde_json::from_str(&capabilities).unwrap_or_default(),
+            seen_ms: unsigned(row.get(5)?),
+            task: None,
+        };
+        live.runners.insert(runner.name.clone(), runner);
+    }
+    let mut statement = c.prepare(
+        "SELECT id, kind, config, wanted, session_id, state, runner, key, attempts, assigned_at_ms, expires_at_ms,
+             has_effects, cancel FROM pod_tasks WHERE finished_at_ms IS NULL ORDER BY id",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let id: u32 = row.get(0)?;
+        let state: String = row.get(5)?;
+        let (mut last, mut has_begun, mut has_failed_step, mut over) = (Vec::new(), false, false, false);
+        let log = Log::reopen(events_path(data, id), |frame| {
+            let event: Value = serde_json::from_slice(&frame.payload).unwrap_or_default();
+            over |= frame.kind == Kind::End;
+            if event["type"] == "state" {
+                has_begun = false;
+            } else {
+                has_begun = true;
+                has_failed_step |= stream::is_failed_step(&event);
+                last.clone_from(&frame.payload);
+            }
+        });
+        let log = log.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+        if over {
+            // The events were ended, and the store not told: it is told again below.
+            tracing::warn!("task {id} was ending when the hub went down");
+        }
+        let runner: Option<String> = row.get(6)?;
+        let task = LiveTask {
+            kind: row.get(1)?,
+            config: row.get(2)?,
+            wanted: row.get(3)?,
+            session_id: row.get(4)?,
+            state: State::parse(&state).unwrap_or(State::Queued),
+            key: row.get(7)?,
+            old_keys: Vec::new(),
+            attempts: row.get(8)?,
+            assigned_at_ms: unsigned(row.get::<_, Option<i64>>(9)?.unwrap_or(0)),
+            expires_at_ms: unsigned(row.get(10)?),
+            has_begun,
+            has_effects: row.get(11)?,
+            has_failed_step,
+            cancel: row.get(12)?,
+            closing: false,
+            log,
+            progress: watch::Sender::default(),
+            last,
+            runner: runner.clone(),
+        };
+        if let Some(runner) = runner.and_then(|name| live.runners.get_mut(&name)) {
+            runner.task = Some(id);
+            // It gets its time to come back to the hub.
+            runner.seen_ms = now_ms();
+        }
+        live.tasks.insert(id, task);
+    }
+    Ok(live)
+}
+
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// The end of a task.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    pub(crate) state: State,
+    pub(crate) error: Option<String>,
+    pub(crate) code: Option<String>,
+    pub(crate) usage: Option<String>,
+}
+
+impl End {
+    pub(crate) fn new(state: State, error: Option<&str>) -> Self {
+        Self { state, error: error.map(str::to_owned), code: None, usage: None }
+    }
+}
+
+impl Hub {
+    /// Ends a task: on disk first, then told. The first end counts.
+    pub(crate) async fn finish_pod_task(self: &Arc<Self>, id: u32, end: End) -> Result<(), StoreError> {
+        {
+            let mut live = self.pods.lock();
+            match live.tasks.get_mut(&id) {
+                Some(task) if !task.closing => task.closing = true,
+                _ => return Ok(()),
+            }
+        }
+        let row = end.clone();
+        let written = self
+            .store
+            .write(move |c| {
+                c.prepare_cached(
+                    "UPDATE pod_tasks SET state = ?2, error = ?3, code = ?4, usage = ?5, finished_at_ms = ?6, key = NULL
+                     WHERE id = ?1",
+                )?
+                .execute(rusqlite::params![
+                    id,
+                    row.state.as_str(),
+                    row.error,
+                    row.code,
+                    row.usage,
+                    signed(now_ms())
+                ])
+            })
+            .await;
+        let mut live = self.pods.lock();
+        if let Err(error) = written {
+            if let Some(task) = live.tasks.get_mut(&id) {
+                task.closing = false;
+            }
+            return Err(error);
+        }
+        if let Some(mut task) = live.tasks.remove(&id) {
+            if let Some(runner) = task.runner.clone().and_then(|name| live.runners.get_mut(&name)) {
+                runner.task = runner.task.filter(|current| *current != id);
+            }
+            task.tell_state(end.state, end.error.as_deref().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Ends what time has overtaken: to be called every now and then.
+    pub(crate) async fn sweep_pods(self: &Arc<Self>) {
+        let now = now_ms();
+        let (mut gone, mut expired) = (Vec::new(), Vec::new());
+        {
+            let live = self.pods.lock();
+            for (id, task) in live.tasks.iter().filter(|(_, task)| !task.closing) {
+                if task.state == State::Queued {
+                    if task.expires_at_ms <= now {
+                        expired.push(*id);
+                    }
+                    continue;
+                }
+                let runner = task.runner.as_ref().and_then(|name| live.runners.get(name));
+                let is_gone = runner.is_none_or(|runner| match runner.beats() {
+                    true => runner.is_stale(),
+                    false => task.assigned_at_ms.max(runner.seen_ms) + POD_DEADLINE_MS < now,
+                });
+                if is_gone {
+                    gone.push(*id);
+                }
+            }
+        }
+        for id in expired {
+            let end = End::new(State::Expired, Some("no task runner took it in time"));
+            let _ = self.finish_pod_task(id, end).await;
+        }
+        for id in gone {
+            let _ = self.give_up(id, "its runner fell silent").await;
+        }
+    }
+}

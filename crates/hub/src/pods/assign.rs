@@ -1,0 +1,296 @@
+//! Giving tasks to runners, and taking them back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_proto::task::{Assigned, Register, Registered, TaskId};
+use rusqlite::params;
+use serde_json::value::RawValue;
+
+use super::{End, LiveTask, MAX_ATTEMPTS, MAX_UNHEARD, NAMELESS, PodRunner, signed};
+use crate::auth::hash;
+use crate::clock::{now_ms, secret};
+use crate::engine::Hub;
+use crate::model::State;
+use crate::store::StoreError;
+
+/// The longest that an answer is held back.
+const MAX_WAIT: Duration = Duration::from_secs(25);
+/// Most bytes of a runner's name and address.
+const MAX_NAME: usize = 253;
+
+/// Why a runner is not registered.
+#[derive(Debug)]
+pub(crate) enum RegisterError {
+    Invalid(&'static str),
+    Store(StoreError),
+}
+
+impl From<StoreError> for RegisterError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// A registered runner, with what it is to do.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) answer: Registered,
+    /// For the callback's address.
+    pub(crate) key: Option<String>,
+}
+
+impl Hub {
+    /// Registers a runner and gives it a task, now or within the time it waits.
+    pub(crate) async fn register_pod(self: &Arc<Self>, said: Register) -> Result<Ready, RegisterError> {
+        let too_long =
+            |text: &str| text.is_empty() || text.len() > MAX_NAME || text.chars().any(char::is_control);
+        if too_long(&said.pod_name) {
+            return Err(RegisterError::Invalid("Missing pod_name"));
+        }
+        if too_long(&said.pod_ip) {
+            return Err(RegisterError::Invalid("Missing pod_ip"));
+        }
+        let runner_id = self.upsert(&said).await?;
+        self.settle_former(&said.pod_name).await?;
+        let wait = said.wait_s.map(|s| Duration::from_secs(s).min(MAX_WAIT)).filter(|w| !w.is_zero());
+        let until = wait.map(|wait| tokio::time::Instant::now() + wait);
+        let mut wakes = self.pods.wake.subscribe();
+        loop {
+            wakes.borrow_and_update();
+            if let Some((task, key)) = self.assign(&said.pod_name).await? {
+                let answer = Registered {
+                    runner_id: Some(runner_id),
+                    task: Some(task),
+                    callback_url: None,
+                    waited: false,
+                };
+                return Ok(Ready { answer, key: Some(key) });
+            }
+            let more = async {
+                match until {
+                    Some(until) => tokio::time::timeout_at(until, wakes.changed()).await.is_ok(),
+                    None => false,
+                }
+            };
+            if !more.await {
+                let answer = Registered {
+                    runner_id: Some(runner_id),
+                    task: None,
+                    callback_url: None,
+                    waited: until.is_some(),
+                };
+                self.seen(&said.pod_name);
+                return Ok(Ready { answer, key: None });
+            }
+        }
+    }
+
+    fn seen(&self, name: &str) {
+        if let Some(runner) = self.pods.lock().runners.get_mut(name) {
+            runner.seen_ms = now_ms();
+        }
+    }
+
+    async fn upsert(&self, said: &Register) -> Result<i64, StoreError> {
+        let version = said.version.clone().unwrap_or_default();
+        {
+            let mut live = self.pods.lock();
+            if let Some(runner) = live.runners.get_mut(&said.pod_name) {
+                runner.seen_ms = now_ms();
+                let same = runner.ip == said.pod_ip
+                    && runner.version == version
+                    && runner.capabilities == said.capabilities;
+                if same {
+                    return Ok(runner.id);
+                }
+            }
+        }
+        let row = said.clone();
+        let row_version = version.clone();
+        let id = self
+            .store
+            .write(move |c| {
+                let capabilities = serde_json::to_string(&row.capabilities).unwrap_or_default();
+                let now = signed(now_ms());
+                c.prepare_cached(
+                    "INSERT INTO pod_runners (name, ip, version, capabilities, created_at_ms, seen_at_ms)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5)
+                     ON CONFLICT (name) DO UPDATE SET ip = ?2, version = ?3, capabilities = ?4, seen_at_ms = ?5
+                     RETURNING id",
+                )?
+                .query_row(params![row.pod_name, row.pod_ip, row_version, capabilities, now], |row| {
+                    row.get::<_, i64>(0)
+                })
+            })
+            .await?;
+        let mut live = self.pods.lock();
+        let runner = live.runners.entry(said.pod_name.clone()).or_insert_with(|| PodRunner {
+            id,
+            name: said.pod_name.clone(),
+            ip: String::new(),
+            version: String::new(),
+            capabilities: Vec::new(),
+            seen_ms: now_ms(),
+            task: None,
+        });
+        runner.ip.clone_from(&said.pod_ip);
+        runner.version = version;
+        runner.capabilities.clone_from(&said.capabilities);
+        runner.seen_ms = now_ms();
+        Ok(id)
+    }
+
+    /// A runner that registers works on nothing: what it was given is done otherwise, or it
+    /// never got it.
+    async fn settle_former(self: &Arc<Self>, name: &str) -> Result<(), StoreError> {
+        if name == NAMELESS {
+            // Somebody else's, perhaps.
+            return Ok(());
+        }
+        let former = {
+            let live = self.pods.lock();
+            live.runners.get(name).and_then(|runner| runner.task)
+        };
+        match former {
+            Some(id) => self.give_up(id, "its runner was started anew").await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a task from its runner: it goes to another one if it can have done nothing yet,
+    /// else its end is unknown.
+    pub(crate) async fn give_up(self: &Arc<Self>, id: u32, why: &str) -> Result<(), StoreError> {
+        let attempts = {
+            let live = self.pods.lock();
+            let Some(task) = live.tasks.get(&id).filter(|task| !task.closing) else { return Ok(()) };
+            if task.has_effects {
+                Err(format!("{why} after the task had begun to act: its end is unknown"))
+            } else if task.cancel {
+                Err(String::new())
+            } else if task.attempts >= if task.has_begun { MAX_ATTEMPTS } else { MAX_UNHEARD } {
+                Err(format!("{why}, as the {} before it", task.attempts - 1))
+            } else {
+                Ok(task.attempts)
+            }
+        };
+        let attempts = match attempts {
+            Ok(attempts) => attempts,
+            Err(reason) if reason.is_empty() => {
+                return self.finish_pod_task(id, End::new(State::Cancelled, None)).await;
+            }
+            Err(reason) => return self.finish_pod_task(id, End::new(State::Lost, Some(&reason))).await,
+        };
+        self.store
+            .write(move |c| {
+                c.prepare_cached(
+                    "UPDATE pod_tasks SET state = 'queued', runner = NULL, key = NULL WHERE id = ?1 AND finished_at_ms IS NULL",
+                )?
+                .execute([id])
+            })
+            .await?;
+        tracing::info!(task = id, attempts, "a task goes back to the queue: {why}");
+        let mut live = self.pods.lock();
+        let live = &mut *live;
+        if let Some(task) = live.tasks.get_mut(&id) {
+            if let Some(runner) = task.runner.take().and_then(|name| live.runners.get_mut(&name)) {
+                runner.task = None;
+            }
+            task.old_keys.extend(task.key.take());
+            task.state = State::Queued;
+            task.tell_state(State::Queued, &format!("queued again: {why}"));
+            task.has_begun = false;
+            task.last.clear();
+        }
+        self.pods.wake();
+        Ok(())
+    }
+
+    /// Gives the oldest task that fits to a runner.
+    async fn assign(&self, name: &str) -> Result<Option<(Assigned, String)>, StoreError> {
+        let key = secret().map_err(|e| StoreError::new(e.to_string()))?;
+        let hashed = hash(&key);
+        let (id, before) = {
+            let mut live = self.pods.lock();
+            let live = &mut *live;
+            let Some(runner) = live.runners.get_mut(name) else { return Ok(None) };
+            let fits = |task: &&mut LiveTask| {
+                task.state == State::Queued
+                    && !task.closing
+                    && !task.cancel
+                    && task.wanted.as_ref().is_none_or(|wanted| wanted == name)
+                    && (runner.capabilities.is_empty() || runner.capabilities.contains(&task.kind))
+            };
+            let Some((id, task)) =
+                live.tasks.iter_mut().map(|(id, task)| (*id, task)).find(|(_, t)| fits(&t))
+            else {
+                return Ok(None);
+            };
+            // Nobody else takes it from here on.
+            task.state = State::Delivered;
+            task.runner = Some(name.to_owned());
+            task.key = Some(hashed.clone());
+            task.attempts += 1;
+            task.assigned_at_ms = now_ms();
+            runner.task = Some(id);
+            let config =
+                RawValue::from_string(task.config.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned());
+            let assigned = Assigned {
+                id: TaskId::Number(i64::from(id)),
+                kind: Some(task.kind.clone()),
+                config,
+                session_id: task.session_id.clone(),
+                agent_token: None,
+                persistence_url: None,
+            };
+            (id, (assigned, task.attempts, !runner.version.is_empty()))
+        };
+        let (mut assigned, attempts, is_ours) = before;
+        // The original would not know what to do with it.
+        let token = match (&assigned.session_id, is_ours) {
+            (Some(_), true) => Some(secret().map_err(|e| StoreError::new(e.to_string()))?),
+            _ => None,
+        };
+        let row = (name.to_owned(), hashed, assigned.session_id.clone(), token.as_deref().map(hash));
+        let written = self
+            .store
+            .write(move |c| {
+                let now = signed(now_ms());
+                let (runner, key, session, token) = row;
+                c.prepare_cached(
+                    "UPDATE pod_tasks SET state = 'delivered', runner = ?2, key = ?3, attempts = ?4, assigned_at_ms = ?5
+                     WHERE id = ?1",
+                )?
+                .execute(params![id, runner, key, attempts, now])?;
+                if let (Some(session), Some(token)) = (session, token) {
+                    super::messages::store_token(c, &token, &session, now)?;
+                }
+                Ok(())
+            })
+            .await;
+        let mut live = self.pods.lock();
+        let live = &mut *live;
+        let Some(task) = live.tasks.get_mut(&id) else { return Ok(None) };
+        if let Err(error) = written {
+            task.state = State::Queued;
+            task.runner = None;
+            task.key = None;
+            if let Some(runner) = live.runners.get_mut(name) {
+                runner.task = None;
+            }
+            return Err(error);
+        }
+        task.tell_state(State::Delivered, &format!("given to {name}"));
+        assigned.agent_token = token;
+        Ok(Some((assigned, key)))
+    }
+
+    /// A runner is alive; what of its work is to be ended.
+    pub(crate) fn heartbeat(&self, name: &str) -> Vec<u32> {
+        let mut live = self.pods.lock();
+        let live = &mut *live;
+        let Some(runner) = live.runners.get_mut(name) else { return Vec::new() };
+        runner.seen_ms = now_ms();
+        runner.task.filter(|id| live.tasks.get(id).is_some_and(|task| task.cancel)).into_iter().collect()
+    }
+}

@@ -1,0 +1,241 @@
+//! The hands that tasks share: files beneath the workspace, and programs behind walls. The
+//! walls are tried out when the first program needs them: a task's first event does not
+//! wait for that.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_policy::Policy;
+use legwork_process::sandbox::Profile;
+use legwork_process::{Adoption, Chunk, Cursor, Limits, Progress, Running, Spawner, Status};
+use legwork_runner::{
+    Audit, Config, Destinations, Egress, Failure, Keep, Program, Requester, Rules, Runner, Walled, Wanted,
+    choose,
+};
+use legwork_workspace::Root;
+use tokio::sync::OnceCell;
+
+use crate::abort::Abort;
+use crate::settings::Settings;
+
+/// Output read at a time.
+const CHUNK: usize = 64 * 1024;
+/// Of the audit.
+const KEEP: Keep = Keep { bytes: 256 << 20, age: Duration::from_secs(90 * 24 * 3600) };
+/// All of the public net and of private ones; never metadata services.
+const ANYWHERE: &[&str] = &["*:*", "10.0.0.0/8:*", "172.16.0.0/12:*", "192.168.0.0/16:*", "[fd00::/8]:*"];
+
+/// What carries tasks out.
+#[derive(Debug)]
+pub(crate) struct Hands {
+    pub(crate) root: Arc<Root>,
+    settings: Arc<Settings>,
+    /// This program: it starts others.
+    program: PathBuf,
+    runner: OnceCell<Result<Arc<Runner>, String>>,
+}
+
+impl Hands {
+    /// Opens the workspace.
+    pub(crate) fn open(settings: Arc<Settings>, program: &Path) -> Result<Self, String> {
+        let root = Root::open(&settings.workspace).map_err(|e| e.to_string())?;
+        Ok(Self { root: Arc::new(root), settings, program: program.to_owned(), runner: OnceCell::new() })
+    }
+
+    /// What starts programs; made when it is first asked for.
+    pub(crate) async fn runner(&self) -> Result<&Arc<Runner>, String> {
+        let made = self.runner.get_or_init(|| async { self.make().await.map(Arc::new) }).await;
+        made.as_ref().map_err(Clone::clone)
+    }
+
+    async fn make(&self) -> Result<Runner, String> {
+        let settings = &self.settings;
+        let state = &settings.state;
+        for dir in [state, &settings.scratch()] {
+            std::fs::create_dir_all(dir).map_err(|e| format!("failed to create {}: {e}", dir.display()))?;
+        }
+        let spawner = Spawner::start(&self.program)
+            .map_err(|e| format!("failed to start {}: {e}", self.program.display()))?;
+        let tmp_dir = state.join("tmp");
+        let walled = self.walls(&spawner, &tmp_dir).await?;
+        for note in &walled.notes {
+            tracing::warn!("{note}");
+        }
+        tracing::info!(profile = walled.settings.profile.name(), "sandbox");
+        let audit = Audit::open(&state.join("audit.jsonl"), KEEP).map_err(|e| e.to_string())?;
+        let anything = || Policy::from_pairs([("*", "allow")]).map_err(|e| e.to_string());
+        let destinations = match &settings.egress {
+            Some(list) => Destinations::parse(list),
+            None => Destinations::parse(ANYWHERE),
+        };
+        let root = Root::open(&settings.workspace).map_err(|e| e.to_string())?;
+        let mut env = settings.env.clone();
+        env.insert("PWD".into(), root.path().to_string_lossy().into_owned());
+        Runner::new(Config {
+            root,
+            rules: Rules {
+                policy: match &settings.policy {
+                    Some(policy) => policy.clone(),
+                    None => anything()?,
+                },
+                // Servers are named by the task, not by the model.
+                mcp_policy: Some(anything()?),
+                destinations: Arc::new(destinations.map_err(|e| format!("LEGWORK_EGRESS: {e}"))?),
+            },
+            walled,
+            tmp_dir,
+            egress: Egress::default(),
+            mcp_dir: state.join("mcp"),
+            env,
+            spawner: Arc::new(spawner),
+            audit,
+            max_tasks: 64,
+            max_read_bytes: u64::MAX,
+            limits: Limits::default(),
+        })
+        .map_err(|e| e.to_string())
+    }
+
+    /// The strongest wall that leaves tasks their network, unless there is a list of where
+    /// they may go: then one that holds it.
+    async fn walls(&self, spawner: &Spawner, tmp: &Path) -> Result<Walled, String> {
+        let settings = &self.settings;
+        let wanted = |profile| Wanted {
+            profile,
+            read: settings.sandbox_read.clone(),
+            write: settings.sandbox_write.iter().cloned().chain([settings.scratch()]).collect(),
+            hide: vec![settings.state.clone()],
+            unix_sockets: settings.unix_sockets,
+            limits: settings.limits.clone(),
+            ..Wanted::default()
+        };
+        let root = self.root.path();
+        let try_one = async |profile| choose(&wanted(profile), spawner, &settings.env, root, tmp).await;
+        match (settings.sandbox, &settings.egress) {
+            (Some(profile @ (Profile::Off | Profile::Landlock)), Some(_)) => Err(format!(
+                "LEGWORK_EGRESS: the sandbox '{profile}' holds no network; use namespaces or gvisor"
+            )),
+            (Some(profile), _) => try_one(Some(profile)).await,
+            (None, Some(_)) => try_one(Some(Profile::Namespaces)).await,
+            (None, None) => match try_one(Some(Profile::Landlock)).await {
+                Ok(walled) => Ok(walled),
+                Err(reason) => {
+                    let mut walled = Walled::default();
+                    walled.notes.push(format!("{reason}: what tasks run has no walls but the pod's"));
+                    Ok(walled)
+                }
+            },
+        }
+    }
+
+    /// Whether shell lines of a model are judged.
+    pub(crate) fn judges(&self) -> bool {
+        self.settings.policy.is_some()
+    }
+
+    /// Runs a program to its end; `each` sees its output in the order of its arrival.
+    /// Where `file` is there already, an earlier process started it: that one is found
+    /// again, and seen from the given offsets of its streams on.
+    pub(crate) async fn run(
+        &self,
+        program: &Program,
+        requester: &Requester,
+        file: &Path,
+        abort: &Abort,
+        (stdout, stderr): (u64, u64),
+        mut each: impl AsyncFnMut(Chunk) -> Continue,
+    ) -> Result<Status, Failure> {
+        let runner = self.runner().await.map_err(Failure::Failed)?;
+        let running = match file.exists() {
+            true => match runner.adopt(file).await {
+                Adoption::Running(running) => Some(running),
+                Adoption::Ended(_) => None,
+                Adoption::NeverStarted => {
+                    let _ = std::fs::remove_file(file);
+                    Some(runner.start_program(program, requester, file).await?)
+                }
+                Adoption::Lost(reason) => {
+                    return Err(Failure::Lost(format!(
+                        "the command was started but its end is unknown: {reason}"
+                    )));
+                }
+            },
+            false => Some(runner.start_program(program, requester, file).await?),
+        };
+        let mut cursor = Cursor::open(file, stdout, stderr).map_err(|e| Failure::Failed(e.to_string()))?;
+        if let Some(running) = running {
+            let mut watched = Watched { running, runner, file, cancelled: false };
+            while watched.progress(abort).await {
+                cursor = match pass(cursor, &mut each).await? {
+                    (cursor, Continue::Yes) => cursor,
+                    (cursor, Continue::No) => {
+                        watched.cancel();
+                        cursor
+                    }
+                };
+            }
+        }
+        let _ = pass(cursor, &mut each).await?;
+        runner.finish_program(program, requester, file).await
+    }
+}
+
+/// Whether a program is to run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Continue {
+    Yes,
+    No,
+}
+
+struct Watched<'a> {
+    running: Running,
+    runner: &'a Arc<Runner>,
+    file: &'a Path,
+    cancelled: bool,
+}
+
+impl Watched<'_> {
+    /// Waits for output; false when the program has ended.
+    async fn progress(&mut self, abort: &Abort) -> bool {
+        loop {
+            tokio::select! {
+                progress = self.running.progress() => match progress {
+                    Progress::Output(_) => return true,
+                    Progress::Door(listener) => self.runner.serve_door(self.file, listener),
+                    Progress::Ended => return false,
+                },
+                _ = abort.wished(), if !self.cancelled => self.cancel(),
+            }
+        }
+    }
+
+    fn cancel(&mut self) {
+        self.cancelled = true;
+        self.running.cancel();
+    }
+}
+
+/// Passes on what is written so far.
+async fn pass(
+    mut cursor: Cursor,
+    each: &mut impl AsyncFnMut(Chunk) -> Continue,
+) -> Result<(Cursor, Continue), Failure> {
+    let mut go_on = Continue::Yes;
+    loop {
+        let read = tokio::task::spawn_blocking(move || {
+            let chunk = cursor.next(CHUNK);
+            (cursor, chunk)
+        });
+        let (back, chunk) = read.await.map_err(|e| Failure::Failed(e.to_string()))?;
+        cursor = back;
+        match chunk.map_err(|e| Failure::Failed(format!("failed to read the command's output: {e}")))? {
+            None => return Ok((cursor, go_on)),
+            Some(chunk) => {
+                if each(chunk).await == Continue::No {
+                    go_on = Continue::No;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One request, from its sending to `message_stop`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::header::HeaderMap;
+use sse_stream::SseStream;
+
+use super::client::{Live, Observer};
+use super::message::{Builder, ErrorObject, Message, Seen, Usage};
+use crate::deliver::cause;
+
+/// Until the API's first byte: it may think before it says anything.
+const FIRST_BYTE: Duration = Duration::from_secs(600);
+/// Most bytes of an error's body.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// Most bytes of one event, and of a whole answer.
+const MAX_EVENT: usize = 32 << 20;
+const MAX_STREAM: usize = 256 << 20;
+
+/// Why a stream ended early.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Http(reqwest::Error),
+    #[error("the answer is larger than any answer can be")]
+    TooLong,
+}
+
+/// What a failed attempt was.
+#[derive(Debug, Default)]
+pub(super) struct Failed {
+    /// `None` if there was no answer.
+    pub(super) status: Option<u16>,
+    pub(super) headers: HeaderMap,
+    /// The API's own name for it.
+    pub(super) kind: String,
+    pub(super) message: String,
+    /// It broke off after it had begun.
+    pub(super) midway: bool,
+    /// What was used up all the same.
+    pub(super) usage: Usage,
+}
+
+impl Failed {
+    fn saying(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+}
+
+/// Sends a request and reads its stream to the end.
+pub(super) async fn attempt<O: Observer>(
+    request: reqwest::RequestBuilder,
+    idle: Duration,
+    observer: &mut O,
+) -> Result<Message, Failed> {
+    let sent = tokio::time::timeout(FIRST_BYTE, request.send()).await;
+    let response = match sent {
+        Err(_) => return Err(Failed::saying(format!("no answer within {} s", FIRST_BYTE.as_secs()))),
+        Ok(Err(error)) => return Err(Failed::saying(cause(&error))),
+        Ok(Ok(response)) => response,
+    };
+    if !response.status().is_success() {
+        return Err(refused(response, idle).await);
+    }
+    let mut builder = Builder::default();
+    // What a stream may send for one event, and in all: nobody writes that much.
+    let room = Arc::new(AtomicUsize::new(MAX_EVENT));
+    let counted = {
+        let room = room.clone();
+        let mut total = 0usize;
+        response.bytes_stream().map(move |chunk| {
+            let chunk = chunk.map_err(Broken::Http)?;
+            total += chunk.len();
+            let fits =
+                room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(chunk.len()));
+            if fits.is_err() || total > MAX_STREAM { Err(Broken::TooLong) } else { Ok(chunk) }
+        })
+    };
+    let mut events = std::pin::pin!(SseStream::from_bytes_stream(counted));
+    let broken = |builder: Builder, message: String| Failed {
+        midway: true,
+        usage: builder.usage,
+        ..Failed::saying(message)
+    };
+    loop {
+        let event = match tokio::time::timeout(idle, events.next()).await {
+            Err(_) => return Err(broken(builder, format!("the stream was silent for {} s", idle.as_secs()))),
+            Ok(None) => return Err(broken(builder, "the stream ended before message_stop".into())),
+            Ok(Some(Err(error))) => {
+                return Err(broken(builder, format!("the stream broke: {}", root(&error))));
+            }
+            Ok(Some(Ok(event))) => event,
+        };
+        room.store(MAX_EVENT, Ordering::Relaxed);
+        let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
+        match builder.take(&data) {
+            Ok(Seen::Nothing) => {}
+            Ok(Seen::Text(text)) => observer.see(Live::Text(text)).await,
+            Ok(Seen::Tool { id, name }) => observer.see(Live::Tool { id, name }).await,
+            Ok(Seen::Whole) => return Ok(builder.finish()),
+            Ok(Seen::Failed(ErrorObject { kind, message })) => {
+                return Err(Failed { kind, ..broken(builder, message) });
+            }
+            Err(problem) => return Err(broken(builder, problem)),
+        }
+    }
+}
+
+async fn refused(mut response: reqwest::Response, idle: Duration) -> Failed {
+    let status = response.status();
+    let headers = response.headers().clone();
+    let mut body = Vec::new();
+    while let Ok(Ok(Some(chunk))) = tokio::time::timeout(idle, response.chunk()).await {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ERROR {
+            break;
+        }
+    }
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        error: ErrorObject,
+    }
+    let error = serde_json::from_slice::<Answer>(&body).map(|a| a.error).unwrap_or_default();
+    let said = match error.message.is_empty() {
+        true => String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned(),
+        false => error.message,
+    };
+    let kind = if error.kind.is_empty() { String::new() } else { format!(" {}", error.kind) };
+    Failed {
+        status: Some(status.as_u16()),
+        headers,
+        message: format!("{}{kind}: {said}", status.as_u16()),
+        kind: error.kind,
+        ..Failed::default()
+    }
+}
+
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

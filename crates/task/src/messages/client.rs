@@ -1,0 +1,267 @@
+//! Requests with the official SDK's rules for trying again.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+
+use super::attempt::{Failed, attempt};
+use super::message::{Message, Usage};
+use crate::abort::{Abort, Why};
+use crate::settings::Secret;
+
+/// The API's version that this client knows.
+const API_VERSION: &str = "2026-10-21";
+/// The SDK's back-off.
+const FIRST_DELAY: f64 = 0.5;
+const MAX_DELAY: f64 = 8.0;
+/// The API can't make us wait for longer.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+
+/// What is seen of a message while it comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Live {
+    /// More text.
+    Text(String),
+    /// The call of a tool begins.
+    Tool {
+        /// The call.
+        id: String,
+        /// The tool.
+        name: String,
+    },
+    /// All of it so far is void: it is tried again.
+    Reset,
+}
+
+/// Who looks on.
+pub(crate) trait Observer {
+    /// Takes in what is seen; the stream waits meanwhile.
+    fn see(&mut self, live: Live) -> impl Future<Output = ()>;
+}
+
+/// What kind of failure it is, for what is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The API can't be reached, or won't, however often it is asked.
+    Failed,
+    /// The request has no room in the model's window, perhaps.
+    Invalid,
+    /// There is no such model.
+    NoModel,
+    /// The task is to end.
+    Aborted(Why),
+}
+
+/// Why there is no message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    /// The kind.
+    pub(crate) kind: Kind,
+    /// In the API's words, if it has any.
+    pub(crate) message: String,
+    /// What failed attempts used up.
+    pub(crate) wasted: Usage,
+}
+
+/// A client of the Messages API.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: String,
+    headers: HeaderMap,
+    retries: u32,
+    idle: Duration,
+}
+
+impl Client {
+    /// A client of `base_url` with a key.
+    pub(crate) fn new(
+        http: reqwest::Client,
+        base_url: &str,
+        key: &Secret,
+        retries: u32,
+        idle: Duration,
+    ) -> Result<Self, String> {
+        let mut headers = HeaderMap::new();
+        let mut key = HeaderValue::from_str(key.expose())
+            .map_err(|_| "ANTHROPIC_API_KEY has characters that no header can have".to_owned())?;
+        key.set_sensitive(true);
+        headers.insert("x-api-key", key);
+        headers.insert("anthropic-version", HeaderValue::from_static(API_VERSION));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(Self { http, url: format!("{base_url}/v1/messages"), headers, retries, idle })
+    }
+
+    /// Asks for a message; also returns what failed attempts used up.
+    pub(crate) async fn message<O: Observer>(
+        &self,
+        body: Bytes,
+        abort: &Abort,
+        observer: &mut O,
+    ) -> Result<(Message, Usage), ApiError> {
+        let mut wasted = Usage::default();
+        let mut failures = 0;
+        loop {
+            let request = self.http.post(&self.url).headers(self.headers.clone()).body(body.clone());
+            let tried = tokio::select! {
+                tried = attempt(request, self.idle, observer) => tried,
+                why = abort.wished() => return Err(aborted(why, wasted)),
+            };
+            let failed = match tried {
+                Ok(message) => return Ok((message, wasted)),
+                Err(failed) => failed,
+            };
+            wasted.input += failed.usage.input;
+            wasted.output += failed.usage.output;
+            wasted.cache_creation += failed.usage.cache_creation;
+            wasted.cache_read += failed.usage.cache_read;
+            if failed.midway {
+                observer.see(Live::Reset).await;
+            }
+            if !is_worth_another(&failed) || failures >= self.retries {
+                return Err(ApiError { kind: kind(&failed), message: failed.message, wasted });
+            }
+            let delay = delay(&failed, failures);
+            failures += 1;
+            tracing::warn!(
+                attempt = failures,
+                delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                error = %failed.message,
+                "the Messages API failed: trying again"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                why = abort.wished() => return Err(aborted(why, wasted)),
+            }
+        }
+    }
+}
+
+fn aborted(why: Why, wasted: Usage) -> ApiError {
+    ApiError { kind: Kind::Aborted(why), message: why.message().into(), wasted }
+}
+
+fn header<'a>(failed: &'a Failed, name: &str) -> Option<&'a str> {
+    failed.headers.get(name)?.to_str().ok()
+}
+
+fn is_worth_another(failed: &Failed) -> bool {
+    match header(failed, "x-should-retry") {
+        Some("true") => return true,
+        Some("false") => return false,
+        _ => {}
+    }
+    match failed.status {
+        Some(status) => matches!(status, 408 | 409 | 429) || status >= 500,
+        // No answer, a cut, silence, or an error in the middle of the stream.
+        None => !matches!(
+            failed.kind.as_str(),
+            "invalid_request_error"
+                | "authentication_error"
+                | "billing_error"
+                | "permission_error"
+                | "not_found_error"
+                | "request_too_large"
+        ),
+    }
+}
+
+fn kind(failed: &Failed) -> Kind {
+    match (failed.status, failed.kind.as_str()) {
+        (Some(404), _) | (_, "not_found_error") => Kind::NoModel,
+        (Some(400 | 413), _) | (_, "invalid_request_error" | "request_too_large") => Kind::Invalid,
+        _ => Kind::Failed,
+    }
+}
+
+/// `retry-after-ms`, `retry-after` in seconds or as a date, else the SDK's back-off.
+fn delay(failed: &Failed, failures: u32) -> Duration {
+    let number = |name: &str| header(failed, name).and_then(|text| text.trim().parse::<f64>().ok());
+    let told = number("retry-after-ms")
+        .map(|ms| ms / 1000.0)
+        .filter(|s| *s > 0.0)
+        .or_else(|| number("retry-after").or_else(|| header(failed, "retry-after").and_then(seconds_until)));
+    match told.filter(|seconds| seconds.is_finite() && *seconds > 0.0) {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).unwrap_or(MAX_WAIT).min(MAX_WAIT),
+        None => {
+            let base = (FIRST_DELAY * 2f64.powi(failures.min(16).cast_signed())).min(MAX_DELAY);
+            Duration::from_secs_f64(base * (1.0 - 0.25 * crate::random::fraction()))
+        }
+    }
+}
+
+/// From an HTTP date such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn seconds_until(date: &str) -> Option<f64> {
+    let parts: Vec<&str> = date.split_ascii_whitespace().collect();
+    let [_, day, month, year, time, "GMT"] = parts[..] else { return None };
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = i64::try_from(months.iter().position(|m| *m == month)?).ok()? + 1;
+    let (day, year): (i64, i64) = (day.parse().ok()?, year.parse().ok()?);
+    // The day whose date it is, found from a close guess.
+    let guess = (year - 1970) * 365 + (year - 1969) / 4 + (month - 1) * 30 + day;
+    let days = (guess - 40..guess + 40).find(|d| legwork_proto::civil::date(*d) == (year, month, day))?;
+    let clock: Vec<i64> = time.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [hours, minutes, seconds] = clock[..] else { return None };
+    let then = days * 86_400 + hours * 3600 + minutes * 60 + seconds;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    i32::try_from(then - i64::try_from(now).ok()?).ok().map(f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(status: Option<u16>, kind: &str, headers: &[(&'static str, &str)]) -> Failed {
+        let headers = headers
+            .iter()
+            .map(|(k, v)| (reqwest::header::HeaderName::from_static(k), v.parse().expect("value")))
+            .collect();
+        Failed { status, kind: kind.into(), headers, ..Failed::default() }
+    }
+
+    #[test]
+    fn the_sdks_rules_for_trying_again() {
+        for (status, again) in [
+            (400, false),
+            (401, false),
+            (404, false),
+            (408, true),
+            (409, true),
+            (413, false),
+            (422, false),
+            (429, true),
+            (500, true),
+            (529, true),
+        ] {
+            assert_eq!(is_worth_another(&failed(Some(status), "", &[])), again, "{status}");
+            assert!(!is_worth_another(&failed(Some(status), "", &[("x-should-retry", "false")])));
+            assert!(is_worth_another(&failed(Some(status), "", &[("x-should-retry", "true")])));
+        }
+        assert!(is_worth_another(&failed(None, "overloaded_error", &[])));
+        assert!(is_worth_another(&failed(None, "", &[])));
+        assert!(!is_worth_another(&failed(None, "invalid_request_error", &[])));
+    }
+
+    #[test]
+    fn delays_are_what_the_api_says_or_the_sdks() {
+        for (headers, want) in [
+            (&[("retry-after-ms", "250"), ("retry-after", "9")][..], 0.25),
+            (&[("retry-after", "3")], 3.0),
+            (&[("retry-after", "9999999")], 600.0),
+        ] {
+            assert_eq!(delay(&failed(Some(429), "", headers), 0), Duration::from_secs_f64(want));
+        }
+        for (n, base) in [(0, 0.5), (1, 1.0), (4, 8.0), (12, 8.0)] {
+            let got = delay(&failed(Some(500), "", &[("retry-after", "soon")]), n).as_secs_f64();
+            assert!((base * 0.75..=base).contains(&got), "{n}: {got}");
+        }
+        assert_eq!(
+            seconds_until("Sun, 06 Nov 1994 08:49:37 GMT").map(|s| s < 0.0),
+            Some(true),
+            "a date in the past"
+        );
+        let later = seconds_until("Wed, 01 Jan 2031 00:00:00 GMT").expect("date");
+        assert!(later > 1e7 && later < 2e8, "{later}");
+    }
+}

@@ -1,0 +1,464 @@
+//! A message as it is put together from the events of a stream.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Why the model stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StopReason {
+    /// It is done.
+    EndTurn,
+    /// It wants tools called.
+    ToolUse,
+    /// The answer was as long as it may be.
+    MaxTokens,
+    /// It came to a word it was to stop at.
+    StopSequence,
+    /// It wants to be asked again with what it has said.
+    PauseTurn,
+    /// It won't.
+    Refusal,
+    /// There is no room left.
+    ContextWindowExceeded,
+    /// One that is newer than this program.
+    Other(String),
+}
+
+impl StopReason {
+    pub(crate) fn of(name: &str) -> Self {
+        match name {
+            "end_turn" => Self::EndTurn,
+            "tool_use" => Self::ToolUse,
+            "max_tokens" => Self::MaxTokens,
+            "stop_sequence" => Self::StopSequence,
+            "pause_turn" => Self::PauseTurn,
+            "refusal" => Self::Refusal,
+            "model_context_window_exceeded" => Self::ContextWindowExceeded,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::EndTurn => "end_turn",
+            Self::ToolUse => "tool_use",
+            Self::MaxTokens => "max_tokens",
+            Self::StopSequence => "stop_sequence",
+            Self::PauseTurn => "pause_turn",
+            Self::Refusal => "refusal",
+            Self::ContextWindowExceeded => "model_context_window_exceeded",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+/// Tokens of one message. The stream's numbers are totals: the last one holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Read that no cache held.
+    pub(crate) input: u64,
+    /// Written.
+    pub(crate) output: u64,
+    /// Put into the cache.
+    pub(crate) cache_creation: u64,
+    /// Read from the cache.
+    pub(crate) cache_read: u64,
+}
+
+impl Usage {
+    pub(super) fn overwrite(&mut self, usage: &Value) {
+        for (name, field) in [
+            ("input_tokens", &mut self.input),
+            ("output_tokens", &mut self.output),
+            ("cache_creation_input_tokens", &mut self.cache_creation),
+            ("cache_read_input_tokens", &mut self.cache_read),
+        ] {
+            if let Some(tokens) = usage.get(name).and_then(Value::as_u64) {
+                *field = tokens;
+            }
+        }
+    }
+}
+
+/// A call of a tool.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ToolUse {
+    /// The call's id.
+    pub(crate) id: String,
+    /// The tool.
+    pub(crate) name: String,
+    /// Its arguments; an object, unless the model erred.
+    pub(crate) input: Value,
+}
+
+/// A whole message of the model.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Message {
+    /// Its blocks, as they are to be sent back.
+    pub(crate) content: Vec<Value>,
+    /// Why it ends.
+    pub(crate) stop_reason: StopReason,
+    /// What a refusal says of its reason.
+    pub(crate) stop_details: Option<String>,
+    /// What it used.
+    pub(crate) usage: Usage,
+}
+
+impl Message {
+    /// As it is sent back with the next request.
+    pub(crate) fn as_param(&self) -> String {
+        let content = Value::Array(self.content.clone());
+        format!("{{\"role\":\"assistant\",\"content\":{content}}}")
+    }
+}
+
+/// The calls among some blocks.
+pub(crate) fn tool_uses(content: &[Value]) -> Vec<ToolUse> {
+    let is_call = |block: &&Value| block["type"] == "tool_use";
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    content
+        .iter()
+        .filter(is_call)
+        .map(|block| ToolUse {
+            id: text(&block["id"]),
+            name: text(&block["name"]),
+            input: block["input"].clone(),
+        })
+        .collect()
+}
+
+/// An event of the stream.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum StreamEvent {
+    MessageStart {
+        message: Value,
+    },
+    ContentBlockStart {
+        index: usize,
+        content_block: Map<String, Value>,
+    },
+    ContentBlockDelta {
+        index: usize,
+        delta: Delta,
+    },
+    ContentBlockStop {
+        index: usize,
+    },
+    MessageDelta {
+        delta: Stop,
+        #[serde(default)]
+        usage: Value,
+    },
+    MessageStop,
+    Ping,
+    Error {
+        error: ErrorObject,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(clippy::enum_variant_names, reason = "the API's names")]
+pub(super) enum Delta {
+    TextDelta {
+        text: String,
+    },
+    InputJsonDelta {
+        partial_json: String,
+    },
+    ThinkingDelta {
+        thinking: String,
+    },
+    SignatureDelta {
+        signature: String,
+    },
+    CitationsDelta {
+        citation: Value,
+    },
+    #[serde(other)]
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct Stop {
+    #[serde(default)]
+    stop_reason: Option<String>,
+    #[serde(default)]
+    stop_details: Value,
+}
+
+/// What went wrong, as the API says it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct ErrorObject {
+    #[serde(default, rename = "type")]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) message: String,
+}
+
+/// What an event means for who looks on.
+#[derive(Debug, PartialEq)]
+pub(super) enum Seen {
+    Nothing,
+    Text(String),
+    Tool { id: String, name: String },
+    Whole,
+    Failed(ErrorObject),
+}
+
+/// A message in the making.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    started: bool,
+    blocks: Vec<Block>,
+    stop_reason: Option<String>,
+    stop_details: Value,
+    pub(super) usage: Usage,
+}
+
+#[derive(Debug)]
+struct Block {
+    value: Map<String, Value>,
+    json: String,
+    open: bool,
+    /// What is wrong with its arguments: no fault where the answer was cut.
+    fault: Option<String>,
+}
+
+impl Builder {
+    /// Takes in an event; an error means that the stream is not what it should be.
+    pub(super) fn take(&mut self, data: &str) -> Result<Seen, String> {
+        let event = match serde_json::from_str::<StreamEvent>(data) {
+            Ok(event) => event,
+            Err(error) => {
+                // An event of a later version is no reason to fail; a broken one is.
+                let raw: Value = serde_json::from_str(data).map_err(|e| format!("malformed event: {e}"))?;
+                let known = [
+                    "message_start",
+                    "content_block_start",
+                    "content_block_delta",
+                    "content_block_stop",
+                    "message_delta",
+                    "message_stop",
+                    "error",
+                ];
+                return match raw["type"].as_str() {
+                    Some(kind) if !known.contains(&kind) => {
+                        tracing::debug!(event = %raw, "an event of an unknown type");
+                        Ok(Seen::Nothing)
+                    }
+                    _ => Err(format!("malformed event: {error}")),
+                };
+            }
+        };
+        match event {
+            StreamEvent::Ping => Ok(Seen::Nothing),
+            StreamEvent::Error { error } => Ok(Seen::Failed(error)),
+            StreamEvent::MessageStart { message } => {
+                if self.started {
+                    return Err("a second message_start".into());
+                }
+                self.started = true;
+                self.usage.overwrite(&message["usage"]);
+                Ok(Seen::Nothing)
+            }
+            _ if !self.started => Err("an event before message_start".into()),
+            StreamEvent::ContentBlockStart { index, content_block } => self.start_block(index, content_block),
+            StreamEvent::ContentBlockDelta { index, delta } => self.add(index, delta),
+            StreamEvent::ContentBlockStop { index } => self.stop_block(index),
+            StreamEvent::MessageDelta { delta, usage } => {
+                self.usage.overwrite(&usage);
+                if delta.stop_reason.is_some() {
+                    self.stop_reason = delta.stop_reason;
+                    self.stop_details = delta.stop_details;
+                }
+                Ok(Seen::Nothing)
+            }
+            StreamEvent::MessageStop => {
+                if self.blocks.iter().any(|b| b.open) {
+                    return Err("message_stop within a block".into());
+                }
+                let wants_tools = match self.stop_reason.as_deref() {
+                    None => return Err("message_stop without a stop reason".into()),
+                    Some(reason) => reason == "tool_use",
+                };
+                match self.blocks.iter_mut().find_map(|b| b.fault.take()) {
+                    Some(fault) if wants_tools => Err(fault),
+                    _ => Ok(Seen::Whole),
+                }
+            }
+        }
+    }
+
+    fn start_block(&mut self, index: usize, value: Map<String, Value>) -> Result<Seen, String> {
+        if index != self.blocks.len() {
+            return Err(format!("block {index} where {} was due", self.blocks.len()));
+        }
+        let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let seen = match value.get("type").and_then(Value::as_str) {
+            Some("tool_use") => Seen::Tool { id: text("id"), name: text("name") },
+            Some("text") if !text("text").is_empty() => Seen::Text(text("text")),
+            _ => Seen::Nothing,
+        };
+        self.blocks.push(Block { value, json: String::new(), open: true, fault: None });
+        Ok(seen)
+    }
+
+    fn add(&mut self, index: usize, delta: Delta) -> Result<Seen, String> {
+        let block = self
+            .blocks
+            .get_mut(index)
+            .filter(|b| b.open)
+            .ok_or_else(|| format!("a delta of no block ({index})"))?;
+        let mut push = |key: &str, more: &str| match block.value.get_mut(key) {
+            Some(Value::String(text)) => text.push_str(more),
+            _ => {
+                block.value.insert(key.to_owned(), more.into());
+            }
+        };
+        match delta {
+            Delta::TextDelta { text } => {
+                push("text", &text);
+                return Ok(Seen::Text(text));
+            }
+            Delta::ThinkingDelta { thinking } => push("thinking", &thinking),
+            Delta::SignatureDelta { signature } => {
+                block.value.insert("signature".into(), signature.into());
+            }
+            Delta::InputJsonDelta { partial_json } => block.json.push_str(&partial_json),
+            Delta::CitationsDelta { citation } => match block.value.get_mut("citations") {
+                Some(Value::Array(list)) => list.push(citation),
+                _ => {
+                    block.value.insert("citations".into(), Value::Array(vec![citation]));
+                }
+            },
+            Delta::Unknown => tracing::debug!(index, "a delta of an unknown type"),
+        }
+        Ok(Seen::Nothing)
+    }
+
+    /// The one place where a tool's arguments are parsed.
+    fn stop_block(&mut self, index: usize) -> Result<Seen, String> {
+        let block = self
+            .blocks
+            .get_mut(index)
+            .filter(|b| b.open)
+            .ok_or_else(|| format!("the end of no block ({index})"))?;
+        block.open = false;
+        let json = std::mem::take(&mut block.json);
+        if !json.trim().is_empty() {
+            match serde_json::from_str(&json) {
+                Ok(input) => drop(block.value.insert("input".into(), input)),
+                Err(error) => block.fault = Some(format!("malformed tool input: {error}")),
+            }
+        }
+        Ok(Seen::Nothing)
+    }
+
+    /// The message, after its last event.
+    pub(super) fn finish(self) -> Message {
+        let is_empty_text = |b: &Block| {
+            b.value.get("type") == Some(&"text".into()) && b.value.get("text") == Some(&"".into())
+        };
+        Message {
+            // The API takes no empty text back.
+            content: self
+                .blocks
+                .into_iter()
+                .filter(|b| !is_empty_text(b))
+                .map(|b| Value::Object(b.value))
+                .collect(),
+            stop_reason: StopReason::of(self.stop_reason.as_deref().unwrap_or_default()),
+            stop_details: self.stop_details["explanation"]
+                .as_str()
+                .or(self.stop_details["category"].as_str())
+                .map(str::to_owned),
+            usage: self.usage,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(builder: &mut Builder, events: &[&str]) -> Result<Vec<Seen>, String> {
+        events.iter().map(|event| builder.take(event)).collect()
+    }
+
+    const START: &str = r#"{"type":"message_start","message":{"id":"m","usage":{"input_tokens":10,"output_tokens":1,"cache_read_input_tokens":5}}}"#;
+
+    #[test]
+    fn a_message_is_put_together() {
+        let mut builder = Builder::default();
+        let seen = feed(
+            &mut builder,
+            &[
+                START,
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"hm"}}"#,
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"sig"}}"#,
+                r#"{"type":"content_block_stop","index":0}"#,
+                r#"{"type":"ping"}"#,
+                r#"{"type":"shiny_new_event","x":1}"#,
+                r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#,
+                r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"Hi"}}"#,
+                r#"{"type":"content_block_delta","index":1,"delta":{"type":"shiny_delta","x":1}}"#,
+                r#"{"type":"content_block_stop","index":1}"#,
+                r#"{"type":"content_block_start","index":2,"content_block":{"type":"tool_use","id":"t1","name":"grep","input":{},"caller":{"type":"direct"}}}"#,
+                r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{\"pat"}}"#,
+                r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"tern\":\"a\"}"}}"#,
+                r#"{"type":"content_block_stop","index":2}"#,
+                r#"{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":30}}"#,
+                r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":42,"input_tokens":null}}"#,
+                r#"{"type":"message_stop"}"#,
+            ],
+        )
+        .expect("valid");
+        assert_eq!(seen[8], Seen::Text("Hi".into()));
+        assert_eq!(seen[11], Seen::Tool { id: "t1".into(), name: "grep".into() });
+        assert_eq!(seen.last(), Some(&Seen::Whole));
+        let message = builder.finish();
+        assert_eq!(message.stop_reason, StopReason::ToolUse);
+        assert_eq!(message.usage, Usage { input: 10, output: 42, cache_creation: 0, cache_read: 5 });
+        assert_eq!(message.content[0]["signature"], "sig");
+        assert_eq!(message.content[2]["caller"]["type"], "direct");
+        assert_eq!(tool_uses(&message.content)[0].input, serde_json::json!({"pattern": "a"}));
+    }
+
+    const STOP_BLOCK: &str = r#"{"type":"content_block_stop","index":0}"#;
+    const USES_TOOL: &str = r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{}}"#;
+
+    #[test]
+    fn half_of_a_call_in_a_cut_answer_is_no_fault() {
+        let tool = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"n","input":{}}}"#;
+        let json = r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"a\":"}}"#;
+        let cut = r#"{"type":"message_delta","delta":{"stop_reason":"max_tokens"},"usage":{}}"#;
+        let events = [START, tool, json, STOP_BLOCK, cut, r#"{"type":"message_stop"}"#];
+        let mut builder = Builder::default();
+        assert_eq!(feed(&mut builder, &events).expect("valid").last(), Some(&Seen::Whole));
+        assert_eq!(builder.finish().stop_reason, StopReason::MaxTokens);
+    }
+
+    #[test]
+    fn what_is_no_stream_fails() {
+        let text = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
+        let tool = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"n","input":{}}}"#;
+        let json = r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"a\":"}}"#;
+        for events in [
+            &[text][..],
+            &[START, START],
+            &[START, r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}"#],
+            &[START, text, r#"{"type":"message_stop"}"#],
+            &[START, r#"{"type":"message_stop"}"#],
+            &[START, "{not json"],
+            &[START, r#"{"type":"content_block_start","index":"x"}"#],
+            &[START, r#"{"type":"content_block_start","index":7,"content_block":{"type":"text"}}"#],
+            &[START, tool, json, STOP_BLOCK, USES_TOOL, r#"{"type":"message_stop"}"#],
+        ] {
+            assert!(feed(&mut Builder::default(), events).is_err(), "{events:?}");
+        }
+    }
+}

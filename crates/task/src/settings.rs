@@ -1,0 +1,377 @@
+//! The environment as settings (docs/protocols/task.md §1 and §13, docs/task.md).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use legwork_policy::Policy;
+use legwork_runner::process::sandbox::{Limits, Profile};
+
+/// The models that are allowed where nobody says otherwise: the original's list.
+pub const DEFAULT_MODELS: &[&str] = &[
+    "claude-sonnet-4-20250514",
+    "claude-3-5-sonnet-20241022",
+    "claude-3-5-haiku-20241022",
+    "claude-3-opus-20240229",
+];
+
+/// What no child may see: names, and beginnings of names.
+const SECRETS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "AGENT_TOKEN", "INTERNAL_TOKEN"];
+const SECRET_PREFIXES: &[&str] = &["LEGWORK_"];
+/// What is the runner's own business, and would only mislead children.
+const OWN: &[&str] =
+    &["TASK_CONFIG", "CALLBACK_URL", "REGISTER_URL", "MODE", "TASK_ID", "PERSISTENCE_URL", "ASSIGN_PORT"];
+
+/// A secret: shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps one.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself, to be sent.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// How the model is reached.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Without a slash at its end.
+    pub base_url: String,
+    /// Needed when an agent starts.
+    pub key: Option<Secret>,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// Silence after which a stream counts as broken.
+    pub idle: Duration,
+}
+
+/// What all tasks of a process share.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The root of all files.
+    pub workspace: PathBuf,
+    /// Where spools, journals and the files of running commands are.
+    pub state: PathBuf,
+    /// The model.
+    pub api: Api,
+    /// Models that a task may ask for.
+    pub models: Vec<String>,
+    /// The original's rule for commands of workflows.
+    pub strict: bool,
+    /// How long tokens are gathered before they are sent.
+    pub batch: Duration,
+    /// Sent to the hub as `X-Plue-Internal-Token`.
+    pub internal_token: Option<Secret>,
+    /// Sent with events, and enables keeping of messages.
+    pub agent_token: Option<Secret>,
+    /// Where messages are kept.
+    pub persistence_url: Option<String>,
+    /// The wall around what tasks run; `None` for the strongest that fits.
+    pub sandbox: Option<Profile>,
+    /// Beside the system's, readable.
+    pub sandbox_read: Vec<PathBuf>,
+    /// Beside the workspace, writable.
+    pub sandbox_write: Vec<PathBuf>,
+    /// Whether path sockets may be used.
+    pub unix_sockets: bool,
+    /// Bounds of everything that is run.
+    pub limits: Limits,
+    /// Where children may connect to; `None` for anywhere.
+    pub egress: Option<Vec<String>>,
+    /// What shell lines of a model may do; `None` for anything within the walls.
+    pub policy: Option<Policy>,
+    /// Most bytes of events that wait for the hub.
+    pub spool_bytes: u64,
+    /// Certificate authority of hub and API, in PEM.
+    pub ca_file: Option<PathBuf>,
+    /// What children inherit.
+    pub env: BTreeMap<String, String>,
+    /// Copied into log lines.
+    pub request_id: Option<String>,
+}
+
+/// What the process is to do.
+#[derive(Debug, Clone)]
+pub enum Mode {
+    /// One task, given at the start.
+    Active {
+        /// Its id.
+        task_id: String,
+        /// Where its events go.
+        callback_url: String,
+        /// The task, unless it comes by stdin.
+        config: Option<String>,
+    },
+    /// Tasks that a hub assigns.
+    Standby(Standby),
+}
+
+/// How a standby runner finds its hub.
+#[derive(Debug, Clone)]
+pub struct Standby {
+    /// Polled.
+    pub register_url: String,
+    /// The runner's name.
+    pub pod_name: String,
+    /// Its address.
+    pub pod_ip: String,
+    /// Listens here for the word that there is a task.
+    pub assign_port: Option<u16>,
+    /// Ends after so many tasks.
+    pub tasks: Option<u64>,
+}
+
+/// Variables by name; empty ones count as unset.
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Takes all that is text.
+    pub fn new(all: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let all = all.into_iter();
+        Self(all.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect())
+    }
+
+    /// Adds variables; they win.
+    pub fn add(&mut self, more: BTreeMap<String, String>) {
+        self.0.extend(more);
+    }
+
+    /// A variable that is set to something.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn list(&self, name: &str) -> Option<Vec<String>> {
+        let value = self.get(name)?;
+        Some(value.split(',').map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned).collect())
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str, default: T, what: &str) -> Result<T, String> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(text) => text.parse().map_err(|_| format!("{name}: '{text}' is no {what}")),
+        }
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, String> {
+        match self.get(name) {
+            None | Some("0" | "false" | "no" | "off") => Ok(false),
+            Some("1" | "true" | "yes" | "on") => Ok(true),
+            Some(other) => Err(format!("{name}: '{other}' is neither 1 nor 0")),
+        }
+    }
+
+    fn paths(&self, name: &str) -> Result<Vec<PathBuf>, String> {
+        let paths = self.get(name).map(std::env::split_paths).into_iter().flatten();
+        let paths: Vec<PathBuf> = paths.filter(|p| !p.as_os_str().is_empty()).collect();
+        match paths.iter().find(|p| !p.is_absolute()) {
+            Some(path) => Err(format!("{name}: '{}' is no absolute path", path.display())),
+            None => Ok(paths),
+        }
+    }
+
+    /// What children see: everything but secrets and the runner's own business.
+    fn for_children(&self) -> BTreeMap<String, String> {
+        let hidden = |name: &str| {
+            SECRETS.contains(&name)
+                || OWN.contains(&name)
+                || SECRET_PREFIXES.iter().any(|p| name.starts_with(p))
+        };
+        let mut env: BTreeMap<String, String> =
+            self.0.iter().filter(|(name, _)| !hidden(name)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        env.entry("PATH".into())
+            .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+        env
+    }
+}
+
+impl Settings {
+    /// Reads what all tasks share. `policy` reads a file of rules.
+    pub fn read(
+        env: &Environment,
+        policy: impl FnOnce(&str) -> Result<Policy, String>,
+    ) -> Result<Self, String> {
+        let sandbox = match env.get("LEGWORK_SANDBOX") {
+            None | Some("auto") => None,
+            Some("off") => Some(Profile::Off),
+            Some("landlock") => Some(Profile::Landlock),
+            Some("namespaces") => Some(Profile::Namespaces),
+            Some("gvisor") => Some(Profile::Gvisor),
+            Some(other) => {
+                return Err(format!(
+                    "LEGWORK_SANDBOX: '{other}' is none of auto, off, landlock, namespaces, gvisor"
+                ));
+            }
+        };
+        let limits = Limits {
+            memory: match env.number("LEGWORK_MAX_MEMORY_BYTES", 0, "number of bytes")? {
+                0 => None,
+                bytes => Some(bytes),
+            },
+            processes: match env.number("LEGWORK_MAX_PROCESSES", 0, "number of processes")? {
+                0 => Limits::default().processes,
+                processes => Some(processes),
+            },
+            ..Limits::default()
+        };
+        let base_url = env.get("ANTHROPIC_BASE_URL").unwrap_or("https://api.anthropic.com");
+        let secret = |name: &str| env.get(name).map(|value| Secret::new(value.to_owned()));
+        Ok(Self {
+            workspace: env.get("WORKSPACE").unwrap_or("/workspace").into(),
+            state: state_folder(env),
+            api: Api {
+                base_url: base_url.trim_end_matches('/').to_owned(),
+                key: secret("ANTHROPIC_API_KEY"),
+                retries: env.number("LEGWORK_API_RETRIES", 8, "number of attempts")?,
+                idle: Duration::from_secs(env.number("LEGWORK_API_IDLE_S", 120, "number of seconds")?),
+            },
+            models: env
+                .list("ALLOWED_MODELS")
+                .unwrap_or_else(|| DEFAULT_MODELS.iter().map(|m| (*m).to_owned()).collect()),
+            strict: env.flag("WORKFLOW_STRICT")?,
+            batch: Duration::from_millis(env.number("EVENT_BATCH_MS", 0, "number of milliseconds")?),
+            internal_token: secret("INTERNAL_TOKEN"),
+            agent_token: secret("AGENT_TOKEN"),
+            persistence_url: env.get("PERSISTENCE_URL").map(str::to_owned),
+            sandbox,
+            sandbox_read: env.paths("LEGWORK_SANDBOX_READ")?,
+            sandbox_write: env.paths("LEGWORK_SANDBOX_WRITE")?,
+            unix_sockets: env.flag("LEGWORK_SANDBOX_UNIX_SOCKETS")?,
+            limits,
+            egress: env.list("LEGWORK_EGRESS"),
+            policy: env.get("LEGWORK_POLICY").map(policy).transpose()?,
+            spool_bytes: env.number("LEGWORK_SPOOL_BYTES", 1 << 30, "number of bytes")?,
+            ca_file: env.get("LEGWORK_CA_FILE").map(PathBuf::from),
+            env: env.for_children(),
+            request_id: env.get("REQUEST_ID").map(str::to_owned),
+        })
+    }
+
+    /// Where steps leave their outputs: beside the state, which they must not see.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        let mut path = self.state.clone().into_os_string();
+        path.push("-steps");
+        path.into()
+    }
+
+    /// What must never stand in an event or a log line.
+    pub fn secrets(&self) -> Vec<String> {
+        [&self.api.key, &self.internal_token, &self.agent_token]
+            .into_iter()
+            .flatten()
+            .map(|secret| secret.expose().to_owned())
+            .collect()
+    }
+}
+
+impl Mode {
+    /// Reads it; the errors are the protocol's (§1).
+    pub fn read(env: &Environment) -> Result<Self, String> {
+        let needed = |name: &str, tail: &str| {
+            env.get(name)
+                .map(str::to_owned)
+                .ok_or_else(|| format!("{name} environment variable is required{tail}"))
+        };
+        if env.get("MODE") == Some("standby") {
+            let named = |name: &str| env.get(name).unwrap_or("unknown").to_owned();
+            return Ok(Self::Standby(Standby {
+                register_url: needed("REGISTER_URL", " for standby mode")?,
+                pod_name: named("POD_NAME"),
+                pod_ip: named("POD_IP"),
+                assign_port: match env.number("ASSIGN_PORT", 0u16, "port")? {
+                    0 => None,
+                    port => Some(port),
+                },
+                tasks: match env.number("LEGWORK_TASKS", 0, "number of tasks")? {
+                    0 => None,
+                    tasks => Some(tasks),
+                },
+            }));
+        }
+        Ok(Self::Active {
+            task_id: needed("TASK_ID", "")?,
+            callback_url: needed("CALLBACK_URL", "")?,
+            config: env.get("TASK_CONFIG").map(str::to_owned),
+        })
+    }
+}
+
+/// Never in the workspace: what a task can write must not steer its runner.
+fn state_folder(env: &Environment) -> PathBuf {
+    if let Some(folder) = env.get("LEGWORK_STATE_DIR") {
+        return PathBuf::from(folder).join("task");
+    }
+    let home = env.get("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
+        env.get("HOME").filter(|home| *home != "/").map(|home| PathBuf::from(home).join(".local/state"))
+    });
+    let usable = home.map(|home| home.join("legwork/task")).filter(|dir| {
+        let workspace = env.get("WORKSPACE").unwrap_or("/workspace");
+        !dir.starts_with(workspace) && std::fs::create_dir_all(dir).is_ok() && is_writable(dir)
+    });
+    // A pod's root is read-only, and its user has no home: what it has is /tmp.
+    usable.unwrap_or_else(|| {
+        std::env::temp_dir().join(format!("legwork-task-{}", rustix::process::geteuid().as_raw()))
+    })
+}
+
+fn is_writable(dir: &std::path::Path) -> bool {
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Environment {
+        Environment::new(pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())))
+    }
+
+    #[test]
+    fn what_is_missing_is_named_in_the_protocols_words() {
+        for (pairs, error) in [
+            (&[][..], "TASK_ID environment variable is required"),
+            (&[("TASK_ID", "1")], "CALLBACK_URL environment variable is required"),
+            (&[("MODE", "standby")], "REGISTER_URL environment variable is required for standby mode"),
+            (&[("MODE", "Standby"), ("TASK_ID", "")], "TASK_ID environment variable is required"),
+        ] {
+            assert_eq!(Mode::read(&env(pairs)).expect_err("missing"), error);
+        }
+    }
+
+    #[test]
+    fn children_see_no_secret() {
+        let env = env(&[
+            ("ANTHROPIC_API_KEY", "k"),
+            ("AGENT_TOKEN", "a"),
+            ("LEGWORK_X", "x"),
+            ("INTERNAL_TOKEN", "i"),
+            ("CALLBACK_URL", "http://x/?key=s"),
+            ("CI", "1"),
+        ]);
+        let names: Vec<String> = env.for_children().into_keys().collect();
+        assert_eq!(names, ["CI", "PATH"]);
+    }
+
+    #[test]
+    fn a_bad_setting_is_named() {
+        for (name, value) in
+            [("LEGWORK_SANDBOX", "x"), ("EVENT_BATCH_MS", "soon"), ("WORKFLOW_STRICT", "maybe")]
+        {
+            let error = Settings::read(&env(&[(name, value)]), |_| Ok(Policy::deny_all()));
+            assert!(error.expect_err("bad").contains(name));
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! One task, from its config to its one terminal event.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use legwork_proto::task::{Body, Code, TaskId, Usage};
+use legwork_runner::Requester;
+use legwork_yaml::Node;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use rustix::fs::FlockOperation;
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+use crate::abort::{Abort, Why};
+use crate::agent::{self, Persistence};
+use crate::config::{Problems, Rules, Task};
+use crate::deliver::{Sender, Target};
+use crate::events::{Events, Masks};
+use crate::hands::Hands;
+use crate::journal::{Entry, Journal};
+use crate::messages::Client;
+use crate::settings::{Secret, Settings};
+use crate::workflow;
+
+/// How long events are delivered after the task's end, and after SIGTERM.
+const DELIVER: Duration = Duration::from_secs(600);
+const DELIVER_STOPPED: Duration = Duration::from_secs(20);
+/// The protocol's time limit of the client.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+const KEY_NEEDED: &str = "ANTHROPIC_API_KEY environment variable is required";
+
+/// What the tasks of a process share.
+#[derive(Debug)]
+pub struct Runner {
+    pub(crate) settings: Arc<Settings>,
+    hands: Hands,
+    /// For callbacks and the hub.
+    pub(crate) http: reqwest::Client,
+    /// For the model: made when it is first needed.
+    api: OnceCell<Result<reqwest::Client, String>>,
+}
+
+/// A task as it was handed over.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Its id.
+    pub id: TaskId,
+    /// Its JSON, or why that is none.
+    pub config: Result<Node, String>,
+    /// Where its events go.
+    pub callback_url: String,
+    /// Comes with the task, or is the process's.
+    pub agent_token: Option<Secret>,
+    /// The same.
+    pub persistence_url: Option<String>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Why it failed, if it did.
+    pub failure: Option<(Code, String)>,
+    /// What its agent used.
+    pub usage: Option<Usage>,
+    /// Its terminal event was taken.
+    pub delivered: bool,
+}
+
+impl Runner {
+    /// Opens the workspace. `program` is this program: it starts what tasks run.
+    pub fn new(settings: Settings, program: &Path) -> Result<Self, String> {
+        let settings = Arc::new(settings);
+        let http = client(&settings)?
+            .read_timeout(HTTP_TIMEOUT)
+            .timeout(4 * HTTP_TIMEOUT)
+            .build()
+            .map_err(|e| e.to_string())?;
+        let hands = Hands::open(settings.clone(), program)?;
+        Ok(Self { settings, hands, http, api: OnceCell::new() })
+    }
+
+    /// Runs a task and delivers its events. `abort` ends both in bounded time.
+    pub async fn run(&self, order: &Order, abort: &Abort) -> Result<Outcome, String> {
+        let dir = self.settings.state.join("tasks").join(folder_name(&order.id, &order.callback_url));
+        std::fs::create_dir_all(&dir).map_err(|e| format!("failed to create {}: {e}", dir.display()))?;
+        let _lock = lock(&dir)?;
+        self.forget_other(&dir, order).map_err(|e| format!("failed to use {}: {e}", dir.display()))?;
+        let target = self.target(order)?;
+        let (sender, spool) = Sender::open(&dir, target, self.settings.spool_bytes)
+            .map_err(|e| format!("the spool of events can't be opened: {e}"))?;
+        let mut route = sender.route();
+        let sending = tokio::spawn(sender.run());
+        let follow = {
+            let (abort, mut route) = (abort.clone(), route.clone());
+            tokio::spawn(async move {
+                if route.wait_for(|r| r.cancel).await.is_ok() {
+                    abort.wish(Why::Cancelled);
+                }
+            })
+        };
+        let masks = self.masks(order);
+        let events = Events::to_spool(spool.clone(), order.id.clone(), masks);
+        let (journal, entries) = Journal::open(&dir.join("task.journal"))
+            .map_err(|e| format!("the journal in {} can't be used: {e}", dir.display()))?;
+        let ended = entries.into_iter().find_map(|entry| match entry {
+            Entry::Ended { event } => Some(event),
+            _ => None,
+        });
+        let terminal = match ended {
+            // Only the telling is left to do.
+            Some(event) => {
+                if !spool.has_terminal() {
+                    events.tell(event.clone()).await;
+                }
+                event
+            }
+            None => {
+                let event = self.terminal(order, &events, &dir, abort).await;
+                let mut journal = journal;
+                if let Err(error) = journal.add(&Entry::Ended { event: event.clone() }) {
+                    tracing::warn!(error = %error, "the end of the task can't be noted");
+                }
+                events.tell(event.clone()).await;
+                event
+            }
+        };
+        follow.abort();
+        spool.close();
+        let delivered = deliver(sending, abort).await;
+        let delivered = delivered && route.borrow_and_update().terminal_delivered;
+        if delivered {
+            let _ = std::fs::remove_dir_all(&dir);
+        } else {
+            tracing::error!("the task's last event could not be delivered");
+        }
+        Ok(outcome(terminal, delivered))
+    }
+
+    /// Runs a task for somebody in this process; no callback.
+    pub async fn run_here(&self, config: &Node, events: Events, dir: &Path, abort: &Abort) -> Outcome {
+        let order = Order {
+            id: TaskId::Text("local".into()),
+            config: Ok(config.clone()),
+            callback_url: String::new(),
+            agent_token: None,
+            persistence_url: None,
+        };
+        let terminal = self.terminal(&order, &events, dir, abort).await;
+        events.tell(terminal.clone()).await;
+        outcome(terminal, true)
+    }
+
+    /// Checks a config; all that is wrong.
+    pub fn check(settings: &Settings, config: &Node) -> Result<Task, Problems> {
+        Task::read(config, Rules { models: &settings.models, strict: settings.strict })
+    }
+
+    /// What must not be told by this task's events.
+    pub fn masks(&self, order: &Order) -> Arc<Masks> {
+        let own = order.agent_token.as_ref().map(|token| token.expose().to_owned());
+        // A key in the callback's address is a secret as well.
+        let keys = url::Url::parse(&order.callback_url).ok().into_iter().flat_map(|url| {
+            url.query_pairs()
+                .filter(|(k, v)| k == "key" && v.len() > 7)
+                .map(|(_, v)| v.into_owned())
+                .collect::<Vec<_>>()
+        });
+        Masks::new(self.settings.secrets().into_iter().chain(own).chain(keys))
+    }
+
+    /// Works on the task; its terminal event.
+    async fn terminal(&self, order: &Order, events: &Events, dir: &Path, abort: &Abort) -> Body {
+        let failed = |code: Code, message: String, usage: Option<Usage>| {
+            tracing::error!(task_id = %order.id, error = %message, "the task failed");
+            Body::Error { message, code: Some(code), usage }
+        };
+        // What can't be started is said in the protocol's words, and nothing beside them.
+        let invalid = |message: String| {
+            tracing::error!(task_id = %order.id, "{message}");
+            Body::Error { message, code: Some(Code::InvalidConfig), usage: None }
+        };
+        let config = match &order.config {
+            Ok(config) => config,
+            Err(message) => return invalid(message.clone()),
+        };
+        let task = match Self::check(&self.settings, config) {
+            Ok(task) => task,
+            Err(problems) => return invalid(format!("Invalid task configuration: {}", problems.first())),
+        };
+        let client = match self.client().await {
+            Ok(client) => client,
+            Err(message) => return failed(Code::Internal, message, None),
+        };
+        let needs_key = match &task {
+            Task::Agent(_) => true,
+            Task::Workflow(workflow) => workflow.has_agent(),
+        };
+        if needs_key && client.is_none() {
+            return invalid(KEY_NEEDED.into());
+        }
+        let persistence = self.persistence(order);
+        let requester =
+            Requester { door: "task", who: host_of(&order.callback_url), task_id: order.id.to_string() };
+        tracing::info!(task_id = %order.id, "the task starts");
+        let (failure, usage) = match (&task, &client) {
+            (Task::Agent(agent), Some(client)) => {
+                let world = agent::World {
+                    hands: &self.hands,
+                    events,
+                    client,
+                    persistence: persistence.as_ref(),
+                    abort,
+                    requester: &requester,
+                    dir: dir.to_owned(),
+                };
+                let ending = agent::run(agent, &world).await;
+                (ending.failure, Some(ending.usage))
+            }
+            (Task::Agent(_), None) => (Some((Code::InvalidConfig, KEY_NEEDED.into())), None),
+            (Task::Workflow(workflow), client) => {
+                let world = workflow::World {
+                    settings: &self.settings,
+                    hands: &self.hands,
+                    events,
+                    client: client.as_ref(),
+                    persistence: persistence.as_ref(),
+                    abort,
+                    requester: &requester,
+                    dir: dir.to_owned(),
+                };
+                (workflow::run(workflow, &world).await, None)
+            }
+        };
+        if let Some(persistence) = persistence {
+            persistence.finish().await;
+        }
+        match failure {
+            None => {
+                tracing::info!(task_id = %order.id, "the task is done");
+                Body::Done { usage }
+            }
+            Some((code, message)) => failed(code, message, usage),
+        }
+    }
+
+    async fn client(&self) -> Result<Option<Client>, String> {
+        let api = &self.settings.api;
+        let Some(key) = &api.key else { return Ok(None) };
+        let make = || async { client(&self.settings)?.build().map_err(|e| e.to_string()) };
+        let http = self.api.get_or_init(make).await.clone()?;
+        Client::new(http, &api.base_url, key, api.retries, api.idle).map(Some)
+    }
+
+    fn persistence(&self, order: &Order) -> Option<Persistence> {
+        let token = order.agent_token.as_ref().or(self.settings.agent_token.as_ref())?;
+        let base = order.persistence_url.as_ref().or(self.settings.persistence_url.as_ref())?;
+        Persistence::start(self.http.clone(), base, token.expose())
+    }
+
+    fn target(&self, order: &Order) -> Result<Target, String> {
+        let mut headers = self.internal_headers()?;
+        if let Some(token) = order.agent_token.as_ref().or(self.settings.agent_token.as_ref()) {
+            let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+                .map_err(|_| "AGENT_TOKEN has characters that no header can have")?;
+            bearer.set_sensitive(true);
+            headers.insert(AUTHORIZATION, bearer);
+        }
+        let http = self.http.clone();
+        Ok(Target { http, url: order.callback_url.clone(), headers, batch: self.settings.batch })
+    }
+
+    /// Who we are to the hub.
+    pub(crate) fn internal_headers(&self) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = &self.settings.internal_token {
+            let mut value = HeaderValue::from_str(token.expose())
+                .map_err(|_| "INTERNAL_TOKEN has characters that no header can have")?;
+            value.set_sensitive(true);
+            headers.insert("x-plue-internal-token", value);
+        }
+        Ok(headers)
+    }
+
+    /// A task of the same id with another config is another task.
+    fn forget_other(&self, dir: &Path, order: &Order) -> std::io::Result<()> {
+        let text = match &order.config {
+            Ok(config) => config.to_json().to_string(),
+            Err(error) => error.clone(),
+        };
+        let digest: String = Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect();
+        let file = dir.join("config");
+        match std::fs::read_to_string(&file) {
+            Ok(known) if known == digest => return Ok(()),
+            Ok(_) => {
+                tracing::warn!(task_id = %order.id, "the task has another config than before: it starts anew")
+            }
+            Err(_) => {}
+        }
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|name| name == "lock") {
+                continue;
+            }
+            if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
+        }
+        std::fs::write(file, digest)
+    }
+}
+
+fn outcome(terminal: Body, delivered: bool) -> Outcome {
+    match terminal {
+        Body::Error { message, code, usage } => {
+            Outcome { failure: Some((code.unwrap_or(Code::Internal), message)), usage, delivered }
+        }
+        Body::Done { usage } => Outcome { failure: None, usage, delivered },
+        _ => Outcome { failure: None, usage: None, delivered },
+    }
+}
+
+/// Waits until all is delivered, or the time for it is up.
+async fn deliver(sending: tokio::task::JoinHandle<()>, abort: &Abort) -> bool {
+    let handle = sending.abort_handle();
+    let stopped = async {
+        // Whoever cancels a task wants to hear of its end; whoever stops us wants us gone.
+        while abort.wished().await != Why::Stopped {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(DELIVER_STOPPED).await;
+    };
+    let all = tokio::select! {
+        sent = sending => sent.is_ok(),
+        () = tokio::time::sleep(DELIVER) => false,
+        () = stopped => false,
+    };
+    handle.abort();
+    all
+}
+
+fn client(settings: &Settings) -> Result<reqwest::ClientBuilder, String> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("legwork/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(HTTP_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(path) = &settings.ca_file {
+        let wrong = |e: &dyn std::fmt::Display| format!("LEGWORK_CA_FILE: {}: {e}", path.display());
+        let pem = std::fs::read(path).map_err(|e| wrong(&e))?;
+        for certificate in reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| wrong(&e))? {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    Ok(builder)
+}
+
+fn host_of(url: &str) -> String {
+    url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Ids are others' words: no names of folders.
+fn folder_name(id: &TaskId, callback_url: &str) -> String {
+    // Without the query: its key may be a new one.
+    let address = callback_url.split('?').next().unwrap_or_default();
+    let digest = Sha256::digest(format!("{id}\n{address}"));
+    digest[..12].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn lock(dir: &PathBuf) -> Result<File, String> {
+    let path = dir.join("lock");
+    let file = File::options()
+        .append(true)
+        .create(true)
+        .open(&path)
+        .map_err(|e| format!("failed to open {}: {e}", path.display()))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| format!("another process works on this task ({})", path.display()))?;
+    Ok(file)
+}

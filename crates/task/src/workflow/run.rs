@@ -1,0 +1,276 @@
+//! Jobs in their order, or side by side.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use legwork_proto::task::{Body, Code, Level, Step as StepName, StepState};
+use legwork_runner::Requester;
+
+use super::scope::{Past, Scope};
+use super::step::{self, Ended};
+use super::{Job, Step, Workflow};
+use crate::abort::Abort;
+use crate::agent::Persistence;
+use crate::events::Events;
+use crate::hands::Hands;
+use crate::journal::{Entry, Journal};
+use crate::messages::Client;
+use crate::settings::Settings;
+
+/// What a workflow works with.
+pub(crate) struct World<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) hands: &'a Hands,
+    pub(crate) events: &'a Events,
+    /// For agent steps.
+    pub(crate) client: Option<&'a Client>,
+    pub(crate) persistence: Option<&'a Persistence>,
+    pub(crate) abort: &'a Abort,
+    pub(crate) requester: &'a Requester,
+    /// Where its journal and the files of its commands are.
+    pub(crate) dir: PathBuf,
+}
+
+/// Why it failed, if it did.
+pub(crate) type Ending = Option<(Code, String)>;
+
+/// What all jobs share.
+struct Shared<'a> {
+    workflow: &'a Workflow,
+    world: &'a World<'a>,
+    journal: Mutex<Journal>,
+    /// Steps of an earlier process: begun, and over.
+    past: BTreeMap<u64, Option<Entry>>,
+    /// The first failure that counts.
+    failed: Mutex<Ending>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum JobEnd {
+    Good,
+    Failed,
+    Skipped,
+}
+
+/// Runs a workflow to its end, or on from where an earlier process was.
+pub(crate) async fn run(workflow: &Workflow, world: &World<'_>) -> Ending {
+    let path = world.dir.join("workflow.journal");
+    let (journal, entries) = match Journal::open(&path) {
+        Ok(opened) => opened,
+        Err(error) => {
+            return Some((Code::Internal, format!("the journal {} can't be used: {error}", path.display())));
+        }
+    };
+    for mask in &workflow.masks {
+        world.events.masks.add(mask);
+    }
+    let mut past = BTreeMap::new();
+    for entry in entries {
+        match &entry {
+            Entry::StepBegin { index } => drop(past.insert(*index, None)),
+            Entry::StepEnd { index, .. } => drop(past.insert(*index, Some(entry))),
+            _ => {}
+        }
+    }
+    let shared = Shared { workflow, world, journal: Mutex::new(journal), past, failed: Mutex::new(None) };
+    shared.jobs().await;
+    if let Some(why) = world.abort.now() {
+        return Some((Code::Aborted, why.message().into()));
+    }
+    shared.failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared<'_> {
+    async fn jobs(&self) {
+        let jobs = &self.workflow.jobs;
+        let mut ends: Vec<Option<(JobEnd, Past)>> = vec![None; jobs.len()];
+        let mut started = vec![false; jobs.len()];
+        let mut running = FuturesUnordered::new();
+        // Jobs one after the other see what the ones before them set.
+        let mut env = Scope::default();
+        env.set(&self.workflow.env);
+        loop {
+            for (place, job) in jobs.iter().enumerate() {
+                if running.len() >= self.workflow.parallel || self.world.abort.now().is_some() {
+                    break;
+                }
+                let ready = !started[place] && job.needs.iter().all(|need| ends[*need].is_some());
+                if !ready {
+                    continue;
+                }
+                started[place] = true;
+                let scope = self.scope_of(job, &ends, &env);
+                running.push(async move { (place, self.job(job, scope).await) });
+            }
+            let Some((place, (end, past, after))) = running.next().await else { return };
+            if self.workflow.parallel == 1 {
+                env = after.next();
+            }
+            ends[place] = Some((end, past));
+        }
+    }
+
+    /// What a job starts with. Without needs it counts what was before it, one after the
+    /// other; side by side it counts nothing.
+    fn scope_of(&self, job: &Job, ends: &[Option<(JobEnd, Past)>], env: &Scope) -> Scope {
+        let mut scope = env.next();
+        for need in &job.needs {
+            if let Some((_, past)) = &ends[*need] {
+                scope.needs.insert(self.workflow.jobs[*need].id.clone(), past.clone());
+            }
+        }
+        let counts: Vec<&JobEnd> = match (job.needs.is_empty(), self.workflow.parallel) {
+            (false, _) => job.needs.iter().filter_map(|n| ends[*n].as_ref().map(|(end, _)| end)).collect(),
+            (true, 1) => {
+                ends.iter().flatten().map(|(end, _)| end).filter(|e| **e == JobEnd::Failed).collect()
+            }
+            (true, _) => Vec::new(),
+        };
+        scope.has_failed = counts.iter().any(|end| **end != JobEnd::Good);
+        scope
+    }
+
+    async fn job(&self, job: &Job, mut scope: Scope) -> (JobEnd, Past, Scope) {
+        let holds = match &job.condition {
+            Some(condition) => condition.holds(&scope),
+            None => !scope.has_failed,
+        };
+        let word = |text: &str| Past { conclusion: text.into(), outcome: text.into(), ..Past::default() };
+        if !holds {
+            self.world.events.log(Level::Info, &format!("Skipped job: {}", job.id)).await;
+            return (JobEnd::Skipped, word("skipped"), scope);
+        }
+        // Within the job only its own steps count.
+        scope.has_failed = false;
+        scope.set(&job.env);
+        let until = job.timeout.map(|time| Instant::now() + time);
+        let (mut failed, mut out_of_time) = (None, false);
+        for step in &job.steps {
+            if self.world.abort.now().is_some() {
+                break;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) && !out_of_time {
+                out_of_time = true;
+                scope.has_failed = true;
+                let text = format!("Job {} timed out", job.id);
+                self.world.events.log(Level::Error, &text).await;
+                failed.get_or_insert_with(|| text);
+            }
+            // What cleans up after a job that is out of time gets its own time.
+            let time = if out_of_time { None } else { left };
+            if let Some(message) = self.step(step, &mut scope, time).await {
+                failed.get_or_insert(message);
+            }
+        }
+        let outputs =
+            job.outputs.iter().map(|(name, template)| (name.clone(), template.fill(&scope))).collect();
+        let (end, text) = match failed {
+            None => (JobEnd::Good, "success"),
+            Some(_) if job.continue_on_error => (JobEnd::Good, "success"),
+            Some(message) => {
+                let mut first = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert((Code::StepFailed, message));
+                (JobEnd::Failed, "failure")
+            }
+        };
+        (end, Past { outputs, ..word(text) }, scope)
+    }
+
+    /// Runs a step if it is to run; what to say of it if it failed.
+    async fn step(
+        &self,
+        step: &Step,
+        scope: &mut Scope,
+        time: Option<std::time::Duration>,
+    ) -> Option<String> {
+        let name = step.name.fill(scope);
+        let events = self.world.events.in_step(StepName { step_name: name.clone(), step_index: step.index });
+        let before = self.past.get(&step.index);
+        if let Some(Some(Entry::StepEnd { state, outcome, left, .. })) = before {
+            scope.take(step.id.as_deref(), *outcome, *state, left);
+            return (*state != StepState::Success).then(|| format!("Step {name} failed"));
+        }
+        let mut inner = scope.clone();
+        inner.set(&step.env);
+        let holds = match &step.condition {
+            Some(condition) => condition.holds(&inner),
+            None => !inner.has_failed,
+        };
+        if !holds {
+            if let Some(condition) = &step.condition {
+                events.log(Level::Info, &format!("Skipped: {name} (if: {})", condition.text)).await;
+            }
+            scope.skip(step.id.as_deref());
+            return None;
+        }
+        let started = Instant::now();
+        if before.is_none() {
+            events.tell(Body::StepStart {}).await;
+        }
+        let mut ended = match self.begin(step, before.is_some()) {
+            Ok(()) => step::run(step, &inner, self.workflow.strict, time, self.world, &events).await,
+            Err(ended) => ended,
+        };
+        let outcome = ended.outcome.unwrap_or(StepState::Error);
+        let forgiven =
+            step.continue_on_error && outcome != StepState::Success && self.world.abort.now().is_none();
+        if forgiven {
+            let code = ended.exit_code.map_or_else(String::new, |code| format!(" with exit status {code}"));
+            events.log(Level::Error, &format!("Step failed{code}: continue-on-error")).await;
+        }
+        let state = if forgiven { StepState::Success } else { outcome };
+        // What is told of a step must not hold secrets either.
+        ended.output = ended.output.filter(|text| !text.is_empty());
+        let aborted = self.world.abort.now().is_some() && outcome != StepState::Success;
+        if !aborted {
+            let entry = Entry::StepEnd { index: step.index, state, outcome, left: ended.left.clone() };
+            if let Err(error) = self.journal.lock().unwrap_or_else(PoisonError::into_inner).add(&entry) {
+                ended.output = Some(format!("the task's journal can't be written: {error}"));
+            }
+        }
+        scope.take(step.id.as_deref(), outcome, state, &ended.left);
+        events
+            .tell(Body::StepEnd {
+                step_state: state,
+                output: ended.output.take(),
+                exit_code: ended.exit_code,
+                duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            })
+            .await;
+        step::clean_up(&self.world.dir, step.index, ended);
+        (state != StepState::Success).then(|| format!("Step {name} failed"))
+    }
+
+    /// Notes that a step is about to run. One that ran when an earlier process was killed
+    /// is found again by its command's file, or its end is unknown.
+    fn begin(&self, step: &Step, was_begun: bool) -> Result<(), Ended> {
+        if was_begun {
+            let found = match step.action {
+                super::Action::Run { .. } | super::Action::Checkout { .. } => {
+                    step::file_of(&self.world.dir, step.index).exists()
+                }
+                // These have no effect of their own, or a journal of their own.
+                super::Action::Env(_) | super::Action::Agent(_) | super::Action::Unsupported(_) => true,
+            };
+            return match found {
+                true => Ok(()),
+                false => Err(Ended::error(
+                    "the runner was stopped while this step ran: whether it took effect is unknown, so it is not repeated",
+                )),
+            };
+        }
+        let entry = Entry::StepBegin { index: step.index };
+        self.journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(&entry)
+            .map_err(|error| Ended::error(format!("the task's journal can't be written: {error}")))
+    }
+}
