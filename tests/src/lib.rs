@@ -10,6 +10,8 @@
 )]
 
 pub mod micro;
+pub mod model;
+pub mod pod;
 pub mod proxy;
 pub mod sshd;
 pub mod workspace;

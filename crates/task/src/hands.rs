@@ -2,6 +2,7 @@
 //! walls are tried out when the first program needs them: a task's first event does not
 //! wait for that.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,17 @@ impl Hands {
         };
         let root = Root::open(&settings.workspace).map_err(|e| e.to_string())?;
         let mut env = settings.env.clone();
+        if walled.settings.profile != Profile::Off {
+            // A person's home is none of a task's business; it gets one of its own, which a
+            // pod's user may not even have.
+            let home = settings.home();
+            std::fs::create_dir_all(&home)
+                .map_err(|e| format!("failed to create {}: {e}", home.display()))?;
+            env.insert("HOME".into(), home.to_string_lossy().into_owned());
+            if let Some(rustup) = rustup(&settings.env) {
+                env.insert("RUSTUP_HOME".into(), rustup.to_string_lossy().into_owned());
+            }
+        }
         env.insert("PWD".into(), root.path().to_string_lossy().into_owned());
         Runner::new(Config {
             root,
@@ -103,7 +115,7 @@ impl Hands {
         let settings = &self.settings;
         let wanted = |profile| Wanted {
             profile,
-            read: settings.sandbox_read.clone(),
+            read: settings.sandbox_read.iter().cloned().chain(toolchains(&settings.env)).collect(),
             write: settings.sandbox_write.iter().cloned().chain([settings.scratch()]).collect(),
             hide: vec![settings.state.clone()],
             unix_sockets: settings.unix_sockets,
@@ -179,6 +191,32 @@ impl Hands {
         let _ = pass(cursor, &mut each).await?;
         runner.finish_program(program, requester, file).await
     }
+}
+
+/// Where rustup keeps toolchains, if it does.
+fn rustup(env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let set = env.get("RUSTUP_HOME").map(PathBuf::from);
+    set.or_else(|| Some(Path::new(env.get("HOME")?).join(".rustup"))).filter(|path| path.is_dir())
+}
+
+/// Programs that PATH finds in somebody's home, with what belongs to them.
+fn toolchains(env: &BTreeMap<String, String>) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = rustup(env).into_iter().collect();
+    let Some(home) = env.get("HOME").filter(|home| *home != "/").map(PathBuf::from) else { return found };
+    for dir in env.get("PATH").map(std::env::split_paths).into_iter().flatten() {
+        if !dir.starts_with(&home) || dir == home || !dir.is_dir() {
+            continue;
+        }
+        // Libraries lie beside programs; keys of registries lie beside cargo's.
+        let above = dir.parent().filter(|above| {
+            dir.ends_with("bin")
+                && **above != home
+                && !above.ends_with(".cargo")
+                && !above.ends_with(".local")
+        });
+        found.push(above.unwrap_or(&dir).to_owned());
+    }
+    found
 }
 
 /// Whether a program is to run on.

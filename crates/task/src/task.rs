@@ -29,6 +29,9 @@ const DELIVER: Duration = Duration::from_secs(600);
 const DELIVER_STOPPED: Duration = Duration::from_secs(20);
 /// The protocol's time limit of the client.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Stands where a task's end was told, and how long that is remembered.
+const DELIVERED: &str = "delivered";
+const REMEMBERED: Duration = Duration::from_secs(3600);
 const KEY_NEEDED: &str = "ANTHROPIC_API_KEY environment variable is required";
 
 /// What the tasks of a process share.
@@ -84,9 +87,22 @@ impl Runner {
     /// Runs a task and delivers its events. `abort` ends both in bounded time.
     pub async fn run(&self, order: &Order, abort: &Abort) -> Result<Outcome, String> {
         let dir = self.settings.state.join("tasks").join(folder_name(&order.id, &order.callback_url));
+        self.prune();
         std::fs::create_dir_all(&dir).map_err(|e| format!("failed to create {}: {e}", dir.display()))?;
         let _lock = lock(&dir)?;
         self.forget_other(&dir, order).map_err(|e| format!("failed to use {}: {e}", dir.display()))?;
+        let (journal, entries) = Journal::open(&dir.join("task.journal"))
+            .map_err(|e| format!("the journal in {} can't be used: {e}", dir.display()))?;
+        let ended = entries.into_iter().find_map(|entry| match entry {
+            Entry::Ended { event } => Some(event),
+            _ => None,
+        });
+        if let Some(event) = &ended
+            && dir.join(DELIVERED).exists()
+        {
+            tracing::warn!(task_id = %order.id, "the task is over and its end was told: it is not run again");
+            return Ok(outcome(event.clone(), true));
+        }
         let target = self.target(order)?;
         let (sender, spool) = Sender::open(&dir, target, self.settings.spool_bytes)
             .map_err(|e| format!("the spool of events can't be opened: {e}"))?;
@@ -102,12 +118,6 @@ impl Runner {
         };
         let masks = self.masks(order);
         let events = Events::to_spool(spool.clone(), order.id.clone(), masks);
-        let (journal, entries) = Journal::open(&dir.join("task.journal"))
-            .map_err(|e| format!("the journal in {} can't be used: {e}", dir.display()))?;
-        let ended = entries.into_iter().find_map(|entry| match entry {
-            Entry::Ended { event } => Some(event),
-            _ => None,
-        });
         let terminal = match ended {
             // Only the telling is left to do.
             Some(event) => {
@@ -131,7 +141,7 @@ impl Runner {
         let delivered = deliver(sending, abort).await;
         let delivered = delivered && route.borrow_and_update().terminal_delivered;
         if delivered {
-            let _ = std::fs::remove_dir_all(&dir);
+            self.forget(&dir);
         } else {
             tracing::error!("the task's last event could not be delivered");
         }
@@ -283,6 +293,31 @@ impl Runner {
         Ok(headers)
     }
 
+    /// Leaves of a task only that it is over: whoever starts us again after the last moment
+    /// must not run it once more.
+    fn forget(&self, dir: &Path) {
+        let _ = std::fs::write(dir.join(DELIVERED), "");
+        let kept = ["lock", "config", "task.journal", DELIVERED];
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| kept.contains(&name)) {
+                continue;
+            }
+            let path = entry.path();
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        }
+    }
+
+    /// Forgets tasks whose end was told long ago.
+    fn prune(&self) {
+        let tasks = std::fs::read_dir(self.settings.state.join("tasks")).into_iter().flatten().flatten();
+        for task in tasks {
+            let told = task.path().join(DELIVERED).metadata().and_then(|m| m.modified()).ok();
+            if told.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > REMEMBERED) {
+                let _ = std::fs::remove_dir_all(task.path());
+            }
+        }
+    }
+
     /// A task of the same id with another config is another task.
     fn forget_other(&self, dir: &Path, order: &Order) -> std::io::Result<()> {
         let text = match &order.config {
@@ -305,6 +340,9 @@ impl Runner {
             }
             if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
         }
+        // What the task before it left in its home is not for this one.
+        let _ = std::fs::remove_dir_all(self.settings.home());
+        let _ = std::fs::create_dir_all(self.settings.home());
         std::fs::write(file, digest)
     }
 }

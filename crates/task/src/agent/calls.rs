@@ -79,11 +79,11 @@ impl Run<'_> {
     async fn call_alone(&mut self, call: &ToolUse) -> Result<(), Failure> {
         self.tell_start(call).await;
         let has_effects = !self.enabled(&call.name).is_some_and(Tool::is_read_only);
-        // A command of an earlier process can be found again; of anything else the end is
-        // unknown.
+        // A command of an earlier process is found again by its file, which is there from
+        // before it starts; of anything else the end is unknown.
         let unclear = has_effects
             && self.progress.begun.contains(&call.id)
-            && !(self.enabled(&call.name) == Some(Tool::Shell) && self.file_of(call).exists());
+            && self.enabled(&call.name) != Some(Tool::Shell);
         let answer = if unclear {
             Answer::raised(
                 "the runner was stopped while this call ran: whether it took effect is unknown. Look before you repeat it",

@@ -92,7 +92,6 @@ impl Shared<'_> {
         let mut ends: Vec<Option<(JobEnd, Past)>> = vec![None; jobs.len()];
         let mut started = vec![false; jobs.len()];
         let mut running = FuturesUnordered::new();
-        // Jobs one after the other see what the ones before them set.
         let mut env = Scope::default();
         env.set(&self.workflow.env);
         loop {
@@ -108,10 +107,7 @@ impl Shared<'_> {
                 let scope = self.scope_of(job, &ends, &env);
                 running.push(async move { (place, self.job(job, scope).await) });
             }
-            let Some((place, (end, past, after))) = running.next().await else { return };
-            if self.workflow.parallel == 1 {
-                env = after.next();
-            }
+            let Some((place, (end, past))) = running.next().await else { return };
             ends[place] = Some((end, past));
         }
     }
@@ -119,7 +115,7 @@ impl Shared<'_> {
     /// What a job starts with. Without needs it counts what was before it, one after the
     /// other; side by side it counts nothing.
     fn scope_of(&self, job: &Job, ends: &[Option<(JobEnd, Past)>], env: &Scope) -> Scope {
-        let mut scope = env.next();
+        let mut scope = env.clone();
         for need in &job.needs {
             if let Some((_, past)) = &ends[*need] {
                 scope.needs.insert(self.workflow.jobs[*need].id.clone(), past.clone());
@@ -136,7 +132,7 @@ impl Shared<'_> {
         scope
     }
 
-    async fn job(&self, job: &Job, mut scope: Scope) -> (JobEnd, Past, Scope) {
+    async fn job(&self, job: &Job, mut scope: Scope) -> (JobEnd, Past) {
         let holds = match &job.condition {
             Some(condition) => condition.holds(&scope),
             None => !scope.has_failed,
@@ -144,7 +140,7 @@ impl Shared<'_> {
         let word = |text: &str| Past { conclusion: text.into(), outcome: text.into(), ..Past::default() };
         if !holds {
             self.world.events.log(Level::Info, &format!("Skipped job: {}", job.id)).await;
-            return (JobEnd::Skipped, word("skipped"), scope);
+            return (JobEnd::Skipped, word("skipped"));
         }
         // Within the job only its own steps count.
         scope.has_failed = false;
@@ -180,7 +176,7 @@ impl Shared<'_> {
                 (JobEnd::Failed, "failure")
             }
         };
-        (end, Past { outputs, ..word(text) }, scope)
+        (end, Past { outputs, ..word(text) })
     }
 
     /// Runs a step if it is to run; what to say of it if it failed.
@@ -248,23 +244,12 @@ impl Shared<'_> {
         (state != StepState::Success).then(|| format!("Step {name} failed"))
     }
 
-    /// Notes that a step is about to run. One that ran when an earlier process was killed
-    /// is found again by its command's file, or its end is unknown.
+    /// Notes that a step is about to run. One that an earlier process began is gone on with:
+    /// its command has a file from before it starts until its end is noted, and by that file
+    /// it is found again, or known to be lost.
     fn begin(&self, step: &Step, was_begun: bool) -> Result<(), Ended> {
         if was_begun {
-            let found = match step.action {
-                super::Action::Run { .. } | super::Action::Checkout { .. } => {
-                    step::file_of(&self.world.dir, step.index).exists()
-                }
-                // These have no effect of their own, or a journal of their own.
-                super::Action::Env(_) | super::Action::Agent(_) | super::Action::Unsupported(_) => true,
-            };
-            return match found {
-                true => Ok(()),
-                false => Err(Ended::error(
-                    "the runner was stopped while this step ran: whether it took effect is unknown, so it is not repeated",
-                )),
-            };
+            return Ok(());
         }
         let entry = Entry::StepBegin { index: step.index };
         self.journal

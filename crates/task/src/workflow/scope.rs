@@ -35,11 +35,6 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// What comes after it in the same order: its variables, not its steps.
-    pub(super) fn next(&self) -> Self {
-        Self { env: self.env.clone(), path: self.path.clone(), ..Self::default() }
-    }
-
     /// Sets variables in their order; each may use those before it.
     pub(super) fn set(&mut self, env: &[(String, Template)]) {
         for (name, template) in env {

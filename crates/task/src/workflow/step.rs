@@ -272,7 +272,7 @@ pub(super) fn clean_up(dir: &Path, index: u64, ended: Ended) {
 }
 
 /// Where a step's command keeps its output.
-pub(super) fn file_of(dir: &Path, index: u64) -> PathBuf {
+fn file_of(dir: &Path, index: u64) -> PathBuf {
     dir.join(format!("step-{index}"))
 }
 
