@@ -17,6 +17,7 @@ mod service;
 mod ssh;
 mod task;
 mod task_faults;
+mod task_hub;
 mod task_workflow;
 mod transcripts;
 mod update;

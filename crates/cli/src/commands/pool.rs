@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use legwork_process::sandbox::Profile;
@@ -24,8 +24,7 @@ use crate::context;
 
 /// Between the word that a task is to end and its end: it still delivers for 20 s.
 const GRACE: Duration = Duration::from_secs(25);
-/// A process that ends sooner has a problem: the next one waits.
-const TOO_SOON: Duration = Duration::from_secs(1);
+/// After a process that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Given to the process by its stdin: its environment is kept in a file.
 const SECRETS: &[&str] = &["ANTHROPIC_API_KEY", "AGENT_TOKEN", "INTERNAL_TOKEN", "REGISTER_URL"];
@@ -123,10 +122,9 @@ impl Pool {
     /// Keeps one process ready until it is told to stop.
     async fn keep(&self, name: &str, mut stop: watch::Receiver<bool>) -> Result<()> {
         while !*stop.borrow() {
-            let started = Instant::now();
-            self.one(name, &mut stop).await?;
-            if started.elapsed() < TOO_SOON && !*stop.borrow() {
-                eprintln!("legwork: {name} ended at once; the next one starts in {} s", PAUSE.as_secs());
+            let good = self.one(name, &mut stop).await?;
+            if !good && !*stop.borrow() {
+                eprintln!("legwork: {name} failed, see above; the next one starts in {} s", PAUSE.as_secs());
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE) => {}
                     _ = stop.wait_for(|s| *s) => {}
@@ -136,8 +134,8 @@ impl Pool {
         Ok(())
     }
 
-    /// One process, from a fresh folder to the end of its task.
-    async fn one(&self, name: &str, stop: &mut watch::Receiver<bool>) -> Result<()> {
+    /// One process, from a fresh folder to the end of its task; whether it ended well.
+    async fn one(&self, name: &str, stop: &mut watch::Receiver<bool>) -> Result<bool> {
         let slot = self.folder.join(name);
         match std::fs::remove_dir_all(&slot) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -193,9 +191,15 @@ impl Pool {
             }
         }
         let _ = lines.await;
-        let _ = runner.finish_program(&program, &requester, &file).await;
+        let ended = runner.finish_program(&program, &requester, &file).await;
         let _ = std::fs::remove_dir_all(&slot);
-        Ok(())
+        match ended {
+            Ok(status) => Ok(status.exit_code == Some(0)),
+            Err(failure) => {
+                eprintln!("legwork: {name}: {failure}");
+                Ok(false)
+            }
+        }
     }
 
     async fn runner(&self, slot: &Path) -> Result<Runner> {
