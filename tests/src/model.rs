@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::stream;
@@ -274,6 +274,7 @@ impl Model {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let app = axum::Router::new()
             .route("/v1/messages", axum::routing::post(answer))
+            .route("/scenario/{name}/v1/messages", axum::routing::post(scenario_by_path))
             .with_state(shared.clone())
             .layer(axum::extract::DefaultBodyLimit::disable());
         tokio::spawn(async move {
@@ -310,14 +311,24 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, headers: HeaderMap, bo
         let mut shared = shared.lock().unwrap();
         let text = String::from_utf8_lossy(&body).into_owned();
         shared.requests.push(Request { headers: headers.clone(), text });
-        match headers.get("x-scenario").and_then(|name| name.to_str().ok()) {
-            Some(name) => scenario(name).expect("a known scenario"),
-            None => {
-                let next = shared.scenes.pop_front();
-                next.or_else(|| shared.last.clone()).expect("an answer")
-            }
-        }
+        let next = shared.scenes.pop_front();
+        next.or_else(|| shared.last.clone()).expect("an answer")
     };
+    replay(scene)
+}
+
+/// A scenario for clients that pick one by their base address. A request that already has the
+/// tool's answer gets a plain one.
+async fn scenario_by_path(Path(name): Path<String>, body: Bytes) -> Response {
+    let goes_on = String::from_utf8_lossy(&body).contains("tool_result");
+    let name = if goes_on { "text" } else { name.as_str() };
+    match scenario(name) {
+        Some(scene) => replay(scene),
+        None => replay(Scene::error(404, "not_found_error", "no such scenario")),
+    }
+}
+
+fn replay(scene: Scene) -> Response {
     let mut response = Response::builder().status(scene.status).header("request-id", "req_1");
     let kind = if scene.status == 200 { "text/event-stream; charset=utf-8" } else { "application/json" };
     response = response.header("content-type", kind);
@@ -348,7 +359,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, headers: HeaderMap, bo
     response.body(Body::from_stream(pieces)).unwrap()
 }
 
-/// Scenarios by name, for clients that pick one with the header `x-scenario`.
+/// Scenarios by name, for clients that pick one by their base address.
 pub const SCENARIOS: &[&str] = &[
     "text",
     "tool",

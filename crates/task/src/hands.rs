@@ -15,6 +15,7 @@ use legwork_runner::{
     choose,
 };
 use legwork_workspace::Root;
+use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use crate::abort::Abort;
@@ -217,6 +218,14 @@ fn toolchains(env: &BTreeMap<String, String>) -> Vec<PathBuf> {
         found.push(above.unwrap_or(&dir).to_owned());
     }
     found
+}
+
+/// The file of a command in a task's folder. Its name is also that of what the system keeps
+/// by name, a control group say, so no other task on the machine has the same.
+pub(crate) fn command_file(dir: &Path, kind: &str, which: &str) -> PathBuf {
+    let digest = Sha256::digest(format!("{}\n{which}", dir.display()));
+    let name: String = digest[..12].iter().map(|b| format!("{b:02x}")).collect();
+    dir.join(format!("{kind}-{name}"))
 }
 
 /// Whether a program is to run on.

@@ -167,7 +167,8 @@ impl Pool {
             ..Program::default()
         };
         let requester = Requester { door: "pool", who: String::new(), task_id: name.to_owned() };
-        let file = slot.join("run/process");
+        // The name is that of the control group as well.
+        let file = slot.join("run").join(format!("{name}-{}", std::process::id()));
         let mut piped = runner.start_piped(&program, &requester, &file).await?;
         piped.stdin.write_all(format!("{}\n", self.secrets).as_bytes()).await?;
         let lines = tokio::spawn(async move {

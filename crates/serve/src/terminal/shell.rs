@@ -81,7 +81,8 @@ impl Shells {
     }
 
     fn spec(&self, launch: &Launch, size: Size) -> Result<(String, Spec), String> {
-        let name = format!("terminal-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        // The name is that of the control group as well: no other server's.
+        let name = format!("terminal-{}-{}", std::process::id(), self.count.fetch_add(1, Ordering::Relaxed));
         let mut env = self.env.clone();
         env.extend(launch.env.clone());
         let limits = Limits { timeout: launch.timeout, grace: GRACE, ..Limits::default() };

@@ -3,9 +3,9 @@
 use futures_util::StreamExt;
 use legwork_proto::task::{Body, Code, ToolState};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{Failure, Run};
+use crate::hands::command_file;
 use crate::journal::Entry;
 use crate::messages::{ToolUse, tool_uses};
 use crate::random;
@@ -138,9 +138,7 @@ impl Run<'_> {
 
     /// Where the command of a call keeps its output. Ids are the model's: no names of files.
     fn file_of(&self, call: &ToolUse) -> std::path::PathBuf {
-        let digest = Sha256::digest(format!("{}/{}", self.progress.turns, call.id));
-        let name: String = digest[..12].iter().map(|b| format!("{b:02x}")).collect();
-        self.world.dir.join(format!("tool-{name}"))
+        command_file(&self.world.dir, "tool", &format!("{}/{}", self.progress.turns, call.id))
     }
 
     async fn tell_start(&self, call: &ToolUse) {

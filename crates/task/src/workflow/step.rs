@@ -14,7 +14,7 @@ use super::scope::Scope;
 use super::{Action, Shell, Step};
 use crate::agent;
 use crate::events::Events;
-use crate::hands::Continue;
+use crate::hands::{Continue, command_file};
 use crate::journal::Left;
 
 /// What no command may have under the original's rule.
@@ -273,7 +273,7 @@ pub(super) fn clean_up(dir: &Path, index: u64, ended: Ended) {
 
 /// Where a step's command keeps its output.
 fn file_of(dir: &Path, index: u64) -> PathBuf {
-    dir.join(format!("step-{index}"))
+    command_file(dir, "step", &index.to_string())
 }
 
 fn level(stream: Stream) -> Level {
