@@ -411,6 +411,11 @@ pub fn scenario(name: &str) -> Option<Scene> {
         "overloaded" => Scene::error(529, "overloaded_error", "Overloaded"),
         "rate-limited" => Scene::error(429, "rate_limit_error", "Slow down").header("retry-after-ms", "20"),
         "invalid" => Scene::error(400, "invalid_request_error", "messages: at least one is required"),
+        // For clients with that server, and that tool allowed.
+        "mcp-echo" => hello()
+            .tool("toolu_1", "mcp__everything__echo", &json!({"message": "over there"}))
+            .tool("toolu_2", "mcp__everything__get-sum", &json!({"a": 1, "b": 2}))
+            .scene(),
         "no-model" => Scene::error(404, "not_found_error", "model: claude-0"),
         _ => return None,
     })

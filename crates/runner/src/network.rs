@@ -17,7 +17,7 @@ use legwork_process::{Limits, Progress, Running, Spawner, Spec};
 
 use crate::fetch::{self, Fetch};
 use crate::operation::{Cancel, Done, Failure};
-use crate::runner::{Config, Runner};
+use crate::runner::{Config, Runner, in_place};
 use crate::walls::{Under, Walls};
 
 /// An MCP server whose stdin is closed has this long to end, and after SIGTERM as
@@ -242,7 +242,11 @@ impl Drop for Process {
 
 impl Launcher for Supervised {
     fn launch<'a>(&'a self, server: &'a Server) -> BoxFuture<'a, Result<Stdio, String>> {
-        async move { tokio::task::block_in_place(|| self.start(server)) }.boxed()
+        async move {
+            let lost = || Err("the server could not be started; see the runner's log".into());
+            in_place(|| self.start(server)).unwrap_or_else(lost)
+        }
+        .boxed()
     }
 }
 

@@ -65,9 +65,15 @@ fn arrows_point_downwards_only() {
             vec!["legwork-hub", "legwork-dialout", "legwork-runner", "legwork-policy", "legwork-sandbox"],
         ),
         (
+            "legwork-task",
+            vec!["legwork-hub", "legwork-dialout", "legwork-serve", "legwork-sandbox", "axum", "hyper"],
+        ),
+        ("legwork-yaml", vec!["tokio", "rustix", "legwork-proto"]),
+        (
             "legwork-hub",
             vec![
                 "legwork-dialout",
+                "legwork-task",
                 "legwork-runner",
                 "legwork-process",
                 "legwork-policy",
@@ -80,7 +86,7 @@ fn arrows_point_downwards_only() {
             assert!(!has.contains(name), "{krate} must not depend on {name}");
         }
         // These ask others over HTTP, and serve nobody.
-        let asks = matches!(krate, "legwork-runner" | "legwork-mcp" | "legwork-release");
+        let asks = matches!(krate, "legwork-runner" | "legwork-mcp" | "legwork-release" | "legwork-task");
         if !matches!(krate, "legwork-dialout" | "legwork-hub" | "legwork-serve") {
             for name in network.into_iter().filter(|name| !(asks && *name == "reqwest")) {
                 assert!(!has.contains(name), "{krate} must not depend on {name}");
@@ -153,7 +159,13 @@ fn the_documents_name_what_there_is() {
             name.len() > 3 && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b.is_ascii_digit());
         assert!(!is_name || workspace_page.contains(name), "docs/workspace.md does not name {name}");
     }
-    for text in [read("README.md"), read("ARCHITECTURE.md"), hub, dialout, workspace_page] {
+    let task_page = read("docs/task.md");
+    for part in read("crates/task/src/settings.rs").split("env.").skip(1) {
+        let name = part.split('"').nth(1).unwrap_or_default();
+        let is_name = name.len() > 3 && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        assert!(!is_name || task_page.contains(name), "docs/task.md does not name {name}");
+    }
+    for text in [read("README.md"), read("ARCHITECTURE.md"), hub, dialout, workspace_page, task_page] {
         for target in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
             let path = target.split('#').next().unwrap();
             let known = ["", "docs/", "./"].iter().any(|base| workspace().join(base).join(path).exists());
