@@ -131,10 +131,10 @@ type Failure = (Code, String);
 impl Run<'_> {
     async fn turns(&mut self) -> Result<(), Failure> {
         // What an earlier process did not finish comes first.
-        if let Some(stop) = self.progress.unanswered() {
-            if self.answer(stop).await? {
-                return Ok(());
-            }
+        if let Some(stop) = self.progress.unanswered()
+            && self.answer(stop).await?
+        {
+            return Ok(());
         }
         loop {
             self.check_abort()?;

@@ -1,7 +1,7 @@
 //! One task, from its config to its one terminal event.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -403,7 +403,7 @@ fn folder_name(id: &TaskId, callback_url: &str) -> String {
     digest[..12].iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn lock(dir: &PathBuf) -> Result<File, String> {
+fn lock(dir: &Path) -> Result<File, String> {
     let path = dir.join("lock");
     let file = File::options()
         .append(true)

@@ -59,13 +59,11 @@ impl Printer {
                 let note = self.dim("(the stream broke: the answer starts again)");
                 self.line(&note);
             }
-            "tool_start" => {
-                // The first word of a call has no arguments yet.
-                if event.get("args").is_some() {
-                    let line =
-                        self.dim(&format!("> {} {}", text("tool_name"), visible(&event["args"].to_string())));
-                    self.line(&line);
-                }
+            // The first word of a call has no arguments yet.
+            "tool_start" if event.get("args").is_some() => {
+                let args = visible(&event["args"].to_string());
+                let line = self.dim(&format!("> {} {args}", text("tool_name")));
+                self.line(&line);
             }
             "tool_end" => {
                 let output = event["output"].as_str().unwrap_or_default();

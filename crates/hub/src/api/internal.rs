@@ -21,12 +21,21 @@ pub(super) struct Key {
     key: Option<String>,
 }
 
-fn refused(status: StatusCode, text: &str) -> Response {
-    (status, axum::Json(json!({ "error": text }))).into_response()
+/// An answer that says no.
+struct Refused(StatusCode, &'static str);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, axum::Json(json!({ "error": self.1 }))).into_response()
+    }
 }
 
-fn bad(text: &str) -> Response {
-    refused(StatusCode::BAD_REQUEST, text)
+fn bad(text: &'static str) -> Refused {
+    Refused(StatusCode::BAD_REQUEST, text)
+}
+
+fn answered(result: Result<Response, Refused>) -> Response {
+    result.unwrap_or_else(Refused::into_response)
 }
 
 fn ok() -> Response {
@@ -43,11 +52,11 @@ fn is_internal(hub: &Hub, headers: &HeaderMap, key: &Key) -> bool {
     shown(headers, key).into_iter().flatten().any(|shown| hub.pods.admits(shown))
 }
 
-fn unauthorized() -> Response {
-    refused(StatusCode::UNAUTHORIZED, "Internal authentication required")
+fn unauthorized() -> Refused {
+    Refused(StatusCode::UNAUTHORIZED, "Internal authentication required")
 }
 
-fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Response> {
+fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
     if body.is_empty() {
         return Err(bad("Missing request body"));
     }
@@ -71,18 +80,20 @@ pub(super) async fn register(
     body: Bytes,
 ) -> Response {
     if !is_internal(&hub, &headers, &key) {
-        return unauthorized();
+        return unauthorized().into_response();
     }
     let said: Value = match parsed(&body) {
         Ok(said) => said,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     for (field, problem) in [("pod_name", "Missing pod_name"), ("pod_ip", "Missing pod_ip")] {
         if !said[field].is_string() {
-            return bad(problem);
+            return bad(problem).into_response();
         }
     }
-    let Ok(said) = serde_json::from_value::<Register>(said) else { return bad("Invalid JSON") };
+    let Ok(said) = serde_json::from_value::<Register>(said) else {
+        return bad("Invalid JSON").into_response();
+    };
     match hub.register_pod(said).await {
         Ok(ready) => {
             let mut answer = ready.answer;
@@ -93,10 +104,10 @@ pub(super) async fn register(
             }
             axum::Json(answer).into_response()
         }
-        Err(RegisterError::Invalid(problem)) => bad(problem),
+        Err(RegisterError::Invalid(problem)) => bad(problem).into_response(),
         Err(RegisterError::Store(error)) => {
             tracing::error!("{error}");
-            refused(StatusCode::INTERNAL_SERVER_ERROR, "Failed to register runner")
+            Refused(StatusCode::INTERNAL_SERVER_ERROR, "Failed to register runner").into_response()
         }
     }
 }
@@ -108,10 +119,10 @@ pub(super) async fn heartbeat(
     headers: HeaderMap,
 ) -> Response {
     if !is_internal(&hub, &headers, &key) {
-        return unauthorized();
+        return unauthorized().into_response();
     }
     if name.trim().is_empty() {
-        return bad("Missing pod_name");
+        return bad("Missing pod_name").into_response();
     }
     let cancel = hub.heartbeat(&name);
     match cancel.is_empty() {
@@ -120,13 +131,13 @@ pub(super) async fn heartbeat(
     }
 }
 
-fn stream_error(error: StreamError, failed: &str) -> Response {
+fn stream_error(error: StreamError, failed: &'static str) -> Refused {
     match error {
         StreamError::Unauthorized => unauthorized(),
         StreamError::Invalid(problem) => bad(problem),
         StreamError::Store(error) => {
             tracing::error!("{error}");
-            refused(StatusCode::INTERNAL_SERVER_ERROR, failed)
+            Refused(StatusCode::INTERNAL_SERVER_ERROR, failed)
         }
     }
 }
@@ -142,7 +153,7 @@ pub(super) async fn stream(
     match hub.take_event(&id, key.key.as_deref(), internal, &body).await {
         Ok(false) => ok(),
         Ok(true) => axum::Json(json!({ "ok": true, "cancel": true })).into_response(),
-        Err(error) => stream_error(error, "Failed to process event"),
+        Err(error) => stream_error(error, "Failed to process event").into_response(),
     }
 }
 
@@ -156,18 +167,18 @@ pub(super) async fn complete(
     let internal = is_internal(&hub, &headers, &key);
     let said: Value = match parsed(&body) {
         Ok(said) => said,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let success = said["success"].as_bool().unwrap_or(false);
     match hub.complete(&id, key.key.as_deref(), internal, success).await {
         Ok(()) => ok(),
-        Err(error) => stream_error(error, "Failed to complete task"),
+        Err(error) => stream_error(error, "Failed to complete task").into_response(),
     }
 }
 
 /// The session of an agent's token.
-async fn session(hub: &Hub, headers: &HeaderMap) -> Result<String, Response> {
-    let unauthorized = |text| refused(StatusCode::UNAUTHORIZED, text);
+async fn session(hub: &Hub, headers: &HeaderMap) -> Result<String, Refused> {
+    let unauthorized = |text| Refused(StatusCode::UNAUTHORIZED, text);
     if !headers.contains_key(header::AUTHORIZATION) {
         return Err(unauthorized("Authorization header required"));
     }
@@ -180,18 +191,18 @@ async fn session(hub: &Hub, headers: &HeaderMap) -> Result<String, Response> {
         Ok(None) => Err(unauthorized("Invalid or expired agent token")),
         Err(error) => {
             tracing::error!("{error}");
-            Err(refused(StatusCode::INTERNAL_SERVER_ERROR, "Token validation failed"))
+            Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, "Token validation failed"))
         }
     }
 }
 
-fn message_error(error: MessageError, failed: &str) -> Response {
+fn message_error(error: MessageError, failed: &'static str) -> Refused {
     match error {
-        MessageError::NotFound => refused(StatusCode::NOT_FOUND, "Message not found"),
+        MessageError::NotFound => Refused(StatusCode::NOT_FOUND, "Message not found"),
         MessageError::Invalid => bad("Invalid JSON"),
         MessageError::Store(error) => {
             tracing::error!("{error}");
-            refused(StatusCode::INTERNAL_SERVER_ERROR, failed)
+            Refused(StatusCode::INTERNAL_SERVER_ERROR, failed)
         }
     }
 }
@@ -205,9 +216,9 @@ pub(super) async fn create_message(State(hub): State<Arc<Hub>>, headers: HeaderM
         let session = session(&hub, &headers).await?;
         let new: NewMessage = parsed(&body)?;
         let id = hub.add_message(session, new).await;
-        id.map_err(|error| message_error(error, "Failed to create message"))
+        id.map(|id| created(&id)).map_err(|error| message_error(error, "Failed to create message"))
     };
-    made.await.map_or_else(|refused| refused, |id| created(&id))
+    answered(made.await)
 }
 
 pub(super) async fn patch_message(
@@ -220,9 +231,9 @@ pub(super) async fn patch_message(
         let session = session(&hub, &headers).await?;
         let patch: Patch = parsed(&body)?;
         let done = hub.patch_message(session, id, patch).await;
-        done.map_err(|error| message_error(error, "Failed to update message"))
+        done.map(|()| ok()).map_err(|error| message_error(error, "Failed to update message"))
     };
-    patched.await.map_or_else(|refused| refused, |()| ok())
+    answered(patched.await)
 }
 
 pub(super) async fn create_part(
@@ -235,7 +246,7 @@ pub(super) async fn create_part(
         let session = session(&hub, &headers).await?;
         let new: NewPart = parsed(&body)?;
         let id = hub.add_part(session, id, new).await;
-        id.map_err(|error| message_error(error, "Failed to create part"))
+        id.map(|id| created(&id)).map_err(|error| message_error(error, "Failed to create part"))
     };
-    made.await.map_or_else(|refused| refused, |id| created(&id))
+    answered(made.await)
 }

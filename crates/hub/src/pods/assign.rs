@@ -221,8 +221,7 @@ impl Hub {
                     && task.wanted.as_ref().is_none_or(|wanted| wanted == name)
                     && (runner.capabilities.is_empty() || runner.capabilities.contains(&task.kind))
             };
-            let Some((id, task)) =
-                live.tasks.iter_mut().map(|(id, task)| (*id, task)).find(|(_, t)| fits(&t))
+            let Some((id, task)) = live.tasks.iter_mut().map(|(id, task)| (*id, task)).find(|(_, t)| fits(t))
             else {
                 return Ok(None);
             };

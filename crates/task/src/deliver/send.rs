@@ -114,11 +114,8 @@ impl Sender {
         // After a crash the very same events make the request again.
         let repeated = self.cursor.ahead > self.cursor.sent;
         let ahead = self.cursor.ahead;
-        loop {
-            let len = match &event.body {
-                Body::Token { text, .. } => text.len(),
-                _ => break,
-            };
+        while let Body::Token { text, .. } = &event.body {
+            let len = text.len();
             let more = self.spool.take_if(|record| {
                 let within = if repeated { record.end != 0 && record.end <= ahead } else { len < MAX_TEXT };
                 within && joins(&event, &record.event)

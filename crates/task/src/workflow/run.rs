@@ -157,7 +157,7 @@ impl Shared<'_> {
                 scope.has_failed = true;
                 let text = format!("Job {} timed out", job.id);
                 self.world.events.log(Level::Error, &text).await;
-                failed.get_or_insert_with(|| text);
+                failed.get_or_insert(text);
             }
             // What cleans up after a job that is out of time gets its own time.
             let time = if out_of_time { None } else { left };
@@ -212,7 +212,7 @@ impl Shared<'_> {
         }
         let mut ended = match self.begin(step, before.is_some()) {
             Ok(()) => step::run(step, &inner, self.workflow.strict, time, self.world, &events).await,
-            Err(ended) => ended,
+            Err(error) => Ended::error(format!("the task's journal can't be written: {error}")),
         };
         let outcome = ended.outcome.unwrap_or(StepState::Error);
         let forgiven =
@@ -247,15 +247,11 @@ impl Shared<'_> {
     /// Notes that a step is about to run. One that an earlier process began is gone on with:
     /// its command has a file from before it starts until its end is noted, and by that file
     /// it is found again, or known to be lost.
-    fn begin(&self, step: &Step, was_begun: bool) -> Result<(), Ended> {
+    fn begin(&self, step: &Step, was_begun: bool) -> std::io::Result<()> {
         if was_begun {
             return Ok(());
         }
         let entry = Entry::StepBegin { index: step.index };
-        self.journal
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(&entry)
-            .map_err(|error| Ended::error(format!("the task's journal can't be written: {error}")))
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).add(&entry)
     }
 }
