@@ -12,6 +12,7 @@ mod files;
 mod hub;
 mod mcp;
 mod micro;
+mod pods;
 mod runner;
 mod ssh;
 mod storm;
@@ -67,6 +68,9 @@ async fn main() {
     }
     if asked("mcp") {
         mcp::calls().await;
+    }
+    if asked("pods") {
+        pods::pods().await;
     }
     if asked("micro") {
         micro::size();

@@ -339,6 +339,8 @@ fn replay(scene: Scene) -> Response {
         loop {
             let bytes = match pieces.next()? {
                 Piece::Event(event) => {
+                    let event = event.to_string().replace(NOW, &now_us().to_string());
+                    let event: Value = serde_json::from_str(&event).unwrap();
                     format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())
                 }
                 Piece::Raw(text) => text,
@@ -357,6 +359,13 @@ fn replay(scene: Scene) -> Response {
         }
     });
     response.body(Body::from_stream(pieces)).unwrap()
+}
+
+/// Becomes the time of its sending, in Unix microseconds.
+pub const NOW: &str = "@now@";
+
+pub fn now_us() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros()
 }
 
 /// Scenarios by name, for clients that pick one by their base address.

@@ -201,6 +201,35 @@ impl Place {
     }
 }
 
+/// Gives tasks to standby runners at a word.
+#[derive(Clone)]
+pub struct Standby {
+    pub url: String,
+    tasks: Arc<tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Value>>>,
+    pub give: tokio::sync::mpsc::Sender<Value>,
+    /// When the last task was given.
+    pub given: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Standby {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (give, tasks) = tokio::sync::mpsc::channel(1);
+        let url = format!("http://{}/internal/runners/register", listener.local_addr().unwrap());
+        let this = Self { url, tasks: Arc::new(tokio::sync::Mutex::new(tasks)), give, given: Arc::default() };
+        let answer = |State(this): State<Standby>| async move {
+            let task = this.tasks.lock().await.recv().await.unwrap_or_default();
+            *this.given.lock().unwrap() = Some(Instant::now());
+            axum::Json(task)
+        };
+        let app = axum::Router::new()
+            .route("/internal/runners/register", axum::routing::post(answer))
+            .with_state(this.clone());
+        tokio::spawn(async move { axum_serve(listener, app).await });
+        this
+    }
+}
+
 /// A process.
 pub struct Pod {
     process: Child,

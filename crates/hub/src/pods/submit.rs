@@ -61,6 +61,12 @@ pub(crate) struct PodTaskView {
     config: Option<Box<RawValue>>,
 }
 
+impl PodTaskView {
+    pub(crate) fn without_config(self) -> Self {
+        Self { config: None, ..self }
+    }
+}
+
 const COLUMNS: &str =
     "id, kind, state, runner, session_id, error, code, usage, attempts, created_by, created_at_ms,
     expires_at_ms, started_at_ms, finished_at_ms, config";
@@ -101,7 +107,7 @@ pub(crate) fn page(c: &Connection, before: Option<u32>, limit: u64) -> rusqlite:
         format!("SELECT {COLUMNS} FROM pod_tasks WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2");
     let mut statement = c.prepare_cached(&sql)?;
     let rows = statement.query_map(params![before, signed(limit)], row)?;
-    rows.map(|task| task.map(|task| PodTaskView { config: None, ..task })).collect()
+    rows.map(|task| task.map(PodTaskView::without_config)).collect()
 }
 
 fn invalid(field: &'static str, reason: impl Into<String>) -> SubmitError {
