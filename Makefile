@@ -43,11 +43,12 @@ bench: $(LEGWORK)
 	cargo run --release --locked -p legwork-bench -- all
 
 ## interop: real MCP servers from npm and PyPI; originals, their paths in FLASHDUTY_RUNNER_BIN,
-## OPENFROYO_MICRO_RUNNER and OPENFROYO_CLIENT
+## OPENFROYO_MICRO_RUNNER, OPENFROYO_CLIENT and PLUE_RUNNER
 interop: $(LEGWORK)
 	scripts/interop-mcp
 	scripts/interop
 	scripts/interop-micro
+	scripts/interop-task
 
 ## prove: lines the policy allows, traced; PROVE_LINES=100000 for a long look
 prove: tools

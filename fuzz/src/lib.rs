@@ -104,6 +104,16 @@ pub const TARGETS: &[Target] = &[
             "\u{1b}[?1049h\u{1b}[2J\u{1b}[3;5Hä\u{1b}]0;t\u{7}\u{1b}[38;2;1;2;3mx",
         ],
     },
+    Target {
+        name: "task",
+        run: task,
+        seeds: &[
+            r#"{"type":"agent","model":"m","messages":[{"role":"user","content":"x"}],"tools":["shell"],"max_turns":5,"budget":{"tokens":9},"mcp_servers":[{"name":"a","command":"b","tools":["*"]}]}"#,
+            "jobs:\n  a:\n    needs: [b]\n    if: always() && needs.b.result == 'success'\n    steps:\n      - run: echo\n        env: {X: \"${{ steps.s.outputs.o }}\"}\n  b: {steps: [{id: s, type: checkout}]}\n",
+            r#"{"runner_id":1,"task":{"id":7,"config":{"type":"workflow","steps":[]}},"callback_url":"http://h/"}"#,
+            "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":1}}}\n{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"n\",\"input\":{}}}\n{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{}\"}}\n{\"type\":\"content_block_stop\",\"index\":0}\n{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\"},\"usage\":{}}\n{\"type\":\"message_stop\"}",
+        ],
+    },
 ];
 
 /// What a controller sends to a micro-runner, cut wherever it is cut.
@@ -238,4 +248,8 @@ fn archive(data: &[u8]) {
     assert_eq!(names(dir.path()), ["root"]);
     let there = names(&dir.path().join("root/a"));
     assert!(if unpacked { there == ["skill"] } else { there.is_empty() }, "{there:?}");
+}
+
+fn task(data: &[u8]) {
+    legwork_task::fuzzing::read(data);
 }

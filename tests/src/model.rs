@@ -232,8 +232,12 @@ impl Scene {
     }
 }
 
-#[derive(Debug, Default)]
+/// Picks an answer by what is asked.
+pub type Script = Arc<dyn Fn(&Value) -> Scene + Send + Sync>;
+
+#[derive(Default)]
 struct Shared {
+    script: Option<Script>,
     scenes: VecDeque<Scene>,
     /// Sent when there are no more.
     last: Option<Scene>,
@@ -269,7 +273,7 @@ impl Model {
     pub async fn listen(address: &str, scenes: impl IntoIterator<Item = Scene>) -> Self {
         let scenes: VecDeque<Scene> = scenes.into_iter().collect();
         let last = scenes.back().cloned();
-        let shared = Arc::new(Mutex::new(Shared { scenes, last, requests: Vec::new() }));
+        let shared = Arc::new(Mutex::new(Shared { scenes, last, ..Shared::default() }));
         let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let app = axum::Router::new()
@@ -287,9 +291,9 @@ impl Model {
         self.shared.lock().unwrap().requests.clone()
     }
 
-    /// Adds an answer.
-    pub fn then(&self, scene: impl Into<Scene>) {
-        self.shared.lock().unwrap().scenes.push_back(scene.into());
+    /// Answers by what is asked from now on.
+    pub fn answer_by(&self, script: Script) {
+        self.shared.lock().unwrap().script = Some(script);
     }
 }
 
@@ -311,7 +315,9 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, headers: HeaderMap, bo
         let mut shared = shared.lock().unwrap();
         let text = String::from_utf8_lossy(&body).into_owned();
         shared.requests.push(Request { headers: headers.clone(), text });
-        let next = shared.scenes.pop_front();
+        let script = shared.script.clone();
+        let by_script = script.map(|script| script(&serde_json::from_slice(&body).unwrap()));
+        let next = by_script.or_else(|| shared.scenes.pop_front());
         next.or_else(|| shared.last.clone()).expect("an answer")
     };
     replay(scene)

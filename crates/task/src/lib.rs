@@ -26,3 +26,31 @@ pub use settings::{Api, DEFAULT_MODELS, Environment, Mode, Secret, Settings, Sta
 pub use task::{Order, Outcome, Runner};
 pub use tools::Tool;
 pub use workflow::Workflow;
+
+/// Entry points for fuzzing.
+#[doc(hidden)]
+pub mod fuzzing {
+    use crate::config::{Rules, Task};
+    use crate::workflow::Workflow;
+
+    /// Reads bytes as everything that a stranger sends: a task, a workflow's file, a hub's
+    /// answer, a stream of the model.
+    pub fn read(data: &[u8]) {
+        let models = ["m".to_owned()];
+        let rules = Rules { models: &models, strict: false };
+        if let Ok(node) = legwork_yaml::parse_json(data) {
+            let _ = Task::read(&node, rules);
+        }
+        crate::standby::fuzz(data);
+        let Ok(text) = std::str::from_utf8(data) else { return };
+        if let Ok(node) = legwork_yaml::parse(text) {
+            if let Ok(workflow) = Workflow::of_file(&node, rules) {
+                assert!(workflow.steps() <= 10_000);
+            }
+            // As text and back it is the same.
+            let json = legwork_yaml::parse_json(node.to_json_text().as_bytes()).map(|n| n.to_json());
+            assert_eq!(json, Ok(node.to_json()));
+        }
+        crate::messages::fuzz(text);
+    }
+}

@@ -8,5 +8,5 @@ mod client;
 mod message;
 
 pub(crate) use client::{ApiError, Client, Kind, Live, Observer};
-pub(crate) use message::tool_uses;
 pub(crate) use message::{Message, StopReason, ToolUse, Usage};
+pub(crate) use message::{fuzz, tool_uses};

@@ -194,6 +194,11 @@ fn read(text: &[u8]) -> Result<Answer, String> {
     Ok(Answer { task, callback_url: raw.callback_url, waited: raw.waited })
 }
 
+/// A hub's answer, for fuzzing.
+pub(crate) fn fuzz(data: &[u8]) {
+    let _ = read(data);
+}
+
 /// The register URL with `/register` replaced by `/<pod_name>/heartbeat`.
 fn heartbeat_url(standby: &Standby) -> Option<url::Url> {
     let mut url = url::Url::parse(&standby.register_url).ok()?;

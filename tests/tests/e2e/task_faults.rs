@@ -262,3 +262,129 @@ async fn a_model_that_asks_for_too_much_gets_what_there_is() {
     assert_eq!(text(2), "EXIT CODE: 0");
     assert_eq!(text(4), "Error: max_results must be an integer");
 }
+
+/// The same for an agent: whatever it was doing when it was killed, every tool runs once, the
+/// model is never asked with other bytes than before, and the end is told once.
+#[tokio::test]
+async fn an_agent_survives_kills_at_any_moment() {
+    let turn = |i: usize| {
+        let id = |k: &str| format!("t{i}{k}");
+        Answer::new()
+            .text(&["a ", "b ", "c "])
+            .tool(&id("r"), "list_files", &json!({}))
+            .tool(&id("s"), "shell", &json!({"command": format!("echo {i} >> ran; sleep 0.05")}))
+            .slow(Duration::from_millis(8))
+            .scene()
+    };
+    let place = Place::new();
+    let model = Model::start([]).await;
+    // By what was asked: a request that is repeated is answered alike.
+    model.answer_by(Arc::new(move |request| {
+        let asked = request["messages"].as_array().unwrap().len() / 2;
+        if asked < 4 {
+            turn(asked)
+        } else {
+            Answer::new().text(&["over"]).slow(Duration::from_millis(8)).scene()
+        }
+    }));
+    let callback = Callback::start().await;
+    let task = agent("go", &["shell", "list_files"]);
+    let mut kills = 0;
+    loop {
+        let mut pod = place.active(&task, &callback, &model_env(&model.url));
+        if kills == 12 {
+            assert_eq!(pod.end().await.code, Some(0));
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50 + 31 * (kills % 7))).await;
+        if !callback.of("done").is_empty() {
+            pod.end().await;
+            break;
+        }
+        pod.kill().await;
+        kills += 1;
+    }
+    assert!(kills >= 4, "{kills}");
+    let ran = place.read("ran");
+    let lines: Vec<&str> = ran.lines().collect();
+    let mut once = lines.clone();
+    once.dedup();
+    assert_eq!(lines, once, "{ran}");
+    let mut longest = String::new();
+    for request in model.requests() {
+        let prefix = request.text.strip_suffix("]}").unwrap().to_owned();
+        let (short, long) =
+            if prefix.len() < longest.len() { (&prefix, &longest) } else { (&longest, &prefix) };
+        assert!(long.starts_with(short.as_str()));
+        if prefix.len() > longest.len() {
+            longest = prefix;
+        }
+    }
+    let events = callback.events_once();
+    assert_eq!(events.iter().filter(|e| e["type"] == "done").count(), 1);
+    assert!(callback.of("error").is_empty());
+}
+
+#[tokio::test]
+async fn a_name_that_leads_nowhere_is_waited_for_and_told() {
+    let place = Place::new();
+    let model = "http://no-such-host.invalid";
+    let callback = Callback::start().await;
+    let mut env = model_env(model).to_vec();
+    env.push(("LEGWORK_API_RETRIES", "1"));
+    let ended = place.run(&agent("hi", &[]), &callback, &env).await;
+    assert_eq!(ended.code, Some(1));
+    let last = callback.events().pop().unwrap();
+    assert_eq!(last["code"], "api_error");
+    // The callback's own name: never an attempt, and SIGTERM ends the waiting.
+    let config = steps(&["true"]).to_string();
+    let env = [
+        ("TASK_ID", "41"),
+        ("CALLBACK_URL", "http://no-such-host.invalid/x?key=very-secret-key"),
+        ("TASK_CONFIG", config.as_str()),
+    ];
+    let pod = place.spawn(&env);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    pod.signal(Signal::TERM);
+    let ended = pod.end().await;
+    assert_eq!(ended.code, Some(1));
+    assert!(!ended.log.contains("very-secret-key"), "{}", ended.log);
+}
+
+/// A journal that can't be written ends the task before an effect, and says why.
+#[tokio::test]
+async fn a_full_disk_ends_a_task_with_its_reason() {
+    let place = Place::new();
+    let state = place.dir.path().join("small");
+    std::fs::create_dir(&state).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+        .arg(&state)
+        .output()
+        .is_ok_and(|o| o.status.success());
+    if !mounted {
+        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a tmpfs");
+        eprintln!("NOT TESTED HERE: a full disk (mounting a tmpfs needs root)");
+        return;
+    }
+    let unmount = || drop(std::process::Command::new("umount").arg("-l").arg(&state).status());
+    let model = Model::start([
+        Answer::new().tool("t1", "shell", &json!({"command": "echo one > ran"})).scene(),
+        Answer::new()
+            .tool("t2", "write_file", &json!({"path": "big", "content": "x".repeat(600_000)}))
+            .scene(),
+        Answer::new().text(&["never"]).scene(),
+    ])
+    .await;
+    let callback = Callback::start().await;
+    let mut env = model_env(&model.url).to_vec();
+    let path = state.to_str().unwrap().to_owned();
+    env.push(("LEGWORK_STATE_DIR", &path));
+    let ended = place.run(&agent("go", &["shell", "write_file"]), &callback, &env).await;
+    unmount();
+    assert_eq!(ended.code, Some(1), "{}", ended.log);
+    let last = callback.events().pop().unwrap();
+    assert_eq!(last["code"], "internal", "{last}");
+    assert!(last["message"].as_str().unwrap().contains("No space left"), "{last}");
+    assert!(!place.workspace.join("big").exists());
+}

@@ -380,6 +380,23 @@ impl Builder {
     }
 }
 
+/// Events of a stream, one a line, for fuzzing.
+pub(crate) fn fuzz(text: &str) {
+    let mut builder = Builder::default();
+    for line in text.lines() {
+        match builder.take(line) {
+            Ok(Seen::Whole) => {
+                let message = builder.finish();
+                let back: Value = serde_json::from_str(&message.as_param()).unwrap_or_default();
+                assert_eq!(back["content"], Value::Array(message.content));
+                return;
+            }
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
