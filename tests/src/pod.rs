@@ -124,7 +124,9 @@ async fn take(
         seen.all.len() - 1
     };
     let (status, retry_after, delay) = policy(count, &event);
-    tokio::time::sleep(delay).await;
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
     let mut seen = seen.lock().unwrap();
     seen.in_flight -= 1;
     if status == 200 {

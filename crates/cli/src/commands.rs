@@ -15,7 +15,7 @@ mod pool;
 mod release;
 mod serve;
 mod ssh;
-mod task;
+pub(crate) mod task;
 mod token;
 mod up;
 mod update;

@@ -27,14 +27,23 @@ pub fn main() -> ExitCode {
         eprintln!("Error: {:#}", update::run_trial(std::env::args_os().skip(2)));
         return ExitCode::from(exit::ERROR);
     }
+    // A pod's program is said by its environment. It is started for every task, and the whole
+    // command line would be most of what it costs.
+    if std::env::args_os().skip(1).eq(["task"]) {
+        return run(tokio::runtime::Builder::new_current_thread(), commands::task::pod());
+    }
     let args = args::Args::parse();
-    // TLS is used from several crates: they share one provider.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = match args.command {
+    let builder = match args.command {
         // A keystroke goes through several tasks: on one thread none has to be woken.
         args::Command::Serve(_) | args::Command::Task(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
+    run(builder, commands::run(args))
+}
+
+fn run(mut builder: tokio::runtime::Builder, work: impl Future<Output = anyhow::Result<u8>>) -> ExitCode {
+    // TLS is used from several crates: they share one provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = builder.worker_threads(workers()).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -43,7 +52,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit::ERROR);
         }
     };
-    let result = runtime.block_on(commands::run(args));
+    let result = runtime.block_on(work);
     // Whatever still blocks (a read from a terminal, say) must not keep us.
     runtime.shutdown_background();
     match result {

@@ -237,7 +237,7 @@ pub fn helper_main() {
     // Keep descriptor 0 taken, so that nothing else ends up there.
     let _null = std::fs::File::open("/dev/null");
     // The Ctrl-C meant for the runner is not for the helper.
-    let _ = rustix::process::setsid();
+    sys::leave_session();
     sys::ignore_children();
     let Ok(alone) = sys::SingleThreaded::prove() else { return };
     loop {

@@ -48,7 +48,7 @@ pub(crate) struct Passed {
 
 /// Supervises a command until it has ended.
 pub(crate) fn run(passed: Passed) {
-    let _ = rustix::process::setsid();
+    crate::sys::leave_session();
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // A supervisor that can't even report leaves no final status: the runner then
     // says that the command is lost.

@@ -249,7 +249,15 @@ unsafe fn close_all_but(kept: RawFd) {
 pub(crate) fn close_inherited() {
     // SAFETY: called first thing in the helper's main, before this process has
     // opened any descriptor of its own, so no owner of one exists.
-    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    // (gVisor takes no larger number than a descriptor can be.)
+    unsafe { libc::close_range(3, libc::c_int::MAX.cast_unsigned(), 0) };
+}
+
+/// Leaves the session, and the terminal whose Ctrl-C is not for us. (Not by rustix, which
+/// does not expect what gVisor answers: 0.)
+pub(crate) fn leave_session() {
+    // SAFETY: setsid takes nothing and touches no memory of ours.
+    unsafe { libc::setsid() };
 }
 
 /// Takes over the descriptor this process was started with as stdin.

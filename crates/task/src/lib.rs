@@ -5,6 +5,7 @@
 
 mod abort;
 mod agent;
+mod clients;
 mod config;
 mod deliver;
 mod events;

@@ -27,12 +27,12 @@ impl Lines {
 }
 
 /// The level that a variable names; unknown ones are INFO.
-pub fn level(name: Option<&str>) -> &'static str {
+pub fn level(name: Option<&str>) -> Level {
     match name.unwrap_or_default().to_ascii_uppercase().as_str() {
-        "DEBUG" => "debug",
-        "WARNING" => "warn",
-        "ERROR" | "CRITICAL" => "error",
-        _ => "info",
+        "DEBUG" => Level::DEBUG,
+        "WARNING" => Level::WARN,
+        "ERROR" | "CRITICAL" => Level::ERROR,
+        _ => Level::INFO,
     }
 }
 

@@ -92,7 +92,8 @@ impl Runner {
             version: Some(env!("CARGO_PKG_VERSION").into()),
             wait_s: Some(WAIT_S),
         };
-        let request = self.http.post(&standby.register_url).headers(headers).json(&body).timeout(TIMEOUT);
+        let http = self.http(&standby.register_url)?;
+        let request = http.post(&standby.register_url).headers(headers).json(&body).timeout(TIMEOUT);
         let mut response = request.send().await.map_err(|e| cause(&e))?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(format!("the hub answered {}", response.status()));
@@ -137,14 +138,11 @@ impl Runner {
     async fn beat(&self, standby: &Standby, id: &TaskId, abort: &Abort) {
         let Some(url) = heartbeat_url(standby) else { return std::future::pending().await };
         let headers = self.internal_headers().unwrap_or_default();
+        let Ok(http) = self.http(url.as_str()) else { return std::future::pending().await };
         loop {
             tokio::time::sleep(HEARTBEAT).await;
-            let request = self
-                .http
-                .post(url.clone())
-                .headers(headers.clone())
-                .json(&serde_json::json!({}))
-                .timeout(TIMEOUT);
+            let request =
+                http.post(url.clone()).headers(headers.clone()).json(&serde_json::json!({})).timeout(TIMEOUT);
             match request.send().await {
                 Ok(answer) if answer.status() == reqwest::StatusCode::NOT_FOUND => {
                     tracing::info!("the hub knows no heartbeats: none will be sent");

@@ -11,10 +11,10 @@ use legwork_yaml::Node;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
-use tokio::sync::OnceCell;
 
 use crate::abort::{Abort, Why};
 use crate::agent::{self, Persistence};
+use crate::clients::{Clients, Use};
 use crate::config::{Problems, Rules, Task};
 use crate::deliver::{Sender, Target};
 use crate::events::{Events, Masks};
@@ -27,8 +27,6 @@ use crate::workflow;
 /// How long events are delivered after the task's end, and after SIGTERM.
 const DELIVER: Duration = Duration::from_secs(600);
 const DELIVER_STOPPED: Duration = Duration::from_secs(20);
-/// The protocol's time limit of the client.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Stands where a task's end was told, and how long that is remembered.
 const DELIVERED: &str = "delivered";
 const REMEMBERED: Duration = Duration::from_secs(3600);
@@ -39,10 +37,7 @@ const KEY_NEEDED: &str = "ANTHROPIC_API_KEY environment variable is required";
 pub struct Runner {
     pub(crate) settings: Arc<Settings>,
     hands: Hands,
-    /// For callbacks and the hub.
-    pub(crate) http: reqwest::Client,
-    /// For the model: made when it is first needed.
-    api: OnceCell<Result<reqwest::Client, String>>,
+    clients: Clients,
 }
 
 /// A task as it was handed over.
@@ -75,13 +70,9 @@ impl Runner {
     /// Opens the workspace. `program` is this program: it starts what tasks run.
     pub fn new(settings: Settings, program: &Path) -> Result<Self, String> {
         let settings = Arc::new(settings);
-        let http = client(&settings)?
-            .read_timeout(HTTP_TIMEOUT)
-            .timeout(4 * HTTP_TIMEOUT)
-            .build()
-            .map_err(|e| e.to_string())?;
         let hands = Hands::open(settings.clone(), program)?;
-        Ok(Self { settings, hands, http, api: OnceCell::new() })
+        let clients = Clients::new(settings.ca_file.clone());
+        Ok(Self { settings, hands, clients })
     }
 
     /// Runs a task and delivers its events. `abort` ends both in bounded time.
@@ -199,7 +190,7 @@ impl Runner {
             Ok(task) => task,
             Err(problems) => return invalid(format!("Invalid task configuration: {}", problems.first())),
         };
-        let client = match self.client().await {
+        let client = match self.client() {
             Ok(client) => client,
             Err(message) => return failed(Code::Internal, message, None),
         };
@@ -255,18 +246,22 @@ impl Runner {
         }
     }
 
-    async fn client(&self) -> Result<Option<Client>, String> {
+    /// Reaches callbacks and the hub.
+    pub(crate) fn http(&self, url: &str) -> Result<reqwest::Client, String> {
+        self.clients.get(url, Use::Hub)
+    }
+
+    fn client(&self) -> Result<Option<Client>, String> {
         let api = &self.settings.api;
         let Some(key) = &api.key else { return Ok(None) };
-        let make = || async { client(&self.settings)?.build().map_err(|e| e.to_string()) };
-        let http = self.api.get_or_init(make).await.clone()?;
+        let http = self.clients.get(&api.base_url, Use::Model)?;
         Client::new(http, &api.base_url, key, api.retries, api.idle).map(Some)
     }
 
     fn persistence(&self, order: &Order) -> Option<Persistence> {
         let token = order.agent_token.as_ref().or(self.settings.agent_token.as_ref())?;
         let base = order.persistence_url.as_ref().or(self.settings.persistence_url.as_ref())?;
-        Persistence::start(self.http.clone(), base, token.expose())
+        Persistence::start(self.http(base).ok()?, base, token.expose())
     }
 
     fn target(&self, order: &Order) -> Result<Target, String> {
@@ -277,7 +272,7 @@ impl Runner {
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
-        let http = self.http.clone();
+        let http = self.http(&order.callback_url)?;
         Ok(Target { http, url: order.callback_url.clone(), headers, batch: self.settings.batch })
     }
 
@@ -374,21 +369,6 @@ async fn deliver(sending: tokio::task::JoinHandle<()>, abort: &Abort) -> bool {
     };
     handle.abort();
     all
-}
-
-fn client(settings: &Settings) -> Result<reqwest::ClientBuilder, String> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("legwork/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(HTTP_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none());
-    if let Some(path) = &settings.ca_file {
-        let wrong = |e: &dyn std::fmt::Display| format!("LEGWORK_CA_FILE: {}: {e}", path.display());
-        let pem = std::fs::read(path).map_err(|e| wrong(&e))?;
-        for certificate in reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| wrong(&e))? {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
-    Ok(builder)
 }
 
 fn host_of(url: &str) -> String {

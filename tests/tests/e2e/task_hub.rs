@@ -667,3 +667,95 @@ async fn people_run_tasks_here_and_watch_them() {
     let (code, _, err) = run(&["bad.json"]).await;
     assert!(code == Some(2) && err.contains("Disallowed tool: rm") && err.contains("max_turns"), "{err}");
 }
+
+/// A pool whose processes have a kernel of their own, and no network but hub and model.
+#[tokio::test]
+async fn a_pool_stands_in_gvisor() {
+    let has = |program: &str| {
+        std::process::Command::new("sh")
+            .args(["-c", &format!("command -v {program}")])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    if !has("runsc") || !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TESTED HERE: a pool in gVisor (needs runsc and root)");
+        return;
+    }
+    let pods = Pods::start().await;
+    let place = Place::new();
+    // Not beneath /tmp, which is the sandbox's own.
+    let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let token = place.dir.path().join("token");
+    std::fs::write(&token, &pods.hub.admin).unwrap();
+    let mut pool = legwork_e2e::legwork(place.dir.path());
+    pool.args([
+        "pool",
+        "--size",
+        "1",
+        "--name",
+        "gv",
+        "--sandbox",
+        "gvisor",
+        "--hub-url",
+        &pods.hub.url,
+        "--token-file",
+    ]);
+    pool.arg(&token).arg("--data").arg(data.path()).stdout(std::process::Stdio::null());
+    pool.env("ANTHROPIC_API_KEY", "sk-test-0123456789");
+    let mut pool = pool.spawn().unwrap();
+    legwork_e2e::until("it registers", || async { pods.runner_seen("gv-1").await }).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = format!("curl -fsS -m 3 http://{}/", listener.local_addr().unwrap());
+    let id = pods
+        .submit(steps(&[
+            "dmesg | head -1; cat /etc/hostname > f; env | grep -c sk-test || true",
+            &format!("! {elsewhere}"),
+        ]))
+        .await;
+    let task = pods.end(id).await;
+    let events = pods.events(id).await;
+    let said: Vec<&str> = events.iter().filter_map(|e| e["message"].as_str()).collect();
+    assert_eq!(task["state"], "succeeded", "{said:?}");
+    assert!(said.iter().any(|line| line.contains("Starting gVisor")) && said.contains(&"0"), "{said:?}");
+    let pid = rustix::process::Pid::from_raw(pool.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    tokio::time::timeout(Duration::from_secs(30), pool.wait()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_busy_runner_sends_heartbeats_and_can_be_told_of_a_task() {
+    let (script, base) = Script::start(json!({"runner_id": 4, "task": null})).await;
+    let place = Place::new();
+    let register = format!("{base}/internal/runners/register?key=k");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let env = [
+        ("MODE", "standby"),
+        ("REGISTER_URL", register.as_str()),
+        ("POD_NAME", "pool-3"),
+        ("POD_IP", "10.0.0.7"),
+        ("ASSIGN_PORT", port.as_str()),
+    ];
+    let pod = place.spawn(&env);
+    let asked = || script.asked.lock().unwrap().clone();
+    legwork_e2e::until("it polls", || async { asked().len() == 1 }).await;
+    let config = steps(&["sleep 21"]);
+    let callback_url = format!("{base}/internal/tasks/9/stream");
+    *script.task.lock().unwrap() =
+        Some(json!({"task": {"id": "nine", "config": config}, "callback_url": callback_url}));
+    // Well before the next poll.
+    let told = std::time::Instant::now();
+    let answer =
+        reqwest::Client::new().post(format!("http://127.0.0.1:{port}/assign")).json(&json!({"task_id": 9}));
+    assert_eq!(answer.send().await.unwrap().status(), 200);
+    legwork_e2e::until("it starts", || async { asked().iter().any(|(_, b)| b["type"] == "step_start") })
+        .await;
+    assert!(told.elapsed() < Duration::from_secs(3));
+    legwork_e2e::until("it ends", || async { asked().iter().any(|(_, b)| b["type"] == "done") }).await;
+    let beats = asked().iter().filter(|(path, _)| path == "/internal/runners/pool-3/heartbeat").count();
+    assert_eq!(beats, 1);
+    assert!(asked().iter().all(|(path, body)| !path.ends_with("/stream") || body["task_id"] == "nine"));
+    pod.signal(Signal::TERM);
+    assert_eq!(pod.end().await.code, Some(0));
+}

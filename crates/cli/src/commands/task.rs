@@ -15,6 +15,8 @@ use legwork_task::{
 use legwork_yaml::Node;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -45,7 +47,7 @@ fn policy(path: &str) -> Result<Policy, String> {
 }
 
 /// The program of a pod. What goes wrong is told in its log, as the protocol has it.
-async fn pod() -> Result<u8> {
+pub(crate) async fn pod() -> Result<u8> {
     legwork_process::hide_from_commands();
     let mut env = Environment::new(std::env::vars_os());
     if env.get("LEGWORK_SECRETS") == Some("stdin") {
@@ -56,9 +58,10 @@ async fn pod() -> Result<u8> {
     }
     let text = |name: &str| env.get(name).map(str::to_owned);
     let level = log::level(env.get("LOG_LEVEL"));
-    let filter = tracing_subscriber::EnvFilter::new(format!(
-        "{level},hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,rmcp=warn"
-    ));
+    let loud = ["hyper", "hyper_util", "reqwest", "rustls", "rmcp"];
+    let filter = loud
+        .iter()
+        .fold(Targets::new().with_default(level), |filter, target| filter.with_target(*target, Level::WARN));
     let lines = log::Lines::new(text("TASK_ID"), text("REQUEST_ID"));
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     let failed = |error: String| {
