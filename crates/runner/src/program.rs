@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use legwork_process::{Adoption, EndedBy, Limits, Piped, Running, Spec, State, Status};
+use legwork_process::{EndedBy, Limits, Piped, Running, Spec, Status};
 
 use crate::audit::Record;
 use crate::operation::{Failure, Requester};
 use crate::redact::redact;
-use crate::runner::{Runner, in_place, now_ms, record_of, sandbox_of};
+use crate::runner::{Runner, ended, in_place, now_ms, record_of, sandbox_of};
 use crate::walls::{Passed, Under};
 
 /// A program to run.
@@ -155,35 +155,6 @@ impl Runner {
         self.config.audit.record(record).await;
         result
     }
-}
-
-fn ended(file: &Path) -> Result<Status, Failure> {
-    let status = match legwork_process::status(file) {
-        Ok(status) if status.state != State::Running => status,
-        // The supervisor is gone without a last word; adopt() knows why.
-        _ => match legwork_process::adopt(file) {
-            Adoption::Ended(status) => status,
-            Adoption::Lost(reason) => {
-                return Err(Failure::Lost(format!(
-                    "the command was started but its end is unknown: {reason}"
-                )));
-            }
-            Adoption::NeverStarted => {
-                let text = "failed to execute command: its supervisor was not started";
-                return Err(Failure::Failed(text.into()));
-            }
-            Adoption::Running(_) => {
-                let text =
-                    "the command was started but its end is unknown: its supervisor closed the connection";
-                return Err(Failure::Lost(text.into()));
-            }
-        },
-    };
-    if status.state == State::Failed {
-        let cause = status.error.clone().unwrap_or_default();
-        return Err(Failure::Failed(format!("failed to execute command: {cause}")));
-    }
-    Ok(status)
 }
 
 fn program_record(program: &Program, requester: &Requester) -> Record {

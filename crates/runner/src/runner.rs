@@ -278,24 +278,10 @@ impl Runner {
     }
 
     fn finish_bash_now(&self, bash: &Bash, file: &Path) -> (Result<BashOutput, Failure>, Option<Status>) {
-        let status = match legwork_process::status(file) {
-            Ok(status) if status.state != State::Running => status,
-            // The supervisor is gone without a last word; adopt() knows why.
-            _ => match legwork_process::adopt(file) {
-                Adoption::Ended(status) => status,
-                Adoption::Lost(reason) => return (Err(lost(&reason)), None),
-                // The helper was killed before it came to it: nothing ran.
-                Adoption::NeverStarted => {
-                    let text = "failed to execute command: its supervisor was not started";
-                    return (Err(Failure::Failed(text.into())), None);
-                }
-                Adoption::Running(_) => return (Err(lost("its supervisor closed the connection")), None),
-            },
+        let status = match ended(file) {
+            Ok(status) => status,
+            Err(failure) => return (Err(failure), None),
         };
-        if status.state == State::Failed {
-            let cause = status.error.clone().unwrap_or_default();
-            return (Err(Failure::Failed(format!("failed to execute command: {cause}"))), Some(status));
-        }
         let output = self.collect(bash, file, &status);
         (
             output.map_err(|e| Failure::Failed(format!("failed to read the command's output: {e}"))),
@@ -379,6 +365,29 @@ pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> Option<T> {
     let alone = tokio::runtime::Handle::try_current()
         .is_ok_and(|h| h.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread);
     if alone { work() } else { tokio::task::block_in_place(work) }
+}
+
+/// How a command ended, by its file.
+pub(crate) fn ended(file: &Path) -> Result<Status, Failure> {
+    let status = match legwork_process::status(file) {
+        Ok(status) if status.state != State::Running => status,
+        // The supervisor is gone without a last word; adopt() knows why.
+        _ => match legwork_process::adopt(file) {
+            Adoption::Ended(status) => status,
+            Adoption::Lost(reason) => return Err(lost(&reason)),
+            // The helper was killed before it came to it: nothing ran.
+            Adoption::NeverStarted => {
+                let text = "failed to execute command: its supervisor was not started";
+                return Err(Failure::Failed(text.into()));
+            }
+            Adoption::Running(_) => return Err(lost("its supervisor closed the connection")),
+        },
+    };
+    if status.state == State::Failed {
+        let cause = status.error.clone().unwrap_or_default();
+        return Err(Failure::Failed(format!("failed to execute command: {cause}")));
+    }
+    Ok(status)
 }
 
 fn lost(reason: &str) -> Failure {

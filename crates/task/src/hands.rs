@@ -54,9 +54,6 @@ impl Hands {
     async fn make(&self) -> Result<Runner, String> {
         let settings = &self.settings;
         let state = &settings.state;
-        for dir in [state, &settings.scratch()] {
-            std::fs::create_dir_all(dir).map_err(|e| format!("failed to create {}: {e}", dir.display()))?;
-        }
         let spawner = Spawner::start(&self.program)
             .map_err(|e| format!("failed to start {}: {e}", self.program.display()))?;
         let tmp_dir = state.join("tmp");

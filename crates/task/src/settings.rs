@@ -260,6 +260,30 @@ impl Settings {
         })
     }
 
+    /// Makes the runner's folders, which are nobody else's: what stands in journals and spools
+    /// is the task's own, and in /tmp anybody can be first.
+    pub(crate) fn make_folders(&self) -> Result<(), String> {
+        use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+        for dir in [self.state.clone(), self.scratch()] {
+            let failed = |e: std::io::Error| format!("failed to create {}: {e}", dir.display());
+            if let Some(above) = dir.parent() {
+                std::fs::create_dir_all(above).map_err(failed)?;
+            }
+            match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+                _ => {}
+            }
+            let meta = dir.symlink_metadata().map_err(failed)?;
+            if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
+                return Err(format!("{} is somebody else's; set LEGWORK_STATE_DIR", dir.display()));
+            }
+            if meta.mode() & 0o077 != 0 {
+                std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where steps leave their outputs: beside the state, which they must not see.
     pub(crate) fn scratch(&self) -> PathBuf {
         let mut path = self.state.clone().into_os_string();
@@ -368,6 +392,22 @@ mod tests {
         ]);
         let names: Vec<String> = env.for_children().into_keys().collect();
         assert_eq!(names, ["CI", "PATH"]);
+    }
+
+    #[test]
+    fn folders_are_nobody_elses() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("dir");
+        let mut settings = Settings::read(&env(&[]), |_| Ok(Policy::deny_all())).expect("settings");
+        settings.state = dir.path().join("a/state");
+        std::fs::create_dir_all(&settings.state).expect("dir");
+        settings.make_folders().expect("made");
+        for path in [settings.state.clone(), settings.scratch()] {
+            assert_eq!(path.metadata().expect("meta").permissions().mode() & 0o777, 0o700);
+        }
+        std::fs::remove_dir(settings.scratch()).expect("remove");
+        std::os::unix::fs::symlink("/etc", settings.scratch()).expect("link");
+        assert!(settings.make_folders().is_err_and(|e| e.contains("somebody else's")));
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Runner {
     /// Opens the workspace. `program` is this program: it starts what tasks run.
     pub fn new(settings: Settings, program: &Path) -> Result<Self, String> {
         let settings = Arc::new(settings);
+        settings.make_folders()?;
         let hands = Hands::open(settings.clone(), program)?;
         let clients = Clients::new(settings.ca_file.clone());
         Ok(Self { settings, hands, clients })
