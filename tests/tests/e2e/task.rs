@@ -400,3 +400,44 @@ async fn a_slow_callback_holds_up_nothing() {
     assert!(callback.of("token").len() < 40, "{}", callback.of("token").len());
     assert_eq!(callback.most_in_flight(), 1);
 }
+
+/// A model's shell lines are judged where the operator has rules; a workflow's are its own.
+#[tokio::test]
+async fn rules_bind_the_model_and_not_the_workflow() {
+    let place = Place::new();
+    place.write("keep", "x");
+    let rules = place.dir.path().join("rules.yaml");
+    std::fs::write(&rules, "permission:\n  bash:\n    \"*\": deny\n    \"ls *\": allow\n    ls: allow\n")
+        .unwrap();
+    let model = Model::start([
+        Answer::new()
+            .tool("t1", "shell", &json!({"command": "ls"}))
+            .tool("t2", "shell", &json!({"command": "ls; rm keep"}))
+            .scene(),
+        Answer::new().text(&["ok"]).scene(),
+    ])
+    .await;
+    let callback = Callback::start().await;
+    let mut env = model_env(&model.url).to_vec();
+    env.push(("LEGWORK_POLICY", rules.to_str().unwrap()));
+    let ended = place.run(&agent("go", &["shell"]), &callback, &env).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let ends = callback.of("tool_end");
+    assert_eq!(ends[0]["output"], "STDOUT:\nkeep\n\n\nEXIT CODE: 0");
+    assert!(ends[1]["output"].as_str().unwrap().starts_with("Error: command denied"), "{}", ends[1]);
+    assert_eq!(place.read("keep"), "x");
+    let callback = Callback::start().await;
+    let env = [("LEGWORK_POLICY", rules.to_str().unwrap())];
+    assert_eq!(place.run(&steps(&["rm keep"]), &callback, &env).await.code, Some(0));
+    let missing = place.spawn(&[
+        ("TASK_ID", "1"),
+        ("CALLBACK_URL", "http://127.0.0.1:1/"),
+        ("LEGWORK_POLICY", "/nowhere"),
+    ]);
+    let ended = missing.end().await;
+    assert!(
+        ended.code == Some(1) && ended.log.contains("LEGWORK_POLICY: failed to read /nowhere"),
+        "{}",
+        ended.log
+    );
+}

@@ -89,17 +89,13 @@ impl Sender {
             if end > 0 {
                 self.cursor.sent = self.spool.sent(end);
                 self.cursor.ahead = self.cursor.sent;
-                if self.cursor.sent == 0 || !self.has_next() {
+                // What comes next is noted together with what was sent.
+                if self.cursor.sent == 0 || self.spool.is_empty() {
                     self.save();
                 }
             }
         }
         self.save();
-    }
-
-    fn has_next(&self) -> bool {
-        // What comes next is noted together with what was sent.
-        self.spool.take_if(|_| false).is_some()
     }
 
     fn save(&self) {

@@ -139,6 +139,13 @@ impl Spool {
         record
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        let mut state = self.lock();
+        self.fill(&mut state);
+        state.ready.is_empty()
+    }
+
     /// How far everything is sent.
     pub(crate) fn position(&self) -> u64 {
         self.lock().sent
