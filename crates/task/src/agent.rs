@@ -119,7 +119,7 @@ async fn open(
             let mut definitions: Vec<Value> = task.tools.iter().map(|tool| tool.definition()).collect();
             definitions.extend(mcp.list(world.hands, world.requester).await?);
             let tools = Value::Array(definitions).to_string();
-            journal.add(&Entry::Start { config: String::new(), tools: tools.clone() }).map_err(failed)?;
+            journal.add(&Entry::Start { tools: tools.clone() }).map_err(failed)?;
             tools
         }
     };

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub(crate) enum Entry {
-    /// The task, and what its model was told of its tools.
-    Start { config: String, tools: String },
+    /// What the model was told of its tools.
+    Start { tools: String },
     /// A whole message of the model.
     Turn { message: String, stop_reason: String, usage: Tokens },
     /// Failed attempts used this up.

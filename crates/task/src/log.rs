@@ -41,9 +41,8 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let meta = event.metadata();
-        let module =
-            meta.target().strip_prefix("legwork_task").map_or(meta.target(), |m| m.trim_start_matches("::"));
-        let module = module.split("::").next().filter(|m| !m.is_empty()).unwrap_or("main");
+        let module = meta.target().strip_prefix("legwork_task::").and_then(|path| path.split("::").next());
+        let module = module.unwrap_or("main");
         let line = self.line(now(), name(meta.level()), module, fields);
         let mut out = std::io::stdout().lock();
         // Nobody to tell that nobody can be told.

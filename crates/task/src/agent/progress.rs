@@ -37,7 +37,7 @@ impl Progress {
         let mut tools = None;
         for entry in entries {
             match entry {
-                Entry::Start { tools: told, .. } => tools = Some(told.clone()),
+                Entry::Start { tools: told } => tools = Some(told.clone()),
                 Entry::Wasted { usage } => meter.waste(*usage),
                 Entry::Turn { usage, .. } => {
                     let length = progress.messages.iter().map(String::len).sum();
