@@ -31,8 +31,8 @@ pub(crate) enum Entry {
     Cleared { messages: usize },
     /// A step is about to run.
     StepBegin { index: u64 },
-    /// A step is over; what later ones see of it.
-    StepEnd { index: u64, state: StepState, outcome: StepState, left: Left },
+    /// A step is over; what later ones see of it, and what is told of it.
+    StepEnd { index: u64, state: StepState, outcome: StepState, left: Left, told: Body },
     /// The task's last event.
     Ended { event: Body },
 }

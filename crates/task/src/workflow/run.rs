@@ -46,6 +46,8 @@ struct Shared<'a> {
     journal: Mutex<Journal>,
     /// Steps of an earlier process: begun, and over.
     past: BTreeMap<u64, Option<Entry>>,
+    /// The one that ended last: its end was noted, and perhaps not told.
+    last_end: Option<u64>,
     /// The first failure that counts.
     failed: Mutex<Ending>,
 }
@@ -67,10 +69,14 @@ pub(crate) async fn run(workflow: &Workflow, world: &World<'_>) -> Ending {
             return Some((Code::Internal, format!("the journal {} can't be used: {error}", path.display())));
         }
     };
-    for mask in &workflow.masks {
+    for mask in workflow.masks.iter().chain(&step::noted_masks(&world.dir)) {
         world.events.masks.add(mask);
     }
     let mut past = BTreeMap::new();
+    let last_end = match entries.last() {
+        Some(Entry::StepEnd { index, .. }) => Some(*index),
+        _ => None,
+    };
     for entry in entries {
         match &entry {
             Entry::StepBegin { index } => drop(past.insert(*index, None)),
@@ -78,7 +84,8 @@ pub(crate) async fn run(workflow: &Workflow, world: &World<'_>) -> Ending {
             _ => {}
         }
     }
-    let shared = Shared { workflow, world, journal: Mutex::new(journal), past, failed: Mutex::new(None) };
+    let shared =
+        Shared { workflow, world, journal: Mutex::new(journal), past, last_end, failed: Mutex::new(None) };
     shared.jobs().await;
     if let Some(why) = world.abort.now() {
         return Some((Code::Aborted, why.message().into()));
@@ -189,7 +196,10 @@ impl Shared<'_> {
         let name = step.name.fill(scope);
         let events = self.world.events.in_step(StepName { step_name: name.clone(), step_index: step.index });
         let before = self.past.get(&step.index);
-        if let Some(Some(Entry::StepEnd { state, outcome, left, .. })) = before {
+        if let Some(Some(Entry::StepEnd { state, outcome, left, told, .. })) = before {
+            if self.last_end == Some(step.index) {
+                events.tell(told.clone()).await;
+            }
             scope.take(step.id.as_deref(), *outcome, *state, left);
             return (*state != StepState::Success).then(|| format!("Step {name} failed"));
         }
@@ -224,22 +234,23 @@ impl Shared<'_> {
         let state = if forgiven { StepState::Success } else { outcome };
         // What is told of a step must not hold secrets either.
         ended.output = ended.output.filter(|text| !text.is_empty());
+        let mut told = Body::StepEnd {
+            step_state: state,
+            output: ended.output.take(),
+            exit_code: ended.exit_code,
+            duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        };
         let aborted = self.world.abort.now().is_some() && outcome != StepState::Success;
         if !aborted {
-            let entry = Entry::StepEnd { index: step.index, state, outcome, left: ended.left.clone() };
-            if let Err(error) = self.journal.lock().unwrap_or_else(PoisonError::into_inner).add(&entry) {
-                ended.output = Some(format!("the task's journal can't be written: {error}"));
+            let (left, index) = (ended.left.clone(), step.index);
+            let entry = Entry::StepEnd { index, state, outcome, left, told: told.clone() };
+            let noted = self.journal.lock().unwrap_or_else(PoisonError::into_inner).add(&entry);
+            if let (Err(error), Body::StepEnd { output, .. }) = (noted, &mut told) {
+                *output = Some(format!("the task's journal can't be written: {error}"));
             }
         }
         scope.take(step.id.as_deref(), outcome, state, &ended.left);
-        events
-            .tell(Body::StepEnd {
-                step_state: state,
-                output: ended.output.take(),
-                exit_code: ended.exit_code,
-                duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            })
-            .await;
+        events.tell(told).await;
         step::clean_up(&self.world.dir, step.index, ended);
         (state != StepState::Success).then(|| format!("Step {name} failed"))
     }

@@ -256,6 +256,10 @@ impl Command<'_> {
     async fn line(&self, level: Level, line: &str) {
         if let Some(secret) = line.strip_prefix("::add-mask::") {
             self.events.masks.add(secret);
+            // Whoever comes after a kill does not see this line again.
+            if let Err(error) = note_mask(&self.world.dir, secret) {
+                tracing::warn!(error = %error, "a mask can't be noted: it is lost if the runner is killed");
+            }
             return;
         }
         self.events.log(level, line).await;
@@ -281,6 +285,18 @@ fn level(stream: Stream) -> Level {
         Stream::Stdout => Level::Stdout,
         Stream::Stderr => Level::Stderr,
     }
+}
+
+/// Masks that steps have added, one a line.
+pub(super) fn noted_masks(dir: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.join("masks")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn note_mask(dir: &Path, secret: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut file = std::fs::File::options().append(true).create(true).open(dir.join("masks"))?;
+    file.write_all(format!("{secret}\n").as_bytes())
 }
 
 fn position_of(file: &Path) -> PathBuf {
