@@ -266,7 +266,9 @@ async fn small_commands_and_bad_usage() {
     assert_eq!(run(dir.path(), None, &["exec"]).await.code, 2);
     let lost = run(dir.path(), None, &["runners"]).await;
     assert!(lost.code == 1 && lost.stderr.contains("legwork up"), "{}", lost.stderr);
-    let plain = run(dir.path(), None, &["hub", "--listen", "0.0.0.0:0", "--data", "d"]).await;
+    // In the test's own folder: what it is told is relative to where the tests run.
+    let data = dir.path().join("plain").display().to_string();
+    let plain = run(dir.path(), None, &["hub", "--listen", "0.0.0.0:0", "--data", &data]).await;
     assert!(plain.code == 1 && plain.stderr.contains("without TLS"), "{}", plain.stderr);
     let no_token = run(dir.path(), None, &["run"]).await;
     assert!(
