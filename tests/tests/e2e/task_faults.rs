@@ -388,3 +388,17 @@ async fn a_full_disk_ends_a_task_with_its_reason() {
     assert!(last["message"].as_str().unwrap().contains("No space left"), "{last}");
     assert!(!place.workspace.join("big").exists());
 }
+
+#[tokio::test]
+async fn a_callback_that_says_nothing_is_asked_again() {
+    let silent = Duration::from_secs(50);
+    let callback =
+        Callback::with(Arc::new(move |n, _| (200, None, if n == 0 { silent } else { FAST }))).await;
+    let started = Instant::now();
+    let ended = Place::new().run(&steps(&["true"]), &callback, &[]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(started.elapsed() > Duration::from_secs(29) && started.elapsed() < silent);
+    let requests = callback.requests();
+    assert_eq!(requests[0].2, requests[1].2);
+    assert_eq!(callback.events().last().unwrap()["type"], "done");
+}

@@ -344,3 +344,33 @@ jobs:
     assert_eq!(ended.code, Some(0), "{out}\n{}", messages(&callback, "stderr").join("\n"));
     assert!(out.contains("1 passed") && out.ends_with("yes"), "{out}");
 }
+
+/// With a list of destinations what is run has a network of its own, which holds the list.
+#[tokio::test]
+async fn a_list_of_destinations_holds() {
+    let can = std::process::Command::new("unshare").args(["--net", "--user", "true"]).status();
+    if !can.is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "CI must be able to make namespaces");
+        eprintln!("NOT TESTED HERE: egress of tasks (needs namespaces)");
+        return;
+    }
+    let callback = Callback::start().await;
+    let reached = callback.url.replace("/41/", "/42/");
+    let post = |url: &str| format!("curl -fsS -m 5 -X POST -d '{{}}' {url}");
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refused = format!("http://{}/", other.local_addr().unwrap());
+    let commands =
+        [post(&reached), format!("! {}", post(&refused)), "test -w . && ! touch /usr/x".to_owned()];
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let egress = callback.address.clone();
+    let place = Place::new();
+    let ended = place.run(&steps(&commands), &callback, &[("LEGWORK_EGRESS", egress.as_str())]).await;
+    assert_eq!(ended.code, Some(0), "{:?}", callback.events());
+    assert!(ended.log.contains("\"profile\":\"namespaces\""), "{}", ended.log);
+    // A wall that can't hold the list is none to take.
+    let callback = Callback::start().await;
+    let env = [("LEGWORK_EGRESS", "a:1"), ("LEGWORK_SANDBOX", "landlock")];
+    assert_eq!(place.run(&steps(&["true"]), &callback, &env).await.code, Some(1));
+    let why = callback.of("step_end")[0]["output"].as_str().unwrap().to_owned();
+    assert!(why.contains("LEGWORK_EGRESS"), "{why}");
+}
