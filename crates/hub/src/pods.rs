@@ -88,7 +88,8 @@ impl PodRunner {
 
     /// Whether its silence means something.
     fn beats(&self) -> bool {
-        !self.version.is_empty()
+        // Of the nameless nobody knows whose sign of life it is.
+        !self.version.is_empty() && self.name != NAMELESS
     }
 }
 
@@ -96,7 +97,6 @@ impl PodRunner {
 #[derive(Debug)]
 struct LiveTask {
     kind: String,
-    config: String,
     /// Only this runner may have it.
     wanted: Option<String>,
     session_id: Option<String>,
@@ -107,12 +107,15 @@ struct LiveTask {
     /// Hashes of keys that were good once.
     old_keys: Vec<String>,
     attempts: u32,
-    assigned_at_ms: u64,
+    /// When it was given out, or an event of it came.
+    heard_ms: u64,
     expires_at_ms: u64,
     /// An event of this assignment has come.
     has_begun: bool,
     /// It may have changed something.
     has_effects: bool,
+    /// That is on disk.
+    is_noted: bool,
     /// A step of it did not succeed.
     has_failed_step: bool,
     cancel: bool,
@@ -134,14 +137,21 @@ impl LiveTask {
 
     /// Tells who looks on what happens to the task itself.
     fn tell_state(&mut self, state: State, message: &str) {
-        let event = serde_json::json!({
-            "type": "state", "state": state, "message": message, "runner": self.runner, "at_ms": now_ms(),
-        });
+        let event = state_event(&Some(state.as_str()), Some(message), self.runner.as_deref());
         let kind = if state.is_final() { Kind::End } else { Kind::State };
-        if let Err(error) = self.tell(kind, event.to_string().as_bytes()) {
+        if let Err(error) = self.tell(kind, event.as_bytes()) {
             tracing::error!("failed to write a task's events: {error}");
         }
     }
+}
+
+/// What happened to a task itself, as an event.
+fn state_event(state: &impl serde::Serialize, message: Option<&str>, runner: Option<&str>) -> String {
+    let message = message.unwrap_or_default();
+    serde_json::json!({
+        "type": "state", "state": state, "message": message, "runner": runner, "at_ms": now_ms(),
+    })
+    .to_string()
 }
 
 /// The file of a task's events.
@@ -230,46 +240,41 @@ fn load(c: &Connection, data: &Path) -> rusqlite::Result<Live> {
         live.runners.insert(runner.name.clone(), runner);
     }
     let mut statement = c.prepare(
-        "SELECT id, kind, config, wanted, session_id, state, runner, key, attempts, assigned_at_ms, expires_at_ms,
+        "SELECT id, kind, wanted, session_id, state, runner, key, attempts, assigned_at_ms, expires_at_ms,
              has_effects, cancel FROM pod_tasks WHERE finished_at_ms IS NULL ORDER BY id",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let id: u32 = row.get(0)?;
-        let state: String = row.get(5)?;
-        let (mut last, mut has_begun, mut has_failed_step, mut over) = (Vec::new(), false, false, false);
+        let state: String = row.get(4)?;
+        let (mut last, mut has_begun, mut has_failed_step) = (Vec::new(), false, false);
         let log = Log::reopen(events_path(data, id), |frame| {
             let event: Value = serde_json::from_slice(&frame.payload).unwrap_or_default();
-            over |= frame.kind == Kind::End;
-            if event["type"] == "state" {
-                has_begun = false;
-            } else {
-                has_begun = true;
+            has_begun = event["type"] != "state";
+            last.clear();
+            if has_begun {
                 has_failed_step |= stream::is_failed_step(&event);
                 last.clone_from(&frame.payload);
             }
         });
         let log = log.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
-        if over {
-            // The events were ended, and the store not told: it is told again below.
-            tracing::warn!("task {id} was ending when the hub went down");
-        }
-        let runner: Option<String> = row.get(6)?;
+        let runner: Option<String> = row.get(5)?;
+        let has_effects = row.get(10)?;
         let task = LiveTask {
             kind: row.get(1)?,
-            config: row.get(2)?,
-            wanted: row.get(3)?,
-            session_id: row.get(4)?,
+            wanted: row.get(2)?,
+            session_id: row.get(3)?,
             state: State::parse(&state).unwrap_or(State::Queued),
-            key: row.get(7)?,
+            key: row.get(6)?,
             old_keys: Vec::new(),
-            attempts: row.get(8)?,
-            assigned_at_ms: unsigned(row.get::<_, Option<i64>>(9)?.unwrap_or(0)),
-            expires_at_ms: unsigned(row.get(10)?),
+            attempts: row.get(7)?,
+            heard_ms: unsigned(row.get::<_, Option<i64>>(8)?.unwrap_or(0)),
+            expires_at_ms: unsigned(row.get(9)?),
             has_begun,
-            has_effects: row.get(11)?,
+            has_effects,
+            is_noted: has_effects,
             has_failed_step,
-            cancel: row.get(12)?,
+            cancel: row.get(11)?,
             closing: false,
             log,
             progress: watch::Sender::default(),
@@ -353,6 +358,33 @@ impl Hub {
         Ok(())
     }
 
+    /// Adds the end to the events of a task that is over, if the hub went down before it was
+    /// told: who follows them waits for it.
+    pub(crate) async fn repair_pod_events(&self, id: u32) -> Result<(), StoreError> {
+        let _one_at_a_time = self.repairs.lock().await;
+        let path = events_path(&self.data, id);
+        self.store
+            .read(move |c| {
+                let mut ended = false;
+                let log = Log::reopen(path, |frame| ended |= frame.kind == Kind::End);
+                let failed = |e: std::io::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(e));
+                let mut log = log.map_err(failed)?;
+                if ended {
+                    return Ok(());
+                }
+                let sql =
+                    "SELECT state, error, runner FROM pod_tasks WHERE id = ?1 AND finished_at_ms IS NOT NULL";
+                let mut statement = c.prepare_cached(sql)?;
+                let mut rows = statement.query([id])?;
+                let Some(row) = rows.next()? else { return Ok(()) };
+                let text = |i: usize| row.get::<_, Option<String>>(i);
+                let event = state_event(&text(0)?, text(1)?.as_deref(), text(2)?.as_deref());
+                log.add(Kind::End, 0, 0, event.as_bytes());
+                log.flush().map(|_| ()).map_err(failed)
+            })
+            .await
+    }
+
     /// Ends what time has overtaken: to be called every now and then.
     pub(crate) async fn sweep_pods(self: &Arc<Self>) {
         let now = now_ms();
@@ -369,7 +401,7 @@ impl Hub {
                 let runner = task.runner.as_ref().and_then(|name| live.runners.get(name));
                 let is_gone = runner.is_none_or(|runner| match runner.beats() {
                     true => runner.is_stale(),
-                    false => task.assigned_at_ms.max(runner.seen_ms) + POD_DEADLINE_MS < now,
+                    false => task.heard_ms + POD_DEADLINE_MS < now,
                 });
                 if is_gone {
                     gone.push(*id);

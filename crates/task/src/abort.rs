@@ -36,12 +36,15 @@ impl Default for Abort {
 }
 
 impl Abort {
-    /// Wishes it; the first reason stays.
+    /// Wishes it. The first reason stays, unless the process is told to stop, which leaves
+    /// less time.
     pub fn wish(&self, why: Why) {
         self.0.send_if_modified(|current| {
-            let first = current.is_none();
-            current.get_or_insert(why);
-            first
+            let counts = current.is_none() || why == Why::Stopped && *current != Some(why);
+            if counts {
+                *current = Some(why);
+            }
+            counts
         });
     }
 
@@ -52,12 +55,38 @@ impl Abort {
 
     /// Waits for the wish.
     pub async fn wished(&self) -> Why {
+        self.when(Option::is_some).await
+    }
+
+    /// Waits until the process is told to stop.
+    pub(crate) async fn stopped(&self) {
+        self.when(|why| *why == Some(Why::Stopped)).await;
+    }
+
+    async fn when(&self, is_it: impl FnMut(&Option<Why>) -> bool) -> Why {
         let mut changes = self.0.subscribe();
-        let wished = changes.wait_for(Option::is_some).await.map(|why| why.unwrap_or(Why::Stopped)).ok();
+        let wished = changes.wait_for(is_it).await.map(|why| why.unwrap_or(Why::Stopped)).ok();
         match wished {
             Some(why) => why,
             // The sender lives as long as we do.
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_reason_stays_but_for_the_end_of_the_process() {
+        let abort = Abort::default();
+        abort.wish(Why::Cancelled);
+        abort.wish(Why::OutOfTime);
+        assert_eq!(abort.wished().await, Why::Cancelled);
+        abort.wish(Why::Stopped);
+        abort.wish(Why::Cancelled);
+        abort.stopped().await;
+        assert_eq!(abort.now(), Some(Why::Stopped));
     }
 }

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use crate::abort::Abort;
+use crate::place::Place;
 use crate::settings::Settings;
 
 /// Output read at a time.
@@ -32,6 +33,7 @@ const ANYWHERE: &[&str] = &["*:*", "10.0.0.0/8:*", "172.16.0.0/12:*", "192.168.0
 #[derive(Debug)]
 pub(crate) struct Hands {
     pub(crate) root: Arc<Root>,
+    pub(crate) place: Place,
     settings: Arc<Settings>,
     /// This program: it starts others.
     program: PathBuf,
@@ -40,9 +42,15 @@ pub(crate) struct Hands {
 
 impl Hands {
     /// Opens the workspace.
-    pub(crate) fn open(settings: Arc<Settings>, program: &Path) -> Result<Self, String> {
+    pub(crate) fn open(settings: Arc<Settings>, place: Place, program: &Path) -> Result<Self, String> {
         let root = Root::open(&settings.workspace).map_err(|e| e.to_string())?;
-        Ok(Self { root: Arc::new(root), settings, program: program.to_owned(), runner: OnceCell::new() })
+        Ok(Self {
+            root: Arc::new(root),
+            place,
+            settings,
+            program: program.to_owned(),
+            runner: OnceCell::new(),
+        })
     }
 
     /// What starts programs; made when it is first asked for.
@@ -53,7 +61,7 @@ impl Hands {
 
     async fn make(&self) -> Result<Runner, String> {
         let settings = &self.settings;
-        let state = &settings.state;
+        let state = &self.place.state;
         let spawner = Spawner::start(&self.program)
             .map_err(|e| format!("failed to start {}: {e}", self.program.display()))?;
         let tmp_dir = state.join("tmp");
@@ -73,9 +81,8 @@ impl Hands {
         if walled.settings.profile != Profile::Off {
             // A person's home is none of a task's business; it gets one of its own, which a
             // pod's user may not even have.
-            let home = settings.home();
-            std::fs::create_dir_all(&home)
-                .map_err(|e| format!("failed to create {}: {e}", home.display()))?;
+            let home = &self.place.home;
+            std::fs::create_dir_all(home).map_err(|e| format!("failed to create {}: {e}", home.display()))?;
             env.insert("HOME".into(), home.to_string_lossy().into_owned());
             if let Some(rustup) = rustup(&settings.env) {
                 env.insert("RUSTUP_HOME".into(), rustup.to_string_lossy().into_owned());
@@ -177,13 +184,18 @@ impl Hands {
         if let Some(running) = running {
             let mut watched = Watched { running, runner, file, cancelled: false };
             while watched.progress(abort).await {
-                cursor = match pass(cursor, &mut each).await? {
-                    (cursor, Continue::Yes) => cursor,
-                    (cursor, Continue::No) => {
+                let (back, go_on) = match pass(cursor, &mut each).await {
+                    Ok(passed) => passed,
+                    Err(failure) => {
+                        // Nobody would look after it any more.
                         watched.cancel();
-                        cursor
+                        return Err(failure);
                     }
                 };
+                cursor = back;
+                if go_on == Continue::No {
+                    watched.cancel();
+                }
             }
         }
         let _ = pass(cursor, &mut each).await?;

@@ -13,6 +13,7 @@ mod hands;
 mod journal;
 pub mod log;
 mod messages;
+mod place;
 mod random;
 mod settings;
 mod standby;

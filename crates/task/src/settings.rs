@@ -291,11 +291,6 @@ impl Settings {
         path.into()
     }
 
-    /// The home of what tasks run.
-    pub(crate) fn home(&self) -> PathBuf {
-        self.scratch().join("home")
-    }
-
     /// What must never stand in an event or a log line.
     pub fn secrets(&self) -> Vec<String> {
         [&self.api.key, &self.internal_token, &self.agent_token]

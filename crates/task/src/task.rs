@@ -1,6 +1,5 @@
 //! One task, from its config to its one terminal event.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,6 @@ use legwork_proto::task::{Body, Code, TaskId, Usage};
 use legwork_runner::Requester;
 use legwork_yaml::Node;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 
 use crate::abort::{Abort, Why};
@@ -21,6 +19,7 @@ use crate::events::{Events, Masks};
 use crate::hands::Hands;
 use crate::journal::{Entry, Journal};
 use crate::messages::Client;
+use crate::place::{self, Place};
 use crate::settings::{Secret, Settings};
 use crate::workflow;
 
@@ -71,7 +70,7 @@ impl Runner {
     pub fn new(settings: Settings, program: &Path) -> Result<Self, String> {
         let settings = Arc::new(settings);
         settings.make_folders()?;
-        let hands = Hands::open(settings.clone(), program)?;
+        let hands = Hands::open(settings.clone(), Place::take(&settings)?, program)?;
         let clients = Clients::new(settings.ca_file.clone());
         Ok(Self { settings, hands, clients })
     }
@@ -81,7 +80,8 @@ impl Runner {
         let dir = self.settings.state.join("tasks").join(folder_name(&order.id, &order.callback_url));
         self.prune();
         std::fs::create_dir_all(&dir).map_err(|e| format!("failed to create {}: {e}", dir.display()))?;
-        let _lock = lock(&dir)?;
+        let _lock = place::lock(&dir)?
+            .ok_or_else(|| format!("another process works on this task ({})", dir.display()))?;
         self.forget_other(&dir, order).map_err(|e| format!("failed to use {}: {e}", dir.display()))?;
         let (journal, entries) = Journal::open(&dir.join("task.journal"))
             .map_err(|e| format!("the journal in {} can't be used: {e}", dir.display()))?;
@@ -337,8 +337,7 @@ impl Runner {
             if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
         }
         // What the task before it left in its home is not for this one.
-        let _ = std::fs::remove_dir_all(self.settings.home());
-        let _ = std::fs::create_dir_all(self.settings.home());
+        self.hands.place.clear_home()?;
         std::fs::write(file, digest)
     }
 }
@@ -358,9 +357,7 @@ async fn deliver(sending: tokio::task::JoinHandle<()>, abort: &Abort) -> bool {
     let handle = sending.abort_handle();
     let stopped = async {
         // Whoever cancels a task wants to hear of its end; whoever stops us wants us gone.
-        while abort.wished().await != Why::Stopped {
-            std::future::pending::<()>().await;
-        }
+        abort.stopped().await;
         tokio::time::sleep(DELIVER_STOPPED).await;
     };
     let all = tokio::select! {
@@ -382,16 +379,4 @@ fn folder_name(id: &TaskId, callback_url: &str) -> String {
     let address = callback_url.split('?').next().unwrap_or_default();
     let digest = Sha256::digest(format!("{id}\n{address}"));
     digest[..12].iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn lock(dir: &Path) -> Result<File, String> {
-    let path = dir.join("lock");
-    let file = File::options()
-        .append(true)
-        .create(true)
-        .open(&path)
-        .map_err(|e| format!("failed to open {}: {e}", path.display()))?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| format!("another process works on this task ({})", path.display()))?;
-    Ok(file)
 }

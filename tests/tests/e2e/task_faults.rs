@@ -402,3 +402,21 @@ async fn a_callback_that_says_nothing_is_asked_again() {
     assert_eq!(requests[0].2, requests[1].2);
     assert_eq!(callback.events().last().unwrap()["type"], "done");
 }
+
+/// Two processes of one user share a state folder and nothing else.
+#[tokio::test]
+async fn two_tasks_at_once_have_homes_and_audits_of_their_own() {
+    let (place, one, two) = (Place::new(), Callback::start().await, Callback::start().await);
+    let long = place.active(&steps(&["echo one > $HOME/f; sleep 2; cat $HOME/f"]), &one, &[]);
+    one.until("the first one runs", |e| e.iter().any(|e| e["type"] == "log")).await;
+    let ended = place.run(&steps(&["test ! -e $HOME/f; echo two > $HOME/f"]), &two, &[]).await;
+    assert_eq!(ended.code, Some(0), "{:?}", two.events());
+    assert_eq!(long.end().await.code, Some(0));
+    assert!(one.of("log").iter().any(|e| e["message"] == "one"));
+    for number in ["0", "1"] {
+        let audit = place.dir.path().join(format!("state/task/process-{number}/audit.jsonl"));
+        let mut verify = legwork_e2e::legwork(place.dir.path());
+        let verified = verify.args(["audit", "verify"]).arg(audit).output().await.unwrap();
+        assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    }
+}

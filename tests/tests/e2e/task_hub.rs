@@ -483,6 +483,30 @@ impl Pods {
     }
 }
 
+/// The end is on disk before it is told: a hub that dies in between tells it later.
+#[tokio::test]
+async fn an_end_that_was_not_told_is_told_to_who_asks() {
+    let mut pods = Pods::start().await;
+    let id = pods.submit(json!({"type": "agent"})).await;
+    let url = pods.register("p").await["callback_url"].as_str().unwrap().to_owned();
+    assert_eq!(pods.post(&url, &json!({"type": "error", "message": "no"})).await.0, 200);
+    let data = pods.hub.data.clone();
+    let file = walk(&data.join("events")).into_iter().next().unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    let last = bytes.windows(8).rposition(|w| w == b"{\"at_ms\"").unwrap();
+    std::fs::write(&file, &bytes[..last - 17]).unwrap();
+    pods.hub = pods.hub.crash_and_restart().await;
+    let events = pods.events(id).await;
+    let end = events.last().unwrap();
+    assert_eq!((&end["state"], &end["message"]), (&json!("failed"), &json!("no")));
+    assert_eq!(pods.events(id).await, events);
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
 #[tokio::test]
 async fn a_runner_that_dies_costs_a_task_only_what_it_did() {
     let pods = Pods::start().await;

@@ -121,7 +121,7 @@ jobs:
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
-    assert_eq!(left, ["home"]);
+    assert_eq!(left, ["home-0"]);
 }
 
 #[tokio::test]

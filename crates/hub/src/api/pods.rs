@@ -100,12 +100,11 @@ pub(super) async fn events(
     if hub.store.read(move |c| view(c, number)).await?.is_none() {
         return Err(Problem::not_found("task of pods", &id));
     }
-    let source = Source {
-        path: events_path(&hub.data, number),
-        runs: Vec::new(),
-        progress: hub.pods.progress(number),
-        name: "event",
-    };
+    let progress = hub.pods.progress(number);
+    if progress.is_none() {
+        hub.repair_pod_events(number).await?;
+    }
+    let source = Source { path: events_path(&hub.data, number), runs: Vec::new(), progress, name: "event" };
     Ok(stream(source, from, query.wants_more()))
 }
 

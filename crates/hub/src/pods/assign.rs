@@ -162,8 +162,8 @@ impl Hub {
     /// else its end is unknown.
     pub(crate) async fn give_up(self: &Arc<Self>, id: u32, why: &str) -> Result<(), StoreError> {
         let attempts = {
-            let live = self.pods.lock();
-            let Some(task) = live.tasks.get(&id).filter(|task| !task.closing) else { return Ok(()) };
+            let mut live = self.pods.lock();
+            let Some(task) = live.tasks.get_mut(&id).filter(|task| !task.closing) else { return Ok(()) };
             if task.has_effects {
                 Err(format!("{why} after the task had begun to act: its end is unknown"))
             } else if task.cancel {
@@ -171,6 +171,9 @@ impl Hub {
             } else if task.attempts >= if task.has_begun { MAX_ATTEMPTS } else { MAX_UNHEARD } {
                 Err(format!("{why}, as the {} before it", task.attempts - 1))
             } else {
+                // From here on the runner is not listened to: what it would tell now, the
+                // next one would do again.
+                task.old_keys.extend(task.key.take());
                 Ok(task.attempts)
             }
         };
@@ -196,7 +199,6 @@ impl Hub {
             if let Some(runner) = task.runner.take().and_then(|name| live.runners.get_mut(&name)) {
                 runner.task = None;
             }
-            task.old_keys.extend(task.key.take());
             task.state = State::Queued;
             task.tell_state(State::Queued, &format!("queued again: {why}"));
             task.has_begun = false;
@@ -230,14 +232,12 @@ impl Hub {
             task.runner = Some(name.to_owned());
             task.key = Some(hashed.clone());
             task.attempts += 1;
-            task.assigned_at_ms = now_ms();
+            task.heard_ms = now_ms();
             runner.task = Some(id);
-            let config =
-                RawValue::from_string(task.config.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned());
             let assigned = Assigned {
                 id: TaskId::Number(i64::from(id)),
                 kind: Some(task.kind.clone()),
-                config,
+                config: RawValue::NULL.to_owned(),
                 session_id: task.session_id.clone(),
                 agent_token: None,
                 persistence_url: None,
@@ -264,21 +264,28 @@ impl Hub {
                 if let (Some(session), Some(token)) = (session, token) {
                     super::messages::store_token(c, &token, &session, now)?;
                 }
-                Ok(())
+                // Kept on disk alone: a queue of large tasks costs no memory.
+                c.prepare_cached("SELECT config FROM pod_tasks WHERE id = ?1")?
+                    .query_row([id], |row| row.get::<_, String>(0))
             })
             .await;
         let mut live = self.pods.lock();
         let live = &mut *live;
         let Some(task) = live.tasks.get_mut(&id) else { return Ok(None) };
-        if let Err(error) = written {
-            task.state = State::Queued;
-            task.runner = None;
-            task.key = None;
-            if let Some(runner) = live.runners.get_mut(name) {
-                runner.task = None;
+        let config = match written {
+            Ok(config) => config,
+            Err(error) => {
+                task.state = State::Queued;
+                task.runner = None;
+                task.key = None;
+                if let Some(runner) = live.runners.get_mut(name) {
+                    runner.task = None;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
+        // It was JSON when it was taken.
+        assigned.config = RawValue::from_string(config).unwrap_or_else(|_| RawValue::NULL.to_owned());
         task.tell_state(State::Delivered, &format!("given to {name}"));
         assigned.agent_token = token;
         Ok(Some((assigned, key)))

@@ -41,16 +41,6 @@ impl From<StoreError> for StreamError {
     }
 }
 
-/// What is to be done about an event.
-enum Next {
-    Nothing,
-    /// To be noted before it is answered.
-    Note {
-        started: bool,
-        effects: bool,
-    },
-}
-
 pub(super) fn is_failed_step(event: &Value) -> bool {
     event["type"] == "step_end" && event["step_state"] != "success"
 }
@@ -96,10 +86,9 @@ impl Hub {
         };
         let cancel = match self.append(id, kind, &event, body)? {
             None => return Ok(false),
-            Some((cancel, next)) => {
-                if let Next::Note { started, effects } = next {
-                    self.note(id, started, effects).await?;
-                }
+            Some((cancel, false)) => cancel,
+            Some((cancel, true)) => {
+                self.note(id).await?;
                 cancel
             }
         };
@@ -161,13 +150,15 @@ impl Hub {
         End { state, error, code, usage }
     }
 
+    /// Adds an event; says whether the task is to be ended, and whether there is something
+    /// to be noted before this is answered.
     fn append(
         &self,
         id: u32,
         kind: &str,
         event: &Value,
         body: &[u8],
-    ) -> Result<Option<(bool, Next)>, StreamError> {
+    ) -> Result<Option<(bool, bool)>, StreamError> {
         let mut live = self.pods.lock();
         let live = &mut *live;
         let Some(task) = live.tasks.get_mut(&id).filter(|task| !task.closing) else { return Ok(None) };
@@ -183,28 +174,32 @@ impl Hub {
             })?;
             task.last = body.to_vec();
         }
-        let started = task.state != State::Running;
-        let effects = has_effects(event) && !task.has_effects;
-        task.state = State::Running;
+        task.heard_ms = now_ms();
         task.has_begun = true;
         task.has_failed_step |= is_failed_step(event);
-        task.has_effects |= effects;
-        let next = if started || effects { Next::Note { started, effects } } else { Next::Nothing };
-        Ok(Some((cancel, next)))
+        task.has_effects |= has_effects(event);
+        let is_new = task.state != State::Running || task.has_effects && !task.is_noted;
+        Ok(Some((cancel, is_new)))
     }
 
-    async fn note(&self, id: u32, started: bool, effects: bool) -> Result<(), StoreError> {
+    /// Notes that a task runs, and whether it may have changed something. What fails here is
+    /// tried again with the event, which is not answered.
+    async fn note(&self, id: u32) -> Result<(), StoreError> {
+        let effects = self.pods.lock().tasks.get(&id).is_some_and(|task| task.has_effects);
         self.store
             .write(move |c| {
                 c.prepare_cached(
-                    "UPDATE pod_tasks SET state = 'running', has_effects = has_effects OR ?2,
-                         started_at_ms = CASE WHEN ?3 THEN ifnull(started_at_ms, ?4) ELSE started_at_ms END
-                     WHERE id = ?1 AND finished_at_ms IS NULL",
+                    "UPDATE pod_tasks SET state = 'running', has_effects = ?2, started_at_ms = ifnull(started_at_ms, ?3)
+                     WHERE id = ?1 AND state IN ('delivered', 'running')",
                 )?
-                .execute(rusqlite::params![id, effects, started, signed(now_ms())])
+                .execute(rusqlite::params![id, effects, signed(now_ms())])
             })
-            .await
-            .map(|_| ())
+            .await?;
+        if let Some(task) = self.pods.lock().tasks.get_mut(&id).filter(|task| task.state != State::Queued) {
+            task.state = State::Running;
+            task.is_noted |= effects;
+        }
+        Ok(())
     }
 
     /// A runner's other way to end a task.

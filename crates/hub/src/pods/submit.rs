@@ -168,7 +168,7 @@ impl Hub {
         let expires_at_ms = now + expires_s * 1000;
         let digest = Sha256::digest(format!("{config}\n{:?}\n{:?}", new.runner, new.session_id));
         let body_hash: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-        let stored = (kind.clone(), config.clone(), new.runner.clone(), new.session_id.clone());
+        let stored = (kind.clone(), config, new.runner.clone(), new.session_id.clone());
         let inserted = self
             .store
             .write(move |c| {
@@ -211,7 +211,6 @@ impl Hub {
         };
         let mut task = LiveTask {
             kind,
-            config,
             wanted: new.runner,
             session_id: new.session_id,
             state: State::Queued,
@@ -219,10 +218,11 @@ impl Hub {
             key: None,
             old_keys: Vec::new(),
             attempts: 0,
-            assigned_at_ms: 0,
+            heard_ms: 0,
             expires_at_ms,
             has_begun: false,
             has_effects: false,
+            is_noted: false,
             has_failed_step: false,
             cancel: false,
             closing: false,

@@ -34,13 +34,13 @@ impl Progress {
         meter: &mut Meter,
     ) -> (Self, Option<String>) {
         let mut progress = Self { messages: initial, ..Self::default() };
-        let mut tools = None;
+        let mut tools: Option<String> = None;
         for entry in entries {
             match entry {
                 Entry::Start { tools: told } => tools = Some(told.clone()),
                 Entry::Wasted { usage } => meter.waste(*usage),
                 Entry::Turn { usage, .. } => {
-                    let length = progress.messages.iter().map(String::len).sum();
+                    let length = progress.messages.iter().chain(&tools).map(String::len).sum();
                     meter.count(*usage, length);
                 }
                 Entry::Cleared { messages } => {

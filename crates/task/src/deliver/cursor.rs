@@ -21,6 +21,9 @@ pub(crate) struct Cursor {
     pub(crate) message: String,
     /// The index of its next token event.
     pub(crate) next_index: u64,
+    /// The last event of all was taken.
+    #[serde(default)]
+    pub(crate) is_over: bool,
 }
 
 #[derive(Debug)]

@@ -69,7 +69,8 @@ impl Sender {
             // The spool was emptied, and the note of it got lost.
             (cursor.sent, cursor.ahead) = (spool.position(), spool.position());
         }
-        let sender = Self { target, spool: spool.clone(), store, cursor, route: watch::Sender::default() };
+        let route = Route { terminal_delivered: cursor.is_over, cancel: false };
+        let sender = Self { target, spool: spool.clone(), store, cursor, route: watch::Sender::new(route) };
         Ok((sender, spool))
     }
 
@@ -150,6 +151,7 @@ impl Sender {
             match self.post(body.clone()).await {
                 Answer::Taken => {
                     if event.body.is_terminal() {
+                        self.cursor.is_over = true;
                         self.route.send_modify(|route| route.terminal_delivered = true);
                     }
                     if told.is_some() {

@@ -111,7 +111,8 @@ impl Spool {
                 // Far behind, it reads instead.
                 const MOST_READY: usize = 1024;
                 if state.ready.len() > MOST_READY {
-                    state.ready.clear();
+                    // (What came from memory is nowhere else.)
+                    state.ready.retain(|record| record.end == 0);
                     state.read = state.taken;
                 }
             }

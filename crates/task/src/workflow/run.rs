@@ -232,11 +232,9 @@ impl Shared<'_> {
             events.log(Level::Error, &format!("Step failed{code}: continue-on-error")).await;
         }
         let state = if forgiven { StepState::Success } else { outcome };
-        // What is told of a step must not hold secrets either.
-        ended.output = ended.output.filter(|text| !text.is_empty());
         let mut told = Body::StepEnd {
             step_state: state,
-            output: ended.output.take(),
+            output: ended.output.take().filter(|text| !text.is_empty()),
             exit_code: ended.exit_code,
             duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
         };
