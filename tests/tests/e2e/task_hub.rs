@@ -644,6 +644,8 @@ async fn people_run_agents_and_workflows_from_the_command_line() {
         let b = out.find("from b\n").unwrap();
         assert!(b < out.find("from a\n").unwrap() && out.contains("failed: Step exit 4 failed"), "{out}");
     }
+    let (code, _, err) = cli(&["pool", "--name", "../x"]).await;
+    assert!(code == Some(1) && err.contains("--name"), "{err}");
     let (code, _, err) = cli(&["workflow", "run", "none.yaml"]).await;
     assert!(code == Some(2) && err.contains("none.yaml"), "{err}");
     let (_, out, _) = cli(&["pods", "tasks"]).await;

@@ -53,6 +53,10 @@ pub(crate) async fn run(args: PoolArgs) -> Result<u8> {
         Some(name) => name,
         None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
     };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_plain) {
+        bail!("--name: '{}' is not made of letters, digits, -, _ and . alone", super::lists::visible(&name));
+    }
     let folder = args.data.clone().unwrap_or_else(|| context::state_dir().join("pool")).join(&name);
     std::fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
     let lock = std::fs::File::options().create(true).append(true).open(folder.join("lock"))?;
