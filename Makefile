@@ -1,5 +1,5 @@
 # Every target installs what it needs beyond the Rust, Node, Python and Go toolchains.
-.PHONY: up test dist micro release bench interop fmt lint web tools prove
+.PHONY: up test dist micro release bench interop fmt lint web tools prove toolchain
 
 LEGWORK := target/release/legwork
 
@@ -7,11 +7,11 @@ LEGWORK := target/release/legwork
 up: $(LEGWORK)
 	$(LEGWORK) up
 
-$(LEGWORK): web micro
+$(LEGWORK): toolchain web micro
 	cargo build --release --locked -p legwork
 
 ## test: everything CI runs
-test: tools web micro
+test: toolchain tools web micro
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo deny --log-level error check bans licenses sources
@@ -30,11 +30,11 @@ dist: $(LEGWORK)
 	install -D $(LEGWORK) dist/legwork
 
 ## micro: the micro-runners that `legwork ssh` sends to hosts
-micro:
+micro: toolchain
 	scripts/micro
 
 ## release: an archive per target with checksums, signed with the key that RELEASE_KEY names
-release: web micro
+release: toolchain web micro
 	scripts/release
 
 ## bench: the figures of docs/performance.md, as ratios against their peers
@@ -51,16 +51,16 @@ interop: $(LEGWORK)
 	scripts/interop-task
 
 ## prove: lines the policy allows, traced; PROVE_LINES=100000 for a long look
-prove: tools
+prove: toolchain tools
 	scripts/prove
 
 ## fmt: format everything
-fmt: web/node_modules
+fmt: toolchain web/node_modules
 	cargo fmt --all
 	cd web && npm run --silent format
 
 ## lint: clippy with warnings denied
-lint: web micro
+lint: toolchain web micro
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 ## web: the pages that the program embeds
@@ -74,6 +74,10 @@ web/node_modules: web/package.json web/package-lock.json
 	cd web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
+## toolchain: what rust-toolchain.toml names, where rustup does not add it by itself
+toolchain:
+	scripts/toolchain
+
 ## tools: what the tests need beyond the toolchains
-tools: web/node_modules
+tools: toolchain web/node_modules
 	scripts/tools
