@@ -55,7 +55,7 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     if !trusts && let Err(reason) = cross_check(line, &script) {
         return Verdict::refused(line, reason);
     }
-    let mut judge = Judge { policy, line, trusts, depth: 0, within: None, scripts: Vec::new() };
+    let mut judge = Judge::new(policy, line);
     let mut parts = judge.parts(&script);
     run.scripts = judge.scripts;
     if parts.is_empty() {
@@ -72,6 +72,38 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     }
     parts.sort_by_key(|part| (part.span.start, part.depth));
     Verdict::from_parts(parts, Some(run))
+}
+
+/// Judges one command whose words are all known, and what it says that it runs in turn.
+pub(crate) fn command_alone(policy: &Policy, command: &Command) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut judge = Judge::new(policy, "");
+    if judge.trusts {
+        // What is set for a program takes nothing from `*: allow`.
+        let bare = Command { prefixes: Vec::new(), ..command.clone() };
+        judge.command(&bare, &mut parts);
+    } else {
+        judge.command(command, &mut parts);
+    }
+    parts
+}
+
+/// The commands that a command runs in turn, if a rule that spells it allows it.
+pub(crate) fn spelt_inner(policy: &Policy, command: &Command) -> Vec<Command> {
+    let (part, exact) = Judge::new(policy, "").command_itself(command);
+    if !exact || part.decision != Decision::Allow {
+        return Vec::new();
+    }
+    let mut commands = Vec::new();
+    for inner in programs::examine(command, &policy.env_names).unwrap_or_default() {
+        match inner {
+            Inner::Command(command) => commands.push(command),
+            Inner::Script { text, .. } => {
+                commands.extend(typed::parse(&text).map(|script| script.commands).unwrap_or_default());
+            }
+        }
+    }
+    commands
 }
 
 /// Both parsers must see the same in a text.
@@ -121,6 +153,12 @@ struct Judge<'a> {
     within: Option<Span>,
     /// Script text that bash must accept before the line runs.
     scripts: Vec<String>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(policy: &'a Policy, line: &'a str) -> Self {
+        Self { policy, line, trusts: policy.trusts(), depth: 0, within: None, scripts: Vec::new() }
+    }
 }
 
 impl Judge<'_> {
@@ -422,7 +460,7 @@ fn covers_by_parts(rule: &Rule, command: &Command, bare: &Texts) -> bool {
 }
 
 /// Whether a pattern's word is `NAME=…`.
-fn assigns(word: &str) -> bool {
+pub(crate) fn assigns(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| {
         let name = name.strip_suffix('+').unwrap_or(name);
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')

@@ -6,6 +6,7 @@
 //! specification; the point numbers in comments are its.
 
 mod cross;
+mod exec;
 mod judge;
 mod limits;
 mod lint;
@@ -20,16 +21,22 @@ mod suggest;
 mod typed;
 mod verdict;
 
+pub use exec::{Exec, ExecDenial, ExecVerdict, Image};
 pub use limits::{MAX_DEPTH, MAX_LINE_BYTES};
 pub use names::is_steering;
 pub use presets::{PRESETS, Preset, preset};
-pub use rules::{Action, Named, Note, NoteKind, Policy, Rule, RuleError, RuleText};
+pub use rules::{Action, Children, Named, Note, NoteKind, Policy, Rule, RuleError, RuleText};
 pub use suggest::{Suggestion, Suggestions, suggest};
 pub use verdict::{Decision, Part, RunText, Span, Verdict};
 
 /// The tables of programs, as text (point 18).
 pub fn tables() -> &'static str {
     programs::TABLE_TEXT
+}
+
+/// Reads the tables of programs, once: a process that is forked later has them.
+pub fn prepare() {
+    programs::prepare();
 }
 
 /// Entry points for fuzzing, where an internal disagreement is the finding.

@@ -41,6 +41,12 @@ impl Pattern {
         !self.text.contains('*')
     }
 
+    /// Whether known text matches.
+    pub(crate) fn fits(&self, text: &str) -> bool {
+        let tokens: Vec<Token> = text.chars().map(Token::Char).collect();
+        self.matches(&tokens, false)
+    }
+
     /// Whether every filling of the text is covered: gaps only under a `*`.
     pub(crate) fn covers(&self, text: &[Token]) -> bool {
         self.matches(text, false)

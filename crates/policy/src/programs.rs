@@ -27,6 +27,44 @@ enum Kind {
     Interpreter,
     Options(options::Options),
     Special,
+    /// Starts no other program, whatever it is given.
+    Plain,
+}
+
+/// Programs that others start as part of their own work.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Helpers {
+    /// Those who start them: names, or patterns of resolved paths.
+    pub(crate) of: Vec<&'static str>,
+    /// What they may start without a rule: the same.
+    pub(crate) run: Vec<&'static str>,
+}
+
+static HELPERS: LazyLock<Vec<Helpers>> = LazyLock::new(|| {
+    let entries = entries().into_iter().filter_map(|entry| {
+        let rest: &'static str = entry.strip_prefix("helpers ")?.to_owned().leak();
+        let (of, clauses) = clauses(rest);
+        let run = clauses.into_iter().filter(|(key, _)| *key == "run").flat_map(|(_, values)| values);
+        Some(Helpers { of: of.split_whitespace().collect(), run: run.collect() })
+    });
+    entries.collect()
+});
+
+/// The table's helpers.
+pub(crate) fn helpers() -> &'static [Helpers] {
+    &HELPERS
+}
+
+/// Reads the tables.
+pub(crate) fn prepare() {
+    LazyLock::force(&TABLE);
+    LazyLock::force(&HELPERS);
+}
+
+/// Whether a program runs anything by design, or is not known not to.
+pub(crate) fn runs_anything(name: &str) -> bool {
+    matches!(TABLE.get(base_name(name)), None | Some(Kind::Interpreter | Kind::Opaque | Kind::Shell(_)))
+        && !builtins::is_builtin(name)
 }
 
 /// What a shell takes text to mean.
@@ -95,6 +133,7 @@ static TABLE: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
             "never" => table.extend(words.map(|name| (name, Kind::Never))),
             "interpreter" => table.extend(words.map(|name| (name, Kind::Interpreter))),
             "special" => table.extend(words.map(|name| (name, Kind::Special))),
+            "plain" => table.extend(words.map(|name| (name, Kind::Plain))),
             _ => {}
         }
     }
@@ -193,7 +232,7 @@ pub(crate) fn examine(command: &Command, env_names: &BTreeSet<String>) -> Findin
     builtins::check(&name, args, env_names)?;
     let base = base_name(&name);
     match TABLE.get(base) {
-        None => Ok(Vec::new()),
+        None | Some(Kind::Plain) => Ok(Vec::new()),
         Some(Kind::Interpreter) => special::interpreter(base, args),
         Some(Kind::Wrapper(wrapper)) => wrapper.open(&name, command),
         Some(Kind::Shell(syntax)) => special::shell(&name, args, *syntax),
@@ -266,6 +305,10 @@ mod tests {
             let kind = words.next().unwrap_or_default();
             let names: Vec<String> = match kind {
                 "version" => continue,
+                "helpers" => {
+                    assert!(entry.contains("; run: "), "{entry}");
+                    continue;
+                }
                 "wrapper" | "options" => {
                     let entry: &'static str = entry.clone().leak();
                     let rest = &entry[kind.len() + 1..];
@@ -281,7 +324,7 @@ mod tests {
                     vec![name.to_owned()]
                 }
                 "shell" => words.skip(1).map(String::from).collect(),
-                "opaque" | "never" | "interpreter" | "special" => words.map(String::from).collect(),
+                "opaque" | "never" | "interpreter" | "special" | "plain" => words.map(String::from).collect(),
                 other => panic!("unknown kind {other}"),
             };
             for name in names {

@@ -42,11 +42,34 @@ impl fmt::Display for Action {
     }
 }
 
+/// What a program that a rule allows may start in turn, where each exec is judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Children {
+    /// What the rules allow, and the helpers that the table names for it.
+    #[default]
+    Judged,
+    /// Anything: the rule is a rule for the whole tree beneath the program.
+    Any,
+}
+
+impl Children {
+    /// Parses the value of a rule's key `children`, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "judged" => Some(Self::Judged),
+            "any" => Some(Self::Any),
+            _ => None,
+        }
+    }
+}
+
 /// One line of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     pub(crate) pattern: Pattern,
     pub(crate) action: Action,
+    pub(crate) children: Children,
 }
 
 impl Rule {
@@ -60,9 +83,14 @@ impl Rule {
         self.action
     }
 
+    /// What the programs may start that run by this rule.
+    pub fn children(&self) -> Children {
+        self.children
+    }
+
     /// Whether some command or redirection of a line matches, by this rule alone.
     fn matches_line(&self, line: &str) -> bool {
-        let alone = Policy { rules: vec![self.clone()], env_names: BTreeSet::new() };
+        let alone = Policy { rules: vec![self.clone()], ..Policy::default() };
         alone.judge(line).parts.iter().any(|part| !part.matched.is_empty())
     }
 
@@ -109,6 +137,30 @@ pub enum RuleError {
         /// What does not fit.
         problem: String,
     },
+    /// The key `children` has a value that means nothing.
+    #[error("rule '{pattern}': unknown children '{children}' (use any, or judged, which is the default)")]
+    UnknownChildren {
+        /// Place of the rule.
+        index: usize,
+        /// The rule's pattern.
+        pattern: String,
+        /// What stood for the value.
+        children: String,
+    },
+    /// The rule speaks of the children of a program that it does not let run.
+    #[error(
+        "rule '{pattern}': children says what an allowed program may start; this rule is {action} and about {about}"
+    )]
+    ChildrenOfNothing {
+        /// Place of the rule.
+        index: usize,
+        /// The rule's pattern.
+        pattern: String,
+        /// What the rule says.
+        action: Action,
+        /// What the rule is about.
+        about: &'static str,
+    },
     /// The same pattern stands twice.
     #[error("rule '{pattern}' is written twice; remove one of them")]
     Duplicate {
@@ -135,7 +187,8 @@ pub struct Note {
 pub enum Named {
     /// All may run.
     Any,
-    /// A rule whose program is a wildcard: they can't be listed.
+    /// A rule whose program is a wildcard, or whose program may start anything: they can't
+    /// be listed.
     Wildcard(String),
     /// These, in order.
     These(Vec<String>),
@@ -158,24 +211,46 @@ pub enum NoteKind {
 }
 
 /// A rule as a config writes it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleText {
     /// The pattern.
     pub pattern: String,
     /// allow, ask or deny.
     pub action: String,
+    /// `any`, or `judged`, which an empty text means as well.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub children: String,
     /// Lines that the rule must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<String>,
     /// Lines that it must not match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_matches: Vec<String>,
+}
+
+impl RuleError {
+    /// The place of the rule in the list, from 0.
+    pub fn index(&self) -> usize {
+        match self {
+            Self::UnknownAction { index, .. }
+            | Self::EmptyPattern { index }
+            | Self::ControlCharacter { index, .. }
+            | Self::Example { index, .. }
+            | Self::UnknownChildren { index, .. }
+            | Self::ChildrenOfNothing { index, .. }
+            | Self::Duplicate { index, .. } => *index,
+        }
+    }
 }
 
 /// An ordered, checked list of rules, with the names the commands' environment
 /// will hold.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     pub(crate) rules: Vec<Rule>,
     pub(crate) env_names: BTreeSet<String>,
+    /// Each exec will be judged as well, so what bash computes may be left to that.
+    pub(crate) exec_gate: bool,
 }
 
 impl Policy {
@@ -193,7 +268,7 @@ impl Policy {
         let mut rules = Vec::new();
         let mut seen = BTreeSet::new();
         for (index, text) in texts.into_iter().enumerate() {
-            let RuleText { pattern, action, matches, not_matches } = text;
+            let RuleText { pattern, action, children, matches, not_matches } = text;
             if pattern.trim().is_empty() {
                 return Err(RuleError::EmptyPattern { index });
             }
@@ -203,7 +278,18 @@ impl Policy {
             let Some(action) = Action::parse(&action) else {
                 return Err(RuleError::UnknownAction { index, pattern, action });
             };
-            let rule = Rule { pattern: Pattern::new(&pattern), action };
+            let children = match children.as_str() {
+                "" => Children::Judged,
+                given => match Children::parse(given) {
+                    Some(children) => children,
+                    None => return Err(RuleError::UnknownChildren { index, pattern, children }),
+                },
+            };
+            let rule = Rule { pattern: Pattern::new(&pattern), action, children };
+            if children == Children::Any && (action != Action::Allow || rule.is_redirect()) {
+                let about = if rule.is_redirect() { "a file that is written" } else { "a command" };
+                return Err(RuleError::ChildrenOfNothing { index, pattern, action, about });
+            }
             for (line, wanted) in
                 matches.iter().map(|l| (l, true)).chain(not_matches.iter().map(|l| (l, false)))
             {
@@ -217,7 +303,7 @@ impl Policy {
             }
             rules.push(rule);
         }
-        Ok(Self { rules, env_names: BTreeSet::new() })
+        Ok(Self { rules, ..Self::default() })
     }
 
     /// The policy that denies everything: what holds where none is configured.
@@ -230,6 +316,15 @@ impl Policy {
     #[must_use]
     pub fn with_env_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.env_names = names.into_iter().collect();
+        self
+    }
+
+    /// Tells the policy that an exec gate will judge each program's real arguments before
+    /// it starts, by these same rules ([`Policy::judge_exec`]): the reading then refuses
+    /// only what certainly is not allowed.
+    #[must_use]
+    pub fn with_exec_gate(mut self, in_force: bool) -> Self {
+        self.exec_gate = in_force;
         self
     }
 
@@ -272,13 +367,8 @@ impl Policy {
         }
         let mut names = BTreeSet::new();
         for rule in self.live_rules().iter().filter(|r| r.action != Action::Deny && !r.is_redirect()) {
-            let assigns = |word: &&str| {
-                word.split_once('=').is_some_and(|(name, _)| {
-                    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-                })
-            };
-            let name = rule.pattern().split(' ').find(|word| !assigns(word)).unwrap_or_default();
-            if name.contains('*') {
+            let name = crate::exec::program_of(rule.pattern());
+            if name.contains('*') || rule.children == Children::Any {
                 return Named::Wildcard(rule.pattern().to_owned());
             }
             names.insert(name.to_owned());
@@ -300,5 +390,36 @@ impl Policy {
     pub(crate) fn live_rules(&self) -> &[Rule] {
         let start = self.rules.iter().rposition(|r| r.pattern.is_star()).unwrap_or(0);
         &self.rules[start..]
+    }
+}
+
+/// The form in which a policy goes to the process that judges execs by it.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    rules: Vec<RuleText>,
+    #[serde(default)]
+    env_names: BTreeSet<String>,
+    #[serde(default)]
+    exec_gate: bool,
+}
+
+impl Serialize for Policy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let rules = self.rules.iter().map(|rule| RuleText {
+            pattern: rule.pattern().to_owned(),
+            action: rule.action.to_string(),
+            children: if rule.children == Children::Any { "any".into() } else { String::new() },
+            ..RuleText::default()
+        });
+        Stored { rules: rules.collect(), env_names: self.env_names.clone(), exec_gate: self.exec_gate }
+            .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Policy {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Stored { rules, env_names, exec_gate } = Stored::deserialize(deserializer)?;
+        let policy = Self::from_rules(rules).map_err(serde::de::Error::custom)?;
+        Ok(policy.with_env_names(env_names).with_exec_gate(exec_gate))
     }
 }

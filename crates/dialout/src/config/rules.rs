@@ -1,6 +1,6 @@
 //! The rules of a config file.
 
-use legwork_policy::{Policy, RuleError, RuleText};
+use legwork_policy::{Action, Policy, RuleError, RuleText};
 
 use super::settings::{self, Reader};
 use super::{ConfigError, Source, parse};
@@ -85,12 +85,11 @@ fn section(
     let included: Vec<RuleText> = distinct(included, &own);
     let first_own = included.len();
     let policy = Policy::from_rules(included.into_iter().chain(own)).map_err(|error| {
-        let (RuleError::UnknownAction { index, .. }
-        | RuleError::ControlCharacter { index, .. }
-        | RuleError::Duplicate { index, .. }
-        | RuleError::Example { index, .. }
-        | RuleError::EmptyPattern { index }) = &error;
-        let line = index.checked_sub(first_own).and_then(|i| entries.get(i)).map_or(line, |entry| entry.line);
+        let line = error
+            .index()
+            .checked_sub(first_own)
+            .and_then(|i| entries.get(i))
+            .map_or(line, |entry| entry.line);
         let hint = match &error {
             RuleError::UnknownAction { action, .. } => ["allow", "ask", "deny"]
                 .into_iter()
@@ -116,7 +115,8 @@ fn distinct(included: Vec<RuleText>, own: &[RuleText]) -> Vec<RuleText> {
     kept
 }
 
-/// `PATTERN: allow`, or `PATTERN: {action: allow, match: […], not_match: […]}`.
+/// `PATTERN: allow`, or a map with the action (`action: allow`, or the bare word `allow`), and
+/// with what else there is to say: `{allow, children: any, match: […], not_match: […]}`.
 fn rule(reader: &Reader<'_>, key: &str, entry: &Entry) -> Result<RuleText, ConfigError> {
     let wrong =
         |line: u64, problem: String| reader.wrong(line, key, &format!("rule '{}': {problem}", entry.key));
@@ -127,6 +127,14 @@ fn rule(reader: &Reader<'_>, key: &str, entry: &Entry) -> Result<RuleText, Confi
             for field in fields {
                 match (field.key.as_str(), &field.node.value) {
                     ("action", Value::Text(action)) => rule.action.clone_from(action),
+                    (action, Value::Null) if Action::parse(action).is_some() && rule.action.is_empty() => {
+                        rule.action = action.to_owned();
+                    }
+                    ("children", Value::Text(children)) => rule.children.clone_from(children),
+                    ("children", other) => {
+                        let problem = format!("children: expected any or judged, found {}", other.kind());
+                        return Err(wrong(field.line, problem));
+                    }
                     ("match", _) => rule.matches = lines(&field.node).map_err(|e| wrong(field.line, e))?,
                     ("not_match", _) => {
                         rule.not_matches = lines(&field.node).map_err(|e| wrong(field.line, e))?
@@ -136,7 +144,8 @@ fn rule(reader: &Reader<'_>, key: &str, entry: &Entry) -> Result<RuleText, Confi
                         return Err(wrong(field.line, problem));
                     }
                     (other, _) => {
-                        let problem = format!("unknown key {other} (there are action, match and not_match)");
+                        let problem =
+                            format!("unknown key {other} (there are action, children, match and not_match)");
                         return Err(wrong(field.line, problem));
                     }
                 }

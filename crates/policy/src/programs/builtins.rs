@@ -5,6 +5,58 @@ use std::collections::BTreeSet;
 use super::{Refusal, refuse, refuse_always};
 use crate::script::Word;
 
+/// Whether bash carries out a command of this name itself.
+pub(super) fn is_builtin(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        ":",
+        "[",
+        "break",
+        "cd",
+        "continue",
+        "declare",
+        "dirs",
+        "disown",
+        "echo",
+        "exit",
+        "export",
+        "false",
+        "fg",
+        "bg",
+        "getopts",
+        "hash",
+        "help",
+        "history",
+        "jobs",
+        "kill",
+        "let",
+        "local",
+        "logout",
+        "mapfile",
+        "popd",
+        "printf",
+        "pushd",
+        "pwd",
+        "read",
+        "readarray",
+        "readonly",
+        "return",
+        "set",
+        "shift",
+        "suspend",
+        "test",
+        "times",
+        "trap",
+        "true",
+        "type",
+        "typeset",
+        "ulimit",
+        "umask",
+        "unset",
+        "wait",
+    ];
+    NAMES.contains(&name)
+}
+
 pub(super) fn check(command: &str, args: &[Word], env_names: &BTreeSet<String>) -> Result<(), Refusal> {
     let names_variables = match command {
         "read" | "mapfile" | "readarray" | "getopts" | "unset" | "wait" => true,

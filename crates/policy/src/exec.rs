@@ -1,0 +1,437 @@
+//! The judgement of one program start, with the arguments it really has.
+//!
+//! Who asks has the kernel hold the start until the answer is there. The rules are those
+//! that the line was read by; what is added is what a program may start as part of its own
+//! work (`helpers` of the table) and what a rule frees (`children: any`, which is inherited
+//! and so remembered by who asks, not here).
+
+use std::collections::BTreeSet;
+
+use crate::judge;
+use crate::pattern::Pattern;
+use crate::programs;
+use crate::quote::single_quoted;
+use crate::rules::{Action, Children, Policy, Rule};
+use crate::script::{Assignment, Command, Word};
+use crate::verdict::{Decision, Part, Span};
+
+/// A program that is, or would be, executed.
+#[derive(Debug, Clone, Copy)]
+pub struct Image<'a> {
+    /// The names by which the operator's PATH leads to this very file (the same device and
+    /// inode). Where a file has several (`systemctl`, `reboot`), only the one that `argv[0]`
+    /// says. Empty for a file that no folder of PATH holds.
+    pub names: &'a [String],
+    /// The ways to write its path: the resolved one first, then those relative to the
+    /// folders that rules may be read from (`./deploy.sh`, `deploy/run`). Never empty.
+    pub paths: &'a [String],
+    /// All its arguments, `argv[0]` included.
+    pub argv: &'a [String],
+}
+
+/// One program start, before it happens.
+#[derive(Debug, Clone, Copy)]
+pub struct Exec<'a> {
+    /// What would be executed.
+    pub image: Image<'a>,
+    /// `NAME=value` of each variable that the call passes and that the command's own
+    /// environment lacks or has with another value.
+    pub env: &'a [String],
+    /// What the calling process executes now; `None` for the shell that runs the line, and
+    /// for the runner.
+    pub by: Option<Image<'a>>,
+}
+
+/// The answer to a program start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecVerdict {
+    /// It may happen.
+    Allow {
+        /// The program may start anything, and so may all that it starts.
+        children_any: bool,
+    },
+    /// It may not.
+    Deny(ExecDenial),
+}
+
+/// Why a program start may not happen, and what would change that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecDenial {
+    /// The command as rules see it.
+    pub command: String,
+    /// The rule that denied it, if one did.
+    pub rule: Option<String>,
+    /// Why it is denied.
+    pub reason: String,
+    /// What an operator would change to allow it, and what that would mean.
+    pub remedy: String,
+}
+
+impl ExecDenial {
+    /// The denial in one line, for results, logs and the audit.
+    pub fn message(&self) -> String {
+        let rule = self.rule.as_ref().map_or_else(String::new, |rule| format!("rule '{rule}': "));
+        format!("{rule}{}: {}; {}", self.command, self.reason, self.remedy)
+    }
+}
+
+/// Variables that those who change the user set for what they run.
+const OF_USER_CHANGERS: &[&str] = &["HOME", "PATH", "SHELL", "XDG_RUNTIME_DIR", "XDG_SESSION_ID"];
+const USER_CHANGERS: &[&str] = &["sudo", "su", "doas", "runuser", "login", "setpriv", "systemd-run"];
+
+impl Policy {
+    /// Whether these rules can be held against each exec with an effect: a lone `*: allow`
+    /// has nothing to judge.
+    pub fn needs_exec_gate(&self) -> bool {
+        !self.allows_everything()
+    }
+
+    /// Judges a program start. Never panics, never runs anything. (The freedom that
+    /// `children: any` gives to a whole tree is the caller's to remember.)
+    pub fn judge_exec(&self, exec: &Exec<'_>) -> ExecVerdict {
+        if self.allows_everything() {
+            return ExecVerdict::Allow { children_any: true };
+        }
+        let by_helper = exec.by.is_some_and(|by| is_helper(&by, &exec.image));
+        let prefixes = if by_helper { Vec::new() } else { changed(exec) };
+        let mut denied: Option<Part> = None;
+        let mut allowed: Option<Children> = None;
+        for form in forms(&exec.image) {
+            let command = command(form, exec.image.argv, prefixes.clone());
+            let parts = judge::command_alone(self, &command);
+            let worst = parts.iter().max_by_key(|part| part.decision);
+            match worst {
+                Some(part) if part.decision != Decision::Allow => {
+                    // A rule that names it decides over all other ways to call it.
+                    let named = |part: &Part| part.rule.as_deref().is_some_and(|rule| rule != "*");
+                    if denied.as_ref().is_none_or(|before| !named(before) && named(part)) {
+                        denied = Some(part.clone());
+                    }
+                }
+                Some(part) => {
+                    let own = parts.iter().find(|p| p.depth == 0).unwrap_or(part);
+                    let children = self.children_of(own.rule.as_deref());
+                    allowed = Some(allowed.map_or(children, |other| other.max(children)));
+                }
+                None => {}
+            }
+        }
+        let named = denied.as_ref().is_some_and(|part| part.rule.as_deref().is_some_and(|rule| rule != "*"));
+        match (allowed, denied) {
+            (Some(children), None) => ExecVerdict::Allow { children_any: children == Children::Any },
+            (Some(children), Some(_)) if !named => {
+                ExecVerdict::Allow { children_any: children == Children::Any }
+            }
+            _ if !named && (by_helper || self.is_spoken_for(exec)) => {
+                ExecVerdict::Allow { children_any: false }
+            }
+            (_, denied) => ExecVerdict::Deny(self.denial(exec, denied)),
+        }
+    }
+
+    /// Judges a file that the shell itself opens for writing, by its resolved path. Beneath
+    /// `workspace` a rule may also name it relative to that folder, wherever the shell stands.
+    pub fn judge_write(&self, path: &str, workspace: &str) -> Result<(), ExecDenial> {
+        const FREE: &[&str] = &["/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty"];
+        if FREE.contains(&path) {
+            return Ok(());
+        }
+        let beneath = path.strip_prefix(workspace).and_then(|rest| rest.strip_prefix('/'));
+        let mut ways = vec![format!("> {path}")];
+        ways.extend(beneath.into_iter().flat_map(|rest| [format!("> {rest}"), format!("> ./{rest}")]));
+        let rules = self.live_rules().iter().filter(|rule| rule.is_redirect() || rule.pattern.is_star());
+        let deciding = rules.filter(|rule| ways.iter().any(|way| rule.pattern.fits(way))).next_back();
+        if deciding.is_some_and(|rule| rule.action == Action::Allow) {
+            return Ok(());
+        }
+        let rule = deciding.map(|rule| rule.pattern().to_owned()).filter(|rule| rule != "*");
+        let remedy = if rule.is_some() {
+            "only a change of that rule would allow it".to_owned()
+        } else {
+            format!("a rule '> {}': allow would let it be written", beneath.unwrap_or(path))
+        };
+        let reason = "writing to a file needs a rule that starts with '> '".into();
+        Err(ExecDenial { command: format!("> {path}"), rule, reason, remedy })
+    }
+
+    /// Lets each rule for a program that runs anything, or that the table does not know,
+    /// speak for all that the program starts, as such rules did before execs were judged.
+    /// Returns the patterns of the rules that were changed.
+    pub fn imply_children(&mut self) -> Vec<String> {
+        let mut changed = Vec::new();
+        for rule in &mut self.rules {
+            let allows = rule.action == Action::Allow && !rule.is_redirect();
+            if allows && rule.children == Children::Judged && !rule.pattern.is_star() {
+                let program = program_of(rule.pattern());
+                if program.contains('*') || programs::runs_anything(program) {
+                    rule.children = Children::Any;
+                    changed.push(rule.pattern().to_owned());
+                }
+            }
+        }
+        changed
+    }
+
+    fn children_of(&self, pattern: Option<&str>) -> Children {
+        let rule = self.live_rules().iter().find(|rule| Some(rule.pattern()) == pattern);
+        rule.map_or(Children::Judged, Rule::children)
+    }
+
+    /// Whether the calling program runs by a rule that spells its whole command, and that
+    /// command says that it runs this one.
+    fn is_spoken_for(&self, exec: &Exec<'_>) -> bool {
+        let Some(by) = exec.by else { return false };
+        forms(&by).into_iter().any(|form| {
+            let caller = command(form, by.argv, Vec::new());
+            judge::spelt_inner(self, &caller).iter().any(|inner| is_same(inner, &exec.image))
+        })
+    }
+
+    fn denial(&self, exec: &Exec<'_>, part: Option<Part>) -> ExecDenial {
+        let image = &exec.image;
+        let name = image.names.first().or(image.paths.first()).map(String::as_str).unwrap_or_default();
+        let shown = command(name, image.argv, Vec::new()).display();
+        let rule = part.as_ref().and_then(|p| p.rule.clone()).filter(|rule| rule != "*");
+        let reason = part.as_ref().and_then(|p| p.reason.clone());
+        let caller = exec.by.and_then(|by| by.names.first().or(by.paths.first()).cloned());
+        let reason = reason.unwrap_or_else(|| match (&rule, &caller) {
+            (Some(_), _) => "a rule denies it".into(),
+            (None, Some(caller)) => format!("no rule allows it, and {caller} started it"),
+            (None, None) => "no rule allows it".into(),
+        });
+        let pattern = if image.argv.len() > 1 { format!("{name} *") } else { name.to_owned() };
+        let remedy = match caller.filter(|caller| programs::runs_anything(caller)) {
+            _ if rule.is_some() => "only a change of that rule would allow it".into(),
+            Some(caller) => format!(
+                "a rule '{pattern}': allow would let it run, and children: any in the rule for {caller} would let \
+                 {caller} start anything"
+            ),
+            None => format!("a rule '{pattern}': allow would let it run"),
+        };
+        ExecDenial { command: shown, rule, reason, remedy }
+    }
+}
+
+/// The program a pattern is about: its first word that is no assignment.
+pub(crate) fn program_of(pattern: &str) -> &str {
+    pattern.split(' ').find(|word| !judge::assigns(word)).unwrap_or_default()
+}
+
+/// The words by which rules may call a program.
+fn forms<'a>(image: &Image<'a>) -> BTreeSet<&'a str> {
+    image.names.iter().chain(image.paths).map(String::as_str).collect()
+}
+
+fn command(form: &str, argv: &[String], prefixes: Vec<Assignment>) -> Command {
+    let first = std::iter::once(Word::of(form));
+    let words = first.chain(argv.iter().skip(1).map(|word| literal(word))).collect();
+    Command { words, prefixes, span: Span { start: 0, end: 0 } }
+}
+
+/// A literal word, shown to people as the line would have to spell it.
+fn literal(text: &str) -> Word {
+    let mut word = Word::of(text);
+    if text.is_empty() {
+        word.frags.clear();
+    }
+    if word.holds_blank() {
+        word.raw = single_quoted(text);
+    }
+    word
+}
+
+/// The variables that the call sets, as a line would set them for one command. Those that
+/// only say where the caller stands, and those that the caller's purpose is to set, are no
+/// wish of anybody's.
+fn changed(exec: &Exec<'_>) -> Vec<Assignment> {
+    let changes_user =
+        exec.by.is_some_and(|by| by.names.iter().any(|name| USER_CHANGERS.contains(&name.as_str())));
+    let names = exec.env.iter().filter_map(|entry| entry.split_once('='));
+    names
+        .filter(|(name, _)| crate::names::is_steering(name))
+        .filter(|(name, _)| !(changes_user && OF_USER_CHANGERS.contains(name)))
+        .map(|(name, value)| Assignment {
+            name: name.to_owned(),
+            value: Some(literal(value)),
+            append: false,
+            numeric: false,
+            span: Span { start: 0, end: 0 },
+        })
+        .collect()
+}
+
+/// Whether the table names a program as part of its caller's own work.
+fn is_helper(by: &Image<'_>, image: &Image<'_>) -> bool {
+    let is = |pattern: &&str, image: &Image<'_>| {
+        let of = if pattern.contains('/') { image.paths.get(..1).unwrap_or_default() } else { image.names };
+        let wanted = Pattern::new(pattern);
+        of.iter().any(|name| wanted.fits(name))
+    };
+    programs::helpers().iter().any(|entry| {
+        entry.of.iter().any(|pattern| is(pattern, by)) && entry.run.iter().any(|pattern| is(pattern, image))
+    })
+}
+
+/// Whether a command that a text spells is the one that is started.
+fn is_same(inner: &Command, image: &Image<'_>) -> bool {
+    let mut words = inner.words.iter();
+    let first = words.next().and_then(Word::literal);
+    let named = first.is_some_and(|first| forms(image).contains(first.as_str()));
+    let spelt: Option<Vec<String>> = words.map(Word::literal).collect();
+    named && inner.prefixes.is_empty() && spelt.is_some_and(|spelt| spelt == image.argv[1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RuleText;
+
+    fn strings(words: &[&str]) -> Vec<String> {
+        words.iter().map(|w| (*w).to_owned()).collect()
+    }
+
+    fn policy(rules: &[(&str, &str)]) -> Policy {
+        let texts = rules.iter().map(|(pattern, action)| {
+            let (action, children) = action.split_once('+').unwrap_or((action, ""));
+            RuleText {
+                pattern: (*pattern).into(),
+                action: action.into(),
+                children: children.into(),
+                ..RuleText::default()
+            }
+        });
+        Policy::from_rules(texts).expect("rules").with_exec_gate(true)
+    }
+
+    /// Judges `/usr/bin/NAME ARGS`, started by `by` with its arguments.
+    fn judged(policy: &Policy, argv: &[&str], by: &[&str], env: &[&str]) -> Result<bool, ExecDenial> {
+        let of = |argv: &[&str]| {
+            let path = argv[0].contains('/');
+            let names = if path { Vec::new() } else { strings(&argv[..1]) };
+            let paths = if path { argv[0].to_owned() } else { format!("/usr/bin/{}", argv[0]) };
+            (names, vec![paths], strings(argv))
+        };
+        let (names, paths, args) = of(argv);
+        let caller = (!by.is_empty()).then(|| of(by));
+        let by = caller.as_ref().map(|(names, paths, argv)| Image { names, paths, argv });
+        let image = Image { names: &names, paths: &paths, argv: &args };
+        match policy.judge_exec(&Exec { image, env: &strings(env), by }) {
+            ExecVerdict::Allow { children_any } => Ok(children_any),
+            ExecVerdict::Deny(denial) => Err(denial),
+        }
+    }
+
+    #[test]
+    fn rules_decide_by_real_arguments() {
+        let policy = policy(&[
+            ("*", "deny"),
+            ("git *", "allow"),
+            ("git push *", "deny"),
+            ("rm -rf build", "allow"),
+            ("/opt/tool *", "allow"),
+            ("make *", "allow+any"),
+        ]);
+        for (argv, wanted) in [
+            (&["git", "log"][..], Ok(false)),
+            (&["git", "push", "origin"], Err(())),
+            (&["rm", "-rf", "build"], Ok(false)),
+            (&["rm", "-rf", "/"], Err(())),
+            (&["rm", "-rf build"], Err(())),
+            (&["/opt/tool", "x"], Ok(false)),
+            // A file that PATH does not lead to is not what a name stands for.
+            (&["/workspace/git", "log"], Err(())),
+            (&["make", "all"], Ok(true)),
+            (&["id"], Err(())),
+        ] {
+            let found = judged(&policy, argv, &[], &[]);
+            assert_eq!(found.clone().map_err(|_| ()), wanted, "{argv:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_program_starts_needs_a_rule_or_is_a_helper() {
+        let policy = policy(&[("*", "deny"), ("git *", "allow"), ("find *", "allow"), ("sh *", "allow")]);
+        let git = ["git", "fetch"];
+        assert_eq!(
+            judged(&policy, &["/usr/lib/git-core/git-remote-https", "origin", "url"], &git, &[]),
+            Ok(false)
+        );
+        assert!(judged(&policy, &["id"], &git, &[]).is_err());
+        assert!(judged(&policy, &["rm", "x"], &["find", ".", "-exec", "rm", "x", ";"], &[]).is_err());
+        // Script text that a program hands to a shell is read as in a line.
+        assert!(judged(&policy, &["sh", "-c", "touch owned"], &git, &[]).is_err());
+        assert!(judged(&policy, &["sh", "-c", "git log"], &git, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_rule_that_spells_a_command_speaks_for_what_it_runs() {
+        let policy = policy(&[("*", "deny"), ("sudo systemctl restart nginx", "allow")]);
+        let sudo = ["sudo", "systemctl", "restart", "nginx"];
+        assert_eq!(judged(&policy, &sudo, &[], &[]), Ok(false));
+        assert_eq!(judged(&policy, &["systemctl", "restart", "nginx"], &sudo, &[]), Ok(false));
+        assert!(judged(&policy, &["systemctl", "stop", "nginx"], &sudo, &[]).is_err());
+        assert!(judged(&policy, &["systemctl", "restart", "nginx"], &[], &[]).is_err());
+    }
+
+    #[test]
+    fn the_environment_that_steers_is_judged() {
+        let policy = policy(&[("*", "deny"), ("ls *", "allow"), ("sudo *", "allow")]);
+        assert!(judged(&policy, &["ls"], &[], &["LD_PRELOAD=./x.so"]).is_err());
+        assert!(judged(&policy, &["ls"], &[], &["OLDPWD=/", "SHLVL=2", "_=/usr/bin/ls"]).is_ok());
+        assert!(judged(&policy, &["ls"], &["sudo", "ls"], &["HOME=/root", "SUDO_USER=x"]).is_ok());
+        assert!(judged(&policy, &["ls"], &["sudo", "ls"], &["LD_PRELOAD=./x.so"]).is_err());
+    }
+
+    #[test]
+    fn carve_outs_hold_for_each_way_to_the_program() {
+        let policy = policy(&[("*", "allow"), ("rm -rf /", "deny")]);
+        assert!(judged(&policy, &["rm", "-rf", "/"], &["sudo", "rm", "-rf", "/"], &[]).is_err());
+        assert!(judged(&policy, &["/opt/copies/rm", "-rf", "/"], &[], &[]).is_err());
+        assert!(judged(&policy, &["rm", "-rf", "/tmp/x"], &[], &[]).is_ok());
+        assert!(judged(&policy, &["anything", "at all"], &[], &["LD_PRELOAD=x"]).is_ok());
+    }
+
+    #[test]
+    fn a_denial_says_what_would_allow_it() {
+        let policy = policy(&[("*", "deny"), ("make *", "allow"), ("git push *", "deny")]);
+        let denial = judged(&policy, &["cc", "-c", "x.c"], &["make", "all"], &[]).expect_err("denied");
+        assert_eq!(denial.command, "cc -c x.c");
+        assert!(denial.reason.contains("make started it"), "{denial:?}");
+        assert!(denial.remedy.contains("children: any") && denial.remedy.contains("'cc *'"), "{denial:?}");
+        let denial = judged(&policy, &["git", "push"], &[], &[]).expect_err("denied");
+        assert_eq!(denial.rule.as_deref(), Some("git push *"));
+    }
+
+    #[test]
+    fn a_write_is_judged_by_where_it_goes() {
+        let policy =
+            policy(&[("*", "deny"), ("> *.log", "allow"), ("> reports/*", "allow"), ("> /etc/*", "deny")]);
+        for (path, allowed) in [
+            ("/ws/a.log", true),
+            ("/ws/reports/x", true),
+            ("/ws/x", false),
+            ("/etc/x.log", false),
+            ("/dev/null", true),
+            ("/reports/x", false),
+        ] {
+            assert_eq!(policy.judge_write(path, "/ws").is_ok(), allowed, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_policy_arrives_as_it_was_sent() {
+        let policy =
+            policy(&[("*", "deny"), ("make *", "allow+any"), ("> x", "ask")]).with_env_names(["A".into()]);
+        let text = serde_json::to_string(&policy).expect("JSON");
+        assert_eq!(serde_json::from_str::<Policy>(&text).expect("a policy"), policy);
+    }
+
+    #[test]
+    fn rules_of_an_original_free_what_ran_before() {
+        let mut policy =
+            policy(&[("*", "deny"), ("make *", "allow"), ("our-tool *", "allow"), ("ls *", "allow")]);
+        assert_eq!(policy.imply_children(), ["make *", "our-tool *"]);
+        assert_eq!(judged(&policy, &["our-tool", "x"], &[], &[]), Ok(true));
+        assert_eq!(judged(&policy, &["ls", "x"], &[], &[]), Ok(false));
+    }
+}
