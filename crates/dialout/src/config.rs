@@ -436,8 +436,16 @@ fn tls(r: &mut Reader<'_>, home: &Path) -> Result<Tls, ConfigError> {
 }
 
 fn update(r: &mut Reader<'_>, hub: &str, warnings: &mut Vec<String>) -> Result<Option<Update>, ConfigError> {
-    const BOOLS: &[(&str, bool)] =
-        &[("true", true), ("false", false), ("1", true), ("0", false), ("yes", true), ("no", false)];
+    const BOOLS: &[(&str, bool)] = &[
+        ("true", true),
+        ("false", false),
+        ("1", true),
+        ("0", false),
+        ("yes", true),
+        ("no", false),
+        ("on", true),
+        ("off", false),
+    ];
     let auto =
         r.word("auto_update", &["LEGWORK_AUTO_UPDATE", "FLASHDUTY_RUNNER_AUTO_UPDATE"], BOOLS, "true")?;
     let url = r.optional("update_url", &["LEGWORK_UPDATE_URL"])?;

@@ -115,8 +115,9 @@ pub fn parse(text: &str) -> Result<Node, String> {
     if text.trim().is_empty() {
         return Ok(Node::default());
     }
-    // No excerpt of the file: the line beside the bad one may hold a secret.
-    let options = serde_saphyr::options! { with_snippet: false };
+    // No excerpt of the file: the line beside the bad one may hold a secret. Only `true` and
+    // `false` are booleans, as in YAML 1.2: who writes `off`, `on`, `yes` or `no` means the word.
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
 }
 

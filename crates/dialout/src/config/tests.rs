@@ -49,6 +49,40 @@ fn presets_stand_before_own_rules_and_examples_hold() {
 }
 
 #[test]
+fn words_that_older_yaml_takes_for_booleans_mean_themselves() {
+    let file = "token: t\nname: on\nlabels: [off, yes]\nsandbox: off\nauto_update: no\n\
+                permission:\n  bash:\n    yes: allow\n    \"no *\": deny\n";
+    let config = with(file, &[], &Flags::default()).expect("valid");
+    assert_eq!(config.sandbox.profile, Some(legwork_runner::process::sandbox::Profile::Off));
+    assert_eq!((config.name.as_str(), config.labels.join(",")), ("on", "off,yes".into()));
+    let patterns: Vec<&str> = config.policy.rules().iter().map(|r| r.pattern()).collect();
+    assert_eq!(patterns, ["yes", "no *"]);
+    let section = with("token: t\nsandbox:\n  profile: Off\n", &[], &Flags::default()).expect("valid");
+    assert_eq!(section.sandbox.profile, Some(legwork_runner::process::sandbox::Profile::Off));
+}
+
+#[test]
+fn a_rule_says_what_its_program_may_start() {
+    use legwork_policy::Children;
+    let file = "token: t\npermission:\n  bash:\n    \"make *\": {allow, children: any}\n    \
+                \"just *\": {action: allow, children: Any}\n    \"ls *\": allow\n";
+    let config = with(file, &[], &Flags::default()).expect("valid");
+    let children: Vec<Children> = config.policy.rules().iter().map(|r| r.children()).collect();
+    assert_eq!(children, [Children::Any, Children::Any, Children::Judged]);
+    for (rule, want) in [
+        ("\"a *\": {allow, children: some}", "line 4: permission.bash: rule 'a *': unknown children 'some'"),
+        ("\"a *\": {deny, children: any}", "children says what an allowed program may start"),
+        ("\"> a\": {allow, children: any}", "children says what an allowed program may start"),
+        ("\"a *\": {children: any}", "action is missing"),
+        ("\"a *\": {allow, children: [any]}", "children: expected any or judged, found a list"),
+    ] {
+        let error = with(&format!("token: t\npermission:\n  bash:\n    {rule}\n"), &[], &Flags::default());
+        let error = error.expect_err("refused");
+        assert!(error.contains(want), "{rule}: {error}");
+    }
+}
+
+#[test]
 fn bad_files_are_refused_with_place_and_reason() {
     for (file, want) in [
         ("", "token is required: use --token flag or set FLASHDUTY_RUNNER_TOKEN environment variable"),
