@@ -139,8 +139,9 @@ impl Policy {
         let beneath = path.strip_prefix(workspace).and_then(|rest| rest.strip_prefix('/'));
         let mut ways = vec![format!("> {path}")];
         ways.extend(beneath.into_iter().flat_map(|rest| [format!("> {rest}"), format!("> ./{rest}")]));
-        let rules = self.live_rules().iter().filter(|rule| rule.is_redirect() || rule.pattern.is_star());
-        let deciding = rules.filter(|rule| ways.iter().any(|way| rule.pattern.fits(way))).next_back();
+        let deciding = self.live_rules().iter().rfind(|rule| {
+            (rule.is_redirect() || rule.pattern.is_star()) && ways.iter().any(|way| rule.pattern.fits(way))
+        });
         if deciding.is_some_and(|rule| rule.action == Action::Allow) {
             return Ok(());
         }
