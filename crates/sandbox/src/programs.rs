@@ -104,11 +104,9 @@ pub(crate) fn executables(names: &[String], extra: &[PathBuf], shell: &Path, pat
     let mut add = |closure: &mut Closure<'_>, path: &Path| {
         if path.is_dir() {
             folders.extend(path.canonicalize());
-            // The folder's programs are loaded with libraries from elsewhere.
-            for entry in std::fs::read_dir(path).into_iter().flatten().flatten().take(1024) {
-                if entry.path().is_file() {
-                    closure.add(&entry.path());
-                }
+            // The folder's programs and modules are loaded with libraries from elsewhere.
+            for file in loadable(path) {
+                closure.add(&file);
             }
         } else {
             closure.add(path);
@@ -134,6 +132,38 @@ pub(crate) fn executables(names: &[String], extra: &[PathBuf], shell: &Path, pat
     folders.dedup();
     all.extend(folders);
     all
+}
+
+/// The files beneath a folder that are executed or loaded: programs, and modules such as
+/// `lib-dynload/_ssl.cpython-311-x86_64-linux-gnu.so`, each with libraries of its own.
+fn loadable(folder: &Path) -> Vec<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    /// Most entries looked at beneath one folder: an interpreter's modules are some thousands.
+    const MOST_ENTRIES: usize = 20_000;
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > MOST_ENTRIES {
+                return found;
+            }
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let module = name.ends_with(".so") || name.contains(".so.");
+            let program = || entry.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
+            if module || !kind.is_symlink() && program() {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
 }
 
 fn fits(pattern: &str, name: &str) -> bool {
@@ -178,6 +208,21 @@ mod tests {
         let has = |name: &str| files.iter().any(|f| f.file_name().is_some_and(|n| n == name));
         assert!(has("ls") && has("bash") && !has("cat"), "{files:?}");
         assert!(files.iter().all(|f| f.is_absolute() && f.exists()));
+    }
+
+    #[test]
+    fn an_interpreter_brings_the_libraries_of_its_modules() {
+        let Some(modules) = glob("/usr/lib/python3*/lib-dynload").pop() else {
+            println!("NOT TESTED HERE: no python3 of the system");
+            return;
+        };
+        let ssl = loadable(&modules).into_iter().find(|f| f.to_string_lossy().contains("_ssl."));
+        assert!(ssl.is_some(), "{}", modules.display());
+        let files = executables(&["python3".to_owned()], &[], Path::new("/bin/bash"), "/usr/bin:/bin");
+        let has = |name: &str| files.iter().any(|f| f.to_string_lossy().contains(name));
+        for library in ["libssl.so", "libsqlite3.so", "libffi.so"] {
+            assert!(has(library), "{library}: {files:?}");
+        }
     }
 
     #[test]
