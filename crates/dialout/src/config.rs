@@ -308,7 +308,7 @@ pub fn load(
         &[("auto", StreamOutput::Auto), ("always", StreamOutput::Always), ("never", StreamOutput::Never)],
         "auto",
     )?;
-    let (mut sandbox, destinations) = sandbox::read(r, home)?;
+    let (mut sandbox, destinations) = sandbox::read(r, home, &policy)?;
     // Whatever is granted: the runner's own secrets are nobody's.
     sandbox.hide = vec![state_dir.clone()];
     sandbox.hide.extend((!source.path.as_os_str().is_empty()).then(|| source.path.clone()));

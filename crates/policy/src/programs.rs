@@ -41,14 +41,31 @@ pub(crate) struct Helpers {
 }
 
 static HELPERS: LazyLock<Vec<Helpers>> = LazyLock::new(|| {
-    let entries = entries().into_iter().filter_map(|entry| {
-        let rest: &'static str = entry.strip_prefix("helpers ")?.to_owned().leak();
-        let (of, clauses) = clauses(rest);
-        let run = clauses.into_iter().filter(|(key, _)| *key == "run").flat_map(|(_, values)| values);
-        Some(Helpers { of: of.split_whitespace().collect(), run: run.collect() })
-    });
-    entries.collect()
+    lists("helpers ", "run").map(|(of, run)| Helpers { of: of.split_whitespace().collect(), run }).collect()
 });
+
+/// What programs sign in with, by name: paths that begin with `~/`.
+static CREDENTIALS: LazyLock<HashMap<&'static str, Vec<&'static str>>> = LazyLock::new(|| {
+    let entries = lists("credentials ", "read");
+    entries.flat_map(|(of, read)| of.split_whitespace().map(move |name| (name, read.clone()))).collect()
+});
+
+/// The entries of a kind whose one clause is a list.
+fn lists(
+    kind: &'static str,
+    clause: &'static str,
+) -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    entries().into_iter().filter_map(move |entry| {
+        let (of, clauses) = clauses(entry.strip_prefix(kind)?.to_owned().leak());
+        let values = clauses.into_iter().filter(|(key, _)| *key == clause).flat_map(|(_, values)| values);
+        Some((of, values.collect()))
+    })
+}
+
+/// What a program signs in with.
+pub(crate) fn credentials(name: &str) -> &'static [&'static str] {
+    CREDENTIALS.get(base_name(name)).map(Vec::as_slice).unwrap_or_default()
+}
 
 /// The table's helpers.
 pub(crate) fn helpers() -> &'static [Helpers] {
@@ -305,8 +322,9 @@ mod tests {
             let kind = words.next().unwrap_or_default();
             let names: Vec<String> = match kind {
                 "version" => continue,
-                "helpers" => {
-                    assert!(entry.contains("; run: "), "{entry}");
+                "helpers" | "credentials" => {
+                    let clause = if kind == "helpers" { "; run: " } else { "; read: ~/" };
+                    assert!(entry.contains(clause), "{entry}");
                     continue;
                 }
                 "wrapper" | "options" => {

@@ -376,6 +376,15 @@ impl Policy {
         Named::These(names.into_iter().collect())
     }
 
+    /// The programs that rules name and the table knows to sign in somewhere, each with the
+    /// paths (`~/…`) that it reads for that.
+    pub fn credentials(&self) -> Vec<(String, &'static [&'static str])> {
+        let rules = self.live_rules().iter().filter(|r| r.action != Action::Deny && !r.is_redirect());
+        let names: BTreeSet<&str> = rules.map(|rule| crate::exec::program_of(rule.pattern())).collect();
+        let known = names.into_iter().map(|name| (name.to_owned(), crate::programs::credentials(name)));
+        known.filter(|(_, paths)| !paths.is_empty()).collect()
+    }
+
     /// Whether the policy is `*: allow` and nothing takes away from it.
     pub fn allows_everything(&self) -> bool {
         self.trusts() && self.live_rules().len() == 1

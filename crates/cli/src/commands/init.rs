@@ -86,7 +86,9 @@ pub(crate) fn config_text(
     text.push_str(&match legwork_process::sandbox::probe(&path).landlock_lacks() {
         None => {
             "\n# The wall around what runs (docs/security.md): off, landlock, namespaces, gvisor or auto.\n\
-                 sandbox: landlock\n"
+                 # credentials: rules lets the programs that rules name read what they sign in with\n\
+                 # (kubectl ~/.kube/config, aws ~/.aws, git ~/.gitconfig, …; legwork policy tables lists all).\n\
+                 sandbox:\n  profile: landlock\n  credentials: rules\n"
                 .to_owned()
         }
         Some(reason) => format!(

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use legwork_policy::Policy;
 use legwork_runner::process::sandbox::{Limits, Profile};
 use legwork_runner::{Destinations, Wanted};
 
@@ -17,8 +18,13 @@ const PROFILES: &[(&str, Option<Profile>)] = &[
     ("auto", None),
 ];
 
-/// Reads `sandbox: PROFILE`, or `sandbox:` with `profile` and what else there is.
-pub(super) fn read(r: &mut Reader<'_>, home: &Path) -> Result<(Wanted, Destinations), ConfigError> {
+/// Reads `sandbox: PROFILE`, or `sandbox:` with `profile` and what else there is. `policy` tells
+/// whose credentials are meant by `credentials: rules`.
+pub(super) fn read(
+    r: &mut Reader<'_>,
+    home: &Path,
+    policy: &Policy,
+) -> Result<(Wanted, Destinations), ConfigError> {
     if !r.is_section("sandbox") {
         let profile = r.word("sandbox", &[], PROFILES, "off")?;
         return Ok((Wanted { profile, ..Wanted::default() }, Destinations::default()));
@@ -40,6 +46,11 @@ pub(super) fn read(r: &mut Reader<'_>, home: &Path) -> Result<(Wanted, Destinati
         }
     };
     let (read, write, exec) = (paths("sandbox.read")?, paths("sandbox.write")?, paths("sandbox.exec")?);
+    let credentials = r.word("sandbox.credentials", &[], &[("none", false), ("rules", true)], "none")?;
+    let mut read = read;
+    if credentials {
+        read.extend(credentials_of(policy, home));
+    }
     let words = [("allow", true), ("deny", false)];
     let unix_sockets = r.word("sandbox.unix_sockets", &[], &words, "deny")?;
     let run_as = r.optional("sandbox.run_as", &[])?;
@@ -56,6 +67,17 @@ pub(super) fn read(r: &mut Reader<'_>, home: &Path) -> Result<(Wanted, Destinati
         )));
     }
     Ok((wanted, destinations))
+}
+
+/// What the programs that rules name sign in with, as far as it is there.
+pub(super) fn credentials_of(policy: &Policy, home: &Path) -> Vec<PathBuf> {
+    let named = policy.credentials();
+    let paths = named.iter().flat_map(|(_, paths)| paths.iter());
+    let mut found: Vec<PathBuf> = paths.map(|path| expand_home((*path).to_owned(), home)).collect();
+    found.retain(|path| path.exists());
+    found.sort();
+    found.dedup();
+    found
 }
 
 fn limits(r: &mut Reader<'_>) -> Result<Limits, ConfigError> {

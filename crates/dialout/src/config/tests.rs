@@ -62,6 +62,23 @@ fn words_that_older_yaml_takes_for_booleans_mean_themselves() {
 }
 
 #[test]
+fn what_programs_sign_in_with_is_granted_behind_a_wall_that_says_so() {
+    let home = tempfile::tempdir().expect("a home");
+    std::fs::create_dir_all(home.path().join(".kube")).expect("a folder");
+    std::fs::write(home.path().join(".kube/config"), "").expect("a file");
+    std::fs::create_dir_all(home.path().join(".aws")).expect("a folder");
+    let rules = "permission:\n  bash:\n    \"*\": deny\n    \"kubectl get *\": allow\n    \"ls *\": allow\n    \"gh *\": deny\n";
+    let load = |sandbox: &str| {
+        let text = format!("token: t\n{sandbox}{rules}");
+        let source = Source { path: "/c.yaml".into(), text, original: false };
+        super::load(&source, &BTreeMap::new(), &Flags::default(), home.path()).expect("valid").sandbox.read
+    };
+    let granted = load("sandbox:\n  profile: landlock\n  credentials: rules\n");
+    assert_eq!(granted, [home.path().join(".kube/config")]);
+    assert!(load("sandbox: landlock\n").is_empty() && load("").is_empty());
+}
+
+#[test]
 fn a_rule_says_what_its_program_may_start() {
     use legwork_policy::Children;
     let file = "token: t\npermission:\n  bash:\n    \"make *\": {allow, children: any}\n    \
