@@ -164,7 +164,7 @@ impl Policy {
             let allows = rule.action == Action::Allow && !rule.is_redirect();
             if allows && rule.children == Children::Judged && !rule.pattern.is_star() {
                 let program = program_of(rule.pattern());
-                if program.contains('*') || programs::runs_anything(program) {
+                if !Pattern::new(program).is_exact() || programs::runs_anything(program) {
                     rule.children = Children::Any;
                     changed.push(rule.pattern().to_owned());
                 }

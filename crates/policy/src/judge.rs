@@ -454,7 +454,7 @@ fn covers_by_parts(rule: &Rule, command: &Command, bare: &Texts) -> bool {
         }
         rest = after;
     }
-    let pattern = Pattern::new(rest);
+    let pattern = Pattern::of_rule(rest);
     let first = rest.split(' ').next().unwrap_or_default();
     !assigns(first) && !first.starts_with('*') && bare.quoted.iter().any(|t| pattern.covers(t))
 }
@@ -488,6 +488,7 @@ impl Texts {
 }
 
 fn texts(command: &Command, with_prefixes: bool) -> Texts {
+    let command = programs::globals::behind(command);
     let mut quoted = vec![command.tokens(Style::Double, with_prefixes)];
     // Only words that need quotes look different from style to style.
     let has_quotes = command.words.iter().any(Word::holds_blank)

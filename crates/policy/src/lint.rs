@@ -1,6 +1,5 @@
 //! What an operator should know about a set of rules.
 
-use crate::pattern::Token;
 use crate::rules::{Action, Note, NoteKind, Policy, Rule};
 
 impl Policy {
@@ -96,16 +95,6 @@ fn redirect_note(pattern: &str) -> Option<&'static str> {
         .iter()
         .any(|p| target.starts_with(p))
         .then_some("lets a line write files that other programs run or obey")
-}
-
-impl crate::pattern::Pattern {
-    /// Whether this pattern matches all that the other does.
-    pub(crate) fn contains(&self, other: &Self) -> bool {
-        let token = |c: char| if c == '*' { Token::Gap } else { Token::Char(c) };
-        let text: Vec<Token> = other.as_str().chars().map(token).collect();
-        let bare = other.as_str().ends_with(" *").then(|| &text[..text.len() - 2]);
-        self.covers(&text) && bare.is_none_or(|bare| self.covers(bare))
-    }
 }
 
 #[cfg(test)]

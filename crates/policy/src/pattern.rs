@@ -16,16 +16,94 @@ pub(crate) enum Token {
     MayVanish(usize),
 }
 
-/// A rule's pattern: `*` stands for any characters, all else is literal.
+/// One position of a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Elem {
+    /// This character.
+    Char(char),
+    /// Any characters, or none.
+    Star,
+    /// One character of a class.
+    One(Class),
+    /// Any number of characters of a class.
+    Many(Class),
+    /// The end of a path's folder: a slash leads on to the next position, and the path may end.
+    PathFolder,
+    /// Within a path, behind its folder; the path may end. A dot leads on to the next position.
+    PathRest,
+    /// Within a path, behind a dot: no second one may follow, the path may end.
+    PathDot,
+}
+
+/// What may stand within one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// A character that a word needs no quotes for in a rule's sight.
+    Word,
+    /// The first character of a word that is no option.
+    Head,
+    /// A digit.
+    Digit,
+}
+
+impl Class {
+    fn holds(self, c: char) -> bool {
+        let word = !c.is_whitespace() && !matches!(c, '\'' | '"');
+        match self {
+            Self::Word => word,
+            Self::Head => word && c != '-',
+            Self::Digit => c.is_ascii_digit(),
+        }
+    }
+}
+
+/// A rule's pattern: `*` stands for any characters, `{word}`, `{int}` and `{path:/dir}` for
+/// parts of one word, all else is literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pattern {
     text: String,
-    chars: Vec<char>,
+    elems: Vec<Elem>,
 }
 
 impl Pattern {
+    /// Reads a pattern. Braces that name no type are literal ([`Pattern::unknown_type`] finds them).
     pub(crate) fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), chars: text.chars().collect() }
+        let mut elems = Vec::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            if c == '{'
+                && let Some(end) = rest.find('}')
+                && push_typed(&rest[1..end], &mut elems)
+            {
+                rest = &rest[end + 1..];
+                continue;
+            }
+            elems.push(if c == '*' { Elem::Star } else { Elem::Char(c) });
+            rest = &rest[c.len_utf8()..];
+        }
+        Self { text: text.to_owned(), elems }
+    }
+
+    /// A rule's pattern, in which options before a subcommand are read as if behind it.
+    pub(crate) fn of_rule(text: &str) -> Self {
+        let moved = crate::programs::globals::pattern_behind(text);
+        Self { text: text.to_owned(), ..Self::new(&moved) }
+    }
+
+    /// A `{type}` that does not exist, or a `{path:…}` whose folder is not absolute.
+    pub(crate) fn unknown_type(text: &str) -> Option<String> {
+        let mut rest = text;
+        while let Some(start) = rest.find('{') {
+            let end = start + rest[start..].find('}')?;
+            let inner = &rest[start + 1..end];
+            let looks_typed = inner.starts_with("path")
+                || inner.len() > 1 && inner.bytes().all(|b| b.is_ascii_alphabetic() || b == b':');
+            if looks_typed && !push_typed(inner, &mut Vec::new()) {
+                return Some(rest[start..=end].to_owned());
+            }
+            rest = &rest[end + 1..];
+        }
+        None
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -36,9 +114,9 @@ impl Pattern {
         self.text == "*"
     }
 
-    /// Whether the pattern spells one text, without any `*`.
+    /// Whether the pattern spells one text, without any `*` or type.
     pub(crate) fn is_exact(&self) -> bool {
-        !self.text.contains('*')
+        self.elems.iter().all(|elem| matches!(elem, Elem::Char(_)))
     }
 
     /// Whether known text matches.
@@ -57,19 +135,40 @@ impl Pattern {
         self.matches(text, true)
     }
 
+    /// The pattern as text whose open parts are gaps.
+    pub(crate) fn tokens(&self) -> Vec<Token> {
+        let token = |elem: &Elem| match elem {
+            Elem::Char(c) => Token::Char(*c),
+            _ => Token::Gap,
+        };
+        self.elems.iter().map(token).collect()
+    }
+
     /// Whether some text matches both.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        let token = |c: &char| if *c == '*' { Token::Gap } else { Token::Char(*c) };
-        let text: Vec<Token> = other.chars.iter().map(token).collect();
-        let bare = other.text.ends_with(" *").then(|| &text[..text.len() - 2]);
+        let text = other.tokens();
+        let bare = other.ends_open().then(|| &text[..text.len() - 2]);
         self.could_match(&text) || bare.is_some_and(|bare| self.could_match(bare))
+    }
+
+    /// Whether this pattern matches all that the other does. (Types are looked at only where
+    /// both patterns write them alike.)
+    pub(crate) fn contains(&self, other: &Self) -> bool {
+        let text = other.tokens();
+        let bare = other.ends_open().then(|| &text[..text.len() - 2]);
+        self.covers(&text) && bare.is_none_or(|bare| self.covers(bare))
+    }
+
+    /// Whether a blank and a `*` end the pattern.
+    fn ends_open(&self) -> bool {
+        self.elems.ends_with(&[Elem::Char(' '), Elem::Star])
     }
 
     fn matches(&self, text: &[Token], any_filling: bool) -> bool {
         // Most rules are about another program.
-        for (want, token) in self.chars.iter().zip(text) {
-            match token {
-                Token::Char(c) if *want != '*' => {
+        for (want, token) in self.elems.iter().zip(text) {
+            match (want, token) {
+                (Elem::Char(want), Token::Char(c)) => {
                     if c != want {
                         return false;
                     }
@@ -77,25 +176,48 @@ impl Pattern {
                 _ => break,
             }
         }
-        if run(&self.chars, text, any_filling) {
+        if run(&self.elems, text, any_filling) {
             return true;
         }
         // `df *` also matches without arguments (point 2).
-        self.text.ends_with(" *") && run(&self.chars[..self.chars.len() - 2], text, any_filling)
+        self.ends_open() && run(&self.elems[..self.elems.len() - 2], text, any_filling)
     }
 }
 
-/// Text without gaps, which is most: remembers the last `*` and goes back to it.
-fn run_known(pattern: &[char], text: &[Token]) -> bool {
+/// Appends what a `{type}` stands for; says whether there is such a type.
+fn push_typed(inner: &str, elems: &mut Vec<Elem>) -> bool {
+    match inner {
+        "word" => elems.extend([Elem::One(Class::Head), Elem::Many(Class::Word)]),
+        "int" => elems.extend([Elem::One(Class::Digit), Elem::Many(Class::Digit)]),
+        _ => {
+            let Some(folder) = inner.strip_prefix("path:").map(|dir| dir.trim_end_matches('/')) else {
+                return false;
+            };
+            if !inner["path:".len()..].starts_with('/')
+                || folder.contains(['*', '"', '\''])
+                || folder.contains("..")
+            {
+                return false;
+            }
+            elems.extend(folder.chars().map(Elem::Char));
+            elems.extend([Elem::PathFolder, Elem::PathRest, Elem::PathDot]);
+        }
+    }
+    true
+}
+
+/// Text without gaps under a pattern of characters and `*`, which is most: remembers the last
+/// `*` and goes back to it.
+fn run_known(pattern: &[Elem], text: &[Token]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
         match (pattern.get(p), text[t]) {
-            (Some('*'), _) => {
+            (Some(Elem::Star), _) => {
                 star = Some((p, t));
                 p += 1;
             }
-            (Some(want), Token::Char(c)) if *want == c => {
+            (Some(Elem::Char(want)), Token::Char(c)) if *want == c => {
                 p += 1;
                 t += 1;
             }
@@ -107,13 +229,14 @@ fn run_known(pattern: &[char], text: &[Token]) -> bool {
             }
         }
     }
-    pattern[p..].iter().all(|c| *c == '*')
+    pattern[p..].iter().all(|elem| *elem == Elem::Star)
 }
 
 /// Runs the product of two automata: the pattern's, and the text's with its gaps.
 /// `states[p]` says that pattern position `p` is reachable at the current token.
-fn run(pattern: &[char], text: &[Token], any_filling: bool) -> bool {
-    if text.iter().all(|token| matches!(token, Token::Char(_))) {
+fn run(pattern: &[Elem], text: &[Token], any_filling: bool) -> bool {
+    let plain = pattern.iter().all(|elem| matches!(elem, Elem::Char(_) | Elem::Star));
+    if plain && text.iter().all(|token| matches!(token, Token::Char(_))) {
         return run_known(pattern, text);
     }
     let width = pattern.len() + 1;
@@ -121,7 +244,7 @@ fn run(pattern: &[char], text: &[Token], any_filling: bool) -> bool {
     let mut pending: std::collections::BTreeMap<usize, Vec<bool>> = std::collections::BTreeMap::new();
     let mut states = vec![false; width];
     states[0] = true;
-    skip_stars(pattern, &mut states);
+    skip_optional(pattern, &mut states);
     for (index, token) in text.iter().enumerate() {
         if let Some(late) = pending.remove(&index) {
             merge(&mut states, &late);
@@ -130,11 +253,7 @@ fn run(pattern: &[char], text: &[Token], any_filling: bool) -> bool {
         match token {
             Token::Char(c) => {
                 for (p, _) in states.iter().enumerate().filter(|(_, on)| **on) {
-                    match pattern.get(p) {
-                        Some('*') => next[p] = true,
-                        Some(want) if want == c => next[p + 1] = true,
-                        _ => {}
-                    }
+                    step(pattern, p, *c, &mut next);
                 }
             }
             Token::Gap if any_filling => {
@@ -145,7 +264,7 @@ fn run(pattern: &[char], text: &[Token], any_filling: bool) -> bool {
             }
             Token::Gap => {
                 for (p, _) in states.iter().enumerate().filter(|(_, on)| **on) {
-                    if pattern.get(p) == Some(&'*') {
+                    if pattern.get(p) == Some(&Elem::Star) {
                         next[p] = true;
                     }
                 }
@@ -158,7 +277,7 @@ fn run(pattern: &[char], text: &[Token], any_filling: bool) -> bool {
                 next.clone_from(&states);
             }
         }
-        skip_stars(pattern, &mut next);
+        skip_optional(pattern, &mut next);
         states = next;
     }
     if let Some(late) = pending.remove(&text.len()) {
@@ -167,11 +286,32 @@ fn run(pattern: &[char], text: &[Token], any_filling: bool) -> bool {
     states[pattern.len()]
 }
 
-/// A `*` may stand for nothing.
-fn skip_stars(pattern: &[char], states: &mut [bool]) {
+/// Where one character leads from position `p`.
+fn step(pattern: &[Elem], p: usize, c: char, next: &mut [bool]) {
+    match pattern.get(p) {
+        Some(Elem::Star) => next[p] = true,
+        Some(Elem::Char(want)) if *want == c => next[p + 1] = true,
+        Some(Elem::One(class)) if class.holds(c) => next[p + 1] = true,
+        Some(Elem::Many(class)) if class.holds(c) => next[p] = true,
+        Some(Elem::PathFolder) if c == '/' => next[p + 1] = true,
+        Some(Elem::PathRest) if c == '.' => next[p + 1] = true,
+        Some(Elem::PathRest) if Class::Word.holds(c) => next[p] = true,
+        Some(Elem::PathDot) if c != '.' && Class::Word.holds(c) => next[p - 1] = true,
+        _ => {}
+    }
+}
+
+/// Marks the positions that are reached without a character.
+fn skip_optional(pattern: &[Elem], states: &mut [bool]) {
     for p in 0..pattern.len() {
-        if states[p] && pattern[p] == '*' {
-            states[p + 1] = true;
+        if !states[p] {
+            continue;
+        }
+        match pattern[p] {
+            Elem::Star | Elem::Many(_) | Elem::PathDot => states[p + 1] = true,
+            Elem::PathRest => states[p + 2] = true,
+            Elem::PathFolder => states[p + 3] = true,
+            Elem::Char(_) | Elem::One(_) => {}
         }
     }
 }
@@ -238,6 +378,45 @@ mod tests {
         }
     }
 
+    #[test]
+    fn types_stand_for_parts_of_one_word() {
+        for (pattern, text, wanted) in [
+            ("kubectl get {word} *", "kubectl get pods -A", true),
+            ("kubectl get {word}", "kubectl get pods", true),
+            ("kubectl get {word}", "kubectl get pods -A", false),
+            ("kubectl get {word}", "kubectl get --raw=/x", false),
+            ("kubectl get {word}", "kubectl get \"a b\"", false),
+            ("kubectl get {word}", "kubectl get %", false),
+            ("kubectl -n {word} get *", "kubectl -n x delete pod get y", false),
+            ("head -n {int} *", "head -n 20 x", true),
+            ("head -n {int} *", "head -n 2x", false),
+            ("head -n {int} *", "head -n -5", false),
+            ("cat {path:/var/log}", "cat /var/log", true),
+            ("cat {path:/var/log/}", "cat /var/log/a/b.1.gz", true),
+            ("cat {path:/var/log}", "cat /var/logs", false),
+            ("cat {path:/var/log}", "cat /var/log/../../etc/shadow", false),
+            ("cat {path:/var/log}", "cat /var/log/x /etc/shadow", false),
+            ("cat {path:/var/log}", "cat /var/log/%", false),
+            ("cat {path:/var/log} {path:/srv}", "cat /var/log/x. /srv/y", true),
+            ("cat {path:/}", "cat /etc/hosts", true),
+            ("echo {a,b} {x}", "echo {a,b} {x}", true),
+            ("{word}", "ls", true),
+        ] {
+            assert_eq!(Pattern::new(pattern).covers(&tokens(text)), wanted, "{pattern}: {text}");
+        }
+        for (text, unknown) in [
+            ("a {wrd}", Some("{wrd}")),
+            ("a {path:x}", Some("{path:x}")),
+            ("a {path:/x/../y}", Some("{path:/x/../y}")),
+            ("a {a,b} {} {1..3} {word} {path:/x}", None),
+        ] {
+            assert_eq!(Pattern::unknown_type(text).as_deref(), unknown, "{text}");
+        }
+        assert!(Pattern::new("a {word}").could_match(&tokens("a %")) && !Pattern::new("a {word}").is_exact());
+        assert!(Pattern::new("a *").contains(&Pattern::new("a {word}")));
+        assert!(!Pattern::new("a {word}").contains(&Pattern::new("a *")));
+    }
+
     /// The obvious slow matcher, as a second opinion.
     fn slow(pattern: &[char], text: &[char]) -> bool {
         match pattern.split_first() {
@@ -251,9 +430,9 @@ mod tests {
         #[test]
         fn literal_text_matches_as_the_slow_matcher(p in "[ab* ]{1,7}", t in "[ab ]{0,8}") {
             let pattern = Pattern::new(&p);
-            let chars: Vec<char> = t.chars().collect();
-            let want = slow(&pattern.chars, &chars)
-                || (p.ends_with(" *") && slow(&pattern.chars[..pattern.chars.len() - 2], &chars));
+            let (chars, wanted): (Vec<char>, Vec<char>) = (t.chars().collect(), p.chars().collect());
+            let want = slow(&wanted, &chars)
+                || (p.ends_with(" *") && slow(&wanted[..wanted.len() - 2], &chars));
             prop_assert_eq!(pattern.covers(&literal(&t)), want);
             prop_assert_eq!(pattern.could_match(&literal(&t)), want);
         }

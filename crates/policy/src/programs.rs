@@ -4,6 +4,7 @@
 mod awk;
 mod builtins;
 mod find;
+pub(crate) mod globals;
 mod options;
 mod sed;
 mod special;
@@ -12,6 +13,7 @@ mod wrappers;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
+use crate::pattern::Pattern;
 use crate::script::{Command, Word};
 
 /// The table as it is shown to people.
@@ -76,6 +78,7 @@ pub(crate) fn helpers() -> &'static [Helpers] {
 pub(crate) fn prepare() {
     LazyLock::force(&TABLE);
     LazyLock::force(&HELPERS);
+    globals::prepare();
 }
 
 /// Whether a program runs anything by design, or is not known not to.
@@ -194,9 +197,9 @@ fn base_name(command: &str) -> &str {
 
 /// What to tell an operator who wrote a rule for `pattern` that allows or asks.
 pub(crate) fn load_note(pattern: &str) -> Option<&'static str> {
-    let exact = !pattern.contains('*');
+    let exact = Pattern::new(pattern).is_exact();
     let program = pattern.split(' ').next().unwrap_or_default();
-    if program.contains('*') {
+    if !Pattern::new(program).is_exact() {
         return Some(
             "has a wildcard in the program's name: it allows programs you did not name, and the sandbox \
              can't hold the list of programs in the kernel",
@@ -322,6 +325,10 @@ mod tests {
             let kind = words.next().unwrap_or_default();
             let names: Vec<String> = match kind {
                 "version" => continue,
+                "globals" => {
+                    assert!(entry.contains("; flags: ") && entry.contains("; values: "), "{entry}");
+                    continue;
+                }
                 "helpers" | "credentials" => {
                     let clause = if kind == "helpers" { "; run: " } else { "; read: ~/" };
                     assert!(entry.contains(clause), "{entry}");

@@ -127,6 +127,19 @@ pub enum RuleError {
         /// The rule's pattern.
         pattern: String,
     },
+    /// A `{type}` that does not exist.
+    #[error(
+        "rule '{pattern}': unknown type {unknown} (there are {{word}}, {{int}} and {{path:/folder}}, with an absolute \
+         folder without '..')"
+    )]
+    UnknownType {
+        /// Place of the rule.
+        index: usize,
+        /// The rule's pattern.
+        pattern: String,
+        /// What stood in braces.
+        unknown: String,
+    },
     /// The rule's own examples show that it does not say what it was meant to.
     #[error("rule '{pattern}': {problem}")]
     Example {
@@ -236,6 +249,7 @@ impl RuleError {
             | Self::EmptyPattern { index }
             | Self::ControlCharacter { index, .. }
             | Self::Example { index, .. }
+            | Self::UnknownType { index, .. }
             | Self::UnknownChildren { index, .. }
             | Self::ChildrenOfNothing { index, .. }
             | Self::Duplicate { index, .. } => *index,
@@ -285,7 +299,10 @@ impl Policy {
                     None => return Err(RuleError::UnknownChildren { index, pattern, children }),
                 },
             };
-            let rule = Rule { pattern: Pattern::new(&pattern), action, children };
+            if let Some(unknown) = Pattern::unknown_type(&pattern) {
+                return Err(RuleError::UnknownType { index, pattern, unknown });
+            }
+            let rule = Rule { pattern: Pattern::of_rule(&pattern), action, children };
             if children == Children::Any && (action != Action::Allow || rule.is_redirect()) {
                 let about = if rule.is_redirect() { "a file that is written" } else { "a command" };
                 return Err(RuleError::ChildrenOfNothing { index, pattern, action, about });
@@ -368,7 +385,7 @@ impl Policy {
         let mut names = BTreeSet::new();
         for rule in self.live_rules().iter().filter(|r| r.action != Action::Deny && !r.is_redirect()) {
             let name = crate::exec::program_of(rule.pattern());
-            if name.contains('*') || rule.children == Children::Any {
+            if !Pattern::new(name).is_exact() || rule.children == Children::Any {
                 return Named::Wildcard(rule.pattern().to_owned());
             }
             names.insert(name.to_owned());
