@@ -281,7 +281,10 @@ pub fn load(
         }
     };
     let labels = r.list("labels")?;
-    let Rules { bash: policy, mcp: mcp_policy, shell } = rules::read(r)?;
+    let Rules { bash: mut policy, mcp: mut mcp_policy, shell } = rules::read(r)?;
+    if source.original {
+        warnings.extend(rules::imply_children(&mut policy, mcp_policy.as_mut()));
+    }
     for notes in [policy.notes(), mcp_policy.as_ref().map(Policy::notes).unwrap_or_default()] {
         warnings.extend(notes.into_iter().map(|n| format!("rule '{}' {}", n.pattern, n.message)));
     }

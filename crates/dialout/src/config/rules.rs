@@ -60,6 +60,22 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Rules, ConfigError> {
     Ok(Rules { bash, mcp, shell })
 }
 
+/// The rules of the original's file say nothing of what a program may start, and there it could
+/// start anything: where that is what the program is for, or the table does not know it, it
+/// stays so. Returns a warning that names the rules.
+pub(super) fn imply_children(bash: &mut Policy, mcp: Option<&mut Policy>) -> Option<String> {
+    let mut patterns = bash.imply_children();
+    patterns.extend(mcp.map(Policy::imply_children).unwrap_or_default());
+    patterns.dedup();
+    (!patterns.is_empty()).then(|| {
+        format!(
+            "what these rules allow may start any other program, as with the original runner: '{}' (in a config of \
+             legwork's own each exec is judged, and a rule says so with children: any)",
+            patterns.join("', '")
+        )
+    })
+}
+
 /// Rules in the order of the file, after those that are included.
 fn section(
     reader: &mut Reader<'_>,

@@ -100,6 +100,29 @@ fn a_rule_says_what_its_program_may_start() {
 }
 
 #[test]
+fn rules_of_the_originals_file_let_builders_build_as_before_and_say_so() {
+    let text = "token: t\npermission:\n  bash:\n    \"*\": deny\n    \"make *\": allow\n    \"ls *\": allow\n    \"deploy-it\": allow\n";
+    let load = |original| {
+        let source = Source { path: "/c.yaml".into(), text: text.into(), original };
+        super::load(&source, &BTreeMap::new(), &Flags::default(), Path::new("/home/me")).expect("valid")
+    };
+    let freed = |config: &Config| -> Vec<String> {
+        let rules = config.policy.rules().iter();
+        let any = rules.filter(|r| r.children() == legwork_policy::Children::Any);
+        any.map(|r| r.pattern().to_owned()).collect()
+    };
+    let original = load(true);
+    assert_eq!(freed(&original), ["make *", "deploy-it"]);
+    let warned = |text: &str| original.warnings.iter().any(|w| w.contains(text));
+    assert!(
+        warned("may start any other program") && warned("'make *', 'deploy-it'"),
+        "{:?}",
+        original.warnings
+    );
+    assert_eq!(freed(&load(false)), [] as [String; 0]);
+}
+
+#[test]
 fn bad_files_are_refused_with_place_and_reason() {
     for (file, want) in [
         ("", "token is required: use --token flag or set FLASHDUTY_RUNNER_TOKEN environment variable"),
