@@ -34,13 +34,13 @@ impl Policy {
                 if let Some(message) = redirect_note(rule.pattern()) {
                     note(rule, NoteKind::Dangerous, message.into());
                 }
-            } else if let Some(message) = crate::programs::load_note(rule.pattern()) {
+            } else if let Some(message) = crate::programs::load_note(rule.pattern(), rule.children()) {
                 let kind = if message.contains("has no effect") {
                     NoteKind::Ineffective
                 } else {
                     NoteKind::Dangerous
                 };
-                note(rule, kind, message.into());
+                note(rule, kind, message.into_owned());
             }
         }
         notes
@@ -115,6 +115,7 @@ mod tests {
             ("> *", "allow"),
             ("> out/*", "allow"),
             ("cat *", "allow"),
+            ("our-tool *", "allow"),
         ])
         .expect("rules");
         let found: Vec<(String, NoteKind)> =
@@ -127,9 +128,64 @@ mod tests {
             ("k* get", NoteKind::Dangerous),
             ("less *", NoteKind::Ineffective),
             ("> *", NoteKind::Dangerous),
+            ("our-tool *", NoteKind::Dangerous),
         ] {
             assert!(found.contains(&(pattern.to_owned(), kind)), "{pattern}: {found:?}");
         }
-        assert_eq!(found.len(), 7, "{found:?}");
+        assert_eq!(found.len(), 8, "{found:?}");
+    }
+
+    #[test]
+    fn what_a_rule_lets_through_beside_its_purpose_is_said() {
+        let says = |pattern: &str| {
+            let policy = Policy::from_pairs([("*", "deny"), (pattern, "allow")]).expect("rules");
+            policy.notes().into_iter().map(|n| n.message).collect::<Vec<_>>().join("; ")
+        };
+        for (pattern, text) in [
+            ("export *", "later programs obey"),
+            ("declare *", "later programs obey"),
+            ("tee *", "writes any file"),
+            ("cp *", "writes any file"),
+            ("ln *", "outside the folder"),
+            ("rm *", "deletes"),
+            ("chmod *", "setuid"),
+            ("sudo *", "its own options"),
+            ("ssh * uptime", "on the other machine"),
+            ("docker run *", "children: any"),
+            ("docker-compose *", "runs anything"),
+            ("python3 -m *", "any code"),
+            ("python3 scripts/*", "any code"),
+            ("bash scripts/*", "a script file"),
+            ("source scripts/*", "any code"),
+            ("make test *", "any code"),
+            ("npm run *", "any code"),
+            ("cargo test *", "any code"),
+            ("pip install *", "any code"),
+            ("terraform plan *", "any code"),
+            ("kubectl exec *", "in any pod"),
+            ("kubectl -n * get *", "write 'kubectl -n {word} get *'"),
+            ("docker exec * cat *", "any code"),
+            ("git -C * status", "write 'git -C {word} status'"),
+            ("systemctl * nginx", "write 'systemctl {word} nginx'"),
+            ("cat /var/log/*", "{path:/var/log} is one path"),
+            ("rm reports/*", "'..'"),
+            ("tee reports/*", "'..'"),
+            ("aws *", "name the subcommands"),
+            ("gh *", "name the subcommands"),
+            ("mongosh *", "runs anything"),
+            ("curl *", "sends"),
+            ("wget *", "current folder"),
+            ("systemctl *", "name the verbs"),
+            ("ip *", "addresses"),
+            ("hostnamectl *", "settings of the machine"),
+            ("our-tool *", "does not know"),
+        ] {
+            assert!(says(pattern).contains(text), "{pattern}: {}", says(pattern));
+        }
+        for pattern in
+            ["cat *", "find *", "ls *", "systemctl status *", "kubectl get *", "head -n {int} *", "uptime"]
+        {
+            assert_eq!(says(pattern), "", "{pattern}");
+        }
     }
 }

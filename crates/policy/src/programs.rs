@@ -10,10 +10,12 @@ mod sed;
 mod special;
 mod wrappers;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use crate::pattern::Pattern;
+use crate::rules::Children;
 use crate::script::{Command, Word};
 
 /// The table as it is shown to people.
@@ -79,6 +81,11 @@ pub(crate) fn prepare() {
     LazyLock::force(&TABLE);
     LazyLock::force(&HELPERS);
     globals::prepare();
+}
+
+/// Whether the table names a program as one that runs anything by design.
+pub(crate) fn is_builder(name: &str) -> bool {
+    matches!(TABLE.get(base_name(name)), Some(Kind::Interpreter))
 }
 
 /// Whether a program runs anything by design, or is not known not to.
@@ -195,49 +202,109 @@ fn base_name(command: &str) -> &str {
     if TABLE.contains_key(name) || trimmed.is_empty() { name } else { trimmed }
 }
 
+/// What a rule with an open end for a program lets through, by name.
+static DANGERS: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
+    let entries = lists("danger ", "says");
+    entries
+        .flat_map(|(of, says)| {
+            let text = says.join(" ");
+            of.split_whitespace().map(move |name| (name, text.clone()))
+        })
+        .collect()
+});
+
 /// What to tell an operator who wrote a rule for `pattern` that allows or asks.
-pub(crate) fn load_note(pattern: &str) -> Option<&'static str> {
+pub(crate) fn load_note(pattern: &str, children: Children) -> Option<Cow<'static, str>> {
     let exact = Pattern::new(pattern).is_exact();
-    let program = pattern.split(' ').next().unwrap_or_default();
+    let program = crate::exec::program_of(pattern);
     if !Pattern::new(program).is_exact() {
         return Some(
             "has a wildcard in the program's name: it allows programs you did not name, and the sandbox \
-             can't hold the list of programs in the kernel",
+             can't hold the list of programs in the kernel"
+                .into(),
         );
     }
-    let any_argument = pattern.strip_prefix(program).is_some_and(|rest| rest.starts_with(" *"));
-    match base_name(program) {
-        "git" if any_argument => {
-            return Some(
-                "is nearly a rule for everything: git runs hooks, filters and what a repository's config names; \
-                 name the subcommands",
-            );
-        }
-        "kubectl" | "oc" if any_argument => {
-            return Some("allows every subcommand, exec, delete and edit included; name the subcommands");
-        }
-        "ssh" if !exact => {
-            return Some("runs any command on the other machine, where this policy does not hold");
-        }
-        _ => {}
-    }
-    if MULTI_CALL.contains(&base_name(program)) {
-        return Some("names a program that is many in one: the sandbox can't tell its commands apart");
-    }
-    match TABLE.get(base_name(program))? {
-        Kind::Interpreter if any_argument => {
-            Some("is a rule for everything: this program runs any code it is given")
-        }
-        Kind::Shell(_) if any_argument => {
-            Some("is a rule for everything: a script file it is given is not judged")
-        }
-        Kind::Opaque if !exact => Some(
-            "has no effect: this program runs others in ways that can't be judged, so only a rule that spells \
-             the whole command, without '*', allows it",
+    let rest = pattern.split_once(program).map_or("", |(_, rest)| rest);
+    let any_argument = rest.starts_with(" *");
+    let base = base_name(program);
+    let dangerous_subcommand = match base {
+        "git" => any_argument.then_some(
+            "is nearly a rule for everything: git runs hooks, filters and what a repository's config names; \
+             name the subcommands",
         ),
-        Kind::Never => Some("has no effect: this builtin changes how later text is read"),
+        "kubectl" | "oc" if any_argument => {
+            Some("allows every subcommand, exec, delete and edit included; name the subcommands")
+        }
+        "kubectl" | "oc" if rest.starts_with(" exec") && !exact => Some("runs any command in any pod"),
+        "ssh" if !exact => Some("runs any command on the other machine, where this policy does not hold"),
         _ => None,
+    };
+    if let Some(text) = dangerous_subcommand {
+        return Some(text.into());
     }
+    if MULTI_CALL.contains(&base) {
+        return Some(
+            "names a program that is many in one: the sandbox can't tell its commands apart, only the exec gate can"
+                .into(),
+        );
+    }
+    let free = children == Children::Any;
+    match TABLE.get(base) {
+        Some(Kind::Interpreter) if !exact && free => {
+            Some("is a rule for everything: this program runs any code it is given, and may start anything".into())
+        }
+        Some(Kind::Interpreter) if !exact => Some(
+            "is a rule for everything this program does itself, as it runs any code it is given; what it starts needs \
+             rules of its own, or children: any"
+                .into(),
+        ),
+        Some(Kind::Shell(_)) if !exact => {
+            Some("is a rule for everything: a script file it is given is not judged".into())
+        }
+        Some(Kind::Opaque) if !exact => Some(
+            "has no effect: this program runs others in ways that can't be judged, so only a rule that spells \
+             the whole command, without '*', allows it"
+                .into(),
+        ),
+        Some(Kind::Never) => Some("has no effect: this builtin changes how later text is read".into()),
+        _ if free && !exact => Some("lets this program start anything".into()),
+        None if !exact && !builtins::is_builtin(base) && !DANGERS.contains_key(base) => Some(
+            "is about a program that the table does not know: it may write and send what it likes; what it starts \
+             needs rules of its own, or children: any"
+                .into(),
+        ),
+        _ => spans_words(pattern, rest).or_else(|| {
+            let text = DANGERS.get(base).filter(|_| any_argument)?;
+            Some(text.as_str().into())
+        }),
+    }
+}
+
+/// What a `*` that is not a whole last word lets through.
+fn spans_words(pattern: &str, rest: &str) -> Option<Cow<'static, str>> {
+    let words: Vec<&str> = rest.split(' ').collect();
+    let (last, middle) = words.split_last()?;
+    if middle.iter().any(|word| word.contains('*')) {
+        let typed = pattern.replacen(" * ", " {word} ", 1);
+        let instead =
+            if typed == pattern { "{word} stands for one".into() } else { format!("write '{typed}'") };
+        return Some(
+            format!(
+                "has a '*' before its end, which stands for any number of words, options included: {instead}"
+            )
+            .into(),
+        );
+    }
+    let folder = last.strip_suffix('*').filter(|folder| folder.contains('/'))?;
+    let typed = if folder.starts_with('/') {
+        format!("{{path:{}}} is one path beneath that folder", folder.trim_end_matches('/'))
+    } else {
+        "{path:/folder} is one path beneath a folder".to_owned()
+    };
+    Some(
+        format!("has a '*' after a path, which stands for '..' and for further words as well: {typed}")
+            .into(),
+    )
 }
 
 /// Programs that are many in one.
@@ -329,8 +396,12 @@ mod tests {
                     assert!(entry.contains("; flags: ") && entry.contains("; values: "), "{entry}");
                     continue;
                 }
-                "helpers" | "credentials" => {
-                    let clause = if kind == "helpers" { "; run: " } else { "; read: ~/" };
+                "helpers" | "credentials" | "danger" => {
+                    let clause = match kind {
+                        "helpers" => "; run: ",
+                        "credentials" => "; read: ~/",
+                        _ => "; says: ",
+                    };
                     assert!(entry.contains(clause), "{entry}");
                     continue;
                 }

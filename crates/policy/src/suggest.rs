@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::programs::{self, Inner};
-use crate::rules::Policy;
+use crate::rules::{Children, Policy};
 use crate::script::{Command, RedirectUse, Style, Word};
 use crate::verdict::Decision;
 use crate::{limits, names, typed};
@@ -19,6 +19,9 @@ pub struct Suggestion {
     pub lines: usize,
     /// One of them.
     pub example: String,
+    /// Whether the rule would need `children: any` for the program to do its work: it starts
+    /// others.
+    pub children_any: bool,
     /// Why it should not be added without thought.
     pub danger: Option<String>,
 }
@@ -175,6 +178,7 @@ pub fn suggest<'a>(policy: &Policy, lines: impl IntoIterator<Item = &'a str>) ->
             open.push((line, count));
             for (pattern, danger) in needed(policy, line) {
                 let rule = found.entry(pattern.clone()).or_insert_with(|| Suggestion {
+                    children_any: programs::is_builder(crate::exec::program_of(&pattern)),
                     pattern,
                     lines: 0,
                     example: line.to_owned(),
@@ -284,9 +288,11 @@ fn of_command(policy: &Policy, command: &Command, depth: usize, found: &mut Vec<
                 .then(|| format!("'{base} {sub}' changes things or runs others"));
             (format!("{program} {sub} *"), danger)
         }
-        (Ok(_), _) if programs::load_note(&format!("{program} *")).is_some() => {
-            (spelt, programs::load_note(&format!("{program} *")).map(|note| format!("'{program} *' {note}")))
-        }
+        (Ok(_), _) if programs::load_note(&format!("{program} *"), Children::Judged).is_some() => (
+            spelt,
+            programs::load_note(&format!("{program} *"), Children::Judged)
+                .map(|note| format!("'{program} *' {note}")),
+        ),
         (Ok(_), _) if command.words.len() == 1 => (program.clone(), None),
         (Ok(_), _) => (format!("{program} *"), None),
     };
@@ -320,6 +326,7 @@ mod tests {
             "FOO=1 cat x",
             "PATH=. cat x",
             "echo $(",
+            "cargo test --workspace",
         ];
         let got = suggest(&policy, lines);
         let rule = |pattern: &str| got.rules.iter().find(|r| r.pattern == pattern);
@@ -329,13 +336,16 @@ mod tests {
             ("cat *", false),
             ("grep *", false),
             ("rm -rf notes", true),
-            ("sudo *", false),
+            ("sudo cat /var/log/x", true),
+            ("cargo test *", false),
             ("> out/*", false),
             ("echo *", false),
             ("FOO=* cat *", false),
         ] {
             assert_eq!(rule(pattern).map(|r| r.danger.is_some()), Some(dangerous), "{pattern}: {got:?}");
         }
+        assert_eq!(rule("cargo test *").map(|r| r.children_any), Some(true));
+        assert_eq!(rule("grep *").map(|r| r.children_any), Some(false));
         let refused: Vec<&str> = got.refused.iter().map(|(line, _)| line.as_str()).collect();
         assert_eq!(refused, ["PATH=. cat x", "echo $("]);
     }

@@ -188,8 +188,9 @@ fn propose(policy: &Policy, file: Option<PathBuf>, json: bool) -> Result<u8> {
             println!("# DANGEROUS: {danger}");
         }
         let comment = if rule.danger.is_some() { "# " } else { "" };
+        let action = if rule.children_any { "{allow, children: any}" } else { "allow" };
         println!(
-            "{comment}{}: allow   # {} lines, such as {}",
+            "{comment}{}: {action}   # {} lines, such as {}",
             json!(rule.pattern),
             rule.lines,
             json!(rule.example)
