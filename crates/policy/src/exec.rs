@@ -264,6 +264,13 @@ fn changed(exec: &Exec<'_>) -> Vec<Assignment> {
 /// Whether the table names a program as part of its caller's own work.
 fn is_helper(by: &Image<'_>, image: &Image<'_>) -> bool {
     let is = |pattern: &&str, image: &Image<'_>| {
+        // `sh+-c+gzip` is that program with these arguments and no others.
+        let mut words = pattern.split('+');
+        let pattern = words.next().unwrap_or_default();
+        let mut words = words.peekable();
+        if words.peek().is_some() && !words.eq(image.argv.iter().skip(1)) {
+            return false;
+        }
         let of = if pattern.contains('/') { image.paths.get(..1).unwrap_or_default() } else { image.names };
         let wanted = Pattern::new(pattern);
         of.iter().any(|name| wanted.fits(name))
@@ -358,6 +365,11 @@ mod tests {
             Ok(false)
         );
         assert!(judged(&policy, &["id"], &git, &[]).is_err());
+        let tar = ["tar", "-tf", "x.tgz"];
+        assert_eq!(judged(&policy, &["sh", "-c", "gzip"], &tar, &[]), Ok(false));
+        assert_eq!(judged(&policy, &["gzip"], &["sh", "-c", "gzip"], &[]), Ok(false));
+        assert!(judged(&policy, &["sh", "-c", "id"], &tar, &[]).is_err());
+        assert!(judged(&policy, &["gzip"], &["sh", "-c", "id"], &[]).is_err());
         assert!(judged(&policy, &["rm", "x"], &["find", ".", "-exec", "rm", "x", ";"], &[]).is_err());
         // Script text that a program hands to a shell is read as in a line.
         assert!(judged(&policy, &["sh", "-c", "touch owned"], &git, &[]).is_err());
