@@ -327,6 +327,20 @@ pub(crate) enum PolicyCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Propose rules for lines that ran elsewhere, with the share of them that would pass
+    ///
+    /// The file holds lines of shell (a history, a script), an audit, or a transcript of an agent: JSON, one object a
+    /// line, in which every text named command or cmd counts.
+    ///
+    /// Example: legwork policy learn ~/.bash_history
+    #[command(verbatim_doc_comment)]
+    Learn {
+        /// The file; - for standard input
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List the presets, or print one as a config's lines
     Preset {
         /// Its name

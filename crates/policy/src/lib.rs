@@ -26,7 +26,7 @@ pub use limits::{MAX_DEPTH, MAX_LINE_BYTES};
 pub use names::is_steering;
 pub use presets::{PRESETS, Preset, preset};
 pub use rules::{Action, Children, Named, Note, NoteKind, Policy, Rule, RuleError, RuleText};
-pub use suggest::{Suggestion, Suggestions, suggest};
+pub use suggest::{Learned, Suggestion, Suggestions, learn, suggest};
 pub use verdict::{Decision, Part, RunText, Span, Verdict};
 
 /// The tables of programs, as text (point 18).

@@ -35,6 +35,20 @@ pub struct Suggestions {
     pub refused: Vec<(String, String)>,
 }
 
+/// What a set of lines would need, and how far it would get.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Learned {
+    /// The rules and the lines that none allows.
+    #[serde(flatten)]
+    pub found: Suggestions,
+    /// How many lines were read, equal ones each counted.
+    pub lines: usize,
+    /// How many of them would pass with the rules that need no second thought.
+    pub pass: usize,
+    /// How many would pass with all the rules.
+    pub pass_with_all: usize,
+}
+
 /// Programs whose first word is a command of its own.
 const WITH_SUBCOMMANDS: &[&str] = &[
     "apt",
@@ -220,6 +234,21 @@ pub fn suggest<'a>(policy: &Policy, lines: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// The patterns that a line needs, each with its danger.
+/// Proposes rules for lines that ran elsewhere, and says what share of them would pass.
+pub fn learn(lines: &[String]) -> Learned {
+    let found = suggest(&Policy::deny_all(), lines.iter().map(String::as_str));
+    let passing = |dangerous: bool| {
+        let rules = found.rules.iter().filter(|rule| dangerous || rule.danger.is_none());
+        let deny = std::iter::once(("*", "deny"));
+        let policy = Policy::from_pairs(deny.chain(rules.map(|rule| (rule.pattern.as_str(), "allow"))));
+        // A proposal that can't be loaded lets nothing pass.
+        let policy = policy.unwrap_or_default();
+        lines.iter().filter(|line| policy.judge(line).decision == Decision::Allow).count()
+    };
+    let (pass, pass_with_all) = (passing(false), passing(true));
+    Learned { found, lines: lines.len(), pass, pass_with_all }
+}
+
 fn needed(policy: &Policy, line: &str) -> Vec<(String, Option<String>)> {
     let mut found = Vec::new();
     collect(policy, line, 0, &mut found);
@@ -348,5 +377,14 @@ mod tests {
         assert_eq!(rule("grep *").map(|r| r.children_any), Some(false));
         let refused: Vec<&str> = got.refused.iter().map(|(line, _)| line.as_str()).collect();
         assert_eq!(refused, ["PATH=. cat x", "echo $("]);
+    }
+
+    #[test]
+    fn what_was_learnt_says_how_far_it_gets() {
+        let lines: Vec<String> = ["git status", "git log -3", "ls -la", "ls", "rm -rf build", "eval \"$x\""]
+            .map(String::from)
+            .to_vec();
+        let learned = learn(&lines);
+        assert_eq!((learned.lines, learned.pass, learned.pass_with_all), (6, 4, 5), "{learned:?}");
     }
 }

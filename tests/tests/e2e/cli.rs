@@ -208,13 +208,13 @@ async fn policy_check_answers_offline() {
 async fn policies_are_explained_linted_and_suggested() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("c.yaml");
-    let rules = "permission:\n  include: [strict]\n  bash:\n    \"sudo *\": allow\n    \"ls *\": allow\n    \"ls -l\": allow\n";
+    let rules = "permission:\n  include: [strict]\n  bash:\n    \"nice *\": allow\n    \"ls *\": allow\n    \"ls -l\": allow\n";
     std::fs::write(&config, rules).unwrap();
     let path = config.display().to_string();
     let explained =
-        run(dir.path(), None, &["policy", "explain", "-c", &path, "--", "sudo ls; sudo rm x"]).await;
+        run(dir.path(), None, &["policy", "explain", "-c", &path, "--", "nice ls; nice rm x"]).await;
     assert_eq!(explained.code, 1);
-    for line in ["allow  sudo ls ", "allow    ls ", "deny     rm x ", "=> command denied by rule '*': rm x"] {
+    for line in ["allow  nice ls ", "allow    ls ", "deny     rm x ", "=> command denied by rule '*': rm x"] {
         assert!(explained.stdout.contains(line), "{line}: {}", explained.stdout);
     }
     assert_eq!(run(dir.path(), None, &["policy", "lint", "-c", &path]).await.code, 0);
@@ -243,6 +243,16 @@ async fn policies_are_explained_linted_and_suggested() {
         suggested.stdout
     );
     assert!(suggested.stdout.contains("# can't be allowed as it is: \"PATH=. ls\""), "{}", suggested.stdout);
+
+    let transcript = dir.path().join("transcript");
+    let told = r#"{"type":"tool_use","input":{"command":"git status --short"}}"#;
+    std::fs::write(&transcript, format!("{told}\n$ ls -la\n#1700000000\nmake test\n")).unwrap();
+    let learned = run(dir.path(), None, &["policy", "learn", &transcript.display().to_string()]).await;
+    for line in
+        ["# 3 lines; ", "66 % pass", "\"git status *\": allow", "# \"make test\": {allow, children: any}"]
+    {
+        assert!(learned.stdout.contains(line), "{line}: {}", learned.stdout);
+    }
 
     for preset in ["strict", "read-only", "kubernetes-read-only", "trust"] {
         let printed = run(dir.path(), None, &["policy", "preset", preset]).await.stdout;

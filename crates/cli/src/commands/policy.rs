@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use legwork_dialout::config::{Source, rules_of};
-use legwork_policy::{Decision, NoteKind, PRESETS, Policy, Verdict, preset, suggest, tables};
+use legwork_policy::{
+    Decision, Learned, NoteKind, PRESETS, Policy, Suggestions, Verdict, learn, preset, suggest, tables,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -29,6 +31,7 @@ pub(crate) fn run(command: PolicyCommand) -> Result<u8> {
             Some(config) => with_rules(&config, |policy| propose(policy, audit, json)),
             None => propose(&Policy::deny_all(), audit, json),
         },
+        PolicyCommand::Learn { file, json } => learn_from(&file, json),
         PolicyCommand::Preset { name } => presets(name.as_deref()),
         PolicyCommand::Tables => {
             print!("{}", tables());
@@ -183,6 +186,77 @@ fn propose(policy: &Policy, file: Option<PathBuf>, json: bool) -> Result<u8> {
         return Ok(0);
     }
     println!("# {} denied lines, {} rules would cover them", lines.len(), found.rules.len());
+    print_rules(&found);
+    Ok(0)
+}
+
+/// Most lines that are learnt from: what a person looks through afterwards is far less.
+const MOST_LINES: usize = 100_000;
+
+fn learn_from(file: &Path, json: bool) -> Result<u8> {
+    let read: Box<dyn BufRead> = if file == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        let open = std::fs::File::open(file).with_context(|| format!("failed to read {}", file.display()))?;
+        Box::new(BufReader::new(open))
+    };
+    let mut lines = Vec::new();
+    for line in read.lines() {
+        let line = line.with_context(|| format!("failed to read {}", file.display()))?;
+        asked_for(&line, &mut lines);
+        if lines.len() >= MOST_LINES {
+            eprintln!("note: only the first {MOST_LINES} lines are looked at");
+            break;
+        }
+    }
+    let learned = learn(&lines);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&learned)?);
+        return Ok(0);
+    }
+    let Learned { found, lines, pass, pass_with_all } = learned;
+    let share = |count: usize| (count * 100).checked_div(lines).unwrap_or(0);
+    println!(
+        "# {lines} lines; {} rules would let {} % of them pass, with",
+        found.rules.len(),
+        share(pass_with_all)
+    );
+    println!("# those that are marked; {} % pass without them.", share(pass));
+    print_rules(&found);
+    Ok(0)
+}
+
+/// What one line of a history, an audit or a transcript asked for.
+fn asked_for(line: &str, found: &mut Vec<String>) {
+    fn commands(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (key, value) in fields {
+                    match value.as_str().filter(|_| key == "command" || key == "cmd") {
+                        Some(text) => found.push(text.to_owned()),
+                        None => commands(value, found),
+                    }
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| commands(item, found)),
+            _ => {}
+        }
+    }
+    match serde_json::from_str::<serde_json::Value>(line) {
+        Ok(value) if value["operation"] == "bash" => {
+            found.extend(value["subject"].as_str().map(str::to_owned));
+        }
+        Ok(value) if value.is_object() => commands(&value, found),
+        _ => {
+            let text = line.trim();
+            let text = text.strip_prefix("$ ").unwrap_or(text);
+            // Comments, and the times that a shell's history may hold.
+            found.extend((!text.is_empty() && !text.starts_with('#')).then(|| text.to_owned()));
+        }
+    }
+}
+
+fn print_rules(found: &Suggestions) {
     for rule in &found.rules {
         if let Some(danger) = &rule.danger {
             println!("# DANGEROUS: {danger}");
@@ -199,7 +273,6 @@ fn propose(policy: &Policy, file: Option<PathBuf>, json: bool) -> Result<u8> {
     for (line, reason) in &found.refused {
         println!("# can't be allowed as it is: {}: {reason}", json!(line));
     }
-    Ok(0)
 }
 
 fn presets(name: Option<&str>) -> Result<u8> {
