@@ -5,9 +5,19 @@ use legwork_e2e::legwork;
 #[tokio::test]
 async fn every_rule_set_of_the_cookbook_does_what_its_comments_say() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md")).unwrap();
-    let cookbook = page.split("### Cookbook").nth(1).unwrap();
+    let (page, cookbook) = page.split_once("## Cookbook").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.yaml");
+    let first = page.split("```yaml").nth(1).unwrap().split("```").next().unwrap();
+    std::fs::write(&config, first).unwrap();
+    let output = legwork(dir.path())
+        .args(["policy", "check", "-c"])
+        .arg(&config)
+        .args(["--", "tail -n 20 /var/log/dpkg.log; git log"])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let (mut sets, mut lines) = (0, 0);
     for block in cookbook.split("```yaml").skip(1).map(|b| b.split("```").next().unwrap()) {
         std::fs::write(&config, block).unwrap();
