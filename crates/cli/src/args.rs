@@ -311,6 +311,9 @@ pub(crate) enum PolicyCommand {
         /// Config file with the rules
         #[arg(long, short, value_name = "FILE")]
         config: PathBuf,
+        /// Try known attacks against the rules instead, and print what passes; nothing is run
+        #[arg(long)]
+        attack: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,

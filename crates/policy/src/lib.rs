@@ -5,6 +5,7 @@
 //! ([`RunText::check_syntax`]) and the runner asks bash. `docs/policy.md` is the
 //! specification; the point numbers in comments are its.
 
+mod attack;
 mod cross;
 mod exec;
 mod judge;
@@ -21,6 +22,7 @@ mod suggest;
 mod typed;
 mod verdict;
 
+pub use attack::Passing;
 pub use exec::{Exec, ExecDenial, ExecVerdict, Image};
 pub use limits::{MAX_DEPTH, MAX_LINE_BYTES};
 pub use names::is_steering;

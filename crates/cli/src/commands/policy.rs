@@ -26,7 +26,10 @@ pub(crate) fn run(command: PolicyCommand) -> Result<u8> {
         PolicyCommand::Explain { config, json, line } => {
             with_rules(&config, |policy| explain(policy, json, &line.join(" ")))
         }
-        PolicyCommand::Lint { config, json } => with_rules(&config, |policy| lint(policy, json)),
+        PolicyCommand::Lint { config, attack: false, json } => {
+            with_rules(&config, |policy| lint(policy, json))
+        }
+        PolicyCommand::Lint { config, json, .. } => with_rules(&config, |policy| attack(policy, json)),
         PolicyCommand::Suggest { config, audit, json } => match config {
             Some(config) => with_rules(&config, |policy| propose(policy, audit, json)),
             None => propose(&Policy::deny_all(), audit, json),
@@ -152,6 +155,30 @@ fn lint(policy: &Policy, json: bool) -> Result<u8> {
         }
     }
     Ok(u8::from(!notes.is_empty()))
+}
+
+fn attack(policy: &Policy, json: bool) -> Result<u8> {
+    let passing = policy.attacks();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&passing)?);
+        return Ok(u8::from(!passing.is_empty()));
+    }
+    if policy.allows_everything() {
+        println!("'*: allow' lets every attack pass; nothing was tried");
+        return Ok(1);
+    }
+    for attack in &passing {
+        let rules = attack.rules.iter().map(|rule| format!("'{rule}'")).collect::<Vec<_>>().join(", ");
+        let gate = if attack.at_exec { " (what it starts is judged when it starts)" } else { "" };
+        println!("passes  {:<10} {}   by {rules}{gate}", attack.does, attack.line);
+    }
+    println!(
+        "{} of {} known attacks pass {} rules",
+        passing.len(),
+        Policy::known_attacks(),
+        policy.rules().len()
+    );
+    Ok(u8::from(!passing.is_empty()))
 }
 
 /// A record of an audit file, as far as it matters here.
