@@ -28,9 +28,9 @@ pub const HELPER_ARG: &str = "__supervisors";
 /// [`Spec::passed_stdio`] asks for it, the command's stdin and stdout.
 const MOST_FDS: usize = 5;
 
-/// What kind of command is handed over.
-const PLAIN: u8 = b'S';
-const WALLED: u8 = b'W';
+/// What stands around a command that is handed over.
+const WALL: u8 = 1;
+const GATE: u8 = 2;
 
 /// Why a command could not be handed to a supervisor.
 #[derive(Debug, thiserror::Error)]
@@ -145,8 +145,9 @@ impl Spawner {
         let (ours, theirs) = socket_pair()?;
         let mut fds = vec![file.as_fd(), cwd, theirs.as_fd()];
         fds.extend(stdio);
-        let kind = if spec.sandbox.is_some() { WALLED } else { PLAIN };
-        self.hand_over(kind, &fds)?;
+        let wall = if spec.sandbox.is_some() { WALL } else { 0 };
+        let gate = if spec.gate.is_some() { GATE } else { 0 };
+        self.hand_over(wall | gate, &fds)?;
         drop(theirs);
         Ok(Running::new(path.to_owned(), ours)?)
     }
@@ -212,9 +213,12 @@ fn receive_fds(socket: &OwnedFd) -> io::Result<Option<supervisor::Passed>> {
     if message.bytes == 0 {
         return Ok(None);
     }
-    if byte[0] == WALLED {
-        // Made once, and inherited by every supervisor.
+    // Made once, and inherited by every supervisor.
+    if byte[0] & WALL != 0 {
         legwork_sandbox::prepare();
+    }
+    if byte[0] & GATE != 0 {
+        legwork_policy::prepare();
     }
     let mut fds = Vec::new();
     for message in control.drain() {

@@ -13,8 +13,10 @@
 
 mod confine;
 pub mod env;
+mod gate;
 mod helper;
 mod journal;
+mod launch;
 mod record;
 mod running;
 mod spec;
@@ -27,6 +29,7 @@ pub mod trial;
 
 pub use legwork_sandbox as sandbox;
 
+pub use gate::{Denial, Gate};
 pub use helper::{HELPER_ARG, Piped, SpawnError, Spawner, helper_main};
 pub use journal::{Chunk, Cursor, Stream};
 pub use running::{Adoption, Progress, Running, adopt, spec_of, status};

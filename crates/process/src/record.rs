@@ -80,6 +80,18 @@ pub(crate) fn status(file: &File) -> io::Result<Option<Status>> {
 /// Writes the report.
 pub(crate) fn report(file: &File, status: &Status) -> io::Result<()> {
     let mut text = serde_json::to_vec(status)?;
+    if text.len() > STATUS_BYTES {
+        // Rather less of it than half a report.
+        let short = |text: &Option<String>| text.as_ref().map(|t| t.chars().take(200).collect());
+        let more = u32::try_from(status.denied.len()).unwrap_or(u32::MAX);
+        text = serde_json::to_vec(&Status {
+            error: short(&status.error),
+            journal_error: short(&status.journal_error),
+            denied: Vec::new(),
+            denied_more: status.denied_more.saturating_add(more),
+            ..status.clone()
+        })?;
+    }
     text.resize(STATUS_BYTES, b' ');
     file.write_all_at(&text, 0)
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use legwork_sandbox::{Group, Plan};
 use serde::{Deserialize, Serialize};
 
+use crate::gate::{Denial, Gate};
+
 /// A terminal's size in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
@@ -41,7 +43,7 @@ impl Default for Limits {
 }
 
 /// A command to supervise.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Spec {
     /// Program and arguments; the program is an absolute path.
     pub argv: Vec<String>,
@@ -62,6 +64,9 @@ pub struct Spec {
     /// The control groups it is in.
     #[serde(default)]
     pub group: Group,
+    /// What judges the execs of its tree; `None` for nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
 }
 
 /// Why a supervisor ended a command before it ended by itself.
@@ -116,6 +121,17 @@ pub struct Status {
     pub out_of_memory: bool,
     /// Why output could not be kept.
     pub journal_error: Option<String>,
+    /// What the gate did not let it execute: each kind once, 16 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denial>,
+    /// How many more were denied than are listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub denied_more: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Status {
@@ -135,6 +151,8 @@ impl Status {
             dropped_bytes: 0,
             out_of_memory: false,
             journal_error: None,
+            denied: Vec::new(),
+            denied_more: 0,
         }
     }
 }

@@ -4,8 +4,6 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,7 +11,9 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitStatus};
 
+use crate::gate::Gatekeeper;
 use crate::journal::{Stream, Writer};
+use crate::launch::{Launched, Streams, launch};
 use crate::record::Stored;
 use crate::spec::{EndedBy, Size, Spec, State, Status, now_ms};
 use crate::{confine, record, sys, tree};
@@ -76,7 +76,7 @@ fn supervise(passed: Passed) -> io::Result<()> {
         }
         Ok((listener, start(&spec, &cwd, stdio)?))
     });
-    let (listener, Started { main, pipes, door }) = match started {
+    let (listener, (Launched { pid: main, door, gatekeeper }, pipes)) = match started {
         Ok(started) => started,
         Err(error) => {
             confine::tidy(&spec);
@@ -92,6 +92,7 @@ fn supervise(passed: Passed) -> io::Result<()> {
     }
     let mut supervisor = Supervisor {
         door,
+        gatekeeper,
         spec,
         status,
         journal,
@@ -118,11 +119,44 @@ fn supervise(passed: Passed) -> io::Result<()> {
         tree::kill(rustix::process::getpid());
         tree::reap(None);
     }
+    let gatekeeper = supervisor.gatekeeper.take();
+    if let Some(gatekeeper) = &gatekeeper {
+        (supervisor.status.denied, supervisor.status.denied_more) = gatekeeper.denied();
+    }
     supervisor.status.out_of_memory = supervisor.spec.group.out_of_memory();
     confine::tidy(&supervisor.spec);
     supervisor.status.state = State::Ended;
     supervisor.status.finished_ms = now_ms();
-    record::report(&file, &supervisor.status)
+    record::report(&file, &supervisor.status)?;
+    if let Some(gatekeeper) = gatekeeper {
+        // Whoever waits for the command's end hears of it, and its file is theirs.
+        let signals = supervisor.into_signals();
+        drop((file, cwd));
+        stay(gatekeeper, &signals);
+    }
+    Ok(())
+}
+
+/// What somebody left running goes on to be judged until it has gone: without us the kernel
+/// would refuse all its execs.
+fn stay(mut gatekeeper: Gatekeeper, signals: &OwnedFd) {
+    while tree::is_left() {
+        let calls = gatekeeper.listener();
+        let mut fds = [PollFd::new(&calls, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+        let revents = fds[0].revents();
+        let mut buffer = [0u8; 1024];
+        while rustix::io::read(signals, &mut buffer).is_ok_and(|n| n > 0) {}
+        if revents.contains(PollFlags::IN) {
+            gatekeeper.answer_next();
+        } else if !revents.is_empty() {
+            return;
+        }
+        tree::reap(None);
+    }
 }
 
 /// An abstract socket costs no inode and is gone with its owner.
@@ -143,77 +177,48 @@ struct Pipes {
     terminal: Option<File>,
 }
 
-/// A command that has been started.
-struct Started {
-    main: Pid,
-    pipes: Pipes,
-    /// Accepts its connections to the proxy.
-    door: Option<OwnedFd>,
-}
+/// A command that has been started, and where its output comes from.
+type Started = (Launched, Pipes);
 
 fn start(spec: &Spec, cwd: &OwnedFd, stdio: Option<(OwnedFd, OwnedFd)>) -> io::Result<Started> {
-    let through = confine::through(spec)?;
-    let argv = through.as_ref().unwrap_or(&spec.argv);
-    let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("no program"))?;
-    let mut command = Command::new(program);
-    let path = |name: &str| name == "PATH";
-    command
-        .args(args)
-        .env_clear()
-        .envs(spec.env.iter().filter(|(name, _)| through.is_none() || path(name)))
-        // Resolved by the runner beneath its root; the descriptor can't be swapped.
-        .current_dir(format!("/proc/self/fd/{}", cwd.as_raw_fd()));
-    let report = match &spec.sandbox {
-        Some(plan) => Some(confine::confine(&mut command, spec, plan, spec.terminal.is_none())?),
-        None => None,
+    let nothing = || -> io::Result<OwnedFd> {
+        Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
     };
-    let spawn = |mut command: Command| {
-        let spawned = command.spawn();
-        // The child's end of the report must go before what it said is read to its end.
-        drop(command);
-        let said = report.as_ref().map(confine::Report::read).unwrap_or_default();
-        match spawned {
-            Ok(child) => Ok((child, said.door)),
-            Err(error) => Err(said.error.map_or(error, io::Error::other)),
+    let of_terminal = |slave: OwnedFd| -> io::Result<Streams> {
+        let (stdin, stdout) = (slave.try_clone()?, slave.try_clone()?);
+        Ok(Streams { stdin, stdout, stderr: slave, terminal: true })
+    };
+    let none = Pipes { stdout: None, stderr: None, terminal: None };
+    match (spec.terminal, spec.passed_stdio) {
+        (Some(_), true) => {
+            let (slave, _) = stdio.ok_or_else(|| io::Error::other("no terminal was passed"))?;
+            Ok((launch(spec, cwd, of_terminal(slave)?)?, none))
         }
-    };
-    if spec.terminal.is_some() && spec.passed_stdio {
-        let (slave, _) = stdio.ok_or_else(|| io::Error::other("no terminal was passed"))?;
-        command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
-        sys::with_controlling_terminal(&mut command);
-        let (child, door) = spawn(command)?;
-        let pipes = Pipes { stdout: None, stderr: None, terminal: None };
-        return Ok(Started { main: pid_of(child.id())?, pipes, door });
+        (Some(size), false) => {
+            let (master, slave) = open_terminal(size)?;
+            let launched = launch(spec, cwd, of_terminal(slave)?)?;
+            rustix::io::ioctl_fionbio(&master, true)?;
+            let master = File::from(master);
+            let pipes = Pipes { stdout: Some(master.try_clone()?), stderr: None, terminal: Some(master) };
+            Ok((launched, pipes))
+        }
+        (None, true) => {
+            let (stdin, stdout) = stdio.ok_or_else(|| io::Error::other("no descriptors were passed"))?;
+            let streams = Streams { stdin, stdout, stderr: nothing()?, terminal: false };
+            Ok((launch(spec, cwd, streams)?, none))
+        }
+        (None, false) => {
+            let (from_stdout, stdout) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            let (from_stderr, stderr) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            let streams = Streams { stdin: nothing()?, stdout, stderr, terminal: false };
+            let launched = launch(spec, cwd, streams)?;
+            for pipe in [&from_stdout, &from_stderr] {
+                rustix::io::ioctl_fionbio(pipe, true)?;
+            }
+            let (stdout, stderr) = (Some(from_stdout.into()), Some(from_stderr.into()));
+            Ok((launched, Pipes { stdout, stderr, terminal: None }))
+        }
     }
-    if let Some(size) = spec.terminal {
-        let (master, slave) = open_terminal(size)?;
-        command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
-        sys::with_controlling_terminal(&mut command);
-        let (child, door) = spawn(command)?;
-        rustix::io::ioctl_fionbio(&master, true)?;
-        let master = File::from(master);
-        let pipes = Pipes { stdout: Some(master.try_clone()?), stderr: None, terminal: Some(master) };
-        return Ok(Started { main: pid_of(child.id())?, pipes, door });
-    }
-    if spec.passed_stdio {
-        let (stdin, stdout) = stdio.ok_or_else(|| io::Error::other("no descriptors were passed"))?;
-        command.process_group(0).stdin(stdin).stdout(stdout).stderr(Stdio::null());
-        let (child, door) = spawn(command)?;
-        let pipes = Pipes { stdout: None, stderr: None, terminal: None };
-        return Ok(Started { main: pid_of(child.id())?, pipes, door });
-    }
-    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let (mut child, door) = spawn(command)?;
-    let stdout = child.stdout.take().map(|p| File::from(OwnedFd::from(p)));
-    let stderr = child.stderr.take().map(|p| File::from(OwnedFd::from(p)));
-    for pipe in stdout.iter().chain(&stderr) {
-        rustix::io::ioctl_fionbio(pipe, true)?;
-    }
-    Ok(Started { main: pid_of(child.id())?, pipes: Pipes { stdout, stderr, terminal: None }, door })
-}
-
-fn pid_of(id: u32) -> io::Result<Pid> {
-    i32::try_from(id).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))
 }
 
 pub(crate) fn open_terminal(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
@@ -253,6 +258,8 @@ fn send_door(controller: &OwnedFd, door: &OwnedFd) {
 struct Supervisor {
     /// What accepts the command's connections to its proxy.
     door: Option<OwnedFd>,
+    /// Answers for the tree's execs, as long as anybody of it is left.
+    gatekeeper: Option<Gatekeeper>,
     spec: Spec,
     status: Status,
     journal: Writer,
@@ -274,6 +281,11 @@ struct Supervisor {
 }
 
 impl Supervisor {
+    /// Lets go of everything else.
+    fn into_signals(self) -> OwnedFd {
+        self.signals
+    }
+
     fn watch(&mut self) {
         loop {
             let now = Instant::now();
@@ -283,8 +295,14 @@ impl Supervisor {
             }
             self.tell_controllers();
             self.wait_for_events(now);
+            if let Some(gatekeeper) = &mut self.gatekeeper {
+                gatekeeper.look_at_root();
+            }
             if let Some(status) = tree::reap(Some(self.main)) {
                 self.ended = Some(status);
+                if let Some(gatekeeper) = &mut self.gatekeeper {
+                    gatekeeper.root_ended();
+                }
                 self.status.exit_code = status.exit_status();
                 self.status.signal = status.terminating_signal();
                 self.drain_until = Some(Instant::now() + self.spec.limits.drain);
@@ -359,10 +377,16 @@ impl Supervisor {
             Input,
             Listener,
             Controller(usize),
+            Gate,
         }
         let mut sources = vec![Source::Signals, Source::Listener];
         let mut fds =
             vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let calls = self.gatekeeper.as_ref().map(Gatekeeper::listener);
+        if let Some(calls) = &calls {
+            sources.push(Source::Gate);
+            fds.push(PollFd::new(calls, PollFlags::IN));
+        }
         if let Some(pipe) = &self.pipes.stdout {
             sources.push(Source::Output(Stream::Stdout));
             fds.push(PollFd::new(pipe, PollFlags::IN));
@@ -387,15 +411,16 @@ impl Supervisor {
         if poll(&mut fds, timeout.as_ref()).is_err() {
             return;
         }
-        let ready: Vec<Source> = sources
+        let ready: Vec<(Source, PollFlags)> = sources
             .iter()
             .zip(&fds)
             .filter(|(_, fd)| !fd.revents().is_empty())
-            .map(|(source, _)| *source)
+            .map(|(source, fd)| (*source, fd.revents()))
             .collect();
         let mut gone = Vec::new();
-        for source in ready {
+        for (source, revents) in ready {
             match source {
+                Source::Gate => self.answer(revents),
                 Source::Signals => self.drop_signals(),
                 Source::Output(stream) => self.pump(stream),
                 Source::Input => self.feed(),
@@ -414,6 +439,17 @@ impl Supervisor {
         if self.spec.passed_stdio && self.controllers.is_empty() && !self.abandoned {
             self.abandoned = true;
             self.deadline = Some(Instant::now() + self.spec.limits.grace);
+        }
+    }
+
+    /// Answers an exec. When nobody is left who could make one there is nothing to answer.
+    fn answer(&mut self, revents: PollFlags) {
+        let Some(gatekeeper) = &mut self.gatekeeper else { return };
+        if revents.contains(PollFlags::IN) {
+            gatekeeper.answer_next();
+        } else {
+            (self.status.denied, self.status.denied_more) = gatekeeper.denied();
+            self.gatekeeper = None;
         }
     }
 

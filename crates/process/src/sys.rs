@@ -69,27 +69,16 @@ pub(crate) fn with_controlling_terminal(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     // SAFETY: between fork and exec only two async-signal-safe system calls are
     // made; nothing is allocated or locked.
-    unsafe {
-        command.pre_exec(|| {
-            if libc::setsid() == -1 || libc::ioctl(0, libc::TIOCSCTTY, 0) == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
+    unsafe { command.pre_exec(own_terminal) };
 }
 
-/// Runs `prepare` between fork and exec of a command. Only for a process with one thread.
-pub(crate) fn before_exec(
-    command: &mut Command,
-    mut prepare: impl FnMut(&dyn Kernel) -> io::Result<()> + Send + Sync + 'static,
-) -> io::Result<()> {
-    use std::os::unix::process::CommandExt;
-    let alone = SingleThreaded::prove()?;
-    // SAFETY: this process has one thread, so no lock can be held by another one when it
-    // forks: the child may run any code, allocation included.
-    unsafe { command.pre_exec(move || prepare(&alone)) };
-    Ok(())
+/// Makes this process the leader of a session whose terminal is its stdin.
+pub(crate) fn own_terminal() -> io::Result<()> {
+    // SAFETY: both calls take numbers only.
+    match unsafe { libc::setsid() == -1 || libc::ioctl(0, libc::TIOCSCTTY, 0) == -1 } {
+        true => Err(io::Error::last_os_error()),
+        false => Ok(()),
+    }
 }
 
 /// The kernel's `struct mount_attr` (mount_setattr(2)).
@@ -284,4 +273,172 @@ pub fn raise_open_files() -> u64 {
         Ok(()) => limit.maximum.unwrap_or(u64::MAX),
         Err(_) => limit.current.unwrap_or(u64::MAX),
     }
+}
+
+/// A call that waits for its answer (seccomp_unotify(2)).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Notice {
+    /// Names the call in answers.
+    pub(crate) id: u64,
+    /// The thread that calls, 0 if it is in no process namespace that can be seen.
+    pub(crate) thread: u32,
+    /// The call's number.
+    pub(crate) number: libc::c_long,
+    /// Its arguments.
+    pub(crate) args: [u64; 6],
+}
+
+/// What is said to a call that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The kernel goes on with it.
+    Continue,
+    /// It fails with this error.
+    Fail(libc::c_int),
+}
+
+/// Puts a filter in force whose asked calls are read from the descriptor. Where the kernel
+/// can, a call that was read waits even if signals come: or a program with a fast timer
+/// would start the call again and again.
+pub(crate) fn install_listener(filter: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    let mut filter = filter.to_vec();
+    let len = libc::c_ushort::try_from(filter.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+    let install = |flags: libc::c_ulong| {
+        // SAFETY: the program points at a live vector of the length given; the kernel
+        // copies it.
+        let fd = unsafe {
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+        };
+        match RawFd::try_from(fd) {
+            // SAFETY: the descriptor is new and owned by nobody else.
+            Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    let listen = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    match install(listen | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => install(listen),
+        result => result,
+    }
+}
+
+/// Asks that whoever is answered runs on this processor at once, where the kernel can.
+pub(crate) fn wake_here(listener: BorrowedFd<'_>) {
+    const SYNC_WAKE_UP: libc::c_ulong = 1;
+    // SAFETY: the argument is a number; an older kernel answers with an error.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
+}
+
+/// Reads the next call that waits. Fails with ENOENT if it has gone meanwhile. Only after
+/// the descriptor was found readable: it waits otherwise.
+pub(crate) fn next_notice(listener: BorrowedFd<'_>) -> io::Result<Notice> {
+    // SAFETY: all zeroes, which the kernel asks for, is valid for integers.
+    let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the call's number holds the size of what it writes, which is the local's.
+    match unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notice) } {
+        0 => Ok(Notice {
+            id: notice.id,
+            thread: notice.pid,
+            number: notice.data.nr.into(),
+            args: notice.data.args,
+        }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether a call still waits: if so, what was read of its process by number was read of
+/// the right one.
+pub(crate) fn still_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the argument is a live local of the size that the call's number holds.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
+}
+
+/// Answers a call. Fails with ENOENT if it has gone meanwhile.
+pub(crate) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<()> {
+    let (error, flags) = match answer {
+        Answer::Continue => (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE),
+        Answer::Fail(errno) => (-errno, 0),
+    };
+    let flags = u32::try_from(flags).unwrap_or_default();
+    let response = libc::seccomp_notif_resp { id, val: 0, error, flags };
+    // SAFETY: the argument is a live local of the size that the call's number holds.
+    match unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Reads memory of another process, each part from its address; returns how many bytes
+/// were read until the first that can't be.
+pub(crate) fn read_memory(thread: u32, parts: &mut [(u64, &mut [u8])]) -> io::Result<usize> {
+    let pid = libc::pid_t::try_from(thread).map_err(io::Error::other)?;
+    let mut local = Vec::with_capacity(parts.len());
+    let mut remote = Vec::with_capacity(parts.len());
+    for (address, buffer) in parts.iter_mut() {
+        let address = usize::try_from(*address).map_err(io::Error::other)?;
+        local.push(libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
+        remote
+            .push(libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: buffer.len() });
+    }
+    let count = libc::c_ulong::try_from(local.len()).map_err(io::Error::other)?;
+    // SAFETY: the local vectors point at exclusive borrows of their lengths, which last
+    // for the call; the remote ones are numbers in another process.
+    let read = unsafe { libc::process_vm_readv(pid, local.as_ptr(), count, remote.as_ptr(), count, 0) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether two processes share their memory (kcmp(2)).
+pub(crate) fn share_memory(one: u32, other: u32) -> io::Result<bool> {
+    const KCMP_VM: libc::c_int = 1;
+    // SAFETY: all arguments are numbers.
+    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) } {
+        0 => Ok(true),
+        1..=3 => Ok(false),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends this process by SIGALRM after so long, unless it is called with `None` before.
+pub(crate) fn end_unless_done(within: Option<std::time::Duration>) {
+    let seconds = within.map_or(0, |d| libc::time_t::try_from(d.as_secs()).unwrap_or(1).max(1));
+    // SAFETY: an all-zero `itimerval` is valid, and the pointer is to a live local.
+    unsafe {
+        let mut timer: libc::itimerval = std::mem::zeroed();
+        timer.it_value.tv_sec = seconds;
+        libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
+    }
+}
+
+/// Gives back to a child what its parent has made of signals: SIGALRM, SIGCHLD, SIGPIPE and
+/// the mask are as a program expects them.
+pub(crate) fn restore_signals() {
+    // SAFETY: the set is initialised by sigemptyset before it is read; default dispositions
+    // install no handlers.
+    unsafe {
+        for signal in [libc::SIGALRM, libc::SIGCHLD, libc::SIGPIPE] {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Replaces this process by a program; returns only if that fails.
+pub(crate) fn execute(argv: &[std::ffi::CString], env: &[std::ffi::CString]) -> io::Error {
+    let pointers = |texts: &[std::ffi::CString]| -> Vec<*const libc::c_char> {
+        texts.iter().map(|t| t.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let Some(program) = argv.first() else { return io::Error::other("no program") };
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: both lists end with a null pointer, and all they point at outlives the call.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Ends this process at once, without running anything of what it was forked from.
+pub(crate) fn leave(status: libc::c_int) -> ! {
+    // SAFETY: `_exit` takes a number and does not return.
+    unsafe { libc::_exit(status) }
 }

@@ -9,6 +9,7 @@
 
 mod cgroup;
 mod enter;
+mod gate;
 mod gvisor;
 mod identity;
 mod library;
@@ -24,6 +25,7 @@ mod seccomp;
 
 pub use cgroup::{Group, Groups};
 pub use enter::{Fork, Kernel, Ready, enter, needs_report};
+pub use gate::{Judged, can_list, exec_filter, only_programs};
 pub use gvisor::bundle;
 pub use identity::Identity;
 pub use limits::Limits;

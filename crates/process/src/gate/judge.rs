@@ -1,0 +1,400 @@
+//! The answer to one call.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::rc::Rc;
+
+use legwork_policy::{Exec, ExecVerdict};
+
+use super::Gate;
+use super::denied::Denial;
+use super::lineage::{Image, Instance, Lineage};
+use super::names::{Identity, Names, base_name};
+use super::process::Stat;
+use super::read::{self, Texts};
+use super::script;
+use super::target::{self, Base, FileId, Kind, NotFound, Root, Target};
+use crate::spec::Spec;
+use crate::sys::{self, Notice};
+
+/// Verdicts kept.
+const MOST_CACHED: usize = 128;
+/// Longest call whose verdict is kept.
+const MOST_CACHED_BYTES: usize = 8 * 1024;
+
+/// Why a call fails.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It was judged, and may not be.
+    Denied(Box<Denial>),
+    /// It would fail anyway: with this error.
+    Silent(i32),
+}
+
+impl Refusal {
+    fn always(program: &str, reason: &str) -> Self {
+        Self::Denied(Box::new(Denial::always(program, reason)))
+    }
+}
+
+/// A call that goes on: what is to be noted of it.
+#[derive(Debug)]
+pub(super) struct Passed {
+    caller: Stat,
+    instance: Rc<Instance>,
+    /// What the kernel loads.
+    program: FileId,
+    first: bool,
+}
+
+/// A call that was read.
+#[derive(Debug)]
+struct Call {
+    thread: u32,
+    base: Base,
+    path: u64,
+    argv: u64,
+    env: u64,
+}
+
+impl Call {
+    fn of(notice: &Notice) -> Option<Self> {
+        let [a, b, c, d, e, _] = notice.args;
+        let thread = notice.thread;
+        if thread == 0 {
+            return None;
+        }
+        if notice.number == libc::SYS_execve {
+            return Some(Self { thread, base: Base::Cwd, path: a, argv: b, env: c });
+        }
+        // Arguments of this type are the lower half of a register.
+        let low = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or_default().cast_signed();
+        let known_flags = low(e) & !libc::AT_SYMLINK_NOFOLLOW == 0;
+        let base = if low(a) == libc::AT_FDCWD { Base::Cwd } else { Base::Fd(low(a)) };
+        (notice.number == libc::SYS_execveat && known_flags).then_some(Self {
+            thread,
+            base,
+            path: b,
+            argv: c,
+            env: d,
+        })
+    }
+}
+
+/// What was found out of a call.
+struct Found<'a> {
+    called: &'a str,
+    target: &'a Target,
+    kind: Kind,
+    argv: Vec<String>,
+    env: Vec<String>,
+}
+
+/// Judges calls.
+#[derive(Debug)]
+pub(super) struct Judge {
+    gate: Gate,
+    /// `NAME=value` of the command's own environment.
+    env: HashSet<String>,
+    /// What the first call must be.
+    begins: Option<Vec<String>>,
+    root: Option<Root>,
+    names: Names,
+    lineage: Lineage,
+    serial: u64,
+    cache: HashMap<Vec<u8>, (Rc<Instance>, FileId)>,
+}
+
+impl Judge {
+    pub(super) fn new(gate: &Gate, spec: &Spec) -> io::Result<Self> {
+        let path = spec.env.get("PATH").map(String::as_str).unwrap_or_default();
+        if spec.argv.is_empty() {
+            return Err(io::Error::other("no program"));
+        }
+        Ok(Self {
+            gate: gate.clone(),
+            env: spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            begins: Some(spec.argv.clone()),
+            root: Root::own(),
+            names: Names::new(path),
+            lineage: Lineage::default(),
+            serial: 0,
+            cache: HashMap::new(),
+        })
+    }
+
+    pub(super) fn look_at_root(&mut self) -> bool {
+        self.lineage.look_at_root()
+    }
+
+    pub(super) fn root_ended(&mut self) {
+        self.lineage.root_ended();
+    }
+
+    /// Notes a call that goes on.
+    pub(super) fn passed(&mut self, passed: Passed) {
+        let Passed { caller, instance, program, first } = passed;
+        if first {
+            self.begins = None;
+            self.lineage.begin(&caller, instance, program);
+        } else {
+            self.lineage.note(&caller, instance, program);
+        }
+    }
+
+    /// Judges a call.
+    pub(super) fn call(&mut self, notice: &Notice) -> Result<Passed, Refusal> {
+        let Some(call) = Call::of(notice) else {
+            return Err(Refusal::always("?", "an exec of a kind that is not known"));
+        };
+        let closed = || Refusal::always("?", read::Unreadable::Closed.reason());
+        let caller = Stat::of_thread(call.thread).map_err(|_| closed())?;
+        if !caller.print.is_known() {
+            return Err(closed());
+        }
+        let unreadable = |e: read::Unreadable| Refusal::always("?", e.reason());
+        let path = read::path(call.thread, call.path).map_err(unreadable)?;
+        let called = String::from_utf8_lossy(&path).into_owned();
+        let target = self.find(&call, &path, &called)?;
+        if self.names.is_loader(&target, &called) {
+            let reason =
+                "the loader runs any program, whatever it is called with: it is never executed itself";
+            return Err(Refusal::always(&called, reason));
+        }
+        if self.gate.strict && shares_memory(&caller) {
+            let reason = "gate: strict: the calling process shares its memory with another one, which could change \
+                          what is executed";
+            return Err(Refusal::always(&called, reason));
+        }
+        // The command's own first exec is the runner's.
+        let by = if self.begins.is_some() { Rc::default() } else { self.by(&caller) };
+        if by.free {
+            return Ok(Passed { caller, instance: self.free(&called), program: target.id, first: false });
+        }
+        let unreadable = |e: read::Unreadable| Refusal::always(&called, e.reason());
+        let (argv, env) = read::texts(call.thread, call.argv, call.env).map_err(unreadable)?;
+        if let Some(begins) = &self.begins
+            && (begins.first() != Some(&called) || argv.to_strings() != *begins)
+        {
+            return Err(Refusal::always(&called, "it is not what was to be started"));
+        }
+        let key = cache_key(&by, &target, &path, &argv, &env);
+        let first = self.begins.is_some();
+        if let Some((instance, program)) = self.cache.get(&key).filter(|_| !first) {
+            return Ok(Passed { caller, instance: instance.clone(), program: *program, first });
+        }
+        let Some(kind) = self.names.kind(&target) else {
+            return Err(Refusal::always(&called, "its file can't be read"));
+        };
+        let argv = argv.to_strings();
+        let env = env.to_strings().into_iter().filter(|entry| !self.env.contains(entry)).collect();
+        let found = Found { called: &called, target: &target, kind, argv, env };
+        let (instance, program) = self.judge(&call, &found, &by)?;
+        // Names of links that others could turn are looked at each time.
+        let kept = called.starts_with('/') && matches!(found.kind, Kind::Program);
+        if kept && key.len() <= MOST_CACHED_BYTES {
+            if self.cache.len() >= MOST_CACHED {
+                self.cache.clear();
+            }
+            self.cache.insert(key, (instance.clone(), program));
+        }
+        Ok(Passed { caller, instance, program, first })
+    }
+
+    fn find(&self, call: &Call, path: &[u8], called: &str) -> Result<Target, Refusal> {
+        target::find(call.thread, call.base, path, self.root).map_err(|not_found| match not_found {
+            NotFound::Kernel(errno) => Refusal::Silent(errno.raw_os_error()),
+            NotFound::NoPath => Refusal::always(
+                called,
+                "it has no path of its own (a file in memory, /proc/*/fd, a removed file): what it is can't be judged",
+            ),
+            NotFound::Base => Refusal::always(called, "the folder that its path starts from can't be told"),
+        })
+    }
+
+    /// The execution that a process stems from. An orphan is judged by what it executes; it is
+    /// free only if all executions of that were.
+    fn by(&mut self, caller: &Stat) -> Rc<Instance> {
+        if let Some(found) = self.lineage.find(caller) {
+            return found;
+        }
+        let Some((program, path)) = target::of_process(caller.pid) else { return Rc::default() };
+        let path = path.to_string_lossy().into_owned();
+        let argv = std::fs::read(format!("/proc/{}/cmdline", caller.pid)).unwrap_or_default();
+        let argv = Texts { bytes: argv.into_iter().take(64 * 1024).collect() }.to_strings();
+        let name = base_name(&path);
+        let names = if self.names.leads_to(name, program) { vec![name.to_owned()] } else { Vec::new() };
+        let image = Image { names, paths: vec![path], argv };
+        let free = self.lineage.is_always_free(program);
+        Rc::new(Instance { serial: self.next(), image: Some(image), free, ..Instance::default() })
+    }
+
+    fn next(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn free(&mut self, called: &str) -> Rc<Instance> {
+        let image = Image { paths: vec![called.to_owned()], ..Image::default() };
+        Rc::new(Instance { serial: self.next(), image: Some(image), free: true, ..Instance::default() })
+    }
+
+    fn judge(
+        &mut self,
+        call: &Call,
+        found: &Found<'_>,
+        by: &Instance,
+    ) -> Result<(Rc<Instance>, FileId), Refusal> {
+        let called = found.called;
+        if found.kind == Kind::Foreign {
+            return Err(Refusal::always(called, "a program of another architecture"));
+        }
+        let first = found.argv.first().map(String::as_str).unwrap_or_default();
+        let Some(identity) = self.names.identify(found.target, called, first) else {
+            let reason = format!(
+                "it would be called '{first}', which is not its name: many programs do what they are called"
+            );
+            return Err(Refusal::always(called, &reason));
+        };
+        let image = self.image(found.target, called, &identity, found.argv.clone());
+        if self.begins.is_some() && self.gate.shell {
+            let instance = Instance { serial: self.next(), ..Instance::default() };
+            return Ok((Rc::new(instance), found.target.id));
+        }
+        if let Some(instance) = self.expected(found, &identity, by) {
+            return Ok((instance, found.target.id));
+        }
+        let mut free = self.ask(&image, &found.env, by)?;
+        let (mut program, mut hop) = (found.target.id, None);
+        let operators = self.names.is_the_operators(found.target, &identity);
+        if let Kind::Script { interpreter, argument } = &found.kind {
+            let (target, kind) = self.interpreter(call, called, interpreter)?;
+            program = target.id;
+            let argv = script::interpreter_argv(interpreter, argument.as_deref(), called, &found.argv);
+            if operators {
+                hop = script::hop(interpreter, called, &found.argv);
+            } else {
+                free |= self.ask_interpreter(&target, &kind, interpreter, argv, &found.env, by)?;
+            }
+        }
+        let operators_script = operators && program != found.target.id;
+        let instance = Instance { serial: self.next(), image: Some(image), free, operators_script, hop };
+        Ok((Rc::new(instance), program))
+    }
+
+    /// What an operator's script executes as the script that it is: the interpreter that `env`
+    /// finds for it, and the program of its own name that it stands for.
+    fn expected(&mut self, found: &Found<'_>, identity: &Identity, by: &Instance) -> Option<Rc<Instance>> {
+        let image = by.image.as_ref().filter(|_| by.operators_script)?;
+        if !self.names.is_kept(found.target) {
+            return None;
+        }
+        let is_interpreter = by.hop.as_ref().is_some_and(|hop| {
+            *identity != Identity::Path && found.argv.len() > hop.len() && found.argv.ends_with(hop)
+        });
+        let stands_for = base_name(found.called) == image.name() && found.kind == Kind::Program;
+        (is_interpreter || stands_for).then(|| {
+            Rc::new(Instance {
+                serial: self.next(),
+                image: Some(image.clone()),
+                free: by.free,
+                operators_script: is_interpreter,
+                hop: None,
+            })
+        })
+    }
+
+    /// What is judged: a path is written in any of the ways that a rule may write it.
+    fn image(&self, target: &Target, called: &str, identity: &Identity, argv: Vec<String>) -> Image {
+        let real = target.path().unwrap_or_else(|| called.into());
+        let mut paths = vec![real.to_string_lossy().into_owned()];
+        if called.starts_with('/') && called != paths[0] {
+            paths.push(called.to_owned());
+        }
+        if let Ok(beneath) = real.strip_prefix(&self.gate.workspace)
+            && !self.gate.workspace.as_os_str().is_empty()
+        {
+            let beneath = beneath.to_string_lossy();
+            paths.extend([format!("./{beneath}"), beneath.into_owned()]);
+        }
+        let names = match identity {
+            Identity::Name(name) => vec![name.clone()],
+            Identity::Path => Vec::new(),
+        };
+        Image { names, paths, argv }
+    }
+
+    fn ask(&self, image: &Image, env: &[String], by: &Instance) -> Result<bool, Refusal> {
+        let exec = Exec { image: as_policy(image), env, by: by.image.as_ref().map(as_policy) };
+        match self.gate.rules.judge_exec(&exec) {
+            ExecVerdict::Allow { children_any } => Ok(children_any),
+            ExecVerdict::Deny(denial) => Err(Refusal::Denied(Box::new(Denial::new(image.name(), denial)))),
+        }
+    }
+
+    fn interpreter(&mut self, call: &Call, called: &str, path: &str) -> Result<(Target, Kind), Refusal> {
+        let target = self.find(call, path.as_bytes(), path)?;
+        if self.names.is_loader(&target, path) {
+            return Err(Refusal::always(called, "its interpreter is the loader, which runs any program"));
+        }
+        match self.names.kind(&target) {
+            Some(kind @ Kind::Program) => Ok((target, kind)),
+            Some(Kind::Foreign) => Err(Refusal::always(called, "its interpreter is of another architecture")),
+            Some(Kind::Script { .. }) => Err(Refusal::always(called, "its interpreter is a script itself")),
+            None => Err(Refusal::always(called, "its interpreter can't be read")),
+        }
+    }
+
+    /// A script that is not the operator's is two programs.
+    fn ask_interpreter(
+        &self,
+        target: &Target,
+        kind: &Kind,
+        path: &str,
+        argv: Vec<String>,
+        env: &[String],
+        by: &Instance,
+    ) -> Result<bool, Refusal> {
+        debug_assert_eq!(*kind, Kind::Program);
+        let identity = self.names.identify(target, path, path).unwrap_or(Identity::Path);
+        let image = self.image(target, path, &identity, argv);
+        self.ask(&image, env, by).map_err(|refusal| match refusal {
+            Refusal::Denied(mut denial) => {
+                denial.reason = format!("a script is its interpreter as well: {}", denial.reason);
+                Refusal::Denied(denial)
+            }
+            silent @ Refusal::Silent(_) => silent,
+        })
+    }
+}
+
+fn as_policy(image: &Image) -> legwork_policy::Image<'_> {
+    legwork_policy::Image { names: &image.names, paths: &image.paths, argv: &image.argv }
+}
+
+/// All that a verdict depends on.
+fn cache_key(by: &Instance, target: &Target, path: &[u8], argv: &Texts, env: &Texts) -> Vec<u8> {
+    let mut key = Vec::with_capacity(64 + path.len() + argv.bytes.len() + env.bytes.len());
+    key.extend_from_slice(&by.serial.to_ne_bytes());
+    key.extend_from_slice(&target.id.dev.to_ne_bytes());
+    key.extend_from_slice(&target.id.ino.to_ne_bytes());
+    key.extend_from_slice(&target.changed.to_ne_bytes());
+    for part in [path, &argv.bytes, &env.bytes] {
+        key.extend_from_slice(&part.len().to_ne_bytes());
+        key.extend_from_slice(part);
+    }
+    key
+}
+
+/// Whether somebody else could write to a process's memory while it calls: threads of its own,
+/// or its parent, unless that waits for it (vfork(2)).
+fn shares_memory(caller: &Stat) -> bool {
+    if caller.threads > 1 {
+        return true;
+    }
+    match sys::share_memory(caller.pid, caller.parent) {
+        Ok(false) => false,
+        Ok(true) => !Stat::of(caller.parent).is_ok_and(|parent| parent.threads == 1 && parent.blocked),
+        Err(_) => true,
+    }
+}

@@ -1,0 +1,130 @@
+//! The exec gate: what a command's tree executes is judged before it happens.
+//!
+//! The command starts under a filter ([`legwork_sandbox::exec_filter`]) that makes the
+//! kernel ask for each exec. The question comes to the command's supervisor, which reads
+//! what would be executed ([`read`], [`target`]), finds out who calls ([`lineage`]), asks
+//! the rules ([`judge`]) and lets the call go on, or fail with EACCES. Whatever is
+//! unexpected fails.
+//!
+//! This holds against what a shell and honest programs do. The kernel reads the arguments
+//! again when the call goes on: a program that changes them meanwhile, by a thread, is not
+//! held (`docs/security.md`).
+
+mod denied;
+mod judge;
+mod lineage;
+mod names;
+mod process;
+mod read;
+mod script;
+mod target;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use legwork_policy::Policy;
+use serde::{Deserialize, Serialize};
+
+pub use denied::Denial;
+
+use crate::spec::Spec;
+use crate::sys::{self, Answer, Notice};
+use denied::Denied;
+use judge::{Judge, Refusal};
+
+/// A judgement that takes longer means that something hangs; the supervisor is then ended,
+/// and the kernel refuses what it would have judged.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The gate around a command.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Gate {
+    /// What may be executed.
+    pub rules: Policy,
+    /// The command is a shell that the runner started: it is not judged itself, and what
+    /// it executes is judged as the line's own.
+    pub shell: bool,
+    /// The folder that rules for paths may be relative to, without links in it.
+    #[serde(default)]
+    pub workspace: PathBuf,
+    /// Refuse what is executed by a process that shares its memory with another one, as it
+    /// could change what is executed after it was judged. Default off: programs with threads
+    /// then start no others.
+    #[serde(default)]
+    pub strict: bool,
+    /// Refuse files in memory.
+    #[serde(default)]
+    pub no_memfd: bool,
+    /// All that the kernel itself may let be executed; `None` for no such list.
+    #[serde(default)]
+    pub programs: Option<Vec<PathBuf>>,
+}
+
+/// Who answers for a command's execs.
+pub(crate) struct Gatekeeper {
+    listener: OwnedFd,
+    judge: Judge,
+    denied: Denied,
+}
+
+impl Gatekeeper {
+    /// The first exec is the command's own, and must be just that.
+    pub(crate) fn new(listener: OwnedFd, gate: &Gate, spec: &Spec) -> io::Result<Self> {
+        sys::wake_here(listener.as_fd());
+        Ok(Self { listener, judge: Judge::new(gate, spec)?, denied: Denied::default() })
+    }
+
+    /// What becomes readable when a call waits.
+    pub(crate) fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// Looks whether the command has become what was to be started: its descendants are told
+    /// apart from others by that. Whether it is known.
+    pub(crate) fn look_at_root(&mut self) -> bool {
+        self.judge.look_at_root()
+    }
+
+    /// The root of the tree has ended.
+    pub(crate) fn root_ended(&mut self) {
+        self.judge.root_ended();
+    }
+
+    /// Answers the call that waits.
+    pub(crate) fn answer_next(&mut self) {
+        sys::end_unless_done(Some(PATIENCE));
+        // It may have gone: somebody killed its process.
+        if let Ok(notice) = sys::next_notice(self.listener.as_fd()) {
+            self.answer(&notice);
+        }
+        sys::end_unless_done(None);
+    }
+
+    fn answer(&mut self, notice: &Notice) {
+        let judged = self.judge.call(notice);
+        // What was read by the process's number was its own only if the call still waits.
+        if !sys::still_waits(self.listener.as_fd(), notice.id) {
+            return;
+        }
+        let answer = match &judged {
+            Ok(_) => Answer::Continue,
+            Err(Refusal::Silent(errno)) => Answer::Fail(*errno),
+            Err(Refusal::Denied(_)) => Answer::Fail(libc::EACCES),
+        };
+        if sys::answer(self.listener.as_fd(), notice.id, answer).is_err() {
+            return;
+        }
+        match judged {
+            Ok(passed) => self.judge.passed(passed),
+            Err(Refusal::Denied(denial)) => self.denied.add(*denial),
+            Err(Refusal::Silent(_)) => {}
+        }
+    }
+
+    /// What was denied so far, and how much more.
+    pub(crate) fn denied(&self) -> (Vec<Denial>, u32) {
+        self.denied.list()
+    }
+}

@@ -1,0 +1,8 @@
+//! Attacks on the gate that judges execs, each with a control that shows the act to succeed
+//! without one. What this machine can't do is named and counted, never left out silently.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr, missing_docs)]
+
+#[path = "gate/kit.rs"]
+mod kit;
+#[path = "gate/use.rs"]
+mod use_;

@@ -1,0 +1,167 @@
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use legwork_policy::{Policy, RuleText};
+use legwork_process::{
+    Cursor, Denial, Gate, Limits, Progress, Running, Spawner, Spec, State, Status, Stream, status,
+};
+
+pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+
+/// The helper's program; another user may have it elsewhere.
+fn supervisors() -> PathBuf {
+    std::env::var_os("GATE_SUPERVISORS")
+        .map_or_else(|| env!("CARGO_BIN_EXE_supervisors").into(), PathBuf::from)
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A workspace whose commands are judged.
+pub(crate) struct Yard {
+    spawner: Spawner,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) work: PathBuf,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) gate: Gate,
+    count: AtomicU32,
+}
+
+pub(crate) struct Outcome {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) status: Status,
+}
+
+impl Outcome {
+    pub(crate) fn ok(&self) -> bool {
+        self.status.state == State::Ended && self.status.exit_code == Some(0)
+    }
+
+    pub(crate) fn denied(&self) -> Vec<&str> {
+        self.status.denied.iter().map(|d| d.program.as_str()).collect()
+    }
+
+    pub(crate) fn denial(&self, program: &str) -> &Denial {
+        self.status.denied.iter().find(|d| d.program == program).unwrap_or_else(|| panic!("{}", self.all()))
+    }
+
+    pub(crate) fn all(&self) -> String {
+        format!("{:?} {:?} {:?}", self.stdout, self.stderr, self.status)
+    }
+}
+
+/// Rules that allow; those that begin with `!` deny, with `+` free their children.
+pub(crate) fn rules(patterns: &[&str]) -> Policy {
+    let text = |p: &&str| {
+        let (action, children, pattern) = match (p.strip_prefix('!'), p.strip_prefix('+')) {
+            (Some(pattern), _) => ("deny", "", pattern),
+            (_, Some(pattern)) => ("allow", "any", pattern),
+            _ => ("allow", "", *p),
+        };
+        RuleText {
+            pattern: pattern.into(),
+            action: action.into(),
+            children: children.into(),
+            ..RuleText::default()
+        }
+    };
+    Policy::from_rules(patterns.iter().map(text)).unwrap()
+}
+
+impl Yard {
+    /// The rules as in [`rules`].
+    pub(crate) fn new(patterns: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("legwork-gate-").tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        for sub in ["work", "state"] {
+            std::fs::create_dir(dir.path().join(sub)).unwrap();
+        }
+        let work = dir.path().canonicalize().unwrap().join("work");
+        Self {
+            spawner: Spawner::start(&supervisors()).unwrap(),
+            work: work.clone(),
+            dir,
+            env: BTreeMap::from([("PATH".into(), PATH.into())]),
+            gate: Gate {
+                rules: rules(patterns).with_exec_gate(true),
+                shell: true,
+                workspace: work,
+                ..Gate::default()
+            },
+            count: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn spec(&self, line: &str, gated: bool) -> Spec {
+        Spec {
+            argv: ["/bin/bash", "--noprofile", "--norc", "-c", line].map(String::from).to_vec(),
+            env: self.env.clone(),
+            limits: Limits { timeout: Some(Duration::from_secs(60)), ..Limits::default() },
+            gate: gated.then(|| self.gate.clone()),
+            ..Spec::default()
+        }
+    }
+
+    pub(crate) fn start(&self, spec: &Spec) -> (Running, PathBuf) {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let file = self.dir.path().join(format!("state/task{number}"));
+        let cwd = File::open(&self.work).unwrap();
+        (self.spawner.spawn(&file, cwd.as_fd(), spec).unwrap(), file)
+    }
+
+    pub(crate) async fn run_spec(&self, spec: &Spec) -> Outcome {
+        let (running, file) = self.start(spec);
+        outcome(&running, &file).await
+    }
+
+    /// Runs a line behind the gate.
+    pub(crate) async fn run(&self, line: &str) -> Outcome {
+        self.run_spec(&self.spec(line, true)).await
+    }
+
+    /// Runs a line without one.
+    pub(crate) async fn run_free(&self, line: &str) -> Outcome {
+        self.run_spec(&self.spec(line, false)).await
+    }
+
+    /// A file in the workspace that can be executed.
+    pub(crate) fn program(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.work.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+}
+
+pub(crate) async fn outcome(running: &Running, file: &Path) -> Outcome {
+    let ended = async { while !matches!(running.progress().await, Progress::Ended) {} };
+    tokio::time::timeout(Duration::from_secs(90), ended).await.unwrap();
+    let (stdout, stderr) = output(file);
+    Outcome { stdout, stderr, status: status(file).unwrap() }
+}
+
+/// Output of both streams so far.
+pub(crate) fn output(file: &Path) -> (String, String) {
+    let mut cursor = Cursor::open(file, 0, 0).unwrap();
+    let mut out = (Vec::new(), Vec::new());
+    while let Some(chunk) = cursor.next(1 << 20).unwrap() {
+        if chunk.stream == Stream::Stdout { &mut out.0 } else { &mut out.1 }.extend(chunk.data);
+    }
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (text(&out.0), text(&out.1))
+}
+
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what} does not happen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
