@@ -45,11 +45,13 @@ pub(crate) async fn follow(
                 if !waiting.is_empty() {
                     tracing::warn!("changed, but only a restart takes them over: {}", waiting.join(", "));
                 }
-                runner.reload(new.rules());
-                tracing::info!(
-                    rules = new.policy.rules().len(),
-                    "the rules were reloaded; what runs keeps its own"
-                );
+                match runner.reload(new.rules()) {
+                    Ok(()) => tracing::info!(
+                        rules = new.policy.rules().len(),
+                        "the rules were reloaded; what runs keeps its own"
+                    ),
+                    Err(reason) => tracing::error!("the old rules stay in force: {reason}"),
+                }
                 config = new;
             }
             Err(error) => tracing::error!("the old rules stay in force: {error:#}"),

@@ -66,7 +66,9 @@ impl Identity {
         // A Legwork hub takes what we know of ourselves into account as well.
         if speaks_legwork {
             let own: &[String] = if self.hub_labels { &self.own_labels } else { &[] };
-            for label in own.iter().chain([&self.sandbox_label]) {
+            let standing = runner.gate();
+            let gate = (!standing.name().is_empty()).then(|| format!("gate:{}", standing.name()));
+            for label in own.iter().chain(&gate).chain([&self.sandbox_label]) {
                 if !labels.contains(label) {
                     labels.push(label.clone());
                 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use legwork_policy::Named;
 use legwork_runner::process::sandbox::Profile;
 use legwork_runner::process::{Limits, Spawner};
-use legwork_runner::{Audit, Config as RunnerConfig, Keep, Runner, choose};
+use legwork_runner::{Audit, Config as RunnerConfig, Keep, Runner, Standing, choose};
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -103,6 +103,16 @@ impl Service {
         match sandbox {
             Profile::Off => tracing::info!("sandbox: off (no walls around commands but the policy)"),
             profile => tracing::info!("sandbox: {profile}"),
+        }
+        match tasks.runner().gate() {
+            Standing::Needless => {}
+            Standing::Exec => tracing::info!("gate: each exec of a command is judged by the rules"),
+            Standing::Reading(reason) => tracing::warn!(
+                "gate: only the text of commands is judged, and what it does not show is refused: {reason}"
+            ),
+        }
+        if let Standing::Reading(reason) = tasks.runner().mcp_gate() {
+            tracing::warn!("gate: of MCP servers only the command is judged, not what it executes: {reason}");
         }
         if sandbox != Profile::Off
             && let Named::Wildcard(pattern) = config.policy.programs()

@@ -27,6 +27,7 @@ pub use exec::{Exec, ExecDenial, ExecVerdict, Image};
 pub use limits::{MAX_DEPTH, MAX_LINE_BYTES};
 pub use names::is_steering;
 pub use presets::{PRESETS, Preset, preset};
+pub use programs::helpers_of;
 pub use rules::{Action, Children, Named, Note, NoteKind, Policy, Rule, RuleError, RuleText};
 pub use suggest::{Learned, Suggestion, Suggestions, learn, suggest};
 pub use verdict::{Decision, Part, RunText, Span, Verdict};

@@ -76,6 +76,27 @@ pub(crate) fn helpers() -> &'static [Helpers] {
     &HELPERS
 }
 
+/// What the table lets programs of these names execute as part of their own work, and those
+/// in turn: names, and paths that may end with `/*`.
+pub fn helpers_of(names: &[String]) -> BTreeSet<&'static str> {
+    let first = |pattern: &'static str| pattern.split('+').next().unwrap_or(pattern);
+    let mut found: BTreeSet<&'static str> = BTreeSet::new();
+    loop {
+        let known = |of: &&'static str| {
+            let of = first(of);
+            found.contains(of) || names.iter().any(|name| base_name(name) == of || name == of)
+        };
+        let entries = HELPERS.iter().filter(|entry| entry.of.iter().any(known));
+        let more: Vec<&'static str> =
+            entries.flat_map(|entry| entry.run.iter().map(|run| first(run))).collect();
+        let before = found.len();
+        found.extend(more);
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
 /// Reads the tables.
 pub(crate) fn prepare() {
     LazyLock::force(&TABLE);

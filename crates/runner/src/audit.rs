@@ -44,12 +44,19 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub sandbox: &'static str,
+    /// How execs were judged: `exec` where they happen, `reading` by the text alone; nothing
+    /// where there is nothing to judge.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub gate: &'static str,
     pub started_ms: u64,
     pub finished_ms: u64,
     pub outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Programs that the sandbox kept from being executed.
+    /// What the exec gate denied, each with its reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<String>,
+    /// Programs that gate or sandbox kept from being executed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<String>,
     /// Bytes sent through the sandbox's proxy, and received.

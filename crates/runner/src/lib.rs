@@ -6,6 +6,7 @@
 mod audit;
 mod egress;
 mod fetch;
+mod gating;
 mod net;
 mod network;
 mod operation;
@@ -21,6 +22,7 @@ mod walls;
 pub use audit::{Audit, AuditError, Keep, Record, VerifyReport, verify};
 pub use egress::Destinations;
 pub use fetch::Fetch;
+pub use gating::{Gates, Gating, Standing};
 pub use legwork_mcp as mcp;
 pub use legwork_process as process;
 pub use net::Egress;
@@ -30,7 +32,7 @@ pub use program::Program;
 pub use redact::redact;
 pub use runner::{Config, Permit, Runner, StartedBash};
 pub use system::{Machine, Metering, Usage};
-pub use trial::{Walled, Wanted, choose};
+pub use trial::{Walled, Wanted, choose, try_gate};
 pub use walls::Rules;
 
 /// Entry points for fuzzing.

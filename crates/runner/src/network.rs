@@ -298,7 +298,12 @@ impl Supervised {
                 match running.progress().await {
                     Progress::Door(listener) => walls.serve_door(&file, listener),
                     Progress::Output(_) => {}
-                    Progress::Ended => return,
+                    Progress::Ended => break,
+                }
+            }
+            if let Ok(status) = legwork_process::status(&file) {
+                for denial in crate::runner::denials(&status) {
+                    tracing::warn!("an MCP server was denied at exec: {denial}");
                 }
             }
         });

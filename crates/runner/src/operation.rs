@@ -214,7 +214,7 @@ pub struct BashOutput {
     pub exit_code: Option<i32>,
     /// Set if the line was ended from outside.
     pub ended_by: Option<crate::process::EndedBy>,
-    /// Programs that the sandbox kept it from executing.
+    /// Programs that gate or sandbox kept it from executing.
     pub blocked: Vec<String>,
 }
 

@@ -13,7 +13,7 @@ use legwork_process::{EndedBy, Limits, Piped, Running, Spec, Status};
 use crate::audit::Record;
 use crate::operation::{Failure, Requester};
 use crate::redact::redact;
-use crate::runner::{Runner, ended, in_place, now_ms, record_of, sandbox_of};
+use crate::runner::{Runner, denials, ended, in_place, now_ms, record_of, sandbox_of};
 use crate::walls::{Passed, Under};
 
 /// A program to run.
@@ -133,6 +133,8 @@ impl Runner {
         let Passed { sent, received, refused } = self.walls.close_door(file);
         let record = Record {
             decision: "allow",
+            denied: result.as_ref().map(denials).unwrap_or_default(),
+            gate: if program.line.is_some() { self.gate_of(file) } else { "" },
             sandbox: sandbox_of(file),
             egress_sent: (sent + received > 0).then_some(sent),
             egress_received: (sent + received > 0).then_some(received),

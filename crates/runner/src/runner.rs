@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::{Audit, Record, hex};
+use crate::gating::Standing;
 use crate::net::Egress;
 use crate::network::Network;
 use crate::operation::{Bash, BashOutput, Failure, Requester};
@@ -87,9 +88,10 @@ impl Runner {
             .map(|dir| Path::new(dir).join("bash"))
             .find(|candidate| candidate.is_file());
         let slots = Arc::new(Semaphore::new(config.max_tasks));
-        let in_force = InForce::new(config.rules.clone(), &config.env);
-        let Walled { settings, groups, .. } = config.walled.clone();
-        let walls = Arc::new(Walls::new(settings, groups, config.tmp_dir.clone(), in_force)?);
+        let walled = config.walled.clone();
+        let in_force =
+            InForce::new(config.rules.clone(), &config.env, &walled.gates).map_err(io::Error::other)?;
+        let walls = Arc::new(Walls::new(walled, config.tmp_dir.clone(), in_force)?);
         let network = Network::new(&config, walls.clone())?;
         Ok(Self { config, network, walls, bash, slots })
     }
@@ -118,13 +120,25 @@ impl Runner {
         self.walls.profile()
     }
 
+    /// Whether execs of lines are judged under the rules in force.
+    pub fn gate(&self) -> Standing {
+        self.walls.current().standing().clone()
+    }
+
+    /// The same for MCP servers.
+    pub fn mcp_gate(&self) -> Standing {
+        self.walls.current().mcp_standing().clone()
+    }
+
     /// Puts other rules in force for all that starts from now on. What runs keeps the
-    /// rules it was started under.
-    pub fn reload(&self, rules: Rules) {
+    /// rules it was started under. Fails with the reason, and leaves the old rules in force,
+    /// if execs must be judged and can't be under these.
+    pub fn reload(&self, rules: Rules) -> Result<(), String> {
         self.network.forget_verdicts();
-        let in_force = Arc::new(InForce::new(rules, &self.config.env));
+        let in_force = Arc::new(InForce::new(rules, &self.config.env, &self.walls.gates)?);
         *self.walls.in_force.write().unwrap_or_else(std::sync::PoisonError::into_inner) = in_force;
         self.network.forget_verdicts();
+        Ok(())
     }
 
     /// Serves what a command says to its proxy.
@@ -157,6 +171,7 @@ impl Runner {
             Err((failure, verdict)) => {
                 let denied = matches!(failure, Failure::Denied(_));
                 let record = Record {
+                    gate: self.gate().name(),
                     decision: if denied { "deny" } else { "allow" },
                     outcome: if denied { "denied" } else { "failed" },
                     rule: verdict.as_ref().and_then(|v| v.rule().map(redact)),
@@ -257,6 +272,8 @@ impl Runner {
             egress_received: (sent + received > 0).then_some(received),
             egress_refused: refused,
             blocked: result.as_ref().map(|o| o.blocked.clone()).unwrap_or_default(),
+            denied: status.as_ref().map(denials).unwrap_or_default(),
+            gate: self.gate_of(file),
             sandbox: sandbox_of(file),
             outcome: match &result {
                 Ok(output) => match output.ended_by {
@@ -299,8 +316,11 @@ impl Runner {
         )?;
         let mut stderr = head_and_tail(StreamReader::new(Cursor::open(file, u64::MAX, 0)?))?;
         let spec = legwork_process::spec_of(file).ok();
-        let blocked = spec
+        // Where execs are judged nobody has to guess from what programs say of it.
+        let judged = spec.as_ref().is_some_and(|spec| spec.gate.is_some());
+        let guessed = spec
             .as_ref()
+            .filter(|_| !judged)
             .and_then(|spec| Some(blocked(spec.sandbox.as_ref()?, &spec.env, &stderr)))
             .unwrap_or_default();
         let mut add_line = |line: &str| {
@@ -309,7 +329,10 @@ impl Runner {
             }
             stderr.push_str(line);
         };
-        for program in &blocked {
+        for denial in denials(status) {
+            add_line(&format!("legwork: denied at exec: {denial}"));
+        }
+        for program in &guessed {
             add_line(&format!(
                 "legwork: blocked by sandbox: {program} (no rule names it; sandbox.exec adds helpers)"
             ));
@@ -326,7 +349,19 @@ impl Runner {
         if status.ended_by == Some(EndedBy::Timeout) {
             add_line("command timed out");
         }
+        let denied = status.denied.iter().map(|denial| denial.program.clone());
+        let blocked = denied.chain(guessed).collect();
         Ok(BashOutput { stdout, stderr, exit_code: status.exit_code, ended_by: status.ended_by, blocked })
+    }
+
+    /// How the execs of a command were judged.
+    pub(crate) fn gate_of(&self, file: &Path) -> &'static str {
+        let judged = legwork_process::spec_of(file).is_ok_and(|spec| spec.gate.is_some());
+        match self.walls.current().standing() {
+            _ if judged => Standing::Exec.name(),
+            Standing::Exec => "",
+            other => other.name(),
+        }
     }
 
     /// Waits until the audit is written so far.
@@ -388,6 +423,15 @@ pub(crate) fn ended(file: &Path) -> Result<Status, Failure> {
         return Err(Failure::Failed(format!("failed to execute command: {cause}")));
     }
     Ok(status)
+}
+
+/// What a command's gate did not let it execute, in words.
+pub(crate) fn denials(status: &Status) -> Vec<String> {
+    let mut lines: Vec<String> = status.denied.iter().map(|denial| redact(&denial.to_string())).collect();
+    if status.denied_more > 0 {
+        lines.push(format!("{} more", status.denied_more));
+    }
+    lines
 }
 
 fn lost(reason: &str) -> Failure {

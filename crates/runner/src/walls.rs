@@ -9,6 +9,8 @@ use legwork_process::Spec;
 use legwork_process::sandbox::{Context, Groups, PROXY_PORT, Plan, Profile, Settings};
 
 use crate::egress::{self, Destinations, Door};
+use crate::gating::{Gates, Judged, Standing};
+use crate::trial::Walled;
 
 /// What may run, and what it may reach: replaced as a whole when the operator changes it.
 #[derive(Debug, Clone, Default)]
@@ -27,19 +29,41 @@ pub(crate) struct InForce {
     pub(crate) rules: Rules,
     /// The programs that rules for lines name, and those for MCP servers.
     programs: [Named; 2],
+    /// Whether execs are judged by the ones, and by the others.
+    standing: [Standing; 2],
 }
 
 impl InForce {
-    pub(crate) fn new(rules: Rules, env: &BTreeMap<String, String>) -> Self {
-        let with_names = |policy: Policy| policy.with_env_names(env.keys().cloned());
+    /// Fails with the reason if the operator insists on judging execs, and that can't be had
+    /// under these rules.
+    pub(crate) fn new(rules: Rules, env: &BTreeMap<String, String>, gates: &Gates) -> Result<Self, String> {
+        let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+        let standing = [&rules.policy, rules.mcp_policy.as_ref().unwrap_or(&rules.policy)]
+            .map(|policy| gates.standing(policy, path));
+        if let Some(refusal) = standing.iter().find_map(|standing| gates.refusal(standing)) {
+            return Err(refusal);
+        }
+        let with = |policy: Policy, standing: &Standing| {
+            policy.with_env_names(env.keys().cloned()).with_exec_gate(standing.is_exec())
+        };
         let rules = Rules {
-            policy: with_names(rules.policy),
-            mcp_policy: rules.mcp_policy.map(with_names),
+            policy: with(rules.policy, &standing[0]),
+            mcp_policy: rules.mcp_policy.map(|policy| with(policy, &standing[1])),
             destinations: rules.destinations,
         };
         let programs =
             [rules.policy.programs(), rules.mcp_policy.as_ref().unwrap_or(&rules.policy).programs()];
-        Self { rules, programs }
+        Ok(Self { rules, programs, standing })
+    }
+
+    /// Whether execs of lines are judged.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing[0]
+    }
+
+    /// Whether execs of MCP servers are judged.
+    pub(crate) fn mcp_standing(&self) -> &Standing {
+        &self.standing[1]
     }
 }
 
@@ -57,6 +81,7 @@ pub(crate) enum Under {
 pub(crate) struct Walls {
     settings: Settings,
     groups: Groups,
+    pub(crate) gates: Gates,
     /// Where commands' temporary folders are made.
     tmp: PathBuf,
     pub(crate) in_force: RwLock<Arc<InForce>>,
@@ -73,8 +98,7 @@ pub(crate) struct Passed {
 
 impl Walls {
     pub(crate) fn new(
-        settings: Settings,
-        groups: Groups,
+        Walled { settings, groups, gates, .. }: Walled,
         tmp: PathBuf,
         in_force: InForce,
     ) -> std::io::Result<Self> {
@@ -88,7 +112,8 @@ impl Walls {
                 std::fs::set_permissions(&tmp, std::fs::Permissions::from_mode(0o711))?;
             }
         }
-        Ok(Self { settings, groups, tmp, in_force: RwLock::new(Arc::new(in_force)), doors: Mutex::default() })
+        let in_force = RwLock::new(Arc::new(in_force));
+        Ok(Self { settings, groups, gates, tmp, in_force, doors: Mutex::default() })
     }
 
     /// The rules that hold for what starts now.
@@ -101,7 +126,7 @@ impl Walls {
         self.settings.profile
     }
 
-    /// Puts a wall around what a spec describes.
+    /// Puts gate and wall around what a spec describes.
     pub(crate) fn surround(
         &self,
         spec: &mut Spec,
@@ -110,6 +135,7 @@ impl Walls {
         (workspace, cwd): (&Path, &Path),
         name: &str,
     ) {
+        self.judge_execs(spec, in_force, under, workspace);
         if self.settings.profile == Profile::Off {
             return;
         }
@@ -132,6 +158,28 @@ impl Walls {
         self.environment(&plan, &mut spec.env);
         spec.group = self.groups.name(name);
         spec.sandbox = Some(plan);
+    }
+
+    /// Has execs judged, if they are to be.
+    fn judge_execs(&self, spec: &mut Spec, in_force: &InForce, under: Under, workspace: &Path) {
+        let rules = &in_force.rules;
+        let (rules, at) = match under {
+            Under::Lines => (&rules.policy, 0),
+            Under::McpServers => (rules.mcp_policy.as_ref().unwrap_or(&rules.policy), 1),
+            Under::Programs => return,
+        };
+        if !in_force.standing[at].is_exec() {
+            return;
+        }
+        spec.gate = Some(self.gates.gate(&Judged {
+            rules,
+            named: &in_force.programs[at],
+            program: Path::new(spec.argv.first().map(String::as_str).unwrap_or_default()),
+            shell: under == Under::Lines,
+            workspace: &real(workspace),
+            path: spec.env.get("PATH").map(String::as_str).unwrap_or_default(),
+            extra: &self.settings.exec,
+        }));
     }
 
     fn environment(&self, plan: &Plan, env: &mut BTreeMap<String, String>) {
@@ -173,6 +221,11 @@ impl Walls {
         let (sent, received) = door.bytes();
         Passed { sent, received, refused: door.refused() }
     }
+}
+
+/// A folder without links in its path.
+fn real(folder: &Path) -> PathBuf {
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
 /// The programs that a wall kept a line from executing, by what the line's programs say

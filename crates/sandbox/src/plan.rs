@@ -14,6 +14,15 @@ use crate::{paths, programs};
 #[derive(Debug, Default)]
 pub struct ProgramCache(programs::Cache);
 
+impl ProgramCache {
+    /// The files and folders that must be executable for programs of these names, or of these
+    /// paths, and those in `extra`, to run: interpreters, libraries and known helpers included.
+    /// Made anew if any of them has changed.
+    pub fn executables(&self, names: &[String], extra: &[PathBuf], shell: &Path, path: &str) -> Vec<PathBuf> {
+        self.0.executables(names, extra, shell, path).to_vec()
+    }
+}
+
 /// What an operator configures under `sandbox`.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {

@@ -138,7 +138,7 @@ impl Hands {
             (None, None) => match try_one(Some(Profile::Landlock)).await {
                 Ok(walled) => Ok(walled),
                 Err(reason) => {
-                    let mut walled = Walled::default();
+                    let mut walled = try_one(Some(Profile::Off)).await?;
                     walled.notes.push(format!("{reason}: what tasks run has no walls but the pod's"));
                     Ok(walled)
                 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use legwork_process::sandbox::{Profile, probe};
-use legwork_runner::{Wanted, choose};
+use legwork_runner::{Wanted, choose, try_gate};
 use legwork_workspace::{Resolver, Root};
 use serde_json::json;
 
@@ -108,6 +108,15 @@ async fn walls() -> Vec<Check> {
     let workspace = dir.join("workspace");
     let spawner = std::fs::create_dir_all(&workspace)
         .and_then(|()| legwork_process::Spawner::start(Path::new("/proc/self/exe")));
+    let gate = match &spawner {
+        Ok(spawner) => try_gate(spawner, &env, &workspace, &dir).await,
+        Err(error) => Err(error.to_string()),
+    };
+    let detail = match gate {
+        Ok(()) => "execs can be judged (tried)".to_owned(),
+        Err(reason) => format!("not here, so rules judge the text of commands alone: {reason}"),
+    };
+    checks.push(Check { name: "gate", ok: true, detail });
     for profile in [Profile::Landlock, Profile::Namespaces, Profile::Gvisor] {
         let wanted = Wanted { profile: Some(profile), ..Wanted::default() };
         let result = match &spawner {

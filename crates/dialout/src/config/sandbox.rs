@@ -58,7 +58,7 @@ pub(super) fn read(
     let destinations = Destinations::parse(&allowed)
         .map_err(|e| ConfigError(format!("failed to load config: {}: sandbox.network.allow: {e}", r.file)))?;
     let limits = limits(r)?;
-    let wanted = Wanted { profile, read, write, exec, unix_sockets, run_as, limits, hide: Vec::new() };
+    let wanted = Wanted { profile, read, write, exec, unix_sockets, run_as, limits, ..Wanted::default() };
     let holds = |profile: Option<Profile>| profile.is_none_or(Profile::holds_network);
     if !allowed.is_empty() && !holds(profile) {
         return Err(ConfigError(format!(

@@ -27,6 +27,20 @@ pub struct Denial {
     pub remedy: String,
 }
 
+impl std::fmt::Display for Denial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (", self.command)?;
+        if let Some(rule) = &self.rule {
+            write!(f, "rule '{rule}': ")?;
+        }
+        f.write_str(&self.reason)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        f.write_str(")")
+    }
+}
+
 impl Denial {
     pub(super) fn new(program: &str, denial: ExecDenial) -> Self {
         Self {
