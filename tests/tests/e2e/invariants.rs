@@ -50,7 +50,7 @@ fn arrows_point_downwards_only() {
             "legwork-sandbox",
             vec!["tokio", "legwork-proto", "legwork-policy", "legwork-process", "legwork-workspace"],
         ),
-        ("legwork-process", vec!["legwork-proto", "legwork-policy", "legwork-workspace"]),
+        ("legwork-process", vec!["legwork-proto", "legwork-workspace"]),
         ("legwork-runner", vec!["legwork-proto", "legwork-dialout", "legwork-hub"]),
         ("legwork-mcp", vec!["legwork-proto", "legwork-policy", "legwork-process", "legwork-runner"]),
         ("legwork-release", vec!["legwork-proto", "legwork-policy", "legwork-process", "legwork-runner"]),

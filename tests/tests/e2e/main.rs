@@ -5,6 +5,7 @@ mod api;
 mod cli;
 mod cookbook;
 mod faults;
+mod gate;
 mod hostile;
 mod invariants;
 mod links;
