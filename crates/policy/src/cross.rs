@@ -4,7 +4,7 @@
 use rable::ast::NodeKind;
 use rable::{Node, parse};
 
-use crate::quote::{self, Piece, Quoting};
+use crate::quote::{self, Expansion, Piece, Quoting, Value};
 use crate::script::{Word, redirect_signature, signature};
 use crate::typed::is_descriptor;
 
@@ -150,7 +150,8 @@ impl Seen {
             }
             _ => return Err("an unknown expansion".into()),
         }
-        Ok(Piece::Expansion { quoted: state == Quoting::Double })
+        let quoted = state == Quoting::Double;
+        Ok(Piece::Expansion(Expansion { quoted, value: Value::Unknown, printed: String::new() }))
     }
 
     /// Text the parser leaves raw: what it substitutes is found by parsing it as

@@ -17,20 +17,18 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     }
     let trusts = policy.trusts();
     let unconditional = policy.allows_everything();
-    let script = match typed::parse(line) {
+    let script = match typed::parse(line, false) {
         Ok(script) => script,
         // Where everything is allowed only bash's own word on syntax is needed.
         Err(_) if unconditional => Script::default(),
         Err(cause) => return Verdict::failed(format!("failed to parse command: {cause}")),
     };
-    let mut run = match script.canonical.clone().filter(|_| !unconditional) {
-        Some(text) => RunText { text, reprinted: true, check_syntax: false, scripts: Vec::new() },
-        None => RunText {
-            text: line.to_owned(),
-            reprinted: false,
-            check_syntax: !is_plain(line),
-            scripts: Vec::new(),
-        },
+    let mut run = if unconditional || trusts && !script.refused.is_empty() {
+        let check_syntax = !is_plain(line);
+        RunText { text: line.to_owned(), reprinted: false, check_syntax, scripts: Vec::new() }
+    } else {
+        let (text, check_syntax) = (script.printed.clone(), !script.plain);
+        RunText { text, reprinted: true, check_syntax, scripts: Vec::new() }
     };
     if unconditional {
         let part = Part {
@@ -255,11 +253,11 @@ impl Judge<'_> {
             return Ok(());
         }
         limits::check(text)?;
-        let script = typed::parse(text)?;
+        let script = typed::parse(text, false)?;
         cross_check(text, &script)?;
         match syntax {
             Syntax::Bash => self.scripts.push(text.to_owned()),
-            Syntax::Posix if script.canonical.is_some() => {}
+            Syntax::Posix if script.plain && script.refused.is_empty() => {}
             Syntax::Posix | Syntax::Other => {
                 return Err(
                     "text for a shell other than bash may hold only simple commands of literal words".into(),

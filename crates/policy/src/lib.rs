@@ -14,6 +14,7 @@ mod lint;
 mod names;
 mod pattern;
 mod presets;
+mod printing;
 mod programs;
 mod quote;
 mod rules;
@@ -48,13 +49,21 @@ pub mod fuzzing {
     /// Parses `line` with both parsers; says whether they agree on its commands.
     pub fn parsers_agree(line: &str) -> Option<bool> {
         crate::limits::check(line).ok()?;
-        let script = crate::typed::parse(line).ok()?;
+        let script = crate::typed::parse(line, false).ok()?;
         Some(crate::cross::commands(line).is_ok_and(|other| script.signature() == other))
     }
 
-    /// The canonical printing of a literal line, if it has one.
-    pub fn canonical(line: &str) -> Option<String> {
+    /// The commands and redirections of a line in which nothing is refused.
+    pub fn signature(line: &str) -> Option<Vec<String>> {
         crate::limits::check(line).ok()?;
-        crate::typed::parse(line).ok()?.canonical
+        let script = crate::typed::parse(line, false).ok()?;
+        script.refused.is_empty().then(|| script.signature())
+    }
+
+    /// The printing of a line in which nothing is refused.
+    pub fn printed(line: &str) -> Option<String> {
+        crate::limits::check(line).ok()?;
+        let script = crate::typed::parse(line, false).ok()?;
+        script.refused.is_empty().then_some(script.printed)
     }
 }

@@ -373,15 +373,15 @@ impl Word {
             None => false,
             Some(Frag::Lit(text)) => text.starts_with('-') || text.is_empty() && self.frags.len() > 1,
             Some(Frag::Glob(text)) => !text.starts_with('~'),
-            Some(Frag::Unknown { .. }) => true,
-            Some(Frag::Path) => false,
+            Some(Frag::Unknown { .. } | Frag::Variable { .. }) => true,
+            Some(Frag::Path | Frag::Number) => false,
         }
     }
 
     /// Whether bash fills the word in, and by more or fewer words than one.
     fn could_be_many(&self) -> bool {
         use crate::script::Frag;
-        self.frags.iter().any(|f| matches!(f, Frag::Glob(_) | Frag::Unknown { quoted: false }))
+        self.frags.iter().any(|f| matches!(f, Frag::Glob(_)) || f.is_split())
     }
 
     /// Whether the word could come out as `text`.

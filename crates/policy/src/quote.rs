@@ -5,8 +5,30 @@
 pub(crate) enum Piece {
     /// Known text; `quoted` means bash expands nothing in it.
     Text { text: String, quoted: bool },
-    /// Text that bash computes; `quoted` means it is not split into words.
-    Expansion { quoted: bool },
+    /// Text that bash computes.
+    Expansion(Expansion),
+}
+
+/// What bash computes within a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Expansion {
+    /// It is not split into words.
+    pub(crate) quoted: bool,
+    pub(crate) value: Value,
+    /// Its printing, without the double quotes around it.
+    pub(crate) printed: String,
+}
+
+/// What is known of a value that bash computes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    Unknown,
+    /// The value of this variable, as it is.
+    Variable(String),
+    /// Digits, at least one.
+    Number,
+    /// An absolute path: that of a process substitution.
+    Path,
 }
 
 /// Where the reading of a word's raw text stands: rable hands over words in
@@ -176,7 +198,7 @@ mod tests {
         out.iter()
             .map(|p| match p {
                 Piece::Text { text, .. } => text.as_str(),
-                Piece::Expansion { .. } => unreachable!("literals have none"),
+                Piece::Expansion(_) => unreachable!("literals have none"),
             })
             .collect()
     }

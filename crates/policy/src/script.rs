@@ -1,8 +1,10 @@
 //! What a line would do, as far as it can be known before it runs: the common
 //! ground of the parsers and the judge.
 
+use std::collections::BTreeSet;
+
 use crate::pattern::Token;
-use crate::quote::{Piece, double_quoted, single_quoted};
+use crate::quote::{Expansion, Piece, Value, double_quoted, single_quoted};
 use crate::verdict::Span;
 
 /// Stands for computed text when the two parsers' findings are compared.
@@ -17,8 +19,31 @@ pub(crate) enum Frag {
     Glob(String),
     /// A path that is filled in as (part of) one word and does not begin with a dash.
     Path,
-    /// An expansion. Unquoted, it may become several words or none.
+    /// The value of a variable, as it is.
+    Variable { name: String, quoted: bool },
+    /// Digits, at least one.
+    Number,
+    /// Another expansion. Unquoted, it may become several words or none.
     Unknown { quoted: bool },
+}
+
+impl Frag {
+    /// Whether bash splits its value into words: several, or none.
+    pub(crate) fn is_split(&self) -> bool {
+        matches!(self, Self::Unknown { quoted: false } | Self::Variable { quoted: false, .. })
+    }
+}
+
+impl From<&Expansion> for Frag {
+    fn from(expansion: &Expansion) -> Self {
+        let quoted = expansion.quoted;
+        match &expansion.value {
+            Value::Unknown => Self::Unknown { quoted },
+            Value::Variable(name) => Self::Variable { name: name.clone(), quoted },
+            Value::Number => Self::Number,
+            Value::Path => Self::Path,
+        }
+    }
 }
 
 /// One word of a command.
@@ -41,7 +66,7 @@ impl Word {
         let plain = |piece: &Piece| match piece {
             Piece::Text { quoted: true, .. } => true,
             Piece::Text { text, quoted: false } => !text.contains(['*', '?', '[', '{', '~']),
-            Piece::Expansion { .. } => false,
+            Piece::Expansion(_) => false,
         };
         if pieces.iter().all(plain) {
             let len =
@@ -58,15 +83,15 @@ impl Word {
         // One flat list of characters, so that patterns which span quotes
         // (`{a",b"}`) are seen whole.
         #[derive(Clone, Copy)]
-        enum Item {
+        enum Item<'a> {
             Char(char, bool),
-            Expansion(bool),
+            Expansion(&'a Expansion),
         }
         let mut items = Vec::new();
         for piece in pieces {
             match piece {
                 Piece::Text { text, quoted } => items.extend(text.chars().map(|c| Item::Char(c, *quoted))),
-                Piece::Expansion { quoted } => items.push(Item::Expansion(*quoted)),
+                Piece::Expansion(expansion) => items.push(Item::Expansion(expansion)),
             }
         }
         let bare = |i: usize, set: &str| matches!(items[i], Item::Char(c, false) if set.contains(c));
@@ -82,8 +107,8 @@ impl Word {
         let mut after_sign = true; // a tilde expands here
         for (i, item) in items.iter().enumerate() {
             let Item::Char(c, quoted) = *item else {
-                let Item::Expansion(quoted) = *item else { continue };
-                frags.push(Frag::Unknown { quoted });
+                let Item::Expansion(expansion) = *item else { continue };
+                frags.push(expansion.into());
                 after_sign = false;
                 continue;
             };
@@ -116,7 +141,7 @@ impl Word {
             .iter()
             .map(|f| match f {
                 Frag::Lit(text) => Some(text.as_str()),
-                Frag::Glob(_) | Frag::Path | Frag::Unknown { .. } => None,
+                _ => None,
             })
             .collect()
     }
@@ -165,7 +190,7 @@ impl Word {
         for frag in &self.frags {
             match frag {
                 Frag::Lit(text) | Frag::Glob(text) => out.push_str(text),
-                Frag::Path | Frag::Unknown { .. } => out.push(COMPUTED),
+                _ => out.push(COMPUTED),
             }
         }
     }
@@ -177,7 +202,7 @@ impl Word {
     }
 
     fn may_vanish(&self) -> bool {
-        !self.frags.is_empty() && self.frags.iter().all(|f| matches!(f, Frag::Unknown { quoted: false }))
+        !self.frags.is_empty() && self.frags.iter().all(Frag::is_split)
     }
 
     /// The word's tokens; a word that is empty or holds a blank keeps quotes (7).
@@ -196,7 +221,7 @@ impl Word {
         for frag in &self.frags {
             match frag {
                 Frag::Lit(text) => chars(text, out),
-                Frag::Glob(_) | Frag::Path | Frag::Unknown { .. } => out.push(Token::Gap),
+                _ => out.push(Token::Gap),
             }
         }
     }
@@ -349,6 +374,15 @@ pub(crate) struct Refused {
     pub(crate) span: Span,
 }
 
+/// A variable whose text arithmetic evaluates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Evaluated {
+    pub(crate) name: String,
+    pub(crate) span: Span,
+    /// Something harmless can be printed instead of it.
+    pub(crate) replaceable: bool,
+}
+
 /// All that was found in a line.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Script {
@@ -358,9 +392,15 @@ pub(crate) struct Script {
     pub(crate) assignments: Vec<Assignment>,
     pub(crate) refused: Vec<Refused>,
     /// Variables that arithmetic evaluates.
-    pub(crate) evaluated: Vec<(String, Span)>,
-    /// The canonical printing, for a line that is literal throughout.
-    pub(crate) canonical: Option<String>,
+    pub(crate) evaluated: Vec<Evaluated>,
+    /// Assignments before a command that is not read yet.
+    pub(crate) pending: Vec<Assignment>,
+    /// The functions that the line defines.
+    pub(crate) functions: BTreeSet<String>,
+    /// What was found, printed back: what is to run.
+    pub(crate) printed: String,
+    /// Only simple commands of literal words: bash can't find an error in the printing.
+    pub(crate) plain: bool,
 }
 
 impl Script {
@@ -400,5 +440,7 @@ pub(crate) fn signature<'a>(prefixes: impl IntoIterator<Item = &'a str>, words: 
 
 /// A redirection as both parsers must see it.
 pub(crate) fn redirect_signature(operator: &str, target: &str) -> String {
+    // Two spellings of one thing.
+    let operator = if operator == ">&" { "&>" } else { operator };
     format!("\u{4}{operator}\u{3}{target}")
 }

@@ -260,7 +260,7 @@ fn collect(policy: &Policy, text: &str, depth: usize, found: &mut Vec<(String, O
     if depth > MOST || limits::check(text).is_err() {
         return;
     }
-    let Ok(script) = typed::parse(text) else { return };
+    let Ok(script) = typed::parse(text, false) else { return };
     for command in &script.commands {
         of_command(policy, command, depth, found);
     }

@@ -1,15 +1,34 @@
 //! Arithmetic: bash evaluates the text of variables in it, subscripts and
-//! substitutions included, so only numbers may stand there (21).
+//! substitutions included, so only numbers may stand there (21). It is printed with every
+//! part in parentheses. Where the gate stands behind the reading, a variable of unknown
+//! text is printed so that only digits, blanks and minus signs of it are left.
 
 use shuck_ast::Span;
 use shuck_ast::{
-    ArithmeticExpr, ArithmeticExprNode, ArithmeticLvalue, ArithmeticUnaryOp,
-    BourneParameterExpansion as Bourne, ParameterExpansionSyntax, Word as WordNode, WordPart,
+    ArithmeticAssignOp as Assign, ArithmeticBinaryOp as Binary, ArithmeticExpr, ArithmeticExprNode,
+    ArithmeticLvalue, ArithmeticPostfixOp, ArithmeticUnaryOp as Unary, BourneParameterExpansion as Bourne,
+    ParameterExpansionSyntax, Word as WordNode, WordPart,
 };
 
 use super::{Walk, span_of};
+use crate::names::is_numeric_by_itself;
+use crate::printing::{is_name, is_parameter};
+use crate::script::{Assignment, Evaluated, Refused, Word};
 
 const COMPUTED: &str = "bash evaluates computed text as arithmetic";
+
+/// What stands in the printing for a variable of which it is not known yet whether it is a
+/// number: no text of a line can hold it.
+const MARK: char = '\u{0}';
+
+/// How such a variable is written.
+#[derive(Clone, Copy)]
+enum Spelling {
+    Bare,
+    Dollar,
+    /// By itself, beside `-eq` and its like.
+    Operand,
+}
 
 impl Walk<'_> {
     /// An expression that may have no tree: then its text must be blank.
@@ -32,58 +51,136 @@ impl Walk<'_> {
                 {
                     self.refuse(node.span, COMPUTED);
                 }
+                self.out.push_str(&text);
             }
-            ArithmeticExpr::Variable(name) => {
-                self.script.evaluated.push((name.as_str().to_owned(), span_of(node.span)));
-            }
+            ArithmeticExpr::Variable(name) => self.evaluated(name.as_str(), node.span, Spelling::Bare),
             ArithmeticExpr::Indexed { index, .. } => {
                 self.arithmetic(index);
                 self.refuse(node.span, "arithmetic evaluates the text of an array's element");
             }
-            ArithmeticExpr::ShellWord(word) => self.evaluated_word(word),
-            ArithmeticExpr::Parenthesized { expression } => self.arithmetic(expression),
+            ArithmeticExpr::ShellWord(word) => self.evaluated_word(word, true),
+            ArithmeticExpr::Parenthesized { expression } => self.nested(expression),
             ArithmeticExpr::Unary { op, expr } => {
-                if matches!(op, ArithmeticUnaryOp::PreIncrement | ArithmeticUnaryOp::PreDecrement) {
+                let sign = match op {
+                    Unary::PreIncrement => "++",
+                    Unary::PreDecrement => "--",
+                    Unary::Plus => "+",
+                    Unary::Minus => "-",
+                    Unary::LogicalNot => "!",
+                    Unary::BitwiseNot => "~",
+                };
+                self.out.push_str(sign);
+                if matches!(op, Unary::PreIncrement | Unary::PreDecrement) {
                     self.counted(expr);
+                } else {
+                    self.nested(expr);
                 }
-                self.arithmetic(expr);
             }
-            ArithmeticExpr::Postfix { expr, .. } => {
+            ArithmeticExpr::Postfix { expr, op } => {
                 self.counted(expr);
-                self.arithmetic(expr);
+                self.out.push_str(match op {
+                    ArithmeticPostfixOp::Increment => "++",
+                    ArithmeticPostfixOp::Decrement => "--",
+                });
             }
-            ArithmeticExpr::Binary { left, right, .. } => {
-                self.arithmetic(left);
-                self.arithmetic(right);
+            ArithmeticExpr::Binary { left, op, right } => {
+                self.nested(left);
+                self.out.push_str(binary_sign(*op));
+                self.nested(right);
             }
             ArithmeticExpr::Conditional { condition, then_expr, else_expr } => {
-                self.arithmetic(condition);
-                self.arithmetic(then_expr);
-                self.arithmetic(else_expr);
+                self.nested(condition);
+                self.out.push('?');
+                self.nested(then_expr);
+                self.out.push(':');
+                self.nested(else_expr);
             }
-            ArithmeticExpr::Assignment { target, value, .. } => {
+            ArithmeticExpr::Assignment { target, op, value } => {
                 match target {
-                    ArithmeticLvalue::Variable(name) => self.assigned(name.as_str(), true, node.span),
+                    ArithmeticLvalue::Variable(name) => {
+                        self.assigned(name.as_str(), true, node.span);
+                        if *op != Assign::Assign {
+                            // Its text is evaluated before it is set.
+                            self.must_be_number(name.as_str(), node.span);
+                        }
+                        if !is_name(name.as_str()) {
+                            self.refuse(node.span, COMPUTED);
+                        }
+                        self.out.push_str(name.as_str());
+                    }
                     ArithmeticLvalue::Indexed { index, .. } => {
                         self.arithmetic(index);
                         self.refuse(node.span, "arithmetic sets an array's element");
                     }
                 }
-                self.arithmetic(value);
+                self.out.push_str(assign_sign(*op));
+                self.nested(value);
             }
         }
     }
 
-    fn counted(&mut self, expr: &ArithmeticExprNode) {
-        if let ArithmeticExpr::Variable(name) = &expr.kind {
-            self.assigned(name.as_str(), true, expr.span);
-        }
+    /// A part of an expression, in parentheses.
+    fn nested(&mut self, node: &ArithmeticExprNode) {
+        let bare = matches!(
+            node.kind,
+            ArithmeticExpr::Number(_) | ArithmeticExpr::Variable(_) | ArithmeticExpr::ShellWord(_)
+        );
+        self.out.push_str(if bare { "" } else { "(" });
+        self.arithmetic(node);
+        self.out.push_str(if bare { "" } else { ")" });
     }
 
-    /// A word whose value bash evaluates as arithmetic.
-    pub(super) fn evaluated_word(&mut self, word: &WordNode) {
-        let value = self.word(word);
-        if value.is_numeric() {
+    fn counted(&mut self, expr: &ArithmeticExprNode) {
+        let ArithmeticExpr::Variable(name) = &expr.kind else {
+            self.arithmetic(expr);
+            return self.refuse(expr.span, "arithmetic counts what is no variable");
+        };
+        let name = name.as_str();
+        self.assigned(name, true, expr.span);
+        self.must_be_number(name, expr.span);
+        if !is_name(name) {
+            self.refuse(expr.span, COMPUTED);
+        }
+        self.out.push_str(name);
+    }
+
+    /// A variable whose text bash evaluates, where nothing can be printed instead of it.
+    fn must_be_number(&mut self, name: &str, span: Span) {
+        self.script.evaluated.push(Evaluated {
+            name: name.to_owned(),
+            span: span_of(span),
+            replaceable: false,
+        });
+    }
+
+    /// A variable whose text bash evaluates; how it is printed is found out at the end.
+    fn evaluated(&mut self, name: &str, span: Span, spelling: Spelling) {
+        if !is_parameter(name) {
+            self.refuse(span, COMPUTED);
+        }
+        self.script.plain = false;
+        self.script.evaluated.push(Evaluated {
+            name: name.to_owned(),
+            span: span_of(span),
+            replaceable: true,
+        });
+        self.out.push(MARK);
+        self.out.push(match spelling {
+            Spelling::Bare => ' ',
+            Spelling::Dollar => '$',
+            Spelling::Operand => '=',
+        });
+        self.out.push_str(name);
+        self.out.push(MARK);
+    }
+
+    /// A word whose value bash evaluates as arithmetic: within it, or as an operand of `-eq`.
+    pub(super) fn evaluated_word(&mut self, word: &WordNode, within: bool) {
+        let mut value = None;
+        let printed = self.apart(|walk| value = Some(walk.word(word)));
+        if value.is_some_and(|value| value.is_numeric()) {
+            let text = printed.trim_matches('\'');
+            self.out.push_str(text);
             return;
         }
         let parts = match word.parts.as_slice() {
@@ -96,14 +193,19 @@ impl Walk<'_> {
         let name = match parts {
             [part] => match &part.kind {
                 WordPart::Variable(name) => Some(name),
-                WordPart::Length(_) | WordPart::ArrayLength(_) => return,
+                WordPart::Length(_) | WordPart::ArrayLength(_) => {
+                    return self.out.push_str(printed.trim_matches('"'));
+                }
+                WordPart::ArithmeticExpansion { .. } => return self.out.push_str(printed.trim_matches('"')),
                 WordPart::Parameter(parameter) => match &parameter.syntax {
                     ParameterExpansionSyntax::Bourne(Bourne::Access { reference })
                         if reference.subscript.is_none() =>
                     {
                         Some(&reference.name)
                     }
-                    ParameterExpansionSyntax::Bourne(Bourne::Length { .. }) => return,
+                    ParameterExpansionSyntax::Bourne(Bourne::Length { .. }) => {
+                        return self.out.push_str(printed.trim_matches('"'));
+                    }
                     _ => None,
                 },
                 _ => None,
@@ -112,9 +214,118 @@ impl Walk<'_> {
         };
         match name {
             Some(name) => {
-                self.script.evaluated.push((name.as_str().to_owned(), span_of(word.span)));
+                let spelling = if within { Spelling::Dollar } else { Spelling::Operand };
+                self.evaluated(name.as_str(), word.span, spelling);
             }
             None => self.refuse(word.span, COMPUTED),
         }
+    }
+
+    /// Variables in arithmetic must be numbers, or bash evaluates their text (21).
+    pub(super) fn check_evaluated(&mut self) {
+        let evaluated = std::mem::take(&mut self.script.evaluated);
+        let mut numbers = std::collections::BTreeMap::new();
+        for Evaluated { name, span, replaceable } in &evaluated {
+            let is_number = *numbers.entry(name.clone()).or_insert_with(|| self.is_number(name));
+            let replaced = self.gate && *replaceable && !self.is_known_text(name);
+            if !is_number && !replaced {
+                self.script.refused.push(Refused {
+                    text: name.clone(),
+                    reason: format!(
+                        "arithmetic evaluates the text of '{name}'; it must be set to a number in this line"
+                    ),
+                    span: *span,
+                });
+            }
+        }
+        if evaluated.iter().any(|e| e.replaceable) {
+            let out = std::mem::take(&mut self.out);
+            self.out = unmark(&out, |name| numbers.get(name).copied().unwrap_or(false));
+        }
+    }
+
+    /// Whether a variable surely holds a number, or nothing.
+    fn is_number(&self, name: &str) -> bool {
+        let by_itself = is_numeric_by_itself(name);
+        let mut set = self.assignments_of(name).peekable();
+        let is_set = set.peek().is_some();
+        (if is_set { set.all(|a| a.numeric) } else { by_itself }) && (by_itself || !self.variables_read)
+    }
+
+    /// Whether a variable is set to literal text that is no number.
+    fn is_known_text(&self, name: &str) -> bool {
+        self.assignments_of(name).any(|a| {
+            !a.numeric && a.value.as_ref().and_then(Word::literal).is_some_and(|text| !text.is_empty())
+        })
+    }
+
+    fn assignments_of<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Assignment> {
+        self.script
+            .assignments
+            .iter()
+            .chain(self.script.commands.iter().flat_map(|c| &c.prefixes))
+            .filter(move |a| a.name == name)
+    }
+}
+
+/// Prints the marked variables: as they are where they are numbers, else so that what is
+/// no digit makes bash complain instead of evaluating it.
+fn unmark(text: &str, is_number: impl Fn(&str) -> bool) -> String {
+    let mut out = String::with_capacity(text.len() + 64);
+    for (index, piece) in text.split(MARK).enumerate() {
+        if index % 2 == 0 {
+            out.push_str(piece);
+            continue;
+        }
+        let (spelling, name) = piece.split_at(piece.len().min(1));
+        let digits = || format!("${{{name}//[!0123456789[:blank:]-]/.}}+0");
+        match (is_number(name), spelling) {
+            (true, " ") => out.push_str(name),
+            (true, _) => out.push_str(&format!("${{{name}}}")),
+            (false, "=") => out.push_str(&digits()),
+            (false, _) => out.push_str(&format!("({})", digits())),
+        }
+    }
+    out
+}
+
+fn binary_sign(op: Binary) -> &'static str {
+    match op {
+        Binary::Comma => ",",
+        Binary::Power => "**",
+        Binary::Multiply => "*",
+        Binary::Divide => "/",
+        Binary::Modulo => "%",
+        Binary::Add => "+",
+        Binary::Subtract => "-",
+        Binary::ShiftLeft => "<<",
+        Binary::ShiftRight => ">>",
+        Binary::LessThan => "<",
+        Binary::LessThanOrEqual => "<=",
+        Binary::GreaterThan => ">",
+        Binary::GreaterThanOrEqual => ">=",
+        Binary::Equal => "==",
+        Binary::NotEqual => "!=",
+        Binary::BitwiseAnd => "&",
+        Binary::BitwiseXor => "^",
+        Binary::BitwiseOr => "|",
+        Binary::LogicalAnd => "&&",
+        Binary::LogicalOr => "||",
+    }
+}
+
+fn assign_sign(op: Assign) -> &'static str {
+    match op {
+        Assign::Assign => "=",
+        Assign::AddAssign => "+=",
+        Assign::SubAssign => "-=",
+        Assign::MulAssign => "*=",
+        Assign::DivAssign => "/=",
+        Assign::ModAssign => "%=",
+        Assign::ShiftLeftAssign => "<<=",
+        Assign::ShiftRightAssign => ">>=",
+        Assign::AndAssign => "&=",
+        Assign::XorAssign => "^=",
+        Assign::OrAssign => "|=",
     }
 }

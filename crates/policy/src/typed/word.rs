@@ -1,93 +1,215 @@
 //! The parts of a word.
 
-use shuck_ast::{
-    CommandSubstitutionSyntax, HeredocBody, HeredocBodyPart, LiteralText, WordPart, WordPartNode,
-};
+use shuck_ast::{CommandSubstitutionSyntax, LiteralText, StmtSeq, Word as WordNode, WordPart, WordPartNode};
 
 use super::Walk;
-use crate::quote::{self, Piece, Quoting};
+use crate::printing::{Place, needs_backslash, push_word};
+use crate::quote::{self, Expansion, Piece, Quoting, Value, push_single_quoted};
+use crate::script::Word;
 
 impl Walk<'_> {
+    /// A word of a command, printed.
+    pub(super) fn word(&mut self, node: &WordNode) -> Word {
+        self.word_at(node, Place::Word)
+    }
+
+    pub(super) fn word_at(&mut self, node: &WordNode, place: Place) -> Word {
+        let mut pieces = Vec::with_capacity(node.parts.len());
+        for part in &node.parts {
+            self.part(part, false, &mut pieces);
+        }
+        let word = Word::from_pieces(&pieces, self.text(node.span));
+        // Most words are one literal.
+        match word.run() {
+            Some(text) if matches!(place, Place::Word | Place::Command) => {
+                push_single_quoted(&mut self.out, text);
+            }
+            _ if matches!(place, Place::Word | Place::Command) && word.literal().is_some() => {
+                push_single_quoted(&mut self.out, &word.literal().unwrap_or_default());
+            }
+            _ => self.print(&pieces, place, node.span),
+        }
+        word
+    }
+
+    pub(super) fn print(&mut self, pieces: &[Piece], place: Place, span: shuck_ast::Span) {
+        if let Err(reason) = push_word(&mut self.out, pieces, place) {
+            self.refuse(span, reason);
+        }
+    }
+
+    /// A word after `${x:-`, or a pattern's replacement.
+    pub(super) fn operand(&mut self, node: &WordNode, quoted: bool) {
+        let mut pieces = Vec::with_capacity(node.parts.len());
+        if !quoted {
+            for part in &node.parts {
+                self.part(part, false, &mut pieces);
+            }
+            return self.print(&pieces, Place::Operand, node.span);
+        }
+        self.operand.depth += 1;
+        for part in &node.parts {
+            self.quoted_operand(part, &mut pieces);
+        }
+        for piece in &pieces {
+            if let Piece::Text { text, .. } = piece {
+                self.operand.high |= !text.is_ascii();
+                self.operand.escaped |= text.contains(needs_backslash);
+                if text.contains(['{', '}']) {
+                    self.refuse(node.span, "a brace within ${…} ends it earlier than it looks");
+                }
+            }
+        }
+        self.print(&pieces, Place::Quoted, node.span);
+        self.operand.depth -= 1;
+        if self.operand.depth == 0 {
+            let operand = std::mem::take(&mut self.operand);
+            // Some locales read the last byte of a letter and a backslash as one character.
+            if operand.high && operand.escaped {
+                self.refuse(node.span, "letters beyond ASCII beside $, `, \" or \\ within \"${…}\"");
+            }
+        }
+    }
+
+    /// A part of an operand within double quotes, where single quotes are plain text.
+    fn quoted_operand(&mut self, node: &WordPartNode, out: &mut Vec<Piece>) {
+        match &node.kind {
+            WordPart::SingleQuoted { dollar: true, .. } => {
+                self.refuse(node.span, "$'…' within \"${…}\" is expanded again");
+            }
+            WordPart::SingleQuoted { dollar: false, .. } => {
+                let raw = self.text(node.span);
+                if raw.len() < 2 || raw.contains(['$', '`', '\\', '"', '{', '}']) {
+                    self.refuse(
+                        node.span,
+                        "single quotes within \"${…}\" are plain text: what is in them expands",
+                    );
+                }
+                quote::push(out, raw, true);
+            }
+            WordPart::DoubleQuoted { parts, dollar } => {
+                if *dollar {
+                    self.refuse(node.span, "$\"…\" is translated by the locale");
+                }
+                for part in parts {
+                    self.quoted_operand(part, out);
+                }
+            }
+            WordPart::ProcessSubstitution { .. } => {
+                self.refuse(node.span, "a process substitution within double quotes");
+            }
+            WordPart::Literal(_) => {
+                let raw = self.text(node.span);
+                let mut rest = raw;
+                let mut text = String::new();
+                // As within double quotes, and a closing brace may be escaped as well.
+                while let Some(at) = rest.find('\\') {
+                    text.push_str(&rest[..at]);
+                    let mut chars = rest[at + 1..].chars();
+                    match chars.next() {
+                        Some('\n') => {}
+                        Some(c) if needs_backslash(c) => text.push(c),
+                        Some(c) if c != '}' => text.extend(['\\', c]),
+                        _ => self.refuse(node.span, "a brace within ${…}"),
+                    }
+                    rest = chars.as_str();
+                }
+                text.push_str(rest);
+                if rest.contains(['\'', '"']) {
+                    self.refuse(node.span, "a quote where the parser saw plain text");
+                }
+                quote::push(out, &text, true);
+            }
+            _ => self.part(node, true, out),
+        }
+    }
+
     /// Appends what a part of a word means; judges what it runs.
     pub(super) fn part(&mut self, node: &WordPartNode, quoted: bool, out: &mut Vec<Piece>) {
         let span = node.span;
-        match &node.kind {
+        let (value, printed) = match &node.kind {
             WordPart::Literal(text) => {
                 let raw: &str = match text {
                     LiteralText::Owned(text) => text,
                     LiteralText::Source | LiteralText::CookedSource(_) => self.text(span),
                 };
-                let mut state = if quoted { Quoting::Double } else { Quoting::None };
-                let before = state;
-                if let Err(reason) = quote::read_literal(raw, &mut state, out) {
-                    self.refuse(span, reason);
-                }
-                if state != before {
-                    self.refuse(span, "a quote where the parser saw plain text");
-                }
+                self.literal(raw, quoted, span, out);
+                return;
             }
             WordPart::SingleQuoted { value, dollar } => {
                 let raw = self.text(value.span());
                 let inner = if raw.is_empty() { value.slice(self.source) } else { raw };
-                if *dollar {
-                    let whole = self.text(span);
-                    let inner = whole.strip_prefix("$'").and_then(|t| t.strip_suffix('\''));
-                    match inner.ok_or_else(|| "an unusual $'…'".to_owned()).and_then(quote::decode_ansi_c) {
-                        Ok(text) => quote::push(out, &text, true),
-                        Err(reason) => {
-                            self.refuse(span, reason);
-                            out.push(Piece::Expansion { quoted: true });
-                        }
-                    }
-                } else {
-                    quote::push(out, inner, true);
+                if !*dollar {
+                    return quote::push(out, inner, true);
                 }
+                let whole = self.text(span);
+                let inner = whole.strip_prefix("$'").and_then(|t| t.strip_suffix('\''));
+                match inner.ok_or_else(|| "an unusual $'…'".to_owned()).and_then(quote::decode_ansi_c) {
+                    Ok(text) => quote::push(out, &text, true),
+                    Err(reason) => {
+                        self.refuse(span, reason);
+                        quote::push(out, "", true);
+                    }
+                }
+                return;
             }
             WordPart::DoubleQuoted { parts, dollar } => {
                 if *dollar {
                     self.refuse(span, "$\"…\" is translated by the locale");
                 }
-                quote::push(out, "", true);
+                if parts.is_empty() {
+                    quote::push(out, "", true);
+                }
                 for part in parts {
                     self.part(part, true, out);
                 }
+                return;
             }
             WordPart::CommandSubstitution { body, syntax } => {
                 if *syntax == CommandSubstitutionSyntax::Backtick && self.text(span).contains('\\') {
                     self.refuse(span, "a backslash within backticks; use $(…)");
                 }
-                self.statements(body);
-                out.push(Piece::Expansion { quoted });
+                (Value::Unknown, self.apart(|walk| walk.substitution(body)))
             }
-            WordPart::ProcessSubstitution { body, .. } => {
-                self.statements(body);
-                out.push(Piece::Expansion { quoted: true });
+            WordPart::ProcessSubstitution { body, is_input } => {
+                let printed = self.apart(|walk| {
+                    walk.out.push_str(if *is_input { "<( " } else { ">( " });
+                    walk.block(body, ")");
+                });
+                (Value::Path, printed)
             }
             other => {
-                self.expansion(other, span);
-                out.push(Piece::Expansion { quoted });
+                let mut value = Value::Unknown;
+                let printed = self.apart(|walk| value = walk.expansion(other, span, quoted));
+                (value, printed)
             }
+        };
+        let quoted = quoted || value == Value::Path;
+        out.push(Piece::Expansion(Expansion { quoted, value, printed }));
+    }
+
+    /// Literal text as it is written.
+    pub(super) fn literal(&mut self, raw: &str, quoted: bool, span: shuck_ast::Span, out: &mut Vec<Piece>) {
+        let mut state = if quoted { Quoting::Double } else { Quoting::None };
+        let before = state;
+        if let Err(reason) = quote::read_literal(raw, &mut state, out) {
+            self.refuse(span, reason);
+        }
+        if state != before {
+            self.refuse(span, "a quote where the parser saw plain text");
         }
     }
 
-    pub(super) fn heredoc(&mut self, body: &HeredocBody) {
-        if !body.mode.expands() {
-            return;
-        }
-        for part in &body.parts {
-            match &part.kind {
-                HeredocBodyPart::Literal(_) | HeredocBodyPart::Variable(_) => {}
-                HeredocBodyPart::CommandSubstitution { body, syntax } => {
-                    if *syntax == CommandSubstitutionSyntax::Backtick && self.text(part.span).contains('\\') {
-                        self.refuse(part.span, "a backslash within backticks; use $(…)");
-                    }
-                    self.statements(body);
-                }
-                HeredocBodyPart::ArithmeticExpansion { expression_ast, expression, .. } => {
-                    self.arithmetic_part(expression_ast.as_deref(), Some(expression.span()));
-                }
-                HeredocBodyPart::Parameter(parameter) => self.parameter(parameter),
-            }
+    /// `$(…)`, in any of its spellings.
+    pub(super) fn substitution(&mut self, body: &StmtSeq) {
+        self.out.push_str("$( ");
+        let operand = std::mem::take(&mut self.operand);
+        self.statements(body);
+        self.operand = operand;
+        self.out.push_str(if self.out.ends_with('&') { " )" } else { "; )" });
+        if body.stmts.is_empty() {
+            self.out.truncate(self.out.len() - 3);
+            self.out.push(')');
         }
     }
 }

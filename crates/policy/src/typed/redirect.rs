@@ -1,0 +1,179 @@
+//! Redirections and here-documents.
+
+use shuck_ast::{
+    CommandSubstitutionSyntax, HeredocBody, HeredocBodyPart, LiteralText, Redirect as RedirectNode,
+    RedirectKind, RedirectTarget,
+};
+
+use super::{Walk, span_of};
+use crate::printing::{Place, is_name, push_word};
+use crate::quote::{self, Expansion, Piece, Value};
+use crate::script::{Redirect, RedirectUse, Word};
+
+impl Walk<'_> {
+    pub(super) fn redirect(&mut self, node: &RedirectNode) {
+        if let Some(name) = &node.fd_var {
+            self.assigned(name.as_str(), true, node.fd_var_span.unwrap_or(node.span));
+            if !is_name(name.as_str()) {
+                self.refuse(node.span, "a descriptor's variable that is no name");
+            }
+            self.out.push_str(&format!("{{{name}}}"));
+        } else if let Some(fd) = node.fd {
+            if !(0..10_000).contains(&fd) {
+                self.refuse(node.span, "an unusual descriptor");
+            }
+            self.out.push_str(&fd.to_string());
+        }
+        let from = self.out.len();
+        let target = match &node.target {
+            RedirectTarget::Word(word) => Some(self.word(word)),
+            RedirectTarget::Heredoc(heredoc) => {
+                self.heredoc(&heredoc.body);
+                let delimiter = &heredoc.delimiter;
+                let body = span_of(heredoc.body.span);
+                // An empty body has no place of its own: it would begin after the line.
+                let (from, line) =
+                    if body.start == body.end { (span_of(node.span).end, 1) } else { (body.end, 0) };
+                let last =
+                    self.source.get(from..).and_then(|rest| rest.split('\n').nth(line)).unwrap_or_default();
+                let last = if delimiter.strip_tabs { last.trim_start_matches('\t') } else { last };
+                if last != delimiter.cooked {
+                    self.refuse(node.span, "a here-document without its end");
+                }
+                None
+            }
+        };
+        let printed = self.out.split_off(from);
+        let literal = target.as_ref().and_then(Word::literal);
+        let is_descriptor = literal.as_deref().is_some_and(is_descriptor);
+        let (operator, usage) = match node.kind {
+            RedirectKind::Output => (">", RedirectUse::Write),
+            RedirectKind::Clobber => (">|", RedirectUse::Write),
+            RedirectKind::Append => (">>", RedirectUse::Write),
+            RedirectKind::ReadWrite => ("<>", RedirectUse::Write),
+            RedirectKind::OutputBoth => ("&>", RedirectUse::Write),
+            RedirectKind::DupOutput if is_descriptor => (">&", RedirectUse::Inert),
+            RedirectKind::DupOutput => (">&", RedirectUse::Write),
+            RedirectKind::DupInput if is_descriptor => ("<&", RedirectUse::Inert),
+            RedirectKind::DupInput | RedirectKind::Input => ("<", RedirectUse::Read),
+            RedirectKind::HereDoc | RedirectKind::HereDocStrip | RedirectKind::HereString => {
+                ("<<", RedirectUse::Inert)
+            }
+        };
+        let free = usage == RedirectUse::Inert || literal.as_deref() == Some("/dev/null");
+        self.script.plain &= free && target.is_some() && operator != "<<";
+        match (usage, operator) {
+            // A here-document is printed as the here-string that holds the same.
+            (_, "<<") if printed.is_empty() => self.out.push_str("<'/dev/null'"),
+            (_, "<<") => {
+                self.out.push_str("<<<");
+                self.out.push_str(&printed);
+            }
+            (RedirectUse::Inert, _) => {
+                self.out.push_str(operator);
+                self.out.push_str(&literal.unwrap_or_default());
+            }
+            // `<&file` can't be told from a descriptor that bash computes.
+            (RedirectUse::Read, _) if node.kind == RedirectKind::DupInput => {
+                self.refuse(node.span, "a descriptor must be a number");
+            }
+            // `>&file` is `&>file`; with a descriptor before it bash reads it otherwise.
+            (RedirectUse::Write, ">&") => {
+                if node.fd.is_some_and(|fd| fd != 1) || node.fd_var.is_some() || literal.is_none() {
+                    self.refuse(node.span, "a descriptor must be a number");
+                }
+                if node.fd.is_some() {
+                    self.out.truncate(from - 1);
+                }
+                self.out.push_str("&>");
+                self.out.push_str(&printed);
+            }
+            _ => {
+                self.out.push_str(operator);
+                // `<(` after it would be another operator.
+                self.out.push_str(if printed.starts_with(['<', '>']) { " " } else { "" });
+                self.out.push_str(&printed);
+            }
+        }
+        self.script.redirects.push(Redirect { operator, usage, target, span: span_of(node.span) });
+    }
+
+    /// Prints the word that holds a here-document's text, without its last newline; nothing
+    /// for an empty one.
+    fn heredoc(&mut self, body: &HeredocBody) {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for part in &body.parts {
+            let mut value = Value::Unknown;
+            let printed = match &part.kind {
+                HeredocBodyPart::Literal(text) => {
+                    let text = match text {
+                        LiteralText::Owned(text) => text.to_string(),
+                        LiteralText::Source | LiteralText::CookedSource(_) if body.mode.expands() => {
+                            unescaped(self.text(part.span))
+                        }
+                        LiteralText::Source | LiteralText::CookedSource(_) => self.text(part.span).to_owned(),
+                    };
+                    quote::push(&mut pieces, &text, true);
+                    continue;
+                }
+                HeredocBodyPart::Variable(name) => {
+                    let name = name.as_str().to_owned();
+                    let printed = self.apart(|walk| walk.variable(&name, part.span));
+                    value = Value::Variable(name);
+                    printed
+                }
+                HeredocBodyPart::CommandSubstitution { body, syntax } => {
+                    if *syntax == CommandSubstitutionSyntax::Backtick && self.text(part.span).contains('\\') {
+                        self.refuse(part.span, "a backslash within backticks; use $(…)");
+                    }
+                    self.apart(|walk| walk.substitution(body))
+                }
+                HeredocBodyPart::ArithmeticExpansion { expression_ast, expression, .. } => {
+                    self.apart(|walk| {
+                        walk.out.push_str("$((");
+                        walk.arithmetic_part(expression_ast.as_deref(), Some(expression.span()));
+                        walk.out.push_str("))");
+                    })
+                }
+                HeredocBodyPart::Parameter(parameter) => self.apart(|walk| walk.parameter(parameter, true)),
+            };
+            pieces.push(Piece::Expansion(Expansion { quoted: true, value, printed }));
+        }
+        match pieces.last_mut() {
+            None => return,
+            Some(Piece::Text { text, .. }) if text.ends_with('\n') => {
+                text.pop();
+            }
+            Some(_) => self.refuse(body.span, "a here-document without its end"),
+        }
+        let from = self.out.len();
+        if let Err(reason) = push_word(&mut self.out, &pieces, Place::Word) {
+            self.refuse(body.span, reason);
+        }
+        if self.out.len() == from {
+            self.out.push_str("''");
+        }
+    }
+}
+
+/// A here-document's text without the backslashes that bash takes away.
+fn unescaped(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut chars = raw.chars().peekable();
+    while let Some(c) = chars.next() {
+        match chars.peek() {
+            Some('\n') if c == '\\' => drop(chars.next()),
+            Some('$' | '`' | '\\') if c == '\\' => out.extend(chars.next()),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// Whether a redirection's target names a descriptor: `1`, `-`, `3-`.
+pub(crate) fn is_descriptor(text: &str) -> bool {
+    let digits = text.strip_suffix('-').unwrap_or(text);
+    // With a zero before it the parsers disagree on what is printed back.
+    let plain = digits.len() < 2 || !digits.starts_with('0');
+    plain && !text.is_empty() && digits.len() < 5 && digits.bytes().all(|b| b.is_ascii_digit())
+}

@@ -1,0 +1,180 @@
+//! `[[ … ]]`, patterns and subscripts.
+
+use shuck_ast::{
+    ConditionalBinaryOp as Op, ConditionalExpr, ConditionalUnaryOp, LiteralText, Pattern, PatternGroupKind,
+    PatternPart, Subscript,
+};
+
+use super::Walk;
+use crate::printing::{Place, is_name};
+use crate::quote::{self, Expansion, Piece, Value};
+
+impl Walk<'_> {
+    pub(super) fn conditional(&mut self, expression: &ConditionalExpr) {
+        match expression {
+            ConditionalExpr::Binary(node) => {
+                let evaluates = matches!(
+                    node.op,
+                    Op::ArithmeticEq
+                        | Op::ArithmeticNe
+                        | Op::ArithmeticLe
+                        | Op::ArithmeticGe
+                        | Op::ArithmeticLt
+                        | Op::ArithmeticGt
+                );
+                let list = matches!(node.op, Op::And | Op::Or);
+                self.out.push_str(if list { "( " } else { "" });
+                let operand = |walk: &mut Self, side: &ConditionalExpr| {
+                    if evaluates { walk.arithmetic_operand(side) } else { walk.conditional(side) }
+                };
+                operand(self, &node.left);
+                self.out.push(' ');
+                self.out.push_str(node.op.as_str());
+                self.out.push(' ');
+                operand(self, &node.right);
+                self.out.push_str(if list { " )" } else { "" });
+            }
+            ConditionalExpr::Unary(node) => {
+                self.out.push_str(node.op.as_str());
+                self.out.push(' ');
+                match node.op {
+                    ConditionalUnaryOp::VariableSet | ConditionalUnaryOp::ReferenceVariable => {
+                        let name = self.text(node.expr.span());
+                        if !is_name(name) {
+                            self.refuse(expression.span(), "-v evaluates its operand as an array subscript");
+                        }
+                        self.out.push_str(name);
+                    }
+                    ConditionalUnaryOp::Not => {
+                        self.out.push_str("( ");
+                        self.conditional(&node.expr);
+                        self.out.push_str(" )");
+                    }
+                    _ => self.conditional(&node.expr),
+                }
+            }
+            ConditionalExpr::Parenthesized(node) => {
+                self.out.push_str("( ");
+                self.conditional(&node.expr);
+                self.out.push_str(" )");
+            }
+            ConditionalExpr::Word(word) => {
+                self.word(word);
+            }
+            ConditionalExpr::Regex(word) => {
+                self.word_at(word, Place::Regex);
+            }
+            ConditionalExpr::Pattern(pattern) => self.pattern(pattern, Place::Pattern, false),
+            ConditionalExpr::VarRef(reference) => {
+                self.refuse(reference.span, "bash evaluates this text as an array subscript");
+            }
+        }
+    }
+
+    /// An operand of `-eq` and its like.
+    fn arithmetic_operand(&mut self, expression: &ConditionalExpr) {
+        if let ConditionalExpr::Word(word) = expression {
+            self.evaluated_word(word, false);
+        } else {
+            self.conditional(expression);
+            self.refuse(expression.span(), "bash evaluates this text as arithmetic");
+        }
+    }
+
+    /// A pattern, printed; `anchored` says that its first character is no part of it.
+    pub(super) fn pattern(&mut self, pattern: &Pattern, place: Place, anchored: bool) {
+        let mut pieces: Vec<Piece> = Vec::with_capacity(pattern.parts.len());
+        let mut anchored = anchored;
+        for part in &pattern.parts {
+            match &part.kind {
+                PatternPart::Literal(text) => {
+                    let mut raw = match text {
+                        // Without its backslashes: all of it is literal.
+                        LiteralText::Owned(text) => {
+                            if anchored {
+                                self.refuse(part.span, "a pattern that can't be printed back");
+                            }
+                            quote::push(&mut pieces, text, true);
+                            continue;
+                        }
+                        LiteralText::Source | LiteralText::CookedSource(_) => self.text(part.span),
+                    };
+                    if std::mem::take(&mut anchored) && raw.starts_with(['#', '%']) {
+                        self.out.push_str(&raw[..1]);
+                        raw = &raw[1..];
+                    }
+                    self.literal(raw, false, part.span, &mut pieces);
+                }
+                PatternPart::AnyString => quote::push(&mut pieces, "*", false),
+                PatternPart::AnyChar => quote::push(&mut pieces, "?", false),
+                PatternPart::CharClass(_) => {
+                    let raw = self.text(part.span);
+                    if raw.contains(['$', '`', '\\', '/']) {
+                        self.refuse(part.span, "an expansion or a backslash in a character class");
+                    }
+                    self.literal(raw, false, part.span, &mut pieces);
+                }
+                PatternPart::Group { kind, patterns } => {
+                    let sign = match kind {
+                        PatternGroupKind::ZeroOrOne => "?(",
+                        PatternGroupKind::ZeroOrMore => "*(",
+                        PatternGroupKind::OneOrMore => "+(",
+                        PatternGroupKind::ExactlyOne => "@(",
+                        PatternGroupKind::NoneOf => "!(",
+                    };
+                    let printed = self.apart(|walk| {
+                        walk.out.push_str(sign);
+                        for (index, inner) in patterns.iter().enumerate() {
+                            if index > 0 {
+                                walk.out.push('|');
+                            }
+                            walk.pattern(inner, place, false);
+                        }
+                        walk.out.push(')');
+                    });
+                    pieces.push(Piece::Expansion(Expansion {
+                        quoted: false,
+                        value: Value::Unknown,
+                        printed,
+                    }));
+                }
+                PatternPart::Word(word) => {
+                    for part in &word.parts {
+                        self.part(part, false, &mut pieces);
+                    }
+                }
+            }
+        }
+        if anchored {
+            self.refuse(pattern.span, "a pattern that can't be printed back");
+        }
+        self.print(&pieces, place, pattern.span);
+    }
+
+    /// The subscript of `name`, with its brackets.
+    pub(super) fn subscript(&mut self, name: &str, subscript: &Subscript) {
+        self.out.push('[');
+        if let Some(selector) = subscript.selector() {
+            self.out.push(selector.as_char());
+        } else if self.maps.contains(name) {
+            match &subscript.word_ast {
+                Some(word) => drop(self.word(word)),
+                None => self.refuse(subscript.span(), "a subscript that could not be parsed"),
+            }
+        } else {
+            match &subscript.arithmetic_ast {
+                Some(node) => self.arithmetic(node),
+                None => {
+                    if let Some(word) = &subscript.word_ast {
+                        self.word(word);
+                    }
+                    self.refuse(
+                        subscript.span(),
+                        "bash evaluates a subscript; use a number or a variable that this line sets to one",
+                    );
+                }
+            }
+        }
+        self.out.push(']');
+    }
+}
