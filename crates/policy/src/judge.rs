@@ -1,5 +1,7 @@
 //! The judgement: every part of a line against the rules.
 
+use std::collections::BTreeSet;
+
 use crate::names::{is_free_prefix, is_steering};
 use crate::pattern::{Pattern, Token};
 use crate::programs::{Inner, Syntax};
@@ -53,7 +55,7 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     if !trusts && let Err(reason) = cross_check(line, &script) {
         return Verdict::refused(line, reason);
     }
-    let mut judge = Judge::new(policy, line);
+    let mut judge = Judge::new(policy, line, &script);
     let mut parts = judge.parts(&script);
     run.scripts = judge.scripts;
     if parts.is_empty() {
@@ -75,7 +77,7 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
 /// Judges one command whose words are all known, and what it says that it runs in turn.
 pub(crate) fn command_alone(policy: &Policy, command: &Command) -> Vec<Part> {
     let mut parts = Vec::new();
-    let mut judge = Judge::new(policy, "");
+    let mut judge = Judge::alone(policy);
     if judge.trusts {
         // What is set for a program takes nothing from `*: allow`.
         let bare = Command { prefixes: Vec::new(), ..command.clone() };
@@ -88,7 +90,7 @@ pub(crate) fn command_alone(policy: &Policy, command: &Command) -> Vec<Part> {
 
 /// The commands that a command runs in turn, if a rule that spells it allows it.
 pub(crate) fn spelt_inner(policy: &Policy, command: &Command) -> Vec<Command> {
-    let (part, exact) = Judge::new(policy, "").command_itself(command);
+    let (part, exact) = Judge::alone(policy).command_itself(command);
     if !exact || part.decision != Decision::Allow {
         return Vec::new();
     }
@@ -97,11 +99,40 @@ pub(crate) fn spelt_inner(policy: &Policy, command: &Command) -> Vec<Command> {
         match inner {
             Inner::Command(command) => commands.push(command),
             Inner::Script { text, .. } => {
-                commands.extend(typed::parse(&text).map(|script| script.commands).unwrap_or_default());
+                commands.extend(typed::parse(&text, false).map(|script| script.commands).unwrap_or_default());
             }
         }
     }
     commands
+}
+
+/// Whether every locale reads script text alike: in some, a byte above 0x7f and the one
+/// after it are one character, which must then be no sign of the shell's.
+fn is_read_alike(text: &str) -> bool {
+    text.as_bytes().windows(2).all(|pair| pair[0] < 0x80 || !b"\\`|{}~[]^@".contains(&pair[1]))
+}
+
+/// `sh` may be dash: the text must hold what every shell reads alike, and that must be
+/// what was seen.
+fn check_posix(text: &str, script: &Script) -> Result<(), String> {
+    let commands = crate::posix::commands(text)?;
+    let mut seen: Vec<String> = commands
+        .iter()
+        .map(|words| {
+            let words: Vec<Word> = words.iter().map(|word| Word::of(word)).collect();
+            crate::script::signature([], &words)
+        })
+        .collect();
+    seen.sort_unstable();
+    let found: Vec<String> = script
+        .signature()
+        .into_iter()
+        .filter(|s| !s.starts_with('\u{4}') || !s.ends_with("/dev/null"))
+        .collect();
+    if script.refused.is_empty() && script.plain && seen == found {
+        return Ok(());
+    }
+    Err("text for a shell other than bash may hold only simple commands of literal words".into())
 }
 
 /// Both parsers must see the same in a text.
@@ -151,11 +182,25 @@ struct Judge<'a> {
     within: Option<Span>,
     /// Script text that bash must accept before the line runs.
     scripts: Vec<String>,
+    /// The functions that the text defines.
+    functions: BTreeSet<String>,
 }
 
 impl<'a> Judge<'a> {
-    fn new(policy: &'a Policy, line: &'a str) -> Self {
-        Self { policy, line, trusts: policy.trusts(), depth: 0, within: None, scripts: Vec::new() }
+    fn new(policy: &'a Policy, line: &'a str, script: &Script) -> Self {
+        Self { line, functions: script.functions.clone(), ..Self::alone(policy) }
+    }
+
+    fn alone(policy: &'a Policy) -> Self {
+        Self {
+            policy,
+            line: "",
+            trusts: policy.trusts(),
+            depth: 0,
+            within: None,
+            scripts: Vec::new(),
+            functions: BTreeSet::new(),
+        }
     }
 }
 
@@ -202,7 +247,9 @@ impl Judge<'_> {
         let found = programs::examine(command, &self.policy.env_names);
         let inner = match found {
             Ok(inner) => inner,
-            Err(refusal) if exact && refusal.lifted_by_exact_rule => Vec::new(),
+            Err(refusal) if refusal.is_lifted_by(part.rule.as_deref().unwrap_or_default(), exact) => {
+                Vec::new()
+            }
             Err(refusal) => {
                 parts.push(Part {
                     decision: Decision::Deny,
@@ -255,22 +302,21 @@ impl Judge<'_> {
         limits::check(text)?;
         let script = typed::parse(text, false)?;
         cross_check(text, &script)?;
+        if !is_read_alike(text) {
+            return Err("a letter beyond ASCII before a sign that some locale takes for a part of it".into());
+        }
         match syntax {
             Syntax::Bash => self.scripts.push(text.to_owned()),
-            Syntax::Posix if script.plain && script.refused.is_empty() => {}
-            Syntax::Posix | Syntax::Other => {
-                return Err(
-                    "text for a shell other than bash may hold only simple commands of literal words".into(),
-                );
+            Syntax::Posix => check_posix(text, &script)?,
+            Syntax::Other => {
+                return Err("text for a shell other than bash, sh or dash can't be judged".into());
             }
         }
         let mut judge = Judge {
-            policy: self.policy,
-            line: text,
-            trusts: self.trusts,
             depth: self.depth,
             within: self.within,
             scripts: std::mem::take(&mut self.scripts),
+            ..Judge::new(self.policy, text, &script)
         };
         parts.extend(judge.parts(&script));
         self.scripts = judge.scripts;
@@ -288,12 +334,19 @@ impl Judge<'_> {
         if command.words.first().is_some_and(|w| w.run().is_none_or(str::is_empty)) {
             return (self.denied(display, span, "the command itself must be literal, not computed"), false);
         }
-        if let Some(prefix) = command.prefixes.iter().find(|p| is_steering(&p.name)) {
+        if let Some(prefix) = command.prefixes.iter().find(|p| p.evaluates()) {
+            return (self.denied(command.display_with_prefixes(), span, &evaluates(&prefix.name)), false);
+        }
+        // `IFS= read …`: read is a builtin, and for it alone the variable is set.
+        let reads = command.words[0].run() == Some("read") && !self.functions.contains("read");
+        if let Some(prefix) =
+            command.prefixes.iter().find(|p| is_steering(&p.name) && !(reads && p.name == "IFS"))
+        {
             let reason = format!("setting {} steers what other commands do", prefix.name);
             return (self.denied(command.display_with_prefixes(), span, &reason), false);
         }
         // A prefix that is not free is allowed only by a rule for the whole text.
-        let whole = command.prefixes.iter().any(|p| !is_free_prefix(&p.name));
+        let whole = command.prefixes.iter().any(|p| !is_free_prefix(&p.name) && !(reads && p.name == "IFS"));
         let bare = texts(command, false);
         if !whole {
             return self.by_rules(display, span, &bare, &bare, None);
@@ -427,7 +480,9 @@ impl Judge<'_> {
     /// An assignment that stands alone; `None` for one that is free.
     fn assignment(&self, assignment: &Assignment) -> Option<Part> {
         let name = &assignment.name;
-        let reason = if is_steering(name) {
+        let reason = if assignment.evaluates() {
+            evaluates(name)
+        } else if is_steering(name) {
             format!("setting {name} steers what other commands do")
         } else if self.policy.env_names.contains(name) {
             format!("{name} is in the environment of the commands; setting it would change it for them")
@@ -463,6 +518,10 @@ pub(crate) fn assigns(word: &str) -> bool {
         let name = name.strip_suffix('+').unwrap_or(name);
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
     })
+}
+
+fn evaluates(name: &str) -> String {
+    format!("bash evaluates what is assigned to {name} as arithmetic; only a number may be assigned to it")
 }
 
 fn is_network(text: &str) -> bool {

@@ -13,6 +13,7 @@ mod limits;
 mod lint;
 mod names;
 mod pattern;
+mod posix;
 mod presets;
 mod printing;
 mod programs;

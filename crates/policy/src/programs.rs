@@ -141,17 +141,52 @@ pub(crate) struct Refusal {
     pub(crate) reason: String,
     /// A rule that spells the whole command lifts the refusal.
     pub(crate) lifted_by_exact_rule: bool,
+    /// A rule lifts the refusal in which this variable is named.
+    pub(crate) variable: Option<String>,
+    /// A word that bash computes is at fault: where each program that starts is judged,
+    /// its own words will decide.
+    pub(crate) computed: bool,
+}
+
+impl Refusal {
+    /// Whether the rule that allowed the command speaks for it despite the refusal.
+    pub(crate) fn is_lifted_by(&self, rule: &str, exact: bool) -> bool {
+        let names = |name: &String| {
+            rule.split(' ').any(|word| {
+                word.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            })
+        };
+        self.lifted_by_exact_rule && exact || self.variable.as_ref().is_some_and(names)
+    }
 }
 
 /// What the table says about a command.
 pub(crate) type Finding = Result<Vec<Inner>, Refusal>;
 
 fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { reason: reason.into(), lifted_by_exact_rule: true })
+    Err(Refusal { reason: reason.into(), lifted_by_exact_rule: true, variable: None, computed: false })
+}
+
+/// A word that bash computes is at fault.
+fn refuse_computed<T>(reason: impl Into<String>, lifted_by_exact_rule: bool) -> Result<T, Refusal> {
+    Err(Refusal { reason: reason.into(), lifted_by_exact_rule, variable: None, computed: true })
+}
+
+/// A variable is at fault that no rule names.
+fn refuse_variable<T>(name: &str) -> Result<T, Refusal> {
+    Err(Refusal {
+        reason: format!(
+            "{name} is not among the variables known to change nothing in what other programs do; a rule must \
+             name it (\"export {name}=*\")"
+        ),
+        lifted_by_exact_rule: true,
+        variable: Some(name.to_owned()),
+        computed: false,
+    })
 }
 
 fn refuse_always<T>(reason: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { reason: reason.into(), lifted_by_exact_rule: false })
+    Err(Refusal { reason: reason.into(), lifted_by_exact_rule: false, variable: None, computed: false })
 }
 
 static TABLE: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
@@ -386,10 +421,25 @@ impl Word {
 
     /// Whether the word could come out as `text`.
     fn could_be(&self, text: &str) -> bool {
+        use crate::script::Frag;
         match self.literal() {
             Some(literal) => literal == text,
+            None if self.frags.iter().any(|f| matches!(f, Frag::Number)) => {
+                text.contains(|c: char| c.is_ascii_digit())
+            }
+            None if matches!(self.frags.first(), Some(Frag::Path)) => text.starts_with('/'),
             None => text.starts_with(&self.literal_head()),
         }
+    }
+
+    /// Whether nothing but digits, or nothing at all, can come out.
+    fn could_be_only_digits(&self) -> bool {
+        use crate::script::Frag;
+        self.frags.iter().all(|f| match f {
+            Frag::Number => true,
+            Frag::Variable { name, .. } => name == "!",
+            _ => false,
+        })
     }
 }
 

@@ -257,6 +257,15 @@ pub(crate) struct Assignment {
     pub(crate) span: Span,
 }
 
+impl Assignment {
+    /// Whether bash evaluates the value as arithmetic, and it is not surely a number.
+    pub(crate) fn evaluates(&self) -> bool {
+        crate::names::is_integer(&self.name)
+            && !self.value.as_ref().and_then(Word::literal).is_some_and(|text| crate::names::is_number(&text))
+            && !(self.numeric && self.value.is_none())
+    }
+}
+
 /// A simple command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Command {

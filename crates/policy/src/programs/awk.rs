@@ -3,7 +3,7 @@
 //! The program is split into tokens as far as it takes to tell code from strings and
 //! regular expressions. Where awks differ on that, the program is refused.
 
-use super::{Finding, refuse, refuse_always};
+use super::{Finding, refuse, refuse_computed};
 use crate::script::Word;
 
 pub(super) fn check(name: &str, args: &[Word]) -> Finding {
@@ -25,9 +25,10 @@ pub(super) fn check(name: &str, args: &[Word]) -> Finding {
         match head.as_str() {
             "-F" | "-v" | "--field-separator" | "--assign" => {
                 if args.get(at).is_some_and(Word::could_be_many) {
-                    return refuse_always(format!(
-                        "a computed word stands where '{name}' takes an option or its program"
-                    ));
+                    return refuse_computed(
+                        format!("a computed word stands where '{name}' takes an option or its program"),
+                        false,
+                    );
                 }
                 at += 1;
             }
@@ -36,7 +37,7 @@ pub(super) fn check(name: &str, args: &[Word]) -> Finding {
                     programs.push(text);
                     at += 1;
                 }
-                _ => return refuse_always(format!("the program of '{name}' is computed")),
+                _ => return refuse_computed(format!("the program of '{name}' is computed"), false),
             },
             "-b"
             | "-c"
@@ -65,9 +66,10 @@ pub(super) fn check(name: &str, args: &[Word]) -> Finding {
                 || head.starts_with("--assign=") =>
             {
                 if word.could_be_many() {
-                    return refuse_always(format!(
-                        "a computed word stands where '{name}' takes an option or its program"
-                    ));
+                    return refuse_computed(
+                        format!("a computed word stands where '{name}' takes an option or its program"),
+                        false,
+                    );
                 }
             }
             _ => {
@@ -81,7 +83,7 @@ pub(super) fn check(name: &str, args: &[Word]) -> Finding {
         match args.get(at).map(Word::literal) {
             None => return Ok(Vec::new()),
             Some(Some(text)) => programs.push(text),
-            Some(None) => return refuse_always(format!("the program of '{name}' is computed")),
+            Some(None) => return refuse_computed(format!("the program of '{name}' is computed"), false),
         }
     }
     match programs.iter().try_for_each(|program| check_program(program)) {
@@ -124,7 +126,7 @@ fn check_program(program: &str) -> Result<(), &'static str> {
         let next = chars.get(at + 1).copied();
         at += 1;
         let was_condition = std::mem::take(&mut condition);
-        let goes_on = c == '\n' && matches!(last, ',' | '&' | '|');
+        let goes_on = c == '\n' && matches!(last, ',' | '&' | '|' | '?' | ':');
         if !c.is_whitespace() && c != '#' && c != '\\' {
             last = c;
         }
@@ -211,9 +213,13 @@ fn check_program(program: &str) -> Result<(), &'static str> {
                         printing = Some(open.len());
                         before = Before::Operator;
                     }
-                    "if" | "while" | "for" | "switch" => condition = true,
-                    "else" | "do" | "return" | "in" | "case" | "exit" | "delete" | "BEGIN" | "END"
-                    | "func" | "function" => before = Before::Operator,
+                    "if" | "while" | "for" => condition = true,
+                    // Syntax to some awks, names to others: a slash after them is read in two ways.
+                    "switch" | "case" | "default" | "func" | "BEGINFILE" | "ENDFILE" | "nextfile"
+                    | "length" | "fflush" | "delete" => before = Before::Unclear,
+                    "else" | "do" | "return" | "in" | "exit" | "BEGIN" | "END" | "function" => {
+                        before = Before::Operator;
+                    }
                     "getline" => before = Before::Unclear,
                     _ => {}
                 }
@@ -320,6 +326,11 @@ mod tests {
             "{print \"a\",\n$1 > \"f\"}",
             "{print 1 && # c\n 2 > \"f\"}",
             "{print \"a\"\n}{print \"a",
+            "BEGIN{case / system(\"id\") / 1}",
+            "BEGIN{ switch (1) / system(\"id\") / 1 }",
+            "BEGIN{func / system(\"id\") / 1}",
+            "BEGIN{ print 1 ?\n\"x\" : \"y\" > \"f\" }",
+            "BEGIN{ print 1 ? \"x\" :\n \"y\" > \"f\" }",
         ] {
             assert!(check_program(bad).is_err(), "{bad}");
         }

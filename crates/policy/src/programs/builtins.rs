@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Refusal, refuse, refuse_always};
+use super::{Refusal, refuse, refuse_always, refuse_variable};
 use crate::script::Word;
 
 /// Whether bash carries out a command of this name itself.
@@ -68,14 +68,25 @@ pub(super) fn check(command: &str, args: &[Word], env_names: &BTreeSet<String>) 
             _ => false,
         },
         "declare" | "typeset" | "local" | "export" | "readonly" => true,
-        "test" | "[" => {
-            if args.iter().any(|a| a.could_be("-v") || a.could_be("-R")) {
-                return refuse_always("-v evaluates its operand as an array subscript");
+        "test" | "[" => return check_test(command, args),
+        "jobs" => {
+            let lists = |a: &Word| a.literal().is_some_and(|t| !t.starts_with('-') || !t.contains('x'));
+            if args.iter().all(lists) {
+                return Ok(());
             }
-            return Ok(());
-        }
-        "jobs" if args.iter().any(|a| a.literal_head().starts_with("-x") || a.literal().is_none()) => {
             return refuse_always("jobs -x runs a command");
+        }
+        "history" => {
+            let looks = |a: &Word| {
+                a.literal()
+                    .is_some_and(|t| !t.is_empty() && (t == "-c" || t.bytes().all(|b| b.is_ascii_digit())))
+            };
+            if args.iter().all(looks) {
+                return Ok(());
+            }
+            return refuse_always(
+                "only `history`, `history N` and `history -c`: the others read or write files",
+            );
         }
         "set" => {
             let harmless = |a: &Word| {
@@ -96,15 +107,36 @@ pub(super) fn check(command: &str, args: &[Word], env_names: &BTreeSet<String>) 
     if !names_variables {
         return Ok(());
     }
-    args.iter().try_for_each(|arg| check_name(command, arg, env_names))
+    args.iter().try_for_each(|arg| check_name(command, arg, env_names))?;
+    // What is exported reaches every program that is started after it.
+    let flags = |arg: &Word| arg.literal().is_some_and(|t| t.starts_with('-') && t.contains('x'));
+    if command == "export"
+        || matches!(command, "declare" | "typeset" | "local" | "readonly") && args.iter().any(flags)
+    {
+        for arg in args {
+            let head = arg.literal_head();
+            let name = head.split(['=', '+']).next().unwrap_or_default();
+            if !head.starts_with(['-', '+']) && !crate::names::is_harmless(name) {
+                return refuse_variable(name);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An argument that may name a variable.
 fn check_name(command: &str, arg: &Word, env_names: &BTreeSet<String>) -> Result<(), Refusal> {
     let declares = matches!(command, "declare" | "local" | "typeset" | "readonly" | "export");
+    // A job or a process: `$!` holds digits, if anything.
+    if command == "wait" && arg.could_be_only_digits() {
+        return Ok(());
+    }
     let Some(text) = arg.literal() else {
-        let has_name = !arg.could_start_with_dash() && arg.literal_head().contains('=');
-        if has_name && (declares || command == "printf") {
+        let head = arg.literal_head();
+        if let Some((name, _)) = head.split_once('=').filter(|_| declares && !arg.could_start_with_dash()) {
+            return check_set(name.trim_end_matches('+'), None, env_names);
+        }
+        if head.contains('=') && command == "printf" && !arg.could_start_with_dash() {
             return Ok(());
         }
         return refuse_always(format!("a computed word names a variable for '{command}'"));
@@ -119,20 +151,78 @@ fn check_name(command: &str, arg: &Word, env_names: &BTreeSet<String>) -> Result
     if name.contains('[') {
         return refuse_always(format!("'{command}' evaluates a subscript"));
     }
-    if matches!(command, "mapfile" | "readarray") && text.starts_with("-C") {
+    // In a cluster, an option that takes a value ends it.
+    if matches!(command, "mapfile" | "readarray")
+        && let Some(cluster) = text.strip_prefix('-')
+        && cluster.split(['d', 'n', 'O', 's', 'u', 'c']).next().is_some_and(|flags| flags.contains('C'))
+    {
         return refuse_always("mapfile -C runs a command");
     }
     // An option's argument may be attached: `printf -vPATH`, `read -raPATH`.
-    let steers = |name: &str| crate::names::is_steering(name) || env_names.contains(name);
+    let steers = |name: &str| {
+        crate::names::is_steering(name) || crate::names::is_integer(name) || env_names.contains(name)
+    };
     if !declares
         && text.starts_with('-')
         && let Some(name) = (2..text.len()).filter_map(|i| text.get(i..)).find(|name| steers(name))
     {
         return refuse_always(format!("setting {name} steers what other commands do"));
     }
-    let sets_name = declares && text.contains('=') || !declares && !text.starts_with('-');
-    if sets_name && steers(name) {
+    match text.split_once('=') {
+        Some((name, value)) if declares => check_set(name.trim_end_matches('+'), Some(value), env_names),
+        _ if !declares && !text.starts_with('-') => check_set(name, None, env_names),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a builtin may set a variable, to `value` if it is known.
+fn check_set(name: &str, value: Option<&str>, env_names: &BTreeSet<String>) -> Result<(), Refusal> {
+    if crate::names::is_integer(name) && !value.is_some_and(crate::names::is_number) {
+        return refuse_always(format!("bash evaluates what is assigned to {name} as arithmetic"));
+    }
+    if crate::names::is_steering(name) || env_names.contains(name) {
         return refuse_always(format!("setting {name} steers what other commands do"));
     }
     Ok(())
 }
+
+/// `test -v NAME` evaluates a subscript in NAME: no such test may come about, whatever
+/// bash computes. What the operator is depends on how many words there are (POSIX).
+fn check_test(command: &str, args: &[Word]) -> Result<(), Refusal> {
+    let mut args = args;
+    if command == "["
+        && let Some((last, rest)) = args.split_last()
+        && last.literal().as_deref() == Some("]")
+    {
+        args = rest;
+    }
+    let is = |word: &Word, text: &str| word.literal().as_deref() == Some(text);
+    while let Some((first, rest)) = args.split_first()
+        && is(first, "!")
+        && args.len() > 1
+    {
+        args = rest;
+    }
+    let evaluates = |word: &Word| word.could_be("-v") || word.could_be("-R");
+    // Unquoted, an expansion may become several words or none, and then all shifts.
+    let counted = args.iter().all(|word| !word.could_be_many());
+    let fine = match args {
+        [] | [_] => counted,
+        [operator, _] if counted => !evaluates(operator),
+        [left, operator, _] if counted => {
+            // With a binary operator in the middle it is that test; `! -v x` is another.
+            let binary = operator.literal().is_some_and(|text| BINARY.contains(&text.as_str()));
+            binary || !evaluates(operator) && !left.could_be("!") && !left.could_be("(")
+        }
+        _ => !args.iter().any(evaluates),
+    };
+    if fine {
+        Ok(())
+    } else {
+        refuse_always("-v evaluates its operand as an array subscript; quote the words")
+    }
+}
+
+/// Operators of `test` that stand between two words.
+const BINARY: &[&str] =
+    &["=", "==", "!=", "<", ">", "-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-nt", "-ot", "-ef", "-a", "-o"];

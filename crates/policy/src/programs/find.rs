@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::wrappers::replace;
-use super::{Finding, Inner, refuse, refuse_always};
+use super::{Finding, Inner, refuse, refuse_always, refuse_computed};
 use crate::script::{Command, Frag, Word};
 
 /// Writes, deletes, or reads its start paths from a file.
@@ -67,9 +67,10 @@ pub(super) fn open(outer: &Command) -> Finding {
         }
         let Some(text) = word.literal() else {
             if word.could_start_with_dash() {
-                return refuse(
+                return refuse_computed(
                     "a computed word could be an option with which 'find' runs or deletes something; start it \
                      with a literal such as ./",
+                    true,
                 );
             }
             continue;
@@ -95,7 +96,10 @@ pub(super) fn open(outer: &Command) -> Finding {
             .iter()
             .any(|w| w.could_be_many() || w.literal().is_none() && w.literal_head().is_empty())
         {
-            return refuse_always(format!("a word that bash computes stands in the command of {text}"));
+            return refuse_computed(
+                format!("a word that bash computes stands in the command of {text}"),
+                false,
+            );
         }
         let mut words: Vec<Word> = rest[..end].to_vec();
         let path = if starts_plainly { Frag::Path } else { Frag::Unknown { quoted: true } };

@@ -1,17 +1,24 @@
 //! Programs with an option that runs, loads or writes (point 19).
 
-use super::{Refusal, clauses, refuse};
+use super::{Refusal, clauses, refuse, refuse_computed};
 use crate::script::Word;
 
 #[cfg(test)]
-pub(super) const CLAUSES: &[&str] = &["refuse", "values", "computed", "long-single", "no-end"];
+pub(super) const CLAUSES: &[&str] =
+    &["refuse", "values", "long-single", "known", "writes", "pairs", "no-end"];
 
 /// What is known of a program's options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Options {
     refused: Vec<&'static str>,
     values: Vec<&'static str>,
-    computed_pass: bool,
+    /// Options that take the next two words.
+    pairs: Vec<&'static str>,
+    /// Options that exist by themselves, though they begin like a refused one.
+    known: Vec<&'static str>,
+    /// Refused options whose value is the file they write.
+    writes: Vec<&'static str>,
+    /// Long options begin with one dash or with two.
     long_single: bool,
     /// `--` does not end the options.
     no_end: bool,
@@ -24,7 +31,9 @@ pub(super) fn parse(entry: &'static str) -> (&'static str, Options) {
         match key {
             "refuse" => options.refused = values,
             "values" => options.values = values,
-            "computed" => options.computed_pass = true,
+            "known" => options.known = values,
+            "pairs" => options.pairs = values,
+            "writes" => options.writes = values,
             "no-end" => options.no_end = true,
             "long-single" => options.long_single = true,
             _ => {}
@@ -38,12 +47,20 @@ impl Options {
         Self { refused: refused.to_vec(), values: values.to_vec(), ..Self::default() }
     }
 
+    /// With options that exist by themselves, though they begin like a refused one.
+    pub(super) fn knowing(mut self, known: &[&'static str]) -> Self {
+        self.known = known.to_vec();
+        self
+    }
+
     /// Whether one of the refused options stands, or could stand, among the arguments.
     pub(super) fn check(&self, command: &str, args: &[Word]) -> Result<(), Refusal> {
-        let mut is_value = false;
-        for arg in args {
+        let mut values = 0usize;
+        for (index, arg) in args.iter().enumerate() {
             // The value of the option before: one word, whatever it holds.
-            if std::mem::take(&mut is_value) && !arg.could_be_many() {
+            let was_value = values > 0;
+            values = values.saturating_sub(1);
+            if was_value && !arg.could_be_many() && !arg.literal_head().starts_with("--") {
                 continue;
             }
             let Some(text) = arg.literal() else {
@@ -54,31 +71,69 @@ impl Options {
             if text == "--" && ends {
                 return Ok(());
             }
+            if self
+                .known
+                .iter()
+                .any(|o| text == *o || text.strip_prefix(o).is_some_and(|t| t.starts_with('=')))
+            {
+                continue;
+            }
+            if let Some(option) = self.writes.iter().find(|o| self.is_option(&text, o)) {
+                match self.free_target(&text, option, args.get(index + 1)) {
+                    Some(next) => {
+                        values = usize::from(next);
+                        continue;
+                    }
+                    None => return refuse(format!("'{command}' with {option} writes a file")),
+                }
+            }
             if let Some(option) = self.refused.iter().find(|o| self.is_option(&text, o)) {
                 return refuse(format!("'{command}' with {option} can run or write something else"));
             }
-            is_value = self.values.iter().any(|o| *o == text);
+            values = match text.as_str() {
+                text if self.pairs.contains(&text) => 2,
+                text => usize::from(self.values.contains(&text)),
+            };
         }
         Ok(())
     }
 
-    fn check_computed(&self, command: &str, arg: &Word) -> Result<(), Refusal> {
-        if self.computed_pass {
-            return Ok(());
+    /// Whether a writing option's value is none that is kept: `-`, `/dev/null`; then says
+    /// whether it is the next word.
+    fn free_target(&self, text: &str, option: &str, next: Option<&Word>) -> Option<bool> {
+        let free = |value: &str| matches!(value, "-" | "/dev/null" | "/dev/stdout" | "/dev/stderr");
+        let attached = match option.strip_prefix("--") {
+            Some(_) => text.split_once('=').map(|(_, value)| value),
+            None => text.split_once(option.trim_start_matches('-')).map(|(_, value)| value),
+        };
+        match attached {
+            Some(value) if !value.is_empty() => free(value).then_some(false),
+            _ => next.and_then(Word::literal).is_some_and(|value| free(&value)).then_some(true),
         }
+    }
+
+    fn check_computed(&self, command: &str, arg: &Word) -> Result<(), Refusal> {
         let head = arg.literal_head();
         if head.is_empty() && arg.could_start_with_dash() {
-            return refuse(format!(
-                "a computed word could be an option with which '{command}' runs or writes something else; \
+            return refuse_computed(
+                format!(
+                    "a computed word could be an option with which '{command}' runs or writes something else; \
                  start it with a literal such as ./, or write -- before it"
-            ));
+                ),
+                true,
+            );
         }
         // The unknown tail of a literal option is as bad as the option.
-        let bad = |option: &&&str| {
-            self.is_option(&head, option) || head.starts_with('-') && option.starts_with(&head)
-        };
+        let bad =
+            |option: &&&str| self.is_option(&head, option) || !head.is_empty() && option.starts_with(&head);
         match self.refused.iter().find(bad) {
-            Some(option) => refuse(format!("'{command}' with {option} can run or write something else")),
+            // What the line says is said, whatever bash adds.
+            Some(option) if self.is_option(&head, option) => {
+                refuse(format!("'{command}' with {option} can run or write something else"))
+            }
+            Some(option) => {
+                refuse_computed(format!("a computed word could be {option} of '{command}'"), true)
+            }
             None => Ok(()),
         }
     }
@@ -89,7 +144,11 @@ impl Options {
             return true;
         }
         if let Some(long) = option.strip_prefix("--") {
-            let Some(name) = arg.strip_prefix("--") else { return false };
+            let name = match (arg.strip_prefix("--"), self.long_single) {
+                (Some(name), _) => name,
+                (None, true) => arg.strip_prefix('-').unwrap_or_default(),
+                (None, false) => return false,
+            };
             let name = name.split('=').next().unwrap_or(name);
             return !name.is_empty() && long.starts_with(name);
         }
@@ -97,8 +156,14 @@ impl Options {
             // `dd of=…`, `ip netns …`
             return arg.split('=').next() == Some(option);
         };
-        if short.chars().count() > 1 || self.long_single {
-            return arg.split('=').next() == Some(option);
+        let name = arg.split('=').next().unwrap_or(arg);
+        if self.long_single {
+            return name
+                .strip_prefix('-')
+                .is_some_and(|name| name.strip_prefix('-').unwrap_or(name) == short);
+        }
+        if short.chars().count() > 1 {
+            return name == option;
         }
         // Anywhere in a cluster: `tar -xIprog`. What follows an option that takes a
         // value is that value, as in `journalctl -uMy.service`.
@@ -110,6 +175,7 @@ impl Options {
             if self
                 .values
                 .iter()
+                .chain(&self.writes)
                 .any(|o| o.strip_prefix('-').is_some_and(|o| o.len() == 1 && o.starts_with(c)))
             {
                 return false;

@@ -1,6 +1,6 @@
 //! `sed`: its script may edit the stream, not run or write (point 19).
 
-use super::{Finding, refuse, refuse_always};
+use super::{Finding, refuse, refuse_computed};
 use crate::script::Word;
 
 pub(super) fn check(args: &[Word]) -> Finding {
@@ -13,7 +13,10 @@ pub(super) fn check(args: &[Word]) -> Finding {
         let Some(text) = word.literal() else {
             // GNU sed takes options after operands as well.
             if word.could_start_with_dash() && options {
-                return refuse_always("a computed word stands where 'sed' takes an option or its script");
+                return refuse_computed(
+                    "a computed word stands where 'sed' takes an option or its script",
+                    false,
+                );
             }
             operands.push(word);
             continue;
@@ -27,7 +30,7 @@ pub(super) fn check(args: &[Word]) -> Finding {
             "-e" | "--expression" | "-ne" | "-Ee" | "-re" | "-nEe" | "-nre" | "-Ene" | "-rne" => {
                 match args.get(at).map(Word::literal) {
                     Some(Some(script)) => scripts.push(script),
-                    _ => return refuse_always("the script of 'sed' is computed"),
+                    _ => return refuse_computed("the script of 'sed' is computed", false),
                 }
                 at += 1;
             }
@@ -47,7 +50,7 @@ pub(super) fn check(args: &[Word]) -> Finding {
         match operands.first().map(|w| w.literal()) {
             None => return Ok(Vec::new()),
             Some(Some(script)) => scripts.push(script),
-            Some(None) => return refuse_always("the script of 'sed' is computed"),
+            Some(None) => return refuse_computed("the script of 'sed' is computed", false),
         }
     }
     match check_script(&scripts.join("\n")) {

@@ -1,7 +1,7 @@
 //! Programs whose command line needs code of its own to be read.
 
 use super::options::Options;
-use super::{Finding, Inner, Syntax, refuse, refuse_always};
+use super::{Finding, Inner, Syntax, refuse, refuse_always, refuse_computed};
 use crate::script::Word;
 
 /// Where a shell or `source` would read what somebody else feeds it (16).
@@ -136,7 +136,10 @@ pub(super) fn tar(args: &[Word]) -> Finding {
     for word in args {
         let text = word.literal_head();
         let is_remote = |name: &str| name.split('/').next().is_some_and(|head| head.contains(':'));
-        let attached = text.strip_prefix("--file=").or_else(|| text.strip_prefix("-f"));
+        // Anywhere in a cluster, also in one without a dash: `-tvfHOST:x`.
+        let cluster = text.strip_prefix('-').filter(|t| !t.starts_with('-'));
+        let attached =
+            text.strip_prefix("--file=").or_else(|| cluster?.split_once('f').map(|(_, name)| name));
         if (after_file && is_remote(&text) || attached.is_some_and(is_remote))
             && !args.iter().any(|w| w.literal().as_deref() == Some("--force-local"))
         {
@@ -145,7 +148,7 @@ pub(super) fn tar(args: &[Word]) -> Finding {
         after_file = text == "--file" || !text.starts_with("--") && text.ends_with('f');
     }
     let values = ["-f", "--file", "-C", "--directory", "-X", "-T", "--exclude"];
-    Options::new(REFUSED, &values).check("tar", args).map(|()| Vec::new())
+    Options::new(REFUSED, &values).knowing(&["--checkpoint"]).check("tar", args).map(|()| Vec::new())
 }
 
 /// Git's own options stand before the subcommand, the subcommand's after it.
@@ -197,14 +200,17 @@ pub(super) fn git(args: &[Word]) -> Finding {
     let sub = loop {
         let Some(word) = args.get(at) else { return Ok(Vec::new()) };
         let Some(text) = word.literal() else {
-            return refuse("a computed word stands where git takes an option or its subcommand");
+            return refuse_computed(
+                "a computed word stands where git takes an option or its subcommand",
+                true,
+            );
         };
         at += 1;
         if text == "-C" {
             // As `cd` before it: a repository's own config is followed in either case.
             match args.get(at).map(Word::literal) {
                 Some(Some(_)) => at += 1,
-                _ => return refuse("a computed word stands where git takes a folder"),
+                _ => return refuse_computed("a computed word stands where git takes a folder", true),
             }
             continue;
         }
@@ -216,16 +222,13 @@ pub(super) fn git(args: &[Word]) -> Finding {
         }
     };
     let args = &args[at..];
-    let has = |options: &[&str]| {
-        args.iter().any(|w| {
-            let head = w.literal_head();
-            options.iter().any(|o| head == *o || head.starts_with(&format!("{o}=")))
-        })
-    };
     let first = args.first().map(Word::literal);
     let runs = match sub.as_str() {
         "config" => {
-            !has(&["--get", "--get-all", "--get-regexp", "--list", "-l", "--get-urlmatch"])
+            // Options end at the first word that is none.
+            let options = args.iter().map_while(Word::literal).take_while(|w| w.starts_with('-'));
+            const READS: &[&str] = &["--get", "--get-all", "--get-regexp", "--list", "-l", "--get-urlmatch"];
+            !options.into_iter().any(|o| READS.contains(&o.as_str()))
                 && !matches!(first, Some(Some(ref word)) if word == "get" || word == "list")
         }
         "bisect" => !matches!(&first, Some(Some(w)) if matches!(w.as_str(), "log" | "view" | "terms")),
@@ -263,6 +266,8 @@ pub(super) fn git(args: &[Word]) -> Finding {
     // `ext::` runs a command as the transport.
     if args.iter().any(|w| {
         let head = w.literal_head();
+        // Also as the value of an option.
+        let head = head.strip_prefix("--").and_then(|o| o.split_once('=')).map_or(head.as_str(), |(_, v)| v);
         let helper = head
             .split_once("::")
             .is_some_and(|(helper, _)| helper.bytes().all(|b| b.is_ascii_alphanumeric()));
@@ -286,7 +291,7 @@ pub(super) fn git(args: &[Word]) -> Finding {
     let mut refused = REFUSED.to_vec();
     refused.extend(short);
     // Which options take a value differs from subcommand to subcommand: none is skipped.
-    Options::new(&refused, &[]).check("git", args).map(|()| Vec::new())
+    Options::new(&refused, &[]).knowing(&["--text"]).check("git", args).map(|()| Vec::new())
 }
 
 /// `ip netns exec NAME COMMAND`, and commands from a file.
@@ -294,7 +299,7 @@ pub(super) fn ip(args: &[Word]) -> Finding {
     let mut at = 0;
     while let Some(word) = args.get(at) {
         let Some(text) = word.literal() else {
-            return refuse("a computed word stands where ip takes an option or its object");
+            return refuse_computed("a computed word stands where ip takes an option or its object", true);
         };
         at += 1;
         if let Some(option) = text.strip_prefix('-') {

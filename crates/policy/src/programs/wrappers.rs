@@ -1,6 +1,6 @@
 //! Programs that run the command after their own words (points 15 to 18).
 
-use super::{Finding, Inner, Refusal, Syntax, clauses, refuse, refuse_always};
+use super::{Finding, Inner, Refusal, Syntax, clauses, refuse, refuse_always, refuse_computed};
 use crate::script::{Assignment, Command, Frag, Word};
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ impl Wrapper {
         {
             // Unlike before a command, bash splits what it computes here into words.
             if word.could_be_many() {
-                return refuse_always(computed(name));
+                return refuse_computed(computed(name), false);
             }
             prefixes.push(assignment);
             read.at += 1;
@@ -112,7 +112,7 @@ impl Wrapper {
         for _ in 0..self.positional {
             match args.get(read.at) {
                 Some(word) if word.literal().is_some() => read.at += 1,
-                Some(_) => return refuse_always(computed(name)),
+                Some(_) => return refuse_computed(computed(name), false),
                 None => break,
             }
         }
@@ -185,7 +185,7 @@ impl Wrapper {
         while let Some(word) = args.get(read.at) {
             let Some(text) = word.literal() else {
                 if word.could_start_with_dash() || word.could_be_many() {
-                    return refuse_always(computed(name));
+                    return refuse_computed(computed(name), false);
                 }
                 break;
             };
@@ -209,7 +209,7 @@ impl Wrapper {
                         let value = args.get(read.at);
                         read.at += 1;
                         if value.is_some_and(Word::could_be_many) {
-                            return refuse_always(computed(name));
+                            return refuse_computed(computed(name), false);
                         }
                         self.take(&mut read, name, option, value.and_then(Word::literal))?;
                     }
@@ -230,7 +230,7 @@ impl Wrapper {
             match value {
                 Some(text) if !text.is_empty() => read.replaced = Some(text),
                 Some(_) => read.replaced = Some("{}".into()),
-                None => return refuse_always(computed(name)),
+                None => return refuse_computed(computed(name), false),
             }
         } else if self.fills && matches!(option, "-n" | "-L" | "-l" | "--max-args" | "--max-lines") {
             read.counted = true;
