@@ -1,6 +1,7 @@
 //! Who may connect (`docs/protocols/workspace.md` §2).
 
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::response::Response;
 use sha2::{Digest, Sha256};
 
@@ -61,6 +62,15 @@ impl Access {
         }
     }
 
+    /// Whether a request's address is one by which this machine knows itself. On loopback
+    /// nobody else can have given us a name, so a request for another one is of a page whose
+    /// name was pointed here after it was loaded: to its browser it is of our own origin,
+    /// and neither `Origin` nor `Sec-Fetch-Site` tells. What has no name is no browser's.
+    pub(crate) fn is_addressed(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let said = headers.get_all(header::HOST).iter().map(|h| h.to_str().unwrap_or_default());
+        said.chain(uri.authority().map(Authority::as_str)).all(|host| self.is_own_name(host))
+    }
+
     /// Whether a request of a page from elsewhere is served. With a token it always is:
     /// the page must have been given it.
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
@@ -76,27 +86,25 @@ impl Access {
             return true;
         }
         own_origin(headers).is_some_and(|own| own.contains(&origin))
-            && headers.get(header::HOST).and_then(|h| h.to_str().ok()).is_some_and(|h| self.is_own_name(h))
     }
 
     /// Browsers send no `Origin` with some requests, but say where they come from.
     fn admits_fetch(&self, headers: &HeaderMap) -> bool {
-        let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
-        let from_browser = headers.get("sec-fetch-site").and_then(|v| v.to_str().ok());
-        match from_browser {
-            None => true,
-            Some("same-origin" | "none") => host.is_some_and(|h| self.is_own_name(h)),
-            Some(_) => false,
-        }
+        let from_browser = headers.get("sec-fetch-site").map(|v| v.to_str().unwrap_or_default());
+        matches!(from_browser, None | Some("same-origin" | "none"))
     }
 
     /// A name that a page elsewhere could not have been given an address for: else its
     /// owner could point the name here, and be of our own origin.
     fn is_own_name(&self, host: &str) -> bool {
         let name = match host.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            Some(rest) => match rest.split_once(']') {
+                Some((name, port)) if port.is_empty() || port.starts_with(':') => name,
+                _ => return !self.loopback,
+            },
             None => host.rsplit_once(':').map_or(host, |(name, _)| name),
         };
+        let name = name.strip_suffix('.').unwrap_or(name);
         !self.loopback
             || name.eq_ignore_ascii_case("localhost")
             || name.to_ascii_lowercase().ends_with(".localhost")
@@ -159,7 +167,11 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(n, v)| (header::HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(header::HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
     }
 
     #[test]
@@ -190,9 +202,6 @@ mod tests {
             (&[("host", "127.0.0.1:3001"), ("origin", "https://evil.example")], false),
             (&[("host", "127.0.0.1:3001"), ("origin", "null")], false),
             (&[("host", "127.0.0.1:3001"), ("origin", "https://ide.example")], true),
-            // A name of somebody else's that leads here.
-            (&[("host", "evil.example:3001"), ("origin", "http://evil.example:3001")], false),
-            (&[("host", "evil.example:3001"), ("sec-fetch-site", "same-origin")], false),
             (&[("host", "127.0.0.1:3001"), ("sec-fetch-site", "cross-site")], false),
             (&[("host", "127.0.0.1:3001"), ("sec-fetch-site", "same-origin")], true),
             (&[("host", "127.0.0.1:3001"), ("sec-fetch-site", "none")], true),
@@ -210,5 +219,38 @@ mod tests {
             Access::new(None, None, &["*".into()], true)
                 .admits(&headers(&[("origin", "https://any.example")]))
         );
+    }
+
+    #[test]
+    fn on_loopback_only_its_own_names_are_answered() {
+        let access = |token| Access::new(token, None, &["https://ide.example".into()], true);
+        for (host, want) in [
+            ("127.0.0.1:3001", true),
+            ("localhost", true),
+            ("LOCALHOST.:3001", true),
+            ("app.localhost:3001", true),
+            ("[::1]:3001", true),
+            ("ide.example", true),
+            ("evil.example:3001", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost.evil.example:3001", false),
+            ("evil-localhost:3001", false),
+            ("[::1].evil.example", false),
+            ("ide.example.evil.example", false),
+            ("", false),
+        ] {
+            for token in [None, Some("t")] {
+                let own = headers(&[("host", host)]);
+                assert_eq!(access(token).is_addressed(&Uri::from_static("/files"), &own), want, "{host:?}");
+            }
+        }
+        let own = headers(&[("host", "127.0.0.1")]);
+        assert!(!access(None).is_addressed(&Uri::from_static("http://evil.example/files"), &own));
+        let two = headers(&[("host", "127.0.0.1"), ("host", "evil.example")]);
+        assert!(!access(None).is_addressed(&Uri::from_static("/files"), &two));
+        // No browser's; and where others can reach us an ingress gives us a name.
+        assert!(access(None).is_addressed(&Uri::from_static("/files"), &headers(&[])));
+        let ingress = Access::new(None, None, &[], false);
+        assert!(ingress.is_addressed(&Uri::from_static("/files"), &headers(&[("host", "a.example")])));
     }
 }

@@ -99,10 +99,46 @@ async fn pages_from_elsewhere_are_refused() {
         let (got, _) = tokio::time::timeout(Duration::from_secs(15), raw(address, &upgrade)).await.unwrap();
         assert_eq!(got == 101, status == 200, "{origin}: {got}");
     }
-    // A name of somebody else's that leads to this machine.
-    let (got, _) =
-        raw(address, "GET /files HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n").await;
-    assert_eq!(got, 403);
+}
+
+/// A page whose name its owner pointed at this machine after it was loaded: to the browser all
+/// it asks for is of its own origin, so a GET has no `Origin`, and old browsers say nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_name_was_pointed_here_reads_nothing() {
+    for env in [&[][..], &[("LEGWORK_WORKSPACE_TOKEN", "t")]] {
+        let workspace = Workspace::start(env).await;
+        std::fs::write(workspace.root.join("f"), "secret").unwrap();
+        let port = workspace.address.rsplit_once(':').unwrap().1;
+        let said = http().get(workspace.url("/api/preview")).bearer_auth("t").send().await.unwrap();
+        let preview = said.json::<Value>().await.unwrap()["url"].as_str().unwrap().to_owned();
+        let upgrade = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        for (path, more) in [
+            ("/files", ""),
+            ("/api/files/f", "Authorization: Bearer t\r\n"),
+            ("/api/archive?format=zip", "Authorization: Bearer t\r\n"),
+            ("/socket.io/?EIO=4&transport=polling&token=t", ""),
+            ("/socket.io/?EIO=4&transport=websocket&token=t", upgrade),
+            ("/ws?token=t", upgrade),
+            ("/metrics", "Authorization: Bearer t\r\n"),
+            ("/", ""),
+            (&*preview, ""),
+        ] {
+            for (host, good) in [
+                ("evil.example", false),
+                ("localhost.evil.example", false),
+                ("127.0.0.1", true),
+                ("localhost", true),
+            ] {
+                let close = if more == upgrade { "close, Upgrade" } else { "close" };
+                let request = format!(
+                    "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: {close}\r\n{more}\r\n"
+                );
+                let (status, said) = raw(&workspace.address, &request).await;
+                assert_eq!(status != 403, good, "{path} {host}: {said}");
+                assert!(good || !said.contains("secret") && said.contains("ALLOWED_ORIGINS"), "{said}");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

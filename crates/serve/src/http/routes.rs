@@ -15,6 +15,14 @@ use crate::room::Room;
 
 /// Answers a request.
 pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
+    if !room.settings.access.is_addressed(request.uri(), request.headers()) {
+        room.metrics.refused();
+        return reply::error(
+            StatusCode::FORBIDDEN,
+            "this server is on loopback and does not answer to this name: use localhost, or add the name's origin \
+             to ALLOWED_ORIGINS",
+        );
+    }
     // Who has the preview's key may see the preview, from wherever: pages in its sandbox are
     // of no origin.
     let path = request.uri().path().to_owned();
