@@ -287,6 +287,42 @@ impl Root {
         Ok(())
     }
 
+    /// Makes `path` the same file as `target`, which was unpacked before: where the file system
+    /// has no such links, a copy.
+    pub(crate) fn take_hard_link(
+        &self,
+        path: &Path,
+        target: &Path,
+        budget: &mut Budget,
+    ) -> Result<(), ArchiveError> {
+        let there = self.open_folder(target)?;
+        let here = self.open_folder(path)?;
+        let (Some(name), Some(old)) = (path.file_name(), target.file_name()) else {
+            return Err(ArchiveError::Escapes(path.display().to_string()));
+        };
+        if path == target {
+            return Ok(());
+        }
+        // What is in the way is a file of before; a folder stays, and is the error.
+        let _ = rustix::fs::unlinkat(&here, name, AtFlags::empty());
+        match rustix::fs::linkat(&there, old, &here, name, AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::EXIST) => Err(io::Error::from(rustix::io::Errno::EXIST).into()),
+            Err(_) => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(&there, old, flags, Mode::empty()).map_err(io::Error::from)?;
+                let mode = rustix::fs::fstat(&file).map_err(io::Error::from)?.st_mode & 0o777;
+                self.take_file(path, Some(mode), &mut File::from(file), budget)
+            }
+        }
+    }
+
+    /// The folder something lies in, made if it is not there.
+    fn open_folder(&self, path: &Path) -> Result<std::os::fd::OwnedFd, ArchiveError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Ok(self.make_dirs(&folder.to_string_lossy(), folder)?)
+    }
+
     /// A link in the place of a file is replaced, not written through.
     fn clear_way(&self, path: &Path) -> Result<(), ArchiveError> {
         let folder = path.parent().unwrap_or(Path::new(""));

@@ -1,5 +1,6 @@
 //! `.tar.zst`
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -67,6 +68,8 @@ pub(super) fn unpack(
     let mut decoder = zstd::Decoder::new(from)?;
     decoder.window_log_max(MAX_WINDOW)?;
     let mut archive = tar::Archive::new(decoder);
+    // What hard links may name: nothing that is not of this archive.
+    let mut files = HashSet::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
         budget.add_entry()?;
@@ -84,13 +87,26 @@ pub(super) fn unpack(
             }
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
                 root.take_file(&path, mode, &mut entry, budget)?;
+                files.insert(path);
+            }
+            tar::EntryType::Link => {
+                let target = entry.link_name_bytes().unwrap_or_default();
+                let target = String::from_utf8_lossy(&target).into_owned();
+                let from = place(base, &target)?.filter(|from| files.contains(from));
+                let Some(from) = from else {
+                    return Err(ArchiveError::Io(std::io::Error::other(format!(
+                        "{name}: a hard link to '{target}', which is no file before it in the archive"
+                    ))));
+                };
+                root.take_hard_link(&path, &from, budget)?;
+                files.insert(path);
             }
             tar::EntryType::Symlink => {
                 let target = entry.link_name_bytes().unwrap_or_default();
                 let target = String::from_utf8_lossy(&target).into_owned();
                 root.take_link(base, &path, &target)?;
             }
-            // Hard links could reach what is not in the archive, devices the machine.
+            // Devices could reach the machine.
             other => {
                 return Err(ArchiveError::Io(std::io::Error::other(format!(
                     "{name}: entries of type {other:?} are not unpacked"

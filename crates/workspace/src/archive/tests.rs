@@ -87,6 +87,8 @@ fn nothing_gets_out_of_the_folder() {
         vec![(Symlink, "out", "../.."), (Regular, "out/evil", "x")],
         vec![(Symlink, "a/out", "../../x")],
         vec![(Link, "hard", "/etc/passwd")],
+        vec![(Link, "hard", "../../etc/passwd")],
+        vec![(Link, "hard", "before")],
         vec![(Char, "device", "")],
         vec![(Fifo, "fifo", "")],
     ] {
@@ -113,6 +115,26 @@ fn nothing_gets_out_of_the_folder() {
     assert_eq!(std::fs::read_to_string(outside.path().join("kept")).expect("kept"), "kept");
     let mode = world.dir.path().join("f").metadata().expect("f").permissions().mode();
     assert_eq!(mode & 0o7000, 0, "no set-user-id");
+}
+
+#[test]
+fn an_archive_with_hard_links_is_unpacked_as_tar_does() {
+    use std::os::unix::fs::MetadataExt;
+    use tar::EntryType::{Link, Regular, Symlink};
+    let world = world();
+    std::fs::create_dir(world.dir.path().join("into")).expect("dir");
+    std::fs::write(world.dir.path().join("into/c"), "in the way").expect("file");
+    // What is not of the archive can't be named, be it in the workspace.
+    std::fs::write(world.dir.path().join("into/before"), "x").expect("file");
+    let entries = [(Regular, "a/f", "one"), (Link, "b/f", "a/f"), (Link, "c", "b/f"), (Link, "a/f", "a/f")];
+    world.unpack("into", Format::TarZst, &tar(&entries)).expect("unpacked");
+    for path in ["into/a/f", "into/b/f", "into/c"] {
+        assert_eq!(world.text(path), "one", "{path}");
+        assert_eq!(world.dir.path().join(path).metadata().expect(path).nlink(), 3, "{path}");
+    }
+    for bad in [vec![(Link, "h", "before")], vec![(Symlink, "s", "before"), (Link, "h", "s")]] {
+        world.unpack("into", Format::TarZst, &tar(&bad)).expect_err("not of the archive");
+    }
 }
 
 #[test]
