@@ -12,9 +12,11 @@ use crate::os::LOOK;
 use crate::{Error, Root};
 
 /// Most matches in one answer.
-const MAX_MATCHES: u64 = 500_000;
+const MAX_MATCHES: usize = 500_000;
 /// Most patterns that braces may stand for.
 const MAX_ALTERNATIVES: usize = 1024;
+/// Most bytes of them all.
+const MAX_ALTERNATIVE_BYTES: usize = 4 << 20;
 
 /// One segment of a pattern.
 enum Segment {
@@ -29,10 +31,20 @@ enum Segment {
 impl Root {
     /// Relative paths that match `pattern`, sorted by bytes. `*`, `?`, `[…]` and
     /// `{a,b}` match within a name, `**` as a whole segment matches any folders but
-    /// enters no linked one. What resolves outside the root is left out.
+    /// enters no linked one. What resolves outside the root is left out. Fails beyond 500,000.
     pub fn glob(&self, pattern: &str) -> Result<Vec<PathBuf>, Error> {
+        let (found, is_cut) = self.glob_some(pattern, MAX_MATCHES)?;
+        if is_cut {
+            return Err(Error::TooMuch { what: "the number of matches", limit: MAX_MATCHES as u64 });
+        }
+        Ok(found)
+    }
+
+    /// The same, but no more than `most`, and whether there are more. Which of them is not
+    /// defined.
+    pub fn glob_some(&self, pattern: &str, most: usize) -> Result<(Vec<PathBuf>, bool), Error> {
         if pattern.starts_with('/') || pattern.split('/').any(|s| s == "..") {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), false));
         }
         let mut found = BTreeSet::new();
         for alternative in expand_braces(pattern)? {
@@ -41,12 +53,14 @@ impl Root {
                 .filter(|s| !s.is_empty() && *s != ".")
                 .map(segment)
                 .collect::<Result<Vec<_>, _>>()?;
-            let mut search = Search { root: self, segments, seen: HashSet::new(), found: &mut found };
-            search.descend(Path::new(""), 0)?;
+            let mut search = Search { root: self, segments, seen: HashSet::new(), found: &mut found, most };
+            search.descend(Path::new(""), 0);
         }
+        let is_cut = found.len() > most;
         let mut found: Vec<PathBuf> = found.into_iter().collect();
         found.sort_unstable_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
-        Ok(found)
+        found.truncate(most);
+        Ok((found, is_cut))
     }
 }
 
@@ -56,37 +70,36 @@ struct Search<'a> {
     /// Where we were: several `**` reach the same place in many ways.
     seen: HashSet<(PathBuf, usize)>,
     found: &'a mut BTreeSet<PathBuf>,
+    /// One more than these, and the search is over.
+    most: usize,
 }
 
 impl Search<'_> {
-    fn descend(&mut self, at: &Path, index: usize) -> Result<(), Error> {
-        if !self.seen.insert((at.to_owned(), index)) {
-            return Ok(());
+    fn descend(&mut self, at: &Path, index: usize) {
+        if self.found.len() > self.most || !self.seen.insert((at.to_owned(), index)) {
+            return;
         }
         let Some(segment) = self.segments.get(index) else {
             if !at.as_os_str().is_empty() {
                 self.found.insert(at.to_owned());
             }
-            if self.found.len() as u64 > MAX_MATCHES {
-                return Err(Error::TooMuch { what: "the number of matches", limit: MAX_MATCHES });
-            }
-            return Ok(());
+            return;
         };
         match segment {
             Segment::Name(name) => {
                 let path = at.join(name);
                 if self.root.open_at(&path, LOOK, Mode::empty()).is_ok() {
-                    self.descend(&path, index + 1)?;
+                    self.descend(&path, index + 1);
                 }
             }
             Segment::Folders => {
-                self.descend(at, index + 1)?;
+                self.descend(at, index + 1);
                 for path in self.children(at, &|_| true) {
                     if self.kind(&path, OFlags::NOFOLLOW) == Some(FileType::Directory) {
-                        self.descend(&path, index)?;
+                        self.descend(&path, index);
                     } else if index + 1 == self.segments.len() && self.kind(&path, OFlags::empty()).is_some()
                     {
-                        self.descend(&path, index + 1)?;
+                        self.descend(&path, index + 1);
                     }
                 }
             }
@@ -94,12 +107,11 @@ impl Search<'_> {
                 let matcher = matcher.clone();
                 for path in self.children(at, &|name| matcher.is_match(name)) {
                     if self.kind(&path, OFlags::empty()).is_some() {
-                        self.descend(&path, index + 1)?;
+                        self.descend(&path, index + 1);
                     }
                 }
             }
         }
-        Ok(())
     }
 
     fn children(&self, at: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
@@ -130,7 +142,8 @@ fn expand_braces(pattern: &str) -> Result<Vec<String>, Error> {
     let mut done = Vec::new();
     let mut todo = vec![pattern.to_owned()];
     while let Some(text) = todo.pop() {
-        if done.len() + todo.len() > MAX_ALTERNATIVES {
+        let count = done.len() + todo.len();
+        if count > MAX_ALTERNATIVES || count * text.len() > MAX_ALTERNATIVE_BYTES {
             return Err(Error::TooMuch {
                 what: "the number of alternatives",
                 limit: MAX_ALTERNATIVES as u64,

@@ -27,7 +27,7 @@ mod write;
 #[cfg(target_os = "linux")]
 pub use archive::{ArchiveError, Bounds, Format, Packed};
 pub use error::{Error, strerror};
-pub use grep::{GrepMatch, GrepResult};
+pub use grep::{GrepBounds, GrepMatch, GrepResult};
 pub use list::Entry;
 pub use manage::Meta;
 pub use read::FileData;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use legwork_workspace::{Error, Resolver, Root};
+use legwork_workspace::{Error, GrepBounds, Resolver, Root};
 
 const CAP: u64 = 1 << 20;
 
@@ -293,6 +293,34 @@ fn grep_finds_what_ripgrep_finds() {
         assert!(grep("(", &[]).unwrap_err().to_string().starts_with("invalid pattern: "));
         stop.store(true, Ordering::Relaxed);
         assert!(root.grep("beta", &[], &stop).unwrap().stopped);
+    });
+}
+
+#[test]
+fn a_search_for_one_match_holds_one_match() {
+    each(|root, ws| {
+        fs::write(ws.join("long"), format!("{}\n", "beta".repeat(1000))).unwrap();
+        fs::write(ws.join("many"), "beta\n".repeat(1000)).unwrap();
+        let stop = AtomicBool::new(false);
+        let some = |pattern: &str, matches, bytes, line| {
+            let found = root.grep_some(pattern, &[], &stop, GrepBounds { matches, bytes, line }).unwrap();
+            (
+                found.matches.len(),
+                found.matches.iter().map(|m| m.content.len()).max().unwrap_or(0),
+                found.stopped,
+            )
+        };
+        assert_eq!(some("^beta$", 1, 1 << 20, 100), (1, 4, true));
+        assert_eq!(some("^beta$", 1000, 1 << 20, 100), (1000, 4, false));
+        assert_eq!(some("betabeta", 10, 1 << 20, 100), (1, 100, false));
+        let (found, _, stopped) = some("^beta$", usize::MAX, 1000, 100);
+        assert!(stopped && found < 20, "{found}");
+        assert_eq!(some("nothing", 1, 1, 1), (0, 0, false));
+        assert_eq!(root.glob_some("*", 1).unwrap().1, true);
+        assert_eq!(root.glob_some("*", 1).unwrap().0.len(), 1);
+        assert_eq!(root.glob_some("{long,many}", 2).unwrap().1, false);
+        // A pattern must not stand for gigabytes.
+        assert!(root.glob_some(&format!("{}{}", "x".repeat(1 << 20), "{a,b}".repeat(10)), 1).is_err());
     });
 }
 

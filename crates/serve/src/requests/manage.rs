@@ -3,14 +3,19 @@
 use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
+use legwork_workspace::GrepBounds;
 use serde_json::{Value, json};
 
-use super::{Data, Outcome};
+use super::{Data, Fields, Outcome};
 use crate::paths::Trouble;
 use crate::room::Room;
 
 /// Most results of a search in one answer.
 const MAX_RESULTS: u64 = 10_000;
+/// Most bytes of a pattern.
+const MAX_PATTERN: usize = 8 * 1024;
+/// Most bytes of matching lines in one answer.
+const MAX_FOUND: u64 = 4 << 20;
 /// Most characters of a matching line.
 const MAX_LINE: usize = 500;
 
@@ -56,10 +61,19 @@ pub(super) fn rename(room: &Room, data: Data) -> Result<Outcome, Trouble> {
     Ok(Outcome::changed(&json!({ "success": true, "path": room.names.absolute(&target) })))
 }
 
+/// The pattern of a search.
+fn pattern(fields: &mut Fields) -> Result<String, Trouble> {
+    let pattern = fields.needed("pattern")?;
+    if pattern.len() > MAX_PATTERN {
+        return Err(Trouble::bad(format!("pattern is longer than {MAX_PATTERN} bytes")));
+    }
+    Ok(pattern)
+}
+
 /// `search:grep {pattern, include?, max_results?}`
 pub(super) fn grep(room: &Room, data: Data) -> Result<Outcome, Trouble> {
     let mut fields = data.object("pattern")?;
-    let pattern = fields.needed("pattern")?;
+    let pattern = pattern(&mut fields)?;
     let include = match fields.map.remove("include") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::String(one)) => vec![one],
@@ -75,11 +89,12 @@ pub(super) fn grep(room: &Room, data: Data) -> Result<Outcome, Trouble> {
     let most = fields.number("max_results", 1, MAX_RESULTS)?.unwrap_or(1000);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let stop = AtomicBool::new(false);
-    let found = room.root.grep(&pattern, &include, &stop).map_err(|e| Trouble::of(&e, ""))?;
+    // A character has up to four bytes.
+    let bounds = GrepBounds { matches: most, bytes: MAX_FOUND, line: 4 * MAX_LINE };
+    let found = room.root.grep_some(&pattern, &include, &stop, bounds).map_err(|e| Trouble::of(&e, ""))?;
     let matches: Vec<Value> = found
         .matches
         .iter()
-        .take(most)
         .map(|m| {
             json!({
                 "path": room.names.absolute(&m.path.to_string_lossy()),
@@ -88,18 +103,16 @@ pub(super) fn grep(room: &Room, data: Data) -> Result<Outcome, Trouble> {
             })
         })
         .collect();
-    let truncated = found.matches.len() > most || found.stopped;
-    Ok(Outcome::ack(&json!({ "matches": matches, "truncated": truncated })))
+    Ok(Outcome::ack(&json!({ "matches": matches, "truncated": found.stopped })))
 }
 
 /// `search:glob {pattern, max_results?}`
 pub(super) fn glob(room: &Room, data: Data) -> Result<Outcome, Trouble> {
     let mut fields = data.object("pattern")?;
-    let pattern = fields.needed("pattern")?;
+    let pattern = pattern(&mut fields)?;
     let most = fields.number("max_results", 1, MAX_RESULTS)?.unwrap_or(1000);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let found = room.root.glob(&pattern).map_err(|e| Trouble::of(&e, ""))?;
-    let paths: Vec<String> =
-        found.iter().take(most).map(|p| room.names.absolute(&p.to_string_lossy())).collect();
-    Ok(Outcome::ack(&json!({ "paths": paths, "truncated": found.len() > most })))
+    let (found, truncated) = room.root.glob_some(&pattern, most).map_err(|e| Trouble::of(&e, ""))?;
+    let paths: Vec<String> = found.iter().map(|p| room.names.absolute(&p.to_string_lossy())).collect();
+    Ok(Outcome::ack(&json!({ "paths": paths, "truncated": truncated })))
 }
