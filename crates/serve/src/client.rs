@@ -7,12 +7,12 @@ mod log;
 mod reader;
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::terminal::Terminal;
 use log::{Entry, Log, Sent};
@@ -22,8 +22,15 @@ use reader::{Look, Reader};
 const MAX_WAITING: usize = 1024;
 /// Bytes of answers waiting above which no further request is worked on.
 pub(crate) const MAX_ANSWERS: usize = 1 << 20;
-/// Requests about files that wait to be worked on.
+/// Most bytes of answers that did not wait for room, as those to input: beyond, the client is
+/// let go.
+const MAX_HASTY: usize = 512 * 1024;
+/// What an answer costs beside its payload.
+const OVERHEAD: usize = 128;
+/// Requests about files that wait to be worked on, and their bytes: a larger one waits until
+/// it is alone.
 const MAX_REQUESTS: usize = 64;
+const MAX_REQUEST_BYTES: usize = 16 << 20;
 
 /// A payload: one JSON value, shared by all it is sent to.
 pub(crate) type Payload = Arc<RawValue>;
@@ -49,6 +56,8 @@ pub(crate) struct Request {
     pub(crate) event: String,
     pub(crate) data: crate::requests::Data,
     pub(crate) ack: Option<u64>,
+    /// Its place among the bytes that may wait.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
 }
 
 /// What a client may do.
@@ -75,10 +84,12 @@ enum Waiting {
     Event {
         name: &'static str,
         payload: Payload,
+        hasty: bool,
     },
     Ack {
         id: u64,
         payload: Payload,
+        hasty: bool,
     },
     /// The newest tree, whatever it is by then.
     Refresh,
@@ -89,8 +100,9 @@ enum Waiting {
 #[derive(Debug, Default)]
 struct Inner {
     waiting: VecDeque<Waiting>,
-    /// Bytes of payloads that wait.
+    /// Bytes that wait, and those of them that did not wait for room.
     bytes: usize,
+    hasty: usize,
     /// The newest tree of the whole workspace, not sent yet.
     refresh: Option<Payload>,
     readers: Vec<Reader>,
@@ -112,6 +124,9 @@ pub(crate) struct Client {
     pub(crate) wake: Arc<Notify>,
     inner: Mutex<Inner>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
+    places: Arc<Semaphore>,
+    /// It asks and does not read: it is let go.
+    flooded: AtomicBool,
     /// Answers have been sent: work can go on.
     relieved: Notify,
     /// It wants to hear of more than the original knows.
@@ -146,6 +161,8 @@ impl Client {
             wake: Arc::new(Notify::new()),
             inner: Mutex::default(),
             requests: Mutex::default(),
+            places: Arc::new(Semaphore::new(MAX_REQUEST_BYTES)),
+            flooded: AtomicBool::new(false),
             relieved: Notify::new(),
             watches: Watches::default(),
         })
@@ -155,13 +172,33 @@ impl Client {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends an event that answers a request.
-    pub(crate) fn answer(&self, name: &'static str, payload: Payload) {
+    fn push(&self, waiting: Waiting) {
         let mut inner = self.lock();
-        inner.bytes += payload.get().len();
-        inner.waiting.push_back(Waiting::Event { name, payload });
+        let (bytes, hasty) = waiting.cost();
+        inner.bytes += bytes;
+        inner.hasty += hasty;
+        if inner.hasty > MAX_HASTY {
+            self.flooded.store(true, Ordering::Relaxed);
+            return;
+        }
+        inner.waiting.push_back(waiting);
         drop(inner);
         self.wake.notify_one();
+    }
+
+    /// Whether it has asked for so much without reading the answers that it is to be let go.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
+    }
+
+    /// Sends an event that answers a request. Who asked has waited for room.
+    pub(crate) fn answer(&self, name: &'static str, payload: Payload) {
+        self.push(Waiting::Event { name, payload, hasty: false });
+    }
+
+    /// Answers a request that was worked on whatever waited: input goes past all else.
+    pub(crate) fn answer_at_once(&self, name: &'static str, payload: Payload) {
+        self.push(Waiting::Event { name, payload, hasty: true });
     }
 
     /// Sends an event that was not asked for; who reads too slowly loses it, and is told.
@@ -187,11 +224,12 @@ impl Client {
     }
 
     pub(crate) fn acknowledge(&self, id: u64, payload: Payload) {
-        let mut inner = self.lock();
-        inner.bytes += payload.get().len();
-        inner.waiting.push_back(Waiting::Ack { id, payload });
-        drop(inner);
-        self.wake.notify_one();
+        self.push(Waiting::Ack { id, payload, hasty: false });
+    }
+
+    /// As `answer_at_once`.
+    pub(crate) fn acknowledge_at_once(&self, id: u64, payload: Payload) {
+        self.push(Waiting::Ack { id, payload, hasty: true });
     }
 
     /// Waits until not too many answers wait to be sent.
@@ -213,10 +251,22 @@ impl Client {
         {
             return sender.clone();
         }
+        // Its bytes are bounded by `place`.
         let (sender, receiver) = mpsc::channel(MAX_REQUESTS);
         *requests = Some(sender.clone());
         work(receiver);
         sender
+    }
+
+    /// Waits for a place among the requests that wait, for one of so many bytes.
+    pub(crate) async fn place(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(bytes.clamp(1, MAX_REQUEST_BYTES)).unwrap_or(u32::MAX);
+        self.places.clone().acquire_many_owned(permits).await.ok()
+    }
+
+    /// Whether nothing waits to be sent that is here already.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.lock().waiting.is_empty()
     }
 
     /// Starts to look at a terminal. `named`: its events say which terminal they are of.
@@ -265,15 +315,12 @@ impl Client {
         let mut inner = self.lock();
         let recoverable = self.pid.is_some();
         while let Some(waiting) = inner.waiting.pop_front() {
+            let (bytes, hasty) = waiting.cost();
+            inner.bytes = inner.bytes.saturating_sub(bytes);
+            inner.hasty = inner.hasty.saturating_sub(hasty);
             let message = match waiting {
-                Waiting::Event { name, payload } => {
-                    inner.bytes = inner.bytes.saturating_sub(payload.get().len());
-                    inner.event(name, payload, recoverable)
-                }
-                Waiting::Ack { id, payload } => {
-                    inner.bytes = inner.bytes.saturating_sub(payload.get().len());
-                    Message::Ack { id, payload }
-                }
+                Waiting::Event { name, payload, .. } => inner.event(name, payload, recoverable),
+                Waiting::Ack { id, payload, .. } => Message::Ack { id, payload },
                 Waiting::Refresh => match inner.refresh.take() {
                     Some(tree) => inner.event("file:refresh", tree, recoverable),
                     None => continue,
@@ -346,11 +393,8 @@ impl Client {
         inner.waiting.retain(|w| matches!(w, Waiting::Event { .. } | Waiting::Refresh));
         again.append(&mut inner.waiting);
         inner.waiting = again;
-        inner.bytes = inner
-            .waiting
-            .iter()
-            .map(|w| if let Waiting::Event { payload, .. } = w { payload.get().len() } else { 0 })
-            .sum();
+        inner.bytes = inner.waiting.iter().map(|w| w.cost().0).sum();
+        inner.hasty = inner.waiting.iter().map(|w| w.cost().1).sum();
         for reader in &mut inner.readers {
             reader.go_on();
         }
@@ -370,6 +414,20 @@ impl Client {
         drop(inner);
         *self.requests.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.relieved.notify_waiters();
+    }
+}
+
+impl Waiting {
+    /// Bytes it takes, and those of them that did not wait for room.
+    fn cost(&self) -> (usize, usize) {
+        match self {
+            Self::Event { payload, hasty, .. } | Self::Ack { payload, hasty, .. } => {
+                let bytes = payload.get().len() + OVERHEAD;
+                (bytes, if *hasty { bytes } else { 0 })
+            }
+            // There is one tree, which all share; what is sent again is kept anyway.
+            Self::Refresh | Self::Again(_) => (0, 0),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! answers without waiting: a client that sends or reads at its own pace would lose
 //! messages or fill the memory.
 
+pub(crate) mod meter;
 pub(crate) mod packet;
 mod plain;
 mod polling;
@@ -20,6 +21,7 @@ use serde_json::json;
 
 use crate::http::reply;
 use crate::room::Room;
+use crate::seats::Standing;
 use session::{Hello, Session, Transport};
 
 pub(crate) use plain::upgrade as plain_upgrade;
@@ -40,11 +42,23 @@ impl Sessions {
     }
 
     fn add(&self, session: &Arc<Session>, most: usize) -> bool {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= most {
-            return false;
+        let gives_way = {
+            let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut gives_way = None;
+            if all.len() >= most {
+                // Who has come and not joined must not keep others out.
+                let unjoined = all.values().filter(|s| s.rights().is_none());
+                gives_way = unjoined.min_by_key(|s| s.connect_by).cloned();
+                if gives_way.is_none() {
+                    return false;
+                }
+            }
+            all.insert(session.sid.clone(), session.clone());
+            gives_way
+        };
+        if let Some(oldest) = gives_way {
+            oldest.close(true);
         }
-        all.insert(session.sid.clone(), session.clone());
         true
     }
 
@@ -127,6 +141,9 @@ pub(crate) async fn serve(room: Arc<Room>, mut request: Request<Body>) -> Respon
     }
     if let Some(sid) = &query.sid {
         let Some(session) = room.sessions.get(sid) else { return Refusal::UnknownSession.response() };
+        if let (Some(rights), Some(standing)) = (session.rights(), request.extensions().get::<Standing>()) {
+            standing.raise(rights);
+        }
         return match (transport, request.method()) {
             (Transport::WebSocket, _) if session.transport() != Transport::Polling => {
                 Refusal::BadRequest.response()

@@ -43,6 +43,13 @@ impl Trouble {
         Self::new("bad_request", text)
     }
 
+    /// An event that nobody knows: the original ignores it, but who waits for an answer must
+    /// not wait for ever.
+    pub(crate) fn unknown(event: &str) -> Self {
+        let short: String = event.chars().take(100).collect();
+        Self::new("unknown_event", format!("unknown event: {short}"))
+    }
+
     pub(crate) fn outside(path: &str) -> Self {
         Self::new("outside_workspace", format!("path is outside the workspace: {path}"))
     }

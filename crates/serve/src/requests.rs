@@ -39,6 +39,17 @@ impl Data {
         Ok(Fields { map, parts: self.parts })
     }
 
+    /// About how many bytes of memory it takes.
+    fn weight(&self) -> usize {
+        weight(&self.value) + self.parts.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Leaves of it only what an error names.
+    fn path_alone(self) -> Self {
+        let path = self.path().map_or(Value::Null, Value::String);
+        Self::new(json!({ "path": path }), Vec::new())
+    }
+
     /// The path it is about, for errors.
     fn path(&self) -> Option<String> {
         match &self.value {
@@ -47,6 +58,16 @@ impl Data {
             _ => None,
         }
     }
+}
+
+fn weight(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(list) => list.iter().map(weight).sum(),
+            Value::Object(map) => map.iter().map(|(key, value)| key.len() + 64 + weight(value)).sum(),
+            _ => 0,
+        }
 }
 
 fn is_placeholder(map: &Map<String, Value>) -> bool {
@@ -142,7 +163,13 @@ fn about_files(event: &str) -> bool {
         || event.starts_with("search:")
 }
 
-/// Takes a request. Returns when the next one may be read.
+/// Whether an event about files changes them.
+fn changes(event: &str) -> bool {
+    matches!(event, "updateContent" | "file:create" | "file:mkdir" | "file:delete" | "file:move")
+}
+
+/// Takes a request. Returns when the next one may be read: when there is room for its answer,
+/// but for input, which goes past all that waits.
 pub(crate) async fn take(
     room: &Arc<Room>,
     client: &Arc<Client>,
@@ -151,47 +178,60 @@ pub(crate) async fn take(
     ack: Option<u64>,
 ) {
     if about_files(&event) {
+        // What is refused anyway takes no room until then.
+        let is_refused = client.rights == Rights::Look && changes(&event);
+        let data = if is_refused { data.path_alone() } else { data };
+        let place = client.place(data.weight()).await;
         let requests = client.queue(|receiver| {
             tokio::spawn(work(room.clone(), client.clone(), receiver));
         });
-        let _ = requests.send(Request { event, data, ack }).await;
+        let _ = requests.send(Request { event, data, ack, place }).await;
         return;
     }
-    let Some(result) =
-        terminals::take(room, client, &event, data).or_else(|data| watch(room, client, &event, data))
-    else {
-        return;
+    let is_input = matches!(&*event, "terminal:write" | "terminalData");
+    if !is_input {
+        client.has_room().await;
+    }
+    let answer = |name, said| match is_input {
+        true => client.answer_at_once(name, said),
+        false => client.answer(name, said),
     };
-    match result {
-        Ok(said) => {
-            if let Some(id) = ack {
-                client.acknowledge(id, said);
-            }
-        }
-        Err(trouble) => {
+    let acknowledge = |said| match ack {
+        Some(id) if is_input => client.acknowledge_at_once(id, said),
+        Some(id) => client.acknowledge(id, said),
+        None => {}
+    };
+    let done = terminals::take(room, client, &event, data).or_else(|data| watch(room, client, &event, data));
+    match done {
+        // Who waits for an answer gets one.
+        None => acknowledge(payload(&Trouble::unknown(&event).failed())),
+        Some(Ok(said)) => acknowledge(said),
+        Some(Err(trouble)) => {
             room.metrics.failed();
             let name = if event.starts_with("terminal") { "terminal:error" } else { "request:error" };
             let said = payload(&trouble.failed());
-            client.answer(name, said.clone());
-            if let Some(id) = ack {
-                client.acknowledge(id, said);
-            }
+            answer(name, said.clone());
+            acknowledge(said);
         }
     }
 }
 
 /// Works on a client's requests about files, in order.
 async fn work(room: Arc<Room>, client: Arc<Client>, mut requests: mpsc::Receiver<Request>) {
-    while let Some(Request { event, data, ack }) = requests.recv().await {
+    while let Some(Request { event, data, ack, place }) = requests.recv().await {
         client.has_room().await;
         let path = data.path();
         let start = Instant::now();
         let (doing, name, rights) = (room.clone(), event.clone(), client.rights);
         let done = tokio::task::spawn_blocking(move || carry_out(&doing, &name, data, rights)).await;
+        drop(place);
         room.metrics.file_operation(start.elapsed());
         match done.unwrap_or_else(|_| Some(Err(Trouble::new("io_error", "internal error")))) {
-            // An unknown event.
-            None => {}
+            None => {
+                if let Some(id) = ack {
+                    client.acknowledge(id, payload(&Trouble::unknown(&event).failed()));
+                }
+            }
             Some(Ok(outcome)) => {
                 if let Some((name, payload)) = outcome.event {
                     client.answer(name, payload);
@@ -282,9 +322,18 @@ fn watch(
     Some(all())
 }
 
+/// Answers a request that is nested too deeply.
+pub(crate) fn too_deep(client: &Client, ack: Option<u64>) {
+    let said = payload(&Trouble::bad("the payload is nested too deeply").failed());
+    client.answer_at_once("request:error", said.clone());
+    if let Some(id) = ack {
+        client.acknowledge_at_once(id, said);
+    }
+}
+
 /// Answers a frame that is no request at all.
 pub(crate) fn bad_frame(client: &Client) {
-    client.answer(
+    client.answer_at_once(
         "request:error",
         payload(
             &json!({ "error": "invalid payload: expected {\"event\":…,\"data\":…}", "code": "bad_request" }),

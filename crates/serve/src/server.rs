@@ -14,13 +14,15 @@ use tokio::task::JoinSet;
 
 use crate::app;
 use crate::room::Room;
+use crate::seats::{Seat, Seats};
 use crate::settings::Settings;
 
 /// Time for a request's head.
 const REQUEST_HEAD: Duration = Duration::from_secs(30);
 /// Time for shells to end after SIGHUP.
 const GRACE: Duration = Duration::from_secs(5);
-/// Most connections, beside those of clients: polls, downloads, previews.
+/// Most connections, beside those of clients: polls, downloads, previews. Beyond, those that
+/// have shown nothing give way.
 const MAX_OPEN: usize = 1024;
 
 /// Why the server was not started.
@@ -87,7 +89,7 @@ impl Server {
         beside.spawn(crate::ports::watch(room.clone(), self.address.port()));
         beside.spawn(crate::usage::watch(room.clone()));
         beside.spawn(save(room.clone()));
-        let open = Arc::new(tokio::sync::Semaphore::new(MAX_OPEN + 4 * room.settings.max_connections));
+        let seats = Seats::new(MAX_OPEN + 4 * room.settings.max_connections);
         let loading = async {
             room.load().await?;
             Ok::<_, crate::storage::StorageError>(app::start(&room))
@@ -119,17 +121,14 @@ impl Server {
                 Err(error) => {
                     // Out of descriptors, most likely: those in use will be freed.
                     tracing::error!("failed to accept a connection: {error}");
+                    seats.make_room();
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            let Ok(permit) = open.clone().try_acquire_owned() else { continue };
+            let Some(seat) = seats.take() else { continue };
             let _ = tcp.set_nodelay(true);
-            let room = room.clone();
-            tokio::spawn(async move {
-                http(tcp, room).await;
-                drop(permit);
-            });
+            tokio::spawn(http(tcp, room.clone(), seat));
         }
         drop(self.listener);
         room.say_goodbye();
@@ -166,15 +165,23 @@ impl Server {
     }
 }
 
-async fn http(tcp: TcpStream, room: Arc<Room>) {
-    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+async fn http(tcp: TcpStream, room: Arc<Room>, seat: Seat) {
+    let standing = seat.standing.clone();
+    let service = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let room = room.clone();
+        standing.forget();
+        request.extensions_mut().insert(standing.clone());
         async move { Ok::<_, std::convert::Infallible>(crate::http::serve(room, request.map(Body::new)).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_HEAD);
-    if let Err(error) = builder.serve_connection(TokioIo::new(tcp), service).with_upgrades().await {
-        tracing::debug!("connection ended: {error}");
+    tokio::select! {
+        served = builder.serve_connection(TokioIo::new(tcp), service).with_upgrades() => {
+            if let Err(error) = served {
+                tracing::debug!("connection ended: {error}");
+            }
+        }
+        () = seat.gave_way() => tracing::debug!("a connection gave way to a newer one"),
     }
 }
 

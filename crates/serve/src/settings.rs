@@ -13,6 +13,9 @@ use crate::access::Access;
 /// Entries that trees leave out.
 const EXCLUDED: &[&str] = &["node_modules", ".git", ".hg", ".svn", "__pycache__", ".DS_Store"];
 
+/// Largest message that clients are told of.
+const MAX_PAYLOAD: usize = 10 << 20;
+
 /// How a workspace is served.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -32,8 +35,10 @@ pub struct Settings {
     pub max_terminals: usize,
     /// Largest file that is sent or taken in an event.
     pub max_file: u64,
-    /// Largest message.
+    /// Largest message, but for a save.
     pub max_payload: usize,
+    /// Largest save: as JSON a file may be six times as large.
+    pub max_message: usize,
     /// Largest upload.
     pub max_upload: u64,
     /// Bytes that must stay free on the workspace's disk.
@@ -180,6 +185,7 @@ impl Settings {
         let listen = SocketAddr::new(address, vars.port("PORT", 3001)?);
         let user_port = vars.port("USER_PORT", 3000)?;
         let workspace = vars.get("WORKSPACE").unwrap_or("/workspace").to_owned();
+        let max_file: u64 = vars.number("MAX_FILE_BYTES", 10 << 20)?;
         let sandbox = profile(vars.get("SANDBOX"))?;
         let memory: u64 = vars.number("MAX_MEMORY_BYTES", 0)?;
         let processes: u64 = vars.number("MAX_PROCESSES", 0)?;
@@ -214,8 +220,13 @@ impl Settings {
                 .unwrap_or_else(|| EXCLUDED.iter().map(|&e| e.to_owned()).collect()),
             max_connections: vars.number("MAX_CONNECTIONS", 64)?,
             max_terminals: vars.number("MAX_TERMINALS", 16)?,
-            max_file: vars.number("MAX_FILE_BYTES", 10 << 20)?,
-            max_payload: 10 << 20,
+            max_file,
+            max_payload: MAX_PAYLOAD,
+            max_message: usize::try_from(max_file)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(6)
+                .saturating_add(64 * 1024)
+                .clamp(MAX_PAYLOAD, 1 << 30),
             max_upload: vars.number("MAX_UPLOAD_BYTES", 4 << 30)?,
             min_free: vars.number("MIN_FREE_BYTES", 64 << 20)?,
             start_command: vars.get("START_COMMAND").map(str::to_owned),

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::client::Message;
+use crate::json::{self, Unusable};
 
 /// Most binary parts of one event.
 const MAX_ATTACHMENTS: usize = 64;
@@ -25,8 +26,19 @@ pub(crate) enum Packet {
         namespace: String,
         connect: bool,
     },
+    /// An event whose payload is nested too deeply to be read.
+    TooDeep {
+        ack: Option<u64>,
+    },
     /// Nothing to do: an answer to what was never asked.
     Ignored,
+}
+
+impl Packet {
+    /// Whether it saves a file.
+    pub(crate) fn is_save(&self) -> bool {
+        matches!(self, Self::Event { args, .. } if args.first().is_some_and(|name| name == "updateContent"))
+    }
 }
 
 /// Reads a packet; `None` if it is none.
@@ -48,14 +60,14 @@ pub(crate) fn decode(text: &str) -> Option<Packet> {
     }
     let namespace = namespace.split('?').next().unwrap_or("/");
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, json) = rest.split_at(digits);
+    let (number, data) = rest.split_at(digits);
     let ack = if number.is_empty() { None } else { Some(number.parse::<u64>().ok()?) };
     if namespace != "/" {
         return Some(Packet::Elsewhere { namespace: namespace.to_owned(), connect: kind == b'0' });
     }
     Some(match kind {
         b'0' => {
-            let auth = if json.is_empty() { Value::Null } else { serde_json::from_str(json).ok()? };
+            let auth = if data.is_empty() { Value::Null } else { json::read(data).ok()? };
             if ack.is_some() || !(auth.is_null() || auth.is_object()) {
                 return None;
             }
@@ -63,7 +75,11 @@ pub(crate) fn decode(text: &str) -> Option<Packet> {
         }
         b'1' => Packet::Disconnect,
         b'2' | b'5' => {
-            let args: Vec<Value> = serde_json::from_str(json).ok()?;
+            let args: Vec<Value> = match json::read(data) {
+                Ok(args) => args,
+                Err(Unusable::TooDeep) if attachments == 0 => return Some(Packet::TooDeep { ack }),
+                Err(_) => return None,
+            };
             if !matches!(args.first(), Some(Value::String(_) | Value::Number(_))) {
                 return None;
             }

@@ -593,3 +593,207 @@ async fn a_shell_can_t_look_into_the_server() {
     assert!(shown.contains("65534\r\n"), "{shown}");
     assert!(!shown.contains("/environ\r\n") && !shown.contains("/cmdline\r\n"), "{shown}");
 }
+
+/// Kilobytes of memory.
+fn memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A server with something to show, and tokens to work and to look.
+async fn guarded() -> Workspace {
+    let env = [("LEGWORK_WORKSPACE_TOKEN", "work"), ("LEGWORK_WORKSPACE_VIEW_TOKEN", "view")];
+    let workspace = Workspace::start(&env).await;
+    let mut worker = Client::connect(&workspace.address, "&token=work", json!(null)).await;
+    worker.type_until("seq 1 20000; echo E''ND\n", "END\r\n").await;
+    workspace
+}
+
+/// Sends packets as long as they are taken.
+async fn flood(client: &mut Client, packets: impl Iterator<Item = String>) -> usize {
+    use futures_util::SinkExt;
+    let mut sent = 0;
+    for packet in packets {
+        let sending = client.socket.send(tokio_tungstenite::tungstenite::Message::text(packet));
+        match tokio::time::timeout(Duration::from_secs(2), sending).await {
+            Ok(Ok(())) => sent += 1,
+            _ => break,
+        }
+    }
+    sent
+}
+
+/// A viewer asks for the shared terminal again and again and reads nothing: 300 kB made
+/// 1.3 GB of answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_who_asks_and_never_reads_takes_no_memory() {
+    let workspace = guarded().await;
+    for kind in ["attach", "tree", "request", "unknown", "write", "namespace", "save", "glob"] {
+        let before = memory(workspace.pid());
+        let mut viewer = Client::connect(&workspace.address, "&token=view", json!(null)).await;
+        let big = "x".repeat(900_000);
+        let packet = |n: usize| match kind {
+            "attach" => format!(r#"42{n}["terminal:attach",{{"id":"main"}}]"#),
+            "tree" => format!(r#"42{n}["fetchDir",""]"#),
+            "request" => format!(r#"42{n}["requestTerminal"]"#),
+            "unknown" => format!(r#"42{n}["{}"]"#, "u".repeat(2000)),
+            "write" => format!(r#"42{n}["terminal:write",{{"id":"{}","data":"x"}}]"#, "i".repeat(2000)),
+            "namespace" => format!("40/{},", "n".repeat(2000)),
+            "save" => format!(r#"42{n}["updateContent",{{"path":"p","content":"{big}"}}]"#),
+            _ => format!(r#"42{n}["search:glob",{{"pattern":"{}{{a,b}}{{a,b}}{{a,b}}"}}]"#, "g".repeat(7000)),
+        };
+        let count = if kind == "save" { 200 } else { 8000 };
+        flood(&mut viewer, (0..count).map(packet)).await;
+        let after = memory(workspace.pid());
+        assert!(after < before + 60 * 1024, "{kind}: {before} kB became {after} kB");
+        // Others are served meanwhile.
+        let mut worker = Client::connect(&workspace.address, "&token=work", json!(null)).await;
+        assert!(worker.ask("terminal:list", json!({})).await["terminals"].is_array(), "{kind}");
+    }
+}
+
+/// Who has not shown a token can't make the server hold megabytes for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_s_large_message_is_not_waited_for() {
+    let workspace = guarded().await;
+    let before = memory(workspace.pid());
+    let mut strangers = Vec::new();
+    for _ in 0..20 {
+        let mut stranger = Client::open(&workspace.address, "").await;
+        let packet = format!("40{{\"token\":\"{}\"}}", "x".repeat(9 << 20));
+        flood(&mut stranger, std::iter::once(packet)).await;
+        strangers.push(stranger);
+    }
+    let after = memory(workspace.pid());
+    assert!(after < before + 60 * 1024, "{before} kB became {after} kB");
+}
+
+/// Whoever asks for much at once and reads it gets it all: what was asked later waits for room.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_large_answers_come_to_who_reads_them() {
+    let workspace = guarded().await;
+    std::fs::write(workspace.root.join("f"), "y".repeat(100_000)).unwrap();
+    let mut client = Client::connect(&workspace.address, "&token=work", json!(null)).await;
+    let asked = 300;
+    flood(
+        &mut client,
+        (0..asked).map(|n| match n % 2 {
+            0 => format!(r#"42{n}["fetchContent","f"]"#),
+            _ => format!(r#"42{n}["terminal:attach",{{"id":"main"}}]"#),
+        }),
+    )
+    .await;
+    let mut answered = std::collections::BTreeSet::new();
+    while answered.len() < asked {
+        let packet = client.packet().await;
+        assert!(!packet.starts_with("closed"), "{packet} after {} answers", answered.len());
+        if let Some((id, _)) = packet.strip_prefix("43").and_then(|rest| rest.split_once('[')) {
+            answered.insert(id.parse::<usize>().unwrap());
+        }
+    }
+}
+
+/// One result was asked for, and all were held: 475 MB.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_for_one_result_does_not_hold_all() {
+    let workspace = Workspace::start(&[]).await;
+    let line = format!("needle {}\n", "x".repeat(200));
+    for n in 0..20 {
+        std::fs::write(workspace.root.join(format!("f{n}")), line.repeat(25_000)).unwrap();
+    }
+    let mut client = workspace.client().await;
+    let before = memory(workspace.pid());
+    let found = client.ask("search:grep", json!({ "pattern": "needle", "max_results": 1 })).await;
+    assert_eq!((found["matches"].as_array().unwrap().len(), &found["truncated"]), (1, &json!(true)));
+    let found = client.ask("search:grep", json!({ "pattern": "needle", "max_results": 10_000 })).await;
+    assert!(found["matches"].as_array().unwrap().len() > 1000);
+    let after = memory(workspace.pid());
+    assert!(after < before + 100 * 1024, "{before} kB became {after} kB");
+    let few =
+        client.ask("search:grep", json!({ "pattern": "needle", "include": "f1", "max_results": 9 })).await;
+    assert_eq!(few["matches"].as_array().unwrap().len(), 9);
+}
+
+/// The connection was dropped, and the save with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_with_half_an_emoji_or_of_many_escapes_is_saved() {
+    let workspace = Workspace::start(&[]).await;
+    let mut client = workspace.client().await;
+    let file = |name: &str| std::fs::read(workspace.root.join(name)).unwrap();
+    // What JSON.stringify makes of a text that was cut within a character.
+    client.send(r#"42901["updateContent",{"path":"half","content":"a\ud83d b\ud83d\ude00 c\ude00"}]"#).await;
+    let mut bare = connect(&workspace.address, "/ws").await;
+    use futures_util::SinkExt;
+    let text = r#"{"event":"updateContent","data":{"path":"bare","content":"\ud83d"}}"#;
+    bare.send(tokio_tungstenite::tungstenite::Message::text(text)).await.unwrap();
+    until("the save", || async { workspace.root.join("bare").exists() }).await;
+    assert_eq!(client.ask("file:stat", json!({ "path": "half" })).await["type"], "file");
+    assert_eq!(file("half"), "a\u{fffd} b\u{1f600} c\u{fffd}".as_bytes());
+    assert_eq!(file("bare"), "\u{fffd}".as_bytes());
+    // Nine megabytes are fifty-four as JSON.
+    let control = "\u{1}".repeat(9 << 20);
+    assert_eq!(
+        client.ask("updateContent", json!({ "path": "much", "content": control })).await["success"],
+        true
+    );
+    assert_eq!(file("much").len(), 9 << 20);
+    // What is too large as a file is said so, and nothing else is lost.
+    let large = json!({ "path": "large", "content": "x".repeat(11 << 20) });
+    assert_eq!(client.refused("updateContent", large).await, "too_large");
+    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+    client.send(&format!("42907{}", format_args!(r#"["updateContent",{deep}]"#))).await;
+    assert_eq!(client.event("request:error").await["code"], "bad_request");
+    assert_eq!(
+        client.ask("fetchContent", json!({ "path": "half" })).await["content"],
+        "a\u{fffd} b\u{1f600} c\u{fffd}"
+    );
+}
+
+/// Whoever passed a callback waited for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_event_is_answered_if_an_answer_is_waited_for() {
+    let workspace = Workspace::start(&[]).await;
+    let mut client = workspace.client().await;
+    for event in ["no-such-event", "file:chmod", "search:replace", "terminal:clear"] {
+        let said = client.ask(event, json!({})).await;
+        assert_eq!(said, json!({ "error": format!("unknown event: {event}"), "code": "unknown_event" }));
+    }
+    client.send(r#"4277[5,{}]"#).await;
+    loop {
+        if let Some(said) = client.packet().await.strip_prefix("4377") {
+            assert!(said.contains("unknown_event"), "{said}");
+            break;
+        }
+    }
+}
+
+/// Half a request, 1,280 times, kept everybody out for 30 seconds, probes too.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_open_requests_keep_nobody_out() {
+    use tokio::io::AsyncWriteExt;
+    let env = [("MAX_CONNECTIONS", "8"), ("LEGWORK_WORKSPACE_TOKEN", "t")];
+    let workspace = Workspace::start(&env).await;
+    let mut works = Client::connect(&workspace.address, "&token=t", json!(null)).await;
+    let mut held = Vec::new();
+    for n in 0..1400 {
+        let mut tcp = tokio::net::TcpStream::connect(&workspace.address).await.unwrap();
+        if n % 2 == 0 {
+            tcp.write_all(b"GET /files HTTP/1.1\r\nHost: local").await.unwrap();
+        }
+        held.push(tcp);
+    }
+    let http = http();
+    for _ in 0..3 {
+        let probed = http.get(workspace.url("/files")).timeout(Duration::from_secs(10)).send().await.unwrap();
+        assert_eq!(probed.status(), 200);
+    }
+    // Handshakes of clients that never join neither.
+    for _ in 0..400 {
+        let url = workspace.url("/socket.io/?EIO=4&transport=polling");
+        assert_eq!(http.get(url).send().await.unwrap().status(), 200);
+    }
+    let mut late = Client::connect(&workspace.address, "&token=t", json!(null)).await;
+    assert!(late.ask("terminal:list", json!({})).await["terminals"].is_array());
+    assert!(works.ask("terminal:list", json!({})).await["terminals"].is_array(), "who was there stays");
+}

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
+use super::meter::Meter;
 use super::{Query, websocket};
 use crate::client::{Client, Joining, Message};
 use crate::http::reply;
@@ -40,10 +41,12 @@ pub(crate) fn upgrade(room: Arc<Room>, mut request: Request<Body>) -> Response {
         return reply::error(StatusCode::SERVICE_UNAVAILABLE, "too many connections");
     };
     let leaving = Leaving { room: room.clone(), client: client.clone() };
-    let max = room.settings.max_payload;
-    websocket::accept(&mut request, max, move |socket| async move {
+    let max = room.settings.max_message;
+    let meter = Meter::new(Some(rights));
+    let refilling = meter.clone();
+    websocket::accept(&mut request, max, meter, move |socket| async move {
         let _leaving = leaving;
-        run(&room, &client, socket).await;
+        run(&room, &client, socket, &refilling).await;
     })
 }
 
@@ -59,7 +62,7 @@ impl Drop for Leaving {
     }
 }
 
-async fn run(room: &Arc<Room>, client: &Arc<Client>, socket: websocket::Socket) {
+async fn run(room: &Arc<Room>, client: &Arc<Client>, socket: websocket::Socket, meter: &Meter) {
     let (mut sink, mut stream) = socket.split();
     let mut stopping = room.stopping.subscribe();
     let sending = async {
@@ -91,17 +94,27 @@ async fn run(room: &Arc<Room>, client: &Arc<Client>, socket: websocket::Socket) 
                 return None;
             };
             room.heard(Some(client));
+            meter.refill(Some(client.rights));
             let text = match frame {
                 Ok(Frame::Text(text)) => text,
                 Ok(Frame::Close(_)) => return None,
                 Ok(_) => continue,
                 Err(error) => return websocket::too_large(&error),
             };
-            match serde_json::from_str::<Incoming>(&text) {
+            match crate::json::read::<Incoming>(&text) {
+                Ok(Incoming { event, .. })
+                    if text.len() > room.settings.max_payload && event != "updateContent" =>
+                {
+                    return Some(websocket::size_frame());
+                }
                 Ok(Incoming { event, data, id }) => {
                     room.request(client, event, Data::new(data, Vec::new()), id).await;
                 }
                 Err(_) => crate::requests::bad_frame(client),
+            }
+            if client.is_flooded() {
+                tracing::warn!("a client asks and does not read the answers: it is let go");
+                return None;
             }
         }
     };

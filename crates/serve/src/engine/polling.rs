@@ -71,7 +71,7 @@ pub(crate) async fn post(session: Arc<Session>, request: Request<Body>) -> Respo
         session.close(false);
         return Refusal::BadRequest.response();
     };
-    let most = session.room().settings.max_payload;
+    let most = session.most();
     let told =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if told.is_some_and(|len| len > most) {

@@ -1,5 +1,6 @@
 //! A client's session: one or two transports, and what goes through them.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::meter::{self, Meter};
 use super::packet::Incoming;
 use crate::client::{Client, Joining, Message, Rights};
 use crate::requests::Data;
@@ -22,6 +24,9 @@ const PROBE: usize = 256 * 1024;
 /// Most such questions open: what is under way can't be overtaken by what follows an
 /// interrupt.
 const PROBES: usize = 2;
+/// Most packets of the connection itself that wait to be sent: an honest client reads as it
+/// asks.
+const MAX_RAW: usize = 256;
 
 /// Which transport a session is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +52,7 @@ struct State {
     transport: Transport,
     client: Option<Arc<Client>>,
     /// Packets that come before anything of the client's.
-    raw: Vec<String>,
+    raw: VecDeque<String>,
     partial: Option<Partial>,
     closed: bool,
 }
@@ -76,10 +81,14 @@ pub(crate) struct Session {
     /// the server's start.
     ping_at: AtomicU64,
     pong_by: AtomicU64,
-    connect_by: u64,
+    pub(crate) connect_by: u64,
+    /// How much of its next message may be read.
+    pub(crate) meter: Meter,
     /// Bytes sent since the last probe, and probes that are not answered.
     unprobed: AtomicUsize,
     probes: AtomicUsize,
+    /// A request waits for room, and nothing behind it is read: no answer to a ping either.
+    deaf: AtomicBool,
 }
 
 /// What to send next.
@@ -90,9 +99,23 @@ pub(crate) enum Out {
     Closed,
 }
 
-/// A session whose client broke the protocol.
-#[derive(Debug)]
-pub(crate) struct Broken;
+/// Says that requests are read again.
+struct Hearing<'a>(&'a AtomicBool);
+
+impl Drop for Hearing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// How a session's client broke the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// By what it sent.
+    Protocol,
+    /// By how much.
+    TooLarge,
+}
 
 impl Session {
     pub(crate) fn new(room: Arc<Room>, hello: Hello, transport: Transport) -> Arc<Self> {
@@ -105,7 +128,7 @@ impl Session {
             state: Mutex::new(State {
                 transport,
                 client: None,
-                raw: Vec::new(),
+                raw: VecDeque::new(),
                 partial: None,
                 closed: false,
             }),
@@ -115,8 +138,10 @@ impl Session {
             ping_at,
             pong_by: AtomicU64::new(u64::MAX),
             connect_by: now + millis(CONNECT),
+            meter: Meter::new(None),
             unprobed: AtomicUsize::new(0),
             probes: AtomicUsize::new(0),
+            deaf: AtomicBool::new(false),
             room,
         })
     }
@@ -133,6 +158,16 @@ impl Session {
         self.lock().transport
     }
 
+    /// What its client may do; `None` if it has not joined.
+    pub(crate) fn rights(&self) -> Option<Rights> {
+        self.lock().client.as_ref().map(|c| c.rights)
+    }
+
+    /// Most bytes of what it sends at once.
+    pub(crate) fn most(&self) -> usize {
+        meter::most(self.rights()).min(self.room.settings.max_message)
+    }
+
     /// Moves to another transport, and releases a waiting poll.
     pub(crate) fn set_transport(&self, transport: Transport) {
         self.lock().transport = transport;
@@ -142,14 +177,28 @@ impl Session {
 
     /// Sends a packet before all else.
     pub(crate) fn send_raw(&self, packet: impl Into<String>) {
-        self.lock().raw.push(packet.into());
+        let mut state = self.lock();
+        if state.raw.len() >= MAX_RAW {
+            drop(state);
+            self.close(true);
+            return;
+        }
+        state.raw.push_back(packet.into());
+        drop(state);
         self.wake.notify_one();
     }
 
     /// Looks at the clock: pings, and ends who does not answer. Called once a second.
     pub(crate) fn tick(&self, now: u64) {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        if now >= self.pong_by.load(Ordering::Relaxed) {
+        let is_late = now >= self.pong_by.load(Ordering::Relaxed);
+        if is_late
+            && self.deaf.load(Ordering::Relaxed)
+            && self.lock().client.as_ref().is_none_or(|c| c.is_quiet())
+        {
+            // We have not read its answer, and it has all that we have for it.
+            self.heard_from(now);
+        } else if is_late {
             tracing::debug!(sid = %self.sid, "no answer to a ping: closed");
             self.close(false);
             return;
@@ -165,10 +214,15 @@ impl Session {
         }
     }
 
-    fn pong(&self) {
+    /// It is there: the next ping is due in a while.
+    fn heard_from(&self, now: u64) {
         let interval = u64::try_from(self.room.settings.ping_interval.as_millis()).unwrap_or(u64::MAX);
         self.pong_by.store(u64::MAX, Ordering::Relaxed);
-        self.ping_at.store(self.room.now_ms() + interval, Ordering::Relaxed);
+        self.ping_at.store(now + interval, Ordering::Relaxed);
+    }
+
+    fn pong(&self) {
+        self.heard_from(self.room.now_ms());
         let fewer = |probes: usize| probes.checked_sub(1);
         if self.probes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() {
             self.wake.notify_one();
@@ -179,6 +233,10 @@ impl Session {
     /// sent has been read.
     fn packet(&self, message: &Message) -> String {
         let packet = socketio::encode(message);
+        if self.deaf.load(Ordering::Relaxed) {
+            // It reads, or there would have been no place for this; what it says waits.
+            self.heard_from(self.room.now_ms());
+        }
         if self.unprobed.fetch_add(packet.len(), Ordering::Relaxed) + packet.len() >= PROBE {
             self.unprobed.store(0, Ordering::Relaxed);
             self.probes.fetch_add(1, Ordering::Relaxed);
@@ -220,8 +278,8 @@ impl Session {
 
     fn try_raw(&self, transport: Transport) -> Result<Out, Option<Arc<Client>>> {
         let mut state = self.lock();
-        if !state.raw.is_empty() {
-            return Ok(Out::Packet(state.raw.remove(0)));
+        if let Some(packet) = state.raw.pop_front() {
+            return Ok(Out::Packet(packet));
         }
         if state.closed {
             return Ok(Out::Closed);
@@ -232,9 +290,15 @@ impl Session {
             (Transport::Probing | Transport::WebSocket, Transport::Polling) => {
                 Ok(Out::Packet("6".to_owned()))
             }
-            (a, b) if a == b && self.probes.load(Ordering::Relaxed) < PROBES => Err(state.client.clone()),
+            (a, b) if a == b && self.may_send() => Err(state.client.clone()),
             _ => Err(None),
         }
+    }
+
+    /// Whether what is under way is little. Where nothing is read, no interrupt could overtake
+    /// it, and no answer could say that it has come.
+    fn may_send(&self) -> bool {
+        self.probes.load(Ordering::Relaxed) < PROBES || self.deaf.load(Ordering::Relaxed)
     }
 
     /// Carries out what a packet says.
@@ -248,14 +312,20 @@ impl Session {
             Incoming::Binary(part) => Box::pin(self.binary(part)).await?,
             Incoming::Ping(_) | Incoming::Upgrade | Incoming::Noop => {}
         }
+        self.meter.refill(self.rights());
         Ok(())
     }
 
     async fn message(self: &Arc<Self>, text: &str) -> Result<(), Broken> {
         if self.lock().partial.is_some() {
-            return Err(Broken);
+            return Err(Broken::Protocol);
         }
-        match socketio::decode(text).ok_or(Broken)? {
+        let packet = socketio::decode(text).ok_or(Broken::Protocol)?;
+        // Only a save may be larger than we said: as JSON it may be six times the file.
+        if text.len() > self.room.settings.max_payload && !packet.is_save() {
+            return Err(Broken::TooLarge);
+        }
+        match packet {
             Packet::Connect { auth } => self.connect(&auth),
             Packet::Disconnect => {
                 self.leave(true);
@@ -274,6 +344,11 @@ impl Session {
                     Some(Partial { args, ack, missing: attachments, parts: Vec::new(), bytes: 0 });
                 Ok(())
             }
+            Packet::TooDeep { ack } => {
+                let client = self.lock().client.clone().ok_or(Broken::Protocol)?;
+                crate::requests::too_deep(&client, ack);
+                Ok(())
+            }
             Packet::Ignored => Ok(()),
         }
     }
@@ -281,17 +356,17 @@ impl Session {
     async fn binary(self: &Arc<Self>, part: Vec<u8>) -> Result<(), Broken> {
         let whole = {
             let mut state = self.lock();
-            let partial = state.partial.as_mut().ok_or(Broken)?;
+            let partial = state.partial.as_mut().ok_or(Broken::Protocol)?;
             partial.bytes += part.len();
-            if partial.bytes > self.room.settings.max_payload {
-                return Err(Broken);
+            if partial.bytes > self.room.settings.max_message {
+                return Err(Broken::TooLarge);
             }
             partial.parts.push(part);
             partial.missing -= 1;
             if partial.missing > 0 {
                 return Ok(());
             }
-            state.partial.take().ok_or(Broken)?
+            state.partial.take().ok_or(Broken::Protocol)?
         };
         self.event(whole.args, whole.ack, whole.parts).await
     }
@@ -303,18 +378,38 @@ impl Session {
         parts: Vec<Vec<u8>>,
     ) -> Result<(), Broken> {
         // An event before the namespace is joined ends the session, as in the library.
-        let client = self.lock().client.clone().ok_or(Broken)?;
+        let client = self.lock().client.clone().ok_or(Broken::Protocol)?;
         let mut args = args.into_iter();
-        let Some(Value::String(event)) = args.next() else { return Ok(()) };
+        let event = match args.next() {
+            Some(Value::String(event)) => event,
+            // The library lets numbers be names; we know none.
+            other => other.unwrap_or_default().to_string(),
+        };
         let data = Data::new(args.next().unwrap_or(Value::Null), parts);
-        self.room.request(&client, event, data, ack).await;
+        let working = self.room.request(&client, event, data, ack);
+        tokio::pin!(working);
+        tokio::select! {
+            biased;
+            () = &mut working => {}
+            () = std::future::ready(()) => {
+                self.deaf.store(true, Ordering::Relaxed);
+                self.wake.notify_one();
+                let _hearing = Hearing(&self.deaf);
+                working.await;
+            }
+        }
+        if client.is_flooded() {
+            tracing::warn!(sid = %self.sid, "a client asks and does not read the answers: it is let go");
+            self.leave(true);
+            return Err(Broken::Protocol);
+        }
         Ok(())
     }
 
     /// Joins the room, or comes back to it.
     fn connect(self: &Arc<Self>, auth: &Value) -> Result<(), Broken> {
         if self.lock().client.is_some() {
-            return Err(Broken);
+            return Err(Broken::Protocol);
         }
         let text = |key: &str| auth.get(key).and_then(Value::as_str);
         let rights = match self.room.settings.access.rights(text("token").or(self.hello.token.as_deref())) {
@@ -355,7 +450,7 @@ impl Session {
             None => format!("40{{\"sid\":\"{}\"}}", client.sid),
         };
         let mut state = self.lock();
-        state.raw.push(said);
+        state.raw.push_back(said);
         state.client = Some(client.clone());
         drop(state);
         self.wake.notify_one();
@@ -395,9 +490,9 @@ impl Session {
         {
             let mut state = self.lock();
             if state.client.is_some() {
-                state.raw.push("41".into());
+                state.raw.push_back("41".into());
             }
-            state.raw.push("1".into());
+            state.raw.push_back("1".into());
         }
         self.close(true);
     }

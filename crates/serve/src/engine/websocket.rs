@@ -16,8 +16,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::meter::{Meter, Metered};
 use super::packet::{self, Incoming};
-use super::session::{Out, Session, Transport};
+use super::session::{Broken, Out, Session, Transport};
 use super::{Refusal, open_packet};
 
 /// Time for a probe to become the session's transport.
@@ -28,7 +29,7 @@ const READ_BUFFER: usize = 512;
 /// overtaken by what follows an interrupt.
 const SEND_BUFFER: usize = 256 * 1024;
 
-pub(crate) type Socket = WebSocketStream<TcpStream>;
+pub(crate) type Socket = WebSocketStream<Metered>;
 
 fn has(headers: &HeaderMap, name: header::HeaderName, value: &str) -> bool {
     headers
@@ -45,7 +46,7 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Answers a request for a WebSocket; `serve` gets it.
-pub(crate) fn accept<F, Fut>(request: &mut Request<Body>, max: usize, serve: F) -> Response
+pub(crate) fn accept<F, Fut>(request: &mut Request<Body>, max: usize, meter: Meter, serve: F) -> Response
 where
     F: FnOnce(Socket) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send,
@@ -67,6 +68,7 @@ where
             .write_buffer_size(0)
             .max_message_size(Some(max))
             .max_frame_size(Some(max));
+        let tcp = Metered { tcp, meter };
         let socket =
             WebSocketStream::from_partially_read(tcp, parts.read_buf.to_vec(), Role::Server, Some(config))
                 .await;
@@ -87,8 +89,8 @@ where
 /// A session that starts on a WebSocket.
 pub(crate) fn open(session: Arc<Session>, request: &mut Request<Body>) -> Response {
     let hello = open_packet(&session, session.room(), false);
-    let max = session.room().settings.max_payload;
-    accept(request, max, move |mut socket| async move {
+    let (max, meter) = (session.room().settings.max_message, session.meter.clone());
+    accept(request, max, meter, move |mut socket| async move {
         if socket.send(Message::text(hello)).await.is_ok() {
             run(&session, socket).await;
         }
@@ -98,8 +100,8 @@ pub(crate) fn open(session: Arc<Session>, request: &mut Request<Body>) -> Respon
 
 /// A WebSocket that is to take the place of polling.
 pub(crate) fn probe(session: Arc<Session>, request: &mut Request<Body>) -> Response {
-    let max = session.room().settings.max_payload;
-    accept(request, max, move |mut socket| async move {
+    let (max, meter) = (session.room().settings.max_message, session.meter.clone());
+    accept(request, max, meter, move |mut socket| async move {
         let changed = tokio::time::timeout(UPGRADE, change_over(&session, &mut socket)).await;
         if changed == Ok(true) {
             run(&session, socket).await;
@@ -176,8 +178,11 @@ async fn receive(session: &Arc<Session>, mut stream: SplitStream<Socket>) -> Opt
         };
         let incoming = incoming?;
         let close = incoming == Incoming::Close;
-        if session.receive(incoming).await.is_err() || close {
-            return None;
+        match session.receive(incoming).await {
+            Err(Broken::TooLarge) => return Some(size_frame()),
+            Err(Broken::Protocol) => return None,
+            Ok(()) if close => return None,
+            Ok(()) => {}
         }
     }
     None
@@ -185,6 +190,13 @@ async fn receive(session: &Arc<Session>, mut stream: SplitStream<Socket>) -> Opt
 
 /// The frame that says a message was too large.
 pub(crate) fn too_large(error: &Error) -> Option<CloseFrame> {
+    let is_metered = |e: &std::io::Error| e.kind() == std::io::ErrorKind::FileTooLarge;
     matches!(error, Error::Capacity(_))
-        .then(|| CloseFrame { code: CloseCode::Size, reason: "message too large".into() })
+        .then(size_frame)
+        .or_else(|| matches!(error, Error::Io(e) if is_metered(e)).then(size_frame))
+}
+
+/// The same.
+pub(crate) fn size_frame() -> CloseFrame {
+    CloseFrame { code: CloseCode::Size, reason: "message too large".into() }
 }

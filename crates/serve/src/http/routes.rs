@@ -12,6 +12,7 @@ use crate::access::{Access, bearer};
 use crate::client::Rights;
 use crate::engine::{self, Refusal};
 use crate::room::Room;
+use crate::seats::Standing;
 
 /// Answers a request.
 pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
@@ -29,6 +30,7 @@ pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
     if let Some((before, rest)) = preview::keyed(&room, &path)
         && request.method() != Method::OPTIONS
     {
+        stands(&request, Rights::Look);
         return preview::serve(&room, request, before, rest).await;
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -49,6 +51,13 @@ pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
     };
     room.settings.access.cors(origin.as_ref(), &mut response);
     response
+}
+
+/// Whose request it is may be here: its connection gives way to others last.
+fn stands(request: &Request<Body>, rights: Rights) {
+    if let Some(standing) = request.extensions().get::<Standing>() {
+        standing.raise(rights);
+    }
 }
 
 async fn route(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response {
@@ -74,6 +83,7 @@ async fn route(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response
         room.metrics.refused();
         return reply::error(StatusCode::UNAUTHORIZED, "unauthorized");
     };
+    stands(&request, rights);
     if rights == Rights::Look && !Access::is_safe(request.method()) {
         return reply::error(StatusCode::FORBIDDEN, "this token may look, and change nothing");
     }
