@@ -7,14 +7,14 @@ mod log;
 mod reader;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, Viewer};
 use log::{Entry, Log, Sent};
 use reader::{Look, Reader};
 
@@ -273,7 +273,14 @@ impl Client {
     pub(crate) fn attach(&self, terminal: Arc<Terminal>, from: u64, named: bool) {
         let mut inner = self.lock();
         inner.readers.retain(|r| r.terminal().id != terminal.id);
-        inner.readers.push(Reader::new(terminal, from, named, self.wake.clone()));
+        let viewer = Viewer {
+            client: self.id,
+            types: self.rights == Rights::Work,
+            wake: self.wake.clone(),
+            offset: AtomicU64::new(from),
+            skip: AtomicBool::new(false),
+        };
+        inner.readers.push(Reader::new(terminal, viewer, named));
         drop(inner);
         self.wake.notify_one();
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod journal;
 mod manager;
+mod questions;
 mod screen;
 mod shell;
 
@@ -37,6 +38,9 @@ const SCREEN_STEP: u64 = 1 << 20;
 /// Someone who looks at a terminal.
 #[derive(Debug)]
 pub(crate) struct Viewer {
+    /// Whose it is, and whether they may type.
+    pub(crate) client: u64,
+    pub(crate) types: bool,
     /// Wakes whoever sends to them.
     pub(crate) wake: Arc<Notify>,
     /// The next byte they want.
@@ -91,6 +95,8 @@ pub(crate) struct Terminal {
     live: Mutex<Live>,
     input: Mutex<VecDeque<u8>>,
     viewers: Mutex<Vec<Arc<Viewer>>>,
+    /// Who has typed last: their emulator answers what programs ask.
+    typist: AtomicU64,
     screen: Arc<Mutex<Screen>>,
     /// A reader has come nearer to the end.
     credit: Notify,
@@ -139,6 +145,7 @@ impl Terminal {
             live: Mutex::new(live),
             input: Mutex::default(),
             viewers: Mutex::default(),
+            typist: AtomicU64::new(0),
             screen,
             credit: Notify::new(),
             typed: Notify::new(),
@@ -313,6 +320,26 @@ impl Terminal {
         }
     }
 
+    /// Types what a client has sent, but for answers that are another's to give: every
+    /// emulator that looks answers every question, and a program has asked once. A shared
+    /// terminal whose shell has ended gets a new one.
+    pub(crate) fn write_for(self: &Arc<Self>, client: u64, data: &[u8]) -> Result<(), InputError> {
+        if !questions::is_answer(data) {
+            self.typist.store(client, Ordering::Relaxed);
+        } else if self.answers().is_some_and(|one| one != client) {
+            return Ok(());
+        }
+        self.write(data)
+    }
+
+    /// Who answers: who has typed last, else who has looked for longest of those who may type.
+    fn answers(&self) -> Option<u64> {
+        let typist = self.typist.load(Ordering::Relaxed);
+        let viewers = lock(&self.viewers);
+        let mut may = viewers.iter().filter(|v| v.types).map(|v| v.client);
+        if viewers.iter().any(|v| v.client == typist) { Some(typist) } else { may.next() }
+    }
+
     /// Types. A shared terminal whose shell has ended gets a new one.
     pub(crate) fn write(self: &Arc<Self>, data: &[u8]) -> Result<(), InputError> {
         if self.lasting {
@@ -462,7 +489,8 @@ impl Terminal {
         lock(&self.live).journal.read(from, len).filter(|bytes| bytes.len() == len)
     }
 
-    /// What shows a new viewer the terminal as it is, and the offset after it.
+    /// What shows a new viewer the terminal as it is, without what programs asked, and the
+    /// offset after it.
     pub(crate) fn replay(&self) -> (String, u64) {
         let live = lock(&self.live);
         if live.alternate {
@@ -472,7 +500,8 @@ impl Terminal {
         let from = live.journal.replay_from(REPLAY);
         let bytes = live.journal.read(from, REPLAY).unwrap_or_default();
         let whole = journal::whole_characters(&bytes);
-        (format!("\u{1b}c{}", String::from_utf8_lossy(&bytes[..whole])), from + whole as u64)
+        let shown = questions::without(&bytes[..whole]);
+        (format!("\u{1b}c{}", String::from_utf8_lossy(&shown)), from + whole as u64)
     }
 
     /// The screen as it is now, whatever came before, and the offset it is of.

@@ -797,3 +797,78 @@ async fn half_open_requests_keep_nobody_out() {
     assert!(late.ask("terminal:list", json!({})).await["terminals"].is_array());
     assert!(works.ask("terminal:list", json!({})).await["terminals"].is_array(), "who was there stays");
 }
+
+/// `vim`, `:q`, reload, `ls`: the shell was given "2RR0: command not found".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_asks_nothing_that_a_program_asked_before() {
+    let workspace = Workspace::start(&[]).await;
+    let mut first = workspace.client().await;
+    let asked = r"\033[6n\033[c\033[>c\033[?2026$p\033]11;?\007\033P+q544e\033\\\033[>q";
+    first.type_until(&format!("printf 'be''fore{asked}aft''er \\033[31mr''ed\\033[m\\n'\n"), "red").await;
+    assert!(
+        first.shown.contains("\u{1b}[6n") && first.shown.contains("\u{1b}]11;?"),
+        "who was there is asked"
+    );
+    for replay in ["on joining", "on request", "by name"] {
+        let mut late = workspace.client().await;
+        let shown = match replay {
+            "on joining" => late.until_shown("red").await,
+            "on request" => {
+                late.until_shown("red").await;
+                late.shown.clear();
+                late.send(r#"42["requestTerminal"]"#).await;
+                late.until_shown("red").await
+            }
+            _ => {
+                late.until_shown("red").await;
+                late.ask("terminal:attach", json!({ "id": "main" })).await;
+                late.event("terminal:data").await["data"].as_str().unwrap().to_owned()
+            }
+        };
+        assert!(shown.contains("beforeafter \u{1b}[31mred"), "{replay}: {shown:?}");
+        for question in ["\u{1b}[6n", "\u{1b}[c", "\u{1b}[>c", "$p", "11;?", "+q", "\u{1b}[>q"] {
+            assert!(!shown.contains(question), "{replay}: {question:?} in {shown:?}");
+        }
+    }
+}
+
+/// With two viewers each question was answered twice, and the second answer was typed.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_viewers_one_answers() {
+    let workspace = Workspace::start(&[]).await;
+    let (mut one, mut two) = (workspace.client().await, workspace.client().await);
+    let answer = json!({ "data": "\u{1b}[?1;2c" });
+    let mut round = 0;
+    for types_first in [true, false] {
+        round += 1;
+        let (typist, other) = if types_first { (&mut one, &mut two) } else { (&mut two, &mut one) };
+        typist
+            .type_until(
+                &format!("stty -echo -icanon; echo ready-$(({round}+10)); cat -v\n"),
+                &format!("ready-1{round}"),
+            )
+            .await;
+        typist.shown.clear();
+        assert_eq!(other.ask("terminal:write", answer.clone()).await["success"], true);
+        assert_eq!(typist.ask("terminal:write", answer.clone()).await["success"], true);
+        let shown = typist.type_until("END", "END").await;
+        assert_eq!(shown.matches("^[[?1;2c").count(), 1, "{shown:?}");
+        // What looks alike and is typed counts for both.
+        other.ask("terminal:write", json!({ "data": "\u{1b}[1;2R" })).await;
+        typist.until_shown("^[[1;2R").await;
+        typist.send(r#"42["terminal:write",{"data":"\u0003"}]"#).await;
+        typist.type_until("stty sane; echo free-$((1+1))\n", "free-2").await;
+    }
+    // Who answered has gone: the other one does.
+    two.type_until("stty -echo -icanon; echo ready-$((1+20)); cat -v\n", "ready-21").await;
+    drop(two);
+    one.until_shown("ready-21").await;
+    loop {
+        one.shown.clear();
+        one.ask("terminal:write", answer.clone()).await;
+        one.listen(Duration::from_millis(50)).await.iter().for_each(|p| one.shown.push_str(p));
+        if one.shown.contains("^[[?1;2c") {
+            break;
+        }
+    }
+}

@@ -1,11 +1,10 @@
 //! A client's place in a terminal.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::sync::Notify;
 
 use super::Payload;
 use crate::terminal::journal::whole_characters;
@@ -57,8 +56,9 @@ pub(crate) fn data(text: &str, id: Option<&str>, offset: u64) -> Payload {
 }
 
 impl Reader {
-    pub(crate) fn new(terminal: Arc<Terminal>, from: u64, named: bool, wake: Arc<Notify>) -> Self {
-        let viewer = Arc::new(Viewer { wake, offset: AtomicU64::new(from), skip: AtomicBool::new(false) });
+    /// `viewer` says who looks, and from where on.
+    pub(crate) fn new(terminal: Arc<Terminal>, viewer: Viewer, named: bool) -> Self {
+        let viewer = Arc::new(viewer);
         terminal.attach(viewer.clone());
         Self { terminal, viewer, named, sent: None, held: None, paused: false }
     }

@@ -89,7 +89,7 @@ fn write(room: &Room, client: &Client, data: Data) -> Answer {
     let terminal = find(room, &mut fields)?;
     let bytes = fields.bytes("data")?.ok_or_else(|| Trouble::bad("data is required"))?;
     may(client.rights)?;
-    terminal.write(&bytes).map_err(|error| match error {
+    terminal.write_for(client.id, &bytes).map_err(|error| match error {
         InputError::Busy => Trouble::new("terminal_busy", "terminal is not reading input"),
         InputError::Unavailable(why) => {
             Trouble::new("terminal_unavailable", format!("cannot start shell: {why}"))
