@@ -63,6 +63,8 @@ pub(crate) struct Room {
     pub(crate) uploads: Uploads,
     /// Good for the preview, and for nothing else.
     pub(crate) preview_key: String,
+    /// The same for who may only look.
+    pub(crate) preview_look_key: String,
     /// Where the workspace is kept, if it is.
     pub(crate) sync: Option<Sync>,
     pub(crate) snapshots: Snapshots,
@@ -143,6 +145,7 @@ impl Room {
                 watching: Watching::default(),
                 uploads: Uploads::default(),
                 preview_key: crate::ids::random(),
+                preview_look_key: crate::ids::random(),
                 loaded: watch::Sender::new(sync.is_none()),
                 sync,
                 snapshots,

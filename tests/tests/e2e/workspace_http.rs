@@ -421,3 +421,94 @@ async fn metrics_and_scan_say_what_there_is() {
     assert_eq!(report["findings"][0]["line"], 2);
     assert!(!report.to_string().contains("AKIAABCDEFGHIJKLMNOP"), "what was found is not told to all");
 }
+
+/// The view token's key let POST into the application; an ingress's cookies went there, and
+/// the application's settings for a whole origin came to ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_preview_passes_no_rights_and_no_cookies_either_way() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let page = |request: axum::extract::Request| async move {
+        use axum::response::IntoResponse;
+        let names: Vec<String> =
+            request.headers().iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        let headers = [
+            ("set-cookie", "session=stolen; Path=/"),
+            ("clear-site-data", "\"*\""),
+            ("strict-transport-security", "max-age=31536000"),
+            ("alt-svc", "h3=\":443\""),
+            ("nel", "{}"),
+            ("report-to", "{}"),
+            ("www-authenticate", "Basic realm=x"),
+            ("service-worker-allowed", "/"),
+            ("x-mine", "kept"),
+        ];
+        (headers, format!("{} {}\n{}", request.method(), request.uri(), names.join("\n"))).into_response()
+    };
+    let app = axum::Router::new().fallback(page);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let env = [
+        ("USER_PORT", &*port),
+        ("LEGWORK_WORKSPACE_TOKEN", "work"),
+        ("LEGWORK_WORKSPACE_VIEW_TOKEN", "view"),
+    ];
+    let workspace = Workspace::start(&env).await;
+    let http = http();
+    let key = async |token: &str| -> String {
+        let said = http.get(workspace.url("/api/preview")).bearer_auth(token).send().await.unwrap();
+        said.json::<Value>().await.unwrap()["url"].as_str().unwrap().to_owned()
+    };
+    let (work, view) = (key("work").await, key("view").await);
+    assert_ne!(work, view);
+    for (path, token, allowed) in [
+        (&*work, None, true),
+        (&*view, None, false),
+        ("/preview/", Some("work"), true),
+        ("/preview/", Some("view"), false),
+    ] {
+        let ask = async |method: &str| {
+            let mut request = http.request(method.parse().unwrap(), workspace.url(path));
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            request.send().await.unwrap().status().as_u16()
+        };
+        assert_eq!(ask("GET").await, 200, "{path}");
+        for method in ["POST", "PUT", "DELETE", "PATCH"] {
+            assert_eq!(ask(method).await, if allowed { 200 } else { 403 }, "{method} {path}");
+        }
+    }
+    let upgrade = format!(
+        "GET {view}ws HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        workspace.address
+    );
+    assert_eq!(raw(&workspace.address, &upgrade).await.0, 403);
+    let answer = http
+        .get(workspace.url(&format!("{work}page")))
+        .header("cookie", "ingress=secret")
+        .header("x-auth-request-access-token", "secret")
+        .header("x-forwarded-access-token", "secret")
+        .header("cf-access-jwt-assertion", "secret")
+        .header("x-csrf-token", "the application's own")
+        .header("referer", workspace.url(&format!("{work}before")))
+        .send()
+        .await
+        .unwrap();
+    for name in [
+        "set-cookie",
+        "clear-site-data",
+        "strict-transport-security",
+        "alt-svc",
+        "nel",
+        "report-to",
+        "www-authenticate",
+        "service-worker-allowed",
+    ] {
+        assert!(!answer.headers().contains_key(name), "{name}");
+    }
+    assert_eq!(answer.headers()["x-mine"], "kept");
+    let text = answer.text().await.unwrap();
+    assert!(!text.contains("secret") && text.contains("the application's own"), "{text}");
+    assert!(text.contains(&format!("referer: http://localhost:{port}/before")), "{text}");
+}

@@ -15,6 +15,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::reply;
+use crate::access::Access;
+use crate::client::Rights;
 use crate::engine;
 use crate::room::Room;
 
@@ -32,17 +34,104 @@ const HOP: &[HeaderName] = &[
     header::UPGRADE,
 ];
 
-/// Where the preview is for who has the key.
-pub(crate) fn address(room: &Room) -> String {
-    format!("/preview/~{}/", room.preview_key)
+/// What says who somebody is to whatever is in front of us: none of the application's business.
+const CREDENTIALS: &[&str] = &["authorization", "cookie", "cookie2"];
+/// The same, as proxies that sign people in name it.
+const CREDENTIAL_PREFIXES: &[&str] = &[
+    "cf-access-",
+    "proxy-",
+    "x-amzn-oidc-",
+    "x-auth-request-",
+    "x-authentik-",
+    "x-forwarded-access-token",
+    "x-forwarded-id-token",
+    "x-goog-authenticated-user-",
+    "x-goog-iap-",
+    "x-ms-client-principal",
+    "x-ms-token-",
+    "x-pomerium-",
+    "x-vouch-",
+];
+/// What browsers keep for all of our origin, not for the answer it comes with.
+const OF_THE_ORIGIN: &[&str] = &[
+    "accept-ch",
+    "access-control-allow-credentials",
+    "alt-svc",
+    "clear-site-data",
+    "critical-ch",
+    "expect-ct",
+    "nel",
+    "origin-agent-cluster",
+    "proxy-authenticate",
+    "public-key-pins",
+    "report-to",
+    "reporting-endpoints",
+    "sec-session-registration",
+    "secure-session-registration",
+    "service-worker-allowed",
+    "set-cookie",
+    "set-cookie2",
+    "set-login",
+    "strict-transport-security",
+    "www-authenticate",
+];
+
+/// Where the preview is for who has the key that goes with these rights.
+pub(crate) fn address(room: &Room, rights: Rights) -> String {
+    let key = match rights {
+        Rights::Work => &room.preview_key,
+        Rights::Look => &room.preview_look_key,
+    };
+    format!("/preview/~{key}/")
 }
 
-/// The part of a path that the application is asked for, and the part before; `None` if
-/// the path is not the preview's, or has a wrong key.
-pub(crate) fn keyed<'a>(room: &Room, path: &'a str) -> Option<(&'a str, &'a str)> {
-    let prefix = address(room);
-    let rest = path.strip_prefix(prefix.trim_end_matches('/'))?;
-    (rest.is_empty() || rest.starts_with('/')).then(|| path.split_at(path.len() - rest.len()))
+/// A path below a key's address: what is before the application's own path, that path, and
+/// what the key lets.
+pub(crate) type Keyed<'a> = (&'a str, &'a str, Rights);
+
+/// Takes a path apart; `None` if it is not the preview's, or has a wrong key.
+pub(crate) fn keyed<'a>(room: &Room, path: &'a str) -> Option<Keyed<'a>> {
+    [Rights::Work, Rights::Look].into_iter().find_map(|rights| {
+        let prefix = address(room, rights);
+        let rest = path.strip_prefix(prefix.trim_end_matches('/'))?;
+        let (before, rest) = path.split_at(path.len() - rest.len());
+        (rest.is_empty() || rest.starts_with('/')).then_some((before, rest, rights))
+    })
+}
+
+/// Whether a request changes nothing, as far as HTTP tells: whoever may only look sends no
+/// other, and opens no connection of which nobody knows what goes through it.
+pub(crate) fn only_looks(request: &Request<Body>) -> bool {
+    Access::is_safe(request.method()) && !request.headers().contains_key(header::UPGRADE)
+}
+
+/// Takes from a request what is ours.
+fn hide(headers: &mut HeaderMap, own: &str, before: &str) {
+    strip(headers);
+    for name in CREDENTIALS {
+        headers.remove(*name);
+    }
+    let named: Vec<HeaderName> = headers
+        .keys()
+        .filter(|n| CREDENTIAL_PREFIXES.iter().any(|p| n.as_str().starts_with(p)))
+        .cloned()
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    // The address a page was at has the key in it.
+    let at = headers.remove(header::REFERER).and_then(|r| r.to_str().ok().map(str::to_owned));
+    if let Some(rest) = at.as_deref().and_then(|at| at.split_once(before)).map(|(_, rest)| rest) {
+        set(headers, header::REFERER, &format!("http://{own}{rest}"));
+    }
+}
+
+/// Takes from an answer what would be about more than the preview.
+fn contain(headers: &mut HeaderMap) {
+    strip(headers);
+    for name in OF_THE_ORIGIN {
+        headers.remove(*name);
+    }
 }
 
 /// Asks the application. `before` is what its paths have in front here.
@@ -71,10 +160,9 @@ pub(crate) async fn serve(
     let upgrade = engine::is_upgrade(request.headers());
     let protocol = request.headers().get(header::UPGRADE).cloned();
     let host = request.headers().get(header::HOST).cloned();
-    strip(request.headers_mut());
-    let headers = request.headers_mut();
-    headers.remove(header::AUTHORIZATION);
     let own = format!("localhost:{port}");
+    hide(request.headers_mut(), &own, before);
+    let headers = request.headers_mut();
     set(headers, header::HOST, &own);
     if headers.contains_key(header::ORIGIN) {
         set(headers, header::ORIGIN, &format!("http://{own}"));
@@ -112,9 +200,14 @@ pub(crate) async fn serve(
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut application).await;
             }
         });
+        let answered = ["connection", "upgrade"].map(|name| response.headers().get(name).cloned());
+        contain(response.headers_mut());
+        let [connection, upgraded] = answered;
+        response.headers_mut().extend(connection.map(|value| (header::CONNECTION, value)));
+        response.headers_mut().extend(upgraded.map(|value| (header::UPGRADE, value)));
         return response.map(|_| Body::empty());
     }
-    strip(response.headers_mut());
+    contain(response.headers_mut());
     let moved = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
     if let Some(moved) = moved {
         let local = [format!("http://{own}"), format!("http://127.0.0.1:{port}")];

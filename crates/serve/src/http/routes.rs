@@ -27,9 +27,12 @@ pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
     // Who has the preview's key may see the preview, from wherever: pages in its sandbox are
     // of no origin.
     let path = request.uri().path().to_owned();
-    if let Some((before, rest)) = preview::keyed(&room, &path)
+    if let Some((before, rest, rights)) = preview::keyed(&room, &path)
         && request.method() != Method::OPTIONS
     {
+        if rights == Rights::Look && !preview::only_looks(&request) {
+            return looks_only();
+        }
         stands(&request, Rights::Look);
         return preview::serve(&room, request, before, rest).await;
     }
@@ -51,6 +54,10 @@ pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
     };
     room.settings.access.cors(origin.as_ref(), &mut response);
     response
+}
+
+fn looks_only() -> Response {
+    reply::error(StatusCode::FORBIDDEN, "this token may look, and change nothing")
 }
 
 /// Whose request it is may be here: its connection gives way to others last.
@@ -85,7 +92,7 @@ async fn route(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response
     };
     stands(&request, rights);
     if rights == Rights::Look && !Access::is_safe(request.method()) {
-        return reply::error(StatusCode::FORBIDDEN, "this token may look, and change nothing");
+        return looks_only();
     }
     if is_preview {
         let rest = path.strip_prefix("/preview").unwrap_or_default();
@@ -93,15 +100,18 @@ async fn route(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response
         if rest.starts_with("/~") {
             return reply::not_found();
         }
+        if rights == Rights::Look && !preview::only_looks(&request) {
+            return looks_only();
+        }
         return preview::serve(room, request, "/preview", rest).await;
     }
     if !room.is_loaded() && path != "/metrics" {
         return reply::error(StatusCode::SERVICE_UNAVAILABLE, "the workspace is still being loaded");
     }
-    api(room, request, path).await
+    api(room, request, path, rights).await
 }
 
-async fn api(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response {
+async fn api(room: &Arc<Room>, request: Request<Body>, path: &str, rights: Rights) -> Response {
     let method = request.method().clone();
     if let Some(given) = path.strip_prefix("/api/files/") {
         let Some(given) = percent_decode(given) else {
@@ -126,7 +136,7 @@ async fn api(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response {
             let port = room.settings.user_port;
             let open = tokio::task::spawn_blocking(crate::ports::listening).await.unwrap_or_default();
             let said = json!({
-                "url": preview::address(room), "port": port, "listening": open.contains(&port),
+                "url": preview::address(room, rights), "port": port, "listening": open.contains(&port),
             });
             reply::json(StatusCode::OK, &said)
         }
