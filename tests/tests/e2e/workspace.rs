@@ -826,7 +826,9 @@ async fn a_replay_asks_nothing_that_a_program_asked_before() {
             }
         };
         assert!(shown.contains("beforeafter \u{1b}[31mred"), "{replay}: {shown:?}");
-        for question in ["\u{1b}[6n", "\u{1b}[c", "\u{1b}[>c", "$p", "11;?", "+q", "\u{1b}[>q"] {
+        for question in
+            ["\u{1b}[6n", "\u{1b}[c", "\u{1b}[>c", "\u{1b}[?2026$p", "\u{1b}]11;?", "\u{1b}P+q", "\u{1b}[>q"]
+        {
             assert!(!shown.contains(question), "{replay}: {question:?} in {shown:?}");
         }
     }
