@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use legwork_policy::Policy;
 use legwork_process::sandbox::{
@@ -191,7 +192,11 @@ impl Site<'_> {
         let text = |e: std::io::Error| e.to_string();
         let Self { spawner, env, workspace, dir } = self;
         std::fs::create_dir_all(dir).map_err(text)?;
-        let name = format!("trial-{}-{}", std::process::id(), settings.profile);
+        // The name is that of the control group as well: no other trial's, of whichever process.
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("trial-{}-{now:x}-{count}-{}", std::process::id(), settings.profile);
         let file = dir.join(&name);
         let _ = std::fs::remove_file(&file);
         let path = env.get("PATH").map(String::as_str).unwrap_or_default();

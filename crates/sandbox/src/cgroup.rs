@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -130,7 +131,10 @@ fn split(controller: &str, own: &str, mounts: &str) -> Option<PathBuf> {
 }
 
 fn is_writable(dir: &Path) -> bool {
-    let probe = dir.join(format!("legwork-probe-{}", std::process::id()));
+    // Several may look at once, also in one process.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let probe = dir.join(format!("legwork-probe-{}-{count}", std::process::id()));
     fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).is_ok()
 }
 

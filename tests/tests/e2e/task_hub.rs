@@ -750,6 +750,31 @@ async fn a_pool_stands_in_gvisor() {
     tokio::time::timeout(Duration::from_secs(30), pool.wait()).await.unwrap().unwrap();
 }
 
+/// Two slots tried their walls under one name, and one of them went on without any.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_of_four_has_walls_in_every_slot() {
+    let pods = Pods::start().await;
+    let place = Place::new();
+    let token = place.dir.path().join("token");
+    std::fs::write(&token, &pods.hub.admin).unwrap();
+    let mut pool = legwork_e2e::legwork(place.dir.path());
+    pool.args(["pool", "--size", "4", "--name", "w", "--hub-url", &pods.hub.url, "--token-file"]);
+    pool.arg(&token).arg("--data").arg(place.dir.path().join("data"));
+    pool.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let mut pool = pool.spawn().unwrap();
+    for slot in 1..=4 {
+        let name = format!("w-{slot}");
+        legwork_e2e::until("it registers", || async { pods.runner_seen(&name).await }).await;
+    }
+    let pid = rustix::process::Pid::from_raw(pool.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let mut said = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut pool.stderr.take().unwrap(), &mut said).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), pool.wait()).await.unwrap().unwrap();
+    let has_landlock = !said.contains("no Landlock");
+    assert!(!has_landlock || !said.contains("no walls"), "{said}");
+}
+
 #[tokio::test]
 async fn a_busy_runner_sends_heartbeats_and_can_be_told_of_a_task() {
     let (script, base) = Script::start(json!({"runner_id": 4, "task": null})).await;
