@@ -2,7 +2,6 @@
 //! walls are tried out when the first program needs them: a task's first event does not
 //! wait for that.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +83,7 @@ impl Hands {
             let home = &self.place.home;
             std::fs::create_dir_all(home).map_err(|e| format!("failed to create {}: {e}", home.display()))?;
             env.insert("HOME".into(), home.to_string_lossy().into_owned());
-            if let Some(rustup) = rustup(&settings.env) {
+            if let Some(rustup) = rustup(settings) {
                 env.insert("RUSTUP_HOME".into(), rustup.to_string_lossy().into_owned());
             }
         }
@@ -120,7 +119,7 @@ impl Hands {
         let settings = &self.settings;
         let wanted = |profile| Wanted {
             profile,
-            read: settings.sandbox_read.iter().cloned().chain(toolchains(&settings.env)).collect(),
+            read: settings.sandbox_read.iter().cloned().chain(toolchains(settings)).collect(),
             write: settings.sandbox_write.iter().cloned().chain([settings.scratch()]).collect(),
             hide: vec![settings.state.clone()],
             unix_sockets: settings.unix_sockets,
@@ -135,15 +134,26 @@ impl Hands {
             )),
             (Some(profile), _) => try_one(Some(profile)).await,
             (None, Some(_)) => try_one(Some(Profile::Namespaces)).await,
-            (None, None) => match try_one(Some(Profile::Landlock)).await {
-                Ok(walled) => Ok(walled),
-                Err(reason) => {
-                    let mut walled = try_one(Some(Profile::Off)).await?;
-                    walled.notes.push(format!("{reason}: what tasks run has no walls but the pod's"));
-                    Ok(walled)
+            (None, None) => {
+                let mut reasons = Vec::new();
+                for profile in [Profile::Landlock, Profile::Namespaces] {
+                    match try_one(Some(profile)).await {
+                        Ok(walled) => return Ok(walled),
+                        Err(reason) => reasons.push(reason),
+                    }
                 }
-            },
+                let mut walled = try_one(Some(Profile::Off)).await?;
+                let reasons = reasons.join("; ");
+                walled.notes.push(format!("{reasons}: what tasks run has no walls but the pod's"));
+                Ok(walled)
+            }
         }
+    }
+
+    /// Whether what was run had no walls.
+    pub(crate) fn is_open(&self) -> bool {
+        let is_off = |runner: &Arc<Runner>| runner.sandbox() == Profile::Off;
+        self.runner.get().is_some_and(|made| made.as_ref().is_ok_and(is_off))
     }
 
     /// Whether shell lines of a model are judged.
@@ -204,14 +214,15 @@ impl Hands {
 }
 
 /// Where rustup keeps toolchains, if it does.
-fn rustup(env: &BTreeMap<String, String>) -> Option<PathBuf> {
-    let set = env.get("RUSTUP_HOME").map(PathBuf::from);
-    set.or_else(|| Some(Path::new(env.get("HOME")?).join(".rustup"))).filter(|path| path.is_dir())
+fn rustup(settings: &Settings) -> Option<PathBuf> {
+    let home = || Some(Path::new(settings.env.get("HOME")?).join(".rustup"));
+    settings.rustup_home.clone().or_else(home).filter(|path| path.is_dir())
 }
 
 /// Programs that PATH finds in somebody's home, with what belongs to them.
-fn toolchains(env: &BTreeMap<String, String>) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = rustup(env).into_iter().collect();
+fn toolchains(settings: &Settings) -> Vec<PathBuf> {
+    let env = &settings.env;
+    let mut found: Vec<PathBuf> = rustup(settings).into_iter().collect();
     let Some(home) = env.get("HOME").filter(|home| *home != "/").map(PathBuf::from) else { return found };
     for dir in env.get("PATH").map(std::env::split_paths).into_iter().flatten() {
         if !dir.starts_with(&home) || dir == home || !dir.is_dir() {

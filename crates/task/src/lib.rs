@@ -11,6 +11,7 @@ mod deliver;
 mod events;
 mod hands;
 mod journal;
+mod leftovers;
 pub mod log;
 mod messages;
 mod place;

@@ -16,12 +16,37 @@ pub const DEFAULT_MODELS: &[&str] = &[
     "claude-3-opus-20240229",
 ];
 
-/// What no child may see: names, and beginnings of names.
+/// What children see of the environment: a machine has keys in it that nobody thinks of.
+const PASSED: &[&str] = &["PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TERM"];
+/// The same whatever the case of its letters.
+const PROXIES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
+/// What no child sees, whoever lists it: names, and beginnings of names.
 const SECRETS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "AGENT_TOKEN", "INTERNAL_TOKEN"];
 const SECRET_PREFIXES: &[&str] = &["LEGWORK_"];
-/// What is the runner's own business, and would only mislead children.
-const OWN: &[&str] =
-    &["TASK_CONFIG", "CALLBACK_URL", "REGISTER_URL", "MODE", "TASK_ID", "PERSISTENCE_URL", "ASSIGN_PORT"];
+/// What libraries in the runner's process read by themselves, and anybody may know.
+const HARMLESS: &[&str] =
+    &["KUBERNETES_SERVICE_HOST", "RUST_BACKTRACE", "RUST_LOG", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR"];
+/// What the runner itself reads beside `LEGWORK_…`, and children have no use for.
+const OWN: &[&str] = &[
+    "ALLOWED_MODELS",
+    "ANTHROPIC_BASE_URL",
+    "ASSIGN_PORT",
+    "CALLBACK_URL",
+    "EVENT_BATCH_MS",
+    "LOG_LEVEL",
+    "MODE",
+    "PERSISTENCE_URL",
+    "POD_IP",
+    "POD_NAME",
+    "REGISTER_URL",
+    "REQUEST_ID",
+    "RUSTUP_HOME",
+    "TASK_CONFIG",
+    "TASK_ID",
+    "WORKFLOW_STRICT",
+    "WORKSPACE",
+    "XDG_STATE_HOME",
+];
 
 /// A secret: shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
@@ -99,6 +124,10 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// What children inherit.
     pub env: BTreeMap<String, String>,
+    /// Where rustup keeps toolchains, if that was said.
+    pub rustup_home: Option<PathBuf>,
+    /// What is in a standby runner's workspace at the start belongs to its one task.
+    pub prepared: bool,
     /// Copied into log lines.
     pub request_id: Option<String>,
 }
@@ -183,19 +212,48 @@ impl Environment {
         }
     }
 
-    /// What children see: everything but secrets and the runner's own business.
+    /// What children see: a short list, and what the operator adds by `LEGWORK_ENV_PASS`.
     fn for_children(&self) -> BTreeMap<String, String> {
-        let hidden = |name: &str| {
-            SECRETS.contains(&name)
-                || OWN.contains(&name)
-                || SECRET_PREFIXES.iter().any(|p| name.starts_with(p))
-        };
+        let more = self.list("LEGWORK_ENV_PASS").unwrap_or_default();
+        let passes = |name: &str| is_passed(name, &more);
         let mut env: BTreeMap<String, String> =
-            self.0.iter().filter(|(name, _)| !hidden(name)).map(|(k, v)| (k.clone(), v.clone())).collect();
+            self.0.iter().filter(|(name, _)| passes(name)).map(|(k, v)| (k.clone(), v.clone())).collect();
         env.entry("PATH".into())
             .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
         env
     }
+
+    /// What only the runner itself may know, in this environment: the rest of it is what
+    /// children see anyway.
+    pub fn private(&self) -> BTreeMap<String, String> {
+        let children = self.for_children();
+        let is_private = |name: &String| !children.contains_key(name) && !HARMLESS.contains(&name.as_str());
+        self.0.iter().filter(|(name, _)| is_private(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+
+    /// What a runner on this machine needs of this environment, and nothing else of it.
+    pub fn for_runner(&self) -> BTreeMap<String, String> {
+        let mut env = self.for_children();
+        let needed = |name: &str| OWN.contains(&name) || name.starts_with("LEGWORK_");
+        env.extend(self.0.iter().filter(|(name, _)| needed(name)).map(|(k, v)| (k.clone(), v.clone())));
+        env
+    }
+}
+
+/// Whether children see a variable. `more` are further names; one that ends in `*` stands for
+/// all that begin so.
+fn is_passed(name: &str, more: &[String]) -> bool {
+    if SECRETS.contains(&name) || SECRET_PREFIXES.iter().any(|p| name.starts_with(p)) {
+        return false;
+    }
+    let listed = |entry: &String| match entry.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => entry == name,
+    };
+    PASSED.contains(&name)
+        || name.starts_with("LC_")
+        || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+        || more.iter().any(listed)
 }
 
 impl Settings {
@@ -231,7 +289,7 @@ impl Settings {
         let secret = |name: &str| env.get(name).map(|value| Secret::new(value.to_owned()));
         Ok(Self {
             workspace: env.get("WORKSPACE").unwrap_or("/workspace").into(),
-            state: state_folder(env),
+            state: state_folder(env)?,
             api: Api {
                 base_url: base_url.trim_end_matches('/').to_owned(),
                 key: secret("ANTHROPIC_API_KEY"),
@@ -256,6 +314,8 @@ impl Settings {
             spool_bytes: env.number("LEGWORK_SPOOL_BYTES", 1 << 30, "number of bytes")?,
             ca_file: env.get("LEGWORK_CA_FILE").map(PathBuf::from),
             env: env.for_children(),
+            rustup_home: env.get("RUSTUP_HOME").map(PathBuf::from),
+            prepared: env.flag("LEGWORK_WORKSPACE_PREPARED")?,
             request_id: env.get("REQUEST_ID").map(str::to_owned),
         })
     }
@@ -265,6 +325,13 @@ impl Settings {
     pub(crate) fn make_folders(&self) -> Result<(), String> {
         use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
         for dir in [self.state.clone(), self.scratch()] {
+            if is_within(&dir, &self.workspace) {
+                return Err(format!(
+                    "{} is in the workspace {}, where tasks could change it; set LEGWORK_STATE_DIR",
+                    dir.display(),
+                    self.workspace.display()
+                ));
+            }
             let failed = |e: std::io::Error| format!("failed to create {}: {e}", dir.display());
             if let Some(above) = dir.parent() {
                 std::fs::create_dir_all(above).map_err(failed)?;
@@ -334,21 +401,37 @@ impl Mode {
 }
 
 /// Never in the workspace: what a task can write must not steer its runner.
-fn state_folder(env: &Environment) -> PathBuf {
+fn state_folder(env: &Environment) -> Result<PathBuf, String> {
     if let Some(folder) = env.get("LEGWORK_STATE_DIR") {
-        return PathBuf::from(folder).join("task");
+        let folder = PathBuf::from(folder);
+        if !folder.is_absolute() {
+            return Err(format!(
+                "LEGWORK_STATE_DIR: '{}' is no absolute path: where it is would depend on where this was started, which \
+                 is often the workspace",
+                folder.display()
+            ));
+        }
+        return Ok(folder.join("task"));
     }
-    let home = env.get("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let home = env.get("XDG_STATE_HOME").map(PathBuf::from).filter(absolute).or_else(|| {
         env.get("HOME").filter(|home| *home != "/").map(|home| PathBuf::from(home).join(".local/state"))
     });
-    let usable = home.map(|home| home.join("legwork/task")).filter(|dir| {
+    let usable = home.filter(absolute).map(|home| home.join("legwork/task")).filter(|dir| {
         let workspace = env.get("WORKSPACE").unwrap_or("/workspace");
         !dir.starts_with(workspace) && std::fs::create_dir_all(dir).is_ok() && is_writable(dir)
     });
     // A pod's root is read-only, and its user has no home: what it has is /tmp.
-    usable.unwrap_or_else(|| {
+    Ok(usable.unwrap_or_else(|| {
         std::env::temp_dir().join(format!("legwork-task-{}", rustix::process::geteuid().as_raw()))
-    })
+    }))
+}
+
+/// Whether a path, which need not be there, is really within a folder.
+fn is_within(path: &std::path::Path, folder: &std::path::Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else { return path.starts_with(folder) };
+    let real = path.ancestors().find_map(|above| above.canonicalize().ok());
+    real.is_some_and(|real| real.starts_with(&folder))
 }
 
 fn is_writable(dir: &std::path::Path) -> bool {
@@ -376,17 +459,77 @@ mod tests {
     }
 
     #[test]
-    fn children_see_no_secret() {
+    fn keys_of_the_machine_reach_no_model_s_shell() {
         let env = env(&[
             ("ANTHROPIC_API_KEY", "k"),
             ("AGENT_TOKEN", "a"),
             ("LEGWORK_X", "x"),
             ("INTERNAL_TOKEN", "i"),
             ("CALLBACK_URL", "http://x/?key=s"),
+            ("AWS_SECRET_ACCESS_KEY", "k"),
+            ("GITHUB_TOKEN", "k"),
+            ("OPENAI_API_KEY", "k"),
+            ("SSH_AUTH_SOCK", "/s"),
             ("CI", "1"),
+            ("LANG", "C.UTF-8"),
+            ("LC_ALL", "C"),
+            ("TZ", "UTC"),
+            ("TERM", "xterm"),
+            ("HOME", "/h"),
+            ("https_proxy", "http://p"),
+            ("NO_PROXY", "x"),
+            ("NPM_TOKEN", "n"),
+            ("NPM_CONFIG_CACHE", "c"),
+            ("LEGWORK_ENV_PASS", "CI, NPM_*, LEGWORK_X, AGENT_TOKEN"),
         ]);
         let names: Vec<String> = env.for_children().into_keys().collect();
-        assert_eq!(names, ["CI", "PATH"]);
+        let want = [
+            "CI",
+            "HOME",
+            "LANG",
+            "LC_ALL",
+            "NO_PROXY",
+            "NPM_CONFIG_CACHE",
+            "NPM_TOKEN",
+            "PATH",
+            "TERM",
+            "TZ",
+            "https_proxy",
+        ];
+        assert_eq!(names, want);
+        let private = env.private();
+        assert!(private.contains_key("AWS_SECRET_ACCESS_KEY") && private.contains_key("ANTHROPIC_API_KEY"));
+        assert!(!private.contains_key("CI") && !private.contains_key("HOME"));
+        let runner = env.for_runner();
+        assert!(runner.contains_key("CALLBACK_URL") && !runner.contains_key("GITHUB_TOKEN"));
+    }
+
+    #[test]
+    fn the_runner_s_folder_is_never_in_the_workspace() {
+        let workspace = tempfile::tempdir().expect("dir");
+        let ws = workspace.path().to_str().expect("text");
+        for dir in ["state", "./state", "../x"] {
+            let read = Settings::read(&env(&[("LEGWORK_STATE_DIR", dir)]), |_| Ok(Policy::deny_all()));
+            assert!(read.is_err_and(|e| e.contains("LEGWORK_STATE_DIR") && e.contains("absolute")), "{dir}");
+        }
+        let link = tempfile::tempdir().expect("dir");
+        let link = link.path().join("link");
+        std::os::unix::fs::symlink(ws, &link).expect("link");
+        for dir in [format!("{ws}/state"), format!("{}/state", link.display()), ws.to_owned()] {
+            let settings = Settings::read(&env(&[("LEGWORK_STATE_DIR", &dir), ("WORKSPACE", ws)]), |_| {
+                Ok(Policy::deny_all())
+            });
+            let made = settings.and_then(|s| s.make_folders());
+            assert!(made.is_err_and(|e| e.contains("in the workspace")), "{dir}");
+            assert_eq!(std::fs::read_dir(ws).expect("dir").count(), 0, "{dir}");
+        }
+        // Where nobody says so it is elsewhere.
+        for pairs in
+            [&[("HOME", ws), ("WORKSPACE", ws)][..], &[("XDG_STATE_HOME", "state"), ("WORKSPACE", ws)]]
+        {
+            let settings = Settings::read(&env(pairs), |_| Ok(Policy::deny_all())).expect("settings");
+            assert!(settings.state.is_absolute() && !settings.state.starts_with(ws), "{:?}", settings.state);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use legwork_proto::task::{Assigned, Register, TaskId};
+use legwork_yaml::Node;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -42,14 +43,19 @@ impl Runner {
             match answer {
                 Ok(Answer { task: Some(task), callback_url, .. }) => {
                     known_problem.clear();
-                    let order = Order {
+                    let mut order = Order {
                         id: task.id,
-                        config: legwork_yaml::parse_json(task.config.get().as_bytes()),
+                        config: task.config,
                         callback_url: callback_url.unwrap_or_default(),
-                        agent_token: task.agent_token.map(Secret::new),
+                        agent_token: task.agent_token,
                         persistence_url: task.persistence_url,
+                        refusal: None,
                     };
+                    order.refusal = self.claim_off_thread(&order).await.err();
                     self.work(standby, &order, stop).await;
+                    if let Some(reason) = order.refusal {
+                        return Err(reason);
+                    }
                     left = left.map(|left| left - 1);
                     continue;
                 }
@@ -78,6 +84,12 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Makes the place ready for a task; there may be much to remove.
+    async fn claim_off_thread(self: &Arc<Self>, order: &Order) -> Result<(), String> {
+        let (runner, order) = (self.clone(), order.clone());
+        tokio::task::spawn_blocking(move || runner.claim(&order)).await.map_err(|e| e.to_string())?
     }
 
     async fn register(
@@ -161,10 +173,19 @@ impl Runner {
     }
 }
 
+/// A task as the hub gave it.
+#[derive(Debug)]
+struct Given {
+    id: TaskId,
+    config: Result<Node, String>,
+    agent_token: Option<Secret>,
+    persistence_url: Option<String>,
+}
+
 /// What a hub answered.
 #[derive(Debug, Default)]
 struct Answer {
-    task: Option<Assigned>,
+    task: Option<Given>,
     callback_url: Option<String>,
     waited: bool,
 }
@@ -184,12 +205,32 @@ fn read(text: &[u8]) -> Result<Answer, String> {
         serde_json::from_slice(text).map_err(|e| format!("the hub's answer can't be used: {e}"))?;
     let is_none = |text: &str| matches!(text, "null" | "false" | "0" | "\"\"" | "[]" | "{}");
     let task = match raw.task.map(RawValue::get).filter(|text| !is_none(text)) {
-        Some(text) => {
-            Some(serde_json::from_str(text).map_err(|e| format!("the hub's task can't be used: {e}"))?)
-        }
+        Some(text) => Some(given(text).map_err(|e| format!("the hub's task can't be used: {e}"))?),
         None => None,
     };
     Ok(Answer { task, callback_url: raw.callback_url, waited: raw.waited })
+}
+
+/// Reads a task. What it is about may be anything, or missing: whoever has an id is told what
+/// is wrong, and does not wait for ever.
+fn given(text: &str) -> serde_json::Result<Given> {
+    match serde_json::from_str::<Assigned>(text) {
+        Ok(task) => Ok(Given {
+            id: task.id,
+            config: legwork_yaml::parse_json(task.config.get().as_bytes()),
+            agent_token: task.agent_token.map(Secret::new),
+            persistence_url: task.persistence_url,
+        }),
+        Err(error) => {
+            #[derive(serde::Deserialize)]
+            struct Named {
+                id: TaskId,
+            }
+            let Named { id } = serde_json::from_str(text)?;
+            let config = Err(format!("Invalid task: {error}"));
+            Ok(Given { id, config, agent_token: None, persistence_url: None })
+        }
+    }
 }
 
 /// A hub's answer, for fuzzing.

@@ -18,6 +18,7 @@ use crate::deliver::{Sender, Target};
 use crate::events::{Events, Masks};
 use crate::hands::Hands;
 use crate::journal::{Entry, Journal};
+use crate::leftovers::Leftovers;
 use crate::messages::Client;
 use crate::place::{self, Place};
 use crate::settings::{Secret, Settings};
@@ -52,6 +53,8 @@ pub struct Order {
     pub agent_token: Option<Secret>,
     /// The same.
     pub persistence_url: Option<String>,
+    /// Why it is not run here, whatever it is.
+    pub refusal: Option<String>,
 }
 
 /// How a task ended.
@@ -140,6 +143,14 @@ impl Runner {
         Ok(outcome(terminal, delivered))
     }
 
+    /// Makes this place ready for a stranger's task; why it can't be, else.
+    pub(crate) fn claim(&self, order: &Order) -> Result<(), String> {
+        let writes = &self.settings.sandbox_write;
+        let open = self.hands.is_open() || writes.iter().any(|dir| std::env::temp_dir().starts_with(dir));
+        let left = Leftovers { settings: &self.settings, place: &self.hands.place, open };
+        left.claim(&folder_name(&order.id, &order.callback_url))
+    }
+
     /// Runs a task for somebody in this process; no callback.
     pub async fn run_here(&self, config: &Node, events: Events, dir: &Path, abort: &Abort) -> Outcome {
         let order = Order {
@@ -148,6 +159,7 @@ impl Runner {
             callback_url: String::new(),
             agent_token: None,
             persistence_url: None,
+            refusal: None,
         };
         let terminal = self.terminal(&order, &events, dir, abort).await;
         events.tell(terminal.clone()).await;
@@ -183,6 +195,9 @@ impl Runner {
             tracing::error!(task_id = %order.id, "{message}");
             Body::Error { message, code: Some(Code::InvalidConfig), usage: None }
         };
+        if let Some(reason) = &order.refusal {
+            return failed(Code::Internal, reason.clone(), None);
+        }
         let config = match &order.config {
             Ok(config) => config,
             Err(message) => return invalid(message.clone()),

@@ -19,6 +19,7 @@ mod ssh;
 mod task;
 mod task_faults;
 mod task_hub;
+mod task_strangers;
 mod task_workflow;
 mod transcripts;
 mod update;

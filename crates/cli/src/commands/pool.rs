@@ -65,10 +65,9 @@ pub(crate) async fn run(args: PoolArgs) -> Result<u8> {
     let mut secrets: BTreeMap<String, String> =
         SECRETS.iter().filter_map(|name| Some(((*name).to_owned(), set(name)?))).collect();
     secrets.insert("REGISTER_URL".into(), url.clone());
-    let env = std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .filter(|(name, _)| !SECRETS.contains(&name.as_str()) && !OWN.contains(&name.as_str()))
-        .collect();
+    // Not all of this machine's environment: there are keys in it that are nobody's business.
+    let mut env = legwork_task::Environment::new(std::env::vars_os()).for_runner();
+    env.retain(|name, _| !SECRETS.contains(&name.as_str()) && !OWN.contains(&name.as_str()));
     let api = set("ANTHROPIC_BASE_URL").unwrap_or_else(|| "https://api.anthropic.com".into());
     let destinations = destinations(&[&url, &api], set("LEGWORK_EGRESS").as_deref())?;
     let spawner = Spawner::start(Path::new("/proc/self/exe")).context("failed to start supervisors")?;

@@ -49,13 +49,7 @@ fn policy(path: &str) -> Result<Policy, String> {
 /// The program of a pod. What goes wrong is told in its log, as the protocol has it.
 pub(crate) async fn pod() -> Result<u8> {
     legwork_process::hide_from_commands();
-    let mut env = Environment::new(std::env::vars_os());
-    if env.get("LEGWORK_SECRETS") == Some("stdin") {
-        // A pool tells them here: what is in an environment is kept in a file.
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line)?;
-        env.add(serde_json::from_str(&line).context("LEGWORK_SECRETS: no JSON of variables on stdin")?);
-    }
+    let env = environment(true)?;
     let text = |name: &str| env.get(name).map(str::to_owned);
     let level = log::level(env.get("LOG_LEVEL"));
     let loud = ["hyper", "hyper_util", "reqwest", "rustls", "rmcp"];
@@ -91,7 +85,11 @@ pub(crate) async fn pod() -> Result<u8> {
             let config = match config {
                 Some(text) => legwork_yaml::parse_json(text.as_bytes())
                     .map_err(|cause| format!("Invalid JSON in TASK_CONFIG: {cause}")),
-                None => read_stdin().await.map_err(|cause| format!("Invalid JSON from stdin: {cause}")),
+                None => match env.get(STDIN) {
+                    Some(text) => parse_config(text.as_bytes()),
+                    None => read_stdin().await,
+                }
+                .map_err(|cause| format!("Invalid JSON from stdin: {cause}")),
             };
             let order = Order {
                 id: TaskId::Text(task_id),
@@ -99,6 +97,7 @@ pub(crate) async fn pod() -> Result<u8> {
                 callback_url,
                 agent_token: None,
                 persistence_url: None,
+                refusal: None,
             };
             match runner.run(&order, &abort).await {
                 Ok(outcome) if outcome.failure.is_none() && outcome.delivered => 0,
@@ -130,10 +129,16 @@ async fn read_stdin() -> Result<Node, String> {
         let mut text = Vec::new();
         let most = MAX_CONFIG as u64 + 1;
         std::io::stdin().take(most).read_to_end(&mut text).map_err(|e| e.to_string())?;
-        if text.len() > MAX_CONFIG { Err(format!("more than {MAX_CONFIG} bytes")) } else { Ok(text) }
+        Ok::<_, String>(text)
     });
-    let text = read.await.map_err(|e| e.to_string())??;
-    legwork_yaml::parse_json(&text)
+    parse_config(&read.await.map_err(|e| e.to_string())??)
+}
+
+fn parse_config(text: &[u8]) -> Result<Node, String> {
+    if text.len() > MAX_CONFIG {
+        return Err(format!("more than {MAX_CONFIG} bytes"));
+    }
+    legwork_yaml::parse_json(text)
 }
 
 /// Reads a file as the task it is: JSON, or YAML; a workflow's own file counts as the task.
@@ -164,9 +169,68 @@ fn check(settings: &Settings, node: &Node) -> Result<(), Problems> {
     Runner::check(settings, node).map(|_| ())
 }
 
+/// This process's environment. What children must not see is no longer in it when this
+/// returns: whoever may read `/proc` of it, as everybody may in gVisor, finds nothing there.
+/// For that the program starts itself once more, and is told the rest by its stdin;
+/// `stdin_is_free` says that nobody else needs that.
+fn environment(stdin_is_free: bool) -> Result<Environment> {
+    let mut env = Environment::new(std::env::vars_os());
+    if env.get(SECRETS) == Some("stdin") {
+        // A pool tells them here as well: what is in an environment is kept in a file.
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line)?;
+        env.add(serde_json::from_str(&line).context("LEGWORK_SECRETS: no JSON of variables on stdin")?);
+        // What it was read from is closed: it could be read once more.
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        return Ok(env);
+    }
+    let mut private = env.private();
+    if !stdin_is_free || private.is_empty() {
+        return Ok(env);
+    }
+    let waits_for_config = env.get("TASK_ID").is_some() && env.get("TASK_CONFIG").is_none();
+    if waits_for_config && env.get("MODE") != Some("standby") {
+        let mut text = Vec::new();
+        std::io::stdin().take(MAX_CONFIG as u64 + 1).read_to_end(&mut text)?;
+        private.insert(STDIN.into(), String::from_utf8_lossy(&text).into_owned());
+    }
+    let told = serde_json::to_string(&private)?;
+    if let Err(error) = start_again(&format!("{told}\n"), private.keys()) {
+        tracing::warn!(error = %error, "the environment can't be cleared of what only this process may know");
+        env.add(private);
+    }
+    Ok(env)
+}
+
+/// What was on stdin before that was used for something else.
+const STDIN: &str = "LEGWORK_STDIN";
+/// Where the rest of the environment comes from.
+const SECRETS: &str = "LEGWORK_SECRETS";
+
+/// Becomes this program once more, without some variables and with a text as its stdin;
+/// returns only if that fails.
+fn start_again<'a>(stdin: &str, without: impl Iterator<Item = &'a String>) -> std::io::Result<()> {
+    use std::io::{Seek, Write};
+    use std::os::unix::process::CommandExt;
+    let memory = rustix::fs::memfd_create("legwork", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut memory = std::fs::File::from(memory);
+    memory.write_all(stdin.as_bytes())?;
+    memory.rewind()?;
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg0(arguments.next().unwrap_or_default()).args(arguments).stdin(memory).env(SECRETS, "stdin");
+    for name in without {
+        command.env_remove(name);
+    }
+    Err(command.exec())
+}
+
 pub(crate) fn settings(workspace: Option<PathBuf>) -> Result<Settings> {
-    let env = Environment::new(std::env::vars_os());
-    let mut settings = Settings::read(&env, policy).map_err(anyhow::Error::msg)?;
+    settings_of(&Environment::new(std::env::vars_os()), workspace)
+}
+
+fn settings_of(env: &Environment, workspace: Option<PathBuf>) -> Result<Settings> {
+    let mut settings = Settings::read(env, policy).map_err(anyhow::Error::msg)?;
     if let Some(workspace) = workspace {
         settings.workspace = workspace;
     } else if env.get("WORKSPACE").is_none() {
@@ -199,7 +263,7 @@ fn lint(file: &Path, json: bool) -> Result<u8> {
 async fn run_here(file: &Path, workspace: Option<PathBuf>, json: bool) -> Result<u8> {
     crate::logging::start_quietly();
     legwork_process::hide_from_commands();
-    let mut settings = settings(workspace)?;
+    let mut settings = settings_of(&environment(file.to_str() != Some("-"))?, workspace)?;
     let node = match read_file(file) {
         Ok(node) => node,
         Err(error) => {
@@ -224,6 +288,7 @@ async fn run_here(file: &Path, workspace: Option<PathBuf>, json: bool) -> Result
         callback_url: String::new(),
         agent_token: None,
         persistence_url: None,
+        refusal: None,
     };
     let masks = runner.masks(&order);
     let (sender, mut events) = mpsc::channel::<Event>(256);
