@@ -250,7 +250,8 @@ impl Session {
 /// Whether a program was put where it is to be deleted.
 pub(crate) fn is_disposable(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with(wire::FILE_PREFIX) && !is_packaged(program)
+    let disposable = [wire::FILE_PREFIX, wire::FILE_PREFIX_OF_ORIGINAL];
+    disposable.iter().any(|prefix| name.starts_with(prefix)) && !is_packaged(program)
 }
 
 fn is_packaged(program: &Path) -> bool {

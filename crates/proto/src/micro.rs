@@ -25,6 +25,8 @@ pub const DEFAULT_TTL_S: u64 = 600;
 pub const FEATURES: &str = "stream,base64,idempotency,signature,sudo,dry_run";
 /// The runner's file has a name that starts so: it deletes no other file (§9).
 pub const FILE_PREFIX: &str = "micro-runner";
+/// Or so: the name under which the original's own command line puts it on a host.
+pub const FILE_PREFIX_OF_ORIGINAL: &str = "froyo-micro-runner";
 /// A controller makes a folder for it with a name that starts so, and it goes with it.
 pub const FOLDER_PREFIX: &str = ".legwork-";
 

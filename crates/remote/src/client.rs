@@ -70,6 +70,22 @@ impl Options {
         }
         flags
     }
+
+    /// Whether a runner keeps to what it was told: one of another make ignores its flags.
+    fn check(&self, ready: &Ready) -> Result<(), Error> {
+        if self.allow.is_empty() {
+            return Ok(());
+        }
+        let more = wire::CommandType::ALL.into_iter().find(|kind| {
+            !self.allow.contains(kind) && ready.capabilities.get(kind.name()).is_none_or(|can| *can)
+        });
+        more.map_or(Ok(()), |kind| {
+            Err(Error::NotReady(format!(
+                "the runner takes {} all the same: it does not know --allow",
+                kind.name()
+            )))
+        })
+    }
 }
 
 /// A runner that is up.
@@ -114,6 +130,7 @@ impl Client {
             }
             Ok(Err(error)) => return Err(error),
         };
+        options.check(&ready)?;
         let shared = Arc::new(Shared::default());
         let reader = tokio::spawn(reader::run(lines, Arc::clone(&shared)));
         Ok(Self {
@@ -168,12 +185,11 @@ impl Client {
         events: Option<mpsc::Sender<Event>>,
     ) -> Result<Pending<'_, C>, Error> {
         // What a runner does not know it would ignore, and do something else.
-        for (asked, feature) in
-            [(call.key.is_some(), "idempotency"), (self.options.signer.is_some(), "signature")]
-        {
-            if asked && !self.ready.has(feature) {
-                return Err(Error::InvalidCommand(format!("the runner does not offer {feature}")));
-            }
+        let mut needs = command.needs();
+        needs.extend(call.key.is_some().then_some("idempotency"));
+        needs.extend(self.options.signer.is_some().then_some("signature"));
+        if let Some(feature) = needs.into_iter().find(|feature| !self.ready.has(feature)) {
+            return Err(Error::InvalidCommand(format!("the runner does not offer {feature}")));
         }
         let judged = match (&self.options.policy, command.as_exec()) {
             (Some(policy), Some(exec)) => Some(judge::judge(policy, exec)?),

@@ -19,6 +19,18 @@ pub trait Command: Serialize + Sync {
     fn as_exec(&self) -> Option<&Exec> {
         None
     }
+
+    /// The extensions that it makes use of, by their names in `READY` (the protocol's page,
+    /// §10). A runner that does not announce one would ignore the field and do something
+    /// else, so the command is not sent to it.
+    fn needs(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+}
+
+/// The names whose condition holds.
+fn features<const N: usize>(asked: [(bool, &'static str); N]) -> Vec<&'static str> {
+    asked.into_iter().filter_map(|(asked, name)| asked.then_some(name)).collect()
 }
 
 impl Command for Exec {
@@ -33,31 +45,55 @@ impl Command for Exec {
 impl Command for FileWrite {
     const KIND: CommandType = CommandType::FileWrite;
     type Result = result::FileWrite;
+
+    fn needs(&self) -> Vec<&'static str> {
+        features([(self.dry_run, "dry_run"), (self.content_base64.is_some(), "base64")])
+    }
 }
 
 impl Command for FileRead {
     const KIND: CommandType = CommandType::FileRead;
     type Result = result::FileRead;
+
+    fn needs(&self) -> Vec<&'static str> {
+        features([(self.use_sudo, "sudo")])
+    }
 }
 
 impl Command for PkgEnsure {
     const KIND: CommandType = CommandType::PkgEnsure;
     type Result = result::PkgEnsure;
+
+    fn needs(&self) -> Vec<&'static str> {
+        features([(self.dry_run, "dry_run"), (self.use_sudo, "sudo")])
+    }
 }
 
 impl Command for ServiceReload {
     const KIND: CommandType = CommandType::ServiceReload;
     type Result = result::ServiceReload;
+
+    fn needs(&self) -> Vec<&'static str> {
+        features([(self.dry_run, "dry_run"), (self.use_sudo, "sudo")])
+    }
 }
 
 impl Command for SudoersEnsure {
     const KIND: CommandType = CommandType::SudoersEnsure;
     type Result = result::SudoersEnsure;
+
+    fn needs(&self) -> Vec<&'static str> {
+        features([(self.dry_run, "dry_run")])
+    }
 }
 
 impl Command for SshdHarden {
     const KIND: CommandType = CommandType::SshdHarden;
     type Result = result::SshdHarden;
+
+    fn needs(&self) -> Vec<&'static str> {
+        features([(self.dry_run, "dry_run"), (self.use_sudo, "sudo")])
+    }
 }
 
 /// How a command is called.

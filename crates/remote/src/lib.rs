@@ -34,7 +34,7 @@ pub use command::{
 };
 pub use error::Error;
 pub use legwork_proto::micro::params::Secret;
-pub use legwork_proto::micro::{Event, Ready, result};
+pub use legwork_proto::micro::{CommandType, Event, Ready, result};
 pub use pool::{Outcome, Pool};
 pub use transport::command::Template;
 pub use transport::local::Local;

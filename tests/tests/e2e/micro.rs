@@ -624,3 +624,19 @@ fn the_binary_names_no_folder_of_its_builder() {
         assert!(!text.contains(folder), "the binary names {folder}");
     }
 }
+
+#[tokio::test]
+async fn under_the_name_the_original_gives_it_the_runner_goes_too() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, goes) in [("froyo-micro-runner", true), ("froyo-micro-runner-7", true), ("froyo-other", false)]
+    {
+        let program = dir.path().join(name);
+        std::fs::copy(binary(), &program).unwrap();
+        let mut command = tokio::process::Command::new(&program);
+        command.current_dir(dir.path()).kill_on_drop(true);
+        let mut micro = Micro::from_command(command).await;
+        micro.message().await;
+        let (exit, _) = micro.exit().await;
+        assert_eq!((&exit["self_deleted"], program.exists()), (&json!(goes), !goes), "{name}");
+    }
+}

@@ -10,7 +10,8 @@ use legwork_e2e::proxy::Proxy;
 use legwork_e2e::sshd::Sshd;
 use legwork_e2e::{DEADLINE, until};
 use legwork_remote::{
-    Binaries, Call, Client, Error, Exec, FileRead, FileWrite, Local, Options, Ssh, Template, Transport,
+    Binaries, Call, Client, CommandType, Error, Exec, FileRead, FileWrite, Local, Options, PkgEnsure,
+    ServiceReload, Ssh, SshdHarden, SudoersEnsure, Template, Transport,
 };
 use serde_json::Value;
 
@@ -414,4 +415,42 @@ async fn an_answer_that_does_not_come_is_given_up() {
     assert!(matches!(error, Error::ResponseTimeout), "{error}");
     // A second, and fifteen more (the protocol's page, §9).
     assert!((15..25).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_dry_run_is_not_sent_to_a_runner_that_would_do_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // As the original: no features, flags ignored, unknown fields ignored. It writes down what it is told.
+    let told = dir.path().join("told");
+    let runner =
+        parrot(dir.path(), &format!("while read line; do echo \"$line\" >>{}; done", told.display()));
+    let client = Client::start(&runner, &Binaries::default(), Options::default()).await.unwrap();
+    let name = || "x".to_owned();
+    let dry = SshdHarden { disable_root_login: true, dry_run: true, ..Default::default() };
+    let write = FileWrite { path: name(), dry_run: true, ..Default::default() };
+    let bytes = FileWrite { path: name(), content_base64: Some("/w==".into()), ..Default::default() };
+    let package = PkgEnsure { name: name(), dry_run: true, ..Default::default() };
+    let service = ServiceReload { name: name(), dry_run: true, ..Default::default() };
+    let rule = SudoersEnsure { user: name(), dry_run: true, ..Default::default() };
+    let by_sudo = FileRead { path: name(), use_sudo: true, ..Default::default() };
+    let soon = || Call::within(Duration::from_secs(1));
+    let refused = [
+        ("dry_run", client.run(&dry, soon()).await.map(drop)),
+        ("dry_run", client.run(&write, soon()).await.map(drop)),
+        ("base64", client.run(&bytes, soon()).await.map(drop)),
+        ("dry_run", client.run(&package, soon()).await.map(drop)),
+        ("dry_run", client.run(&service, soon()).await.map(drop)),
+        ("dry_run", client.run(&rule, soon()).await.map(drop)),
+        ("sudo", client.run(&by_sudo, soon()).await.map(drop)),
+    ];
+    for (feature, result) in refused {
+        let text = result.unwrap_err().to_string();
+        assert_eq!(text, format!("invalid command: the runner does not offer {feature}"));
+    }
+    client.close().await;
+    assert!(!told.exists(), "{}", std::fs::read_to_string(&told).unwrap());
+    // Nor is a runner taken that ignores what it may do.
+    let only = Options { allow: vec![CommandType::FileRead], ..Default::default() };
+    let error = Client::start(&runner, &Binaries::default(), only).await.unwrap_err();
+    assert!(matches!(error, Error::NotReady(ref why) if why.contains("--allow")), "{error}");
 }

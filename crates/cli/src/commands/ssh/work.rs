@@ -67,33 +67,6 @@ impl Work {
         }
     }
 
-    fn is_dry(&self) -> bool {
-        match self {
-            Self::Packages(all) => all.iter().any(|one| one.dry_run),
-            Self::Services(all) => all.iter().any(|one| one.dry_run),
-            Self::Write(write) => write.dry_run,
-            Self::Sudoers(sudoers) => sudoers.dry_run,
-            Self::Harden(harden) => harden.dry_run,
-            Self::Copy(plan) => plan.dry_run,
-            Self::Exec(_) | Self::Read(_) => false,
-        }
-    }
-
-    /// sudo for a command that had none in the original.
-    fn by_sudo(&self) -> bool {
-        match self {
-            Self::Packages(all) => all.iter().any(|one| one.use_sudo),
-            Self::Services(all) => all.iter().any(|one| one.use_sudo),
-            Self::Read(read) => read.use_sudo,
-            Self::Harden(harden) => harden.use_sudo,
-            Self::Exec(_) | Self::Write(_) | Self::Sudoers(_) | Self::Copy(_) => false,
-        }
-    }
-
-    fn is_binary(&self) -> bool {
-        matches!(self, Self::Copy(_)) || matches!(self, Self::Write(write) if write.content_base64.is_some())
-    }
-
     pub(crate) async fn run(
         &self,
         client: &Client,
@@ -101,15 +74,6 @@ impl Work {
         printer: &Printer,
         timeout: Duration,
     ) -> Result<Report, Error> {
-        // A runner of another make would ignore what it doesn't know, and do it all the same.
-        let has = |feature| client.ready().has(feature);
-        for (asked, feature) in
-            [(self.is_dry(), "dry_run"), (self.by_sudo(), "sudo"), (self.is_binary(), "base64")]
-        {
-            if asked && !has(feature) {
-                return Err(Error::InvalidCommand(format!("the runner does not offer {feature}")));
-            }
-        }
         let call = || Call::within(timeout);
         let mut report = Report::new(&target.name, State::Succeeded);
         match self {
