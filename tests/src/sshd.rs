@@ -60,6 +60,26 @@ impl Sshd {
         sshd
     }
 
+    /// Starts one that is the host's own: its settings are `/etc/ssh/sshd_config`, to which
+    /// more is added, and it reads them again when it is told. Besides root there is `deploy`,
+    /// who may use sudo. Needs root.
+    pub async fn start_as_host(dir: &Path, more: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(dir.join("more"), more).unwrap();
+        let script = format!(
+            "cd '{dir}'; mount -t tmpfs tmpfs /run; mkdir -p /run/sshd /run/sudo\n\
+             for f in passwd shadow group sudoers; do cp -a /etc/$f $f; mount --bind $f /etc/$f; done\n\
+             echo 'deploy:x:4242:4242::/tmp:/bin/sh' >>/etc/passwd; echo 'deploy:*:19000:0:99999:7:::' >>/etc/shadow\n\
+             printf 'Defaults !lecture\\ndeploy ALL=(ALL) NOPASSWD: ALL\\n' >/etc/sudoers; chmod 440 /etc/sudoers\n\
+             sed -i 's,^PidFile.*,PidFile {dir}/pid,' sshd_config; cat more >>sshd_config\n\
+             mount -t tmpfs -o mode=755 tmpfs /etc/ssh; ln -s '{dir}/sshd_config' /etc/ssh/sshd_config\n\
+             mkdir sudoers.d; mount --bind sudoers.d /etc/sudoers.d; cd /",
+            dir = dir.display()
+        );
+        Self::start_in(dir, Some(&script)).await
+    }
+
     fn spawn(dir: &Path, host: Option<&str>) -> Child {
         let _ = std::fs::create_dir_all("/run/sshd");
         let log = std::fs::File::create(dir.join("log")).unwrap();

@@ -8,6 +8,8 @@ mod package;
 mod service;
 mod sshd;
 mod sshd_config;
+mod sshd_lockout;
+mod sshd_pending;
 mod sudoers;
 
 use legwork_proto::micro::{CommandType, result};

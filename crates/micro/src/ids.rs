@@ -43,6 +43,14 @@ pub(crate) fn find(context: &mut Context<'_>, table: Table, name: &str) -> Optio
     })
 }
 
+/// The name of a user's number, from the host's file.
+pub(crate) fn name_of(user: u32) -> Option<String> {
+    let table = std::fs::read_to_string(Table::Users.file()).ok()?;
+    let number = user.to_string();
+    let found = table.lines().find(|line| line.split(':').nth(2) == Some(&number));
+    found.and_then(|line| line.split(':').next()).map(str::to_owned)
+}
+
 fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('-') && name.len() <= 256 && !name.contains([':', '\n', '\0', '/'])
 }

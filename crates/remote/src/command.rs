@@ -92,7 +92,8 @@ impl Command for SshdHarden {
     type Result = result::SshdHarden;
 
     fn needs(&self) -> Vec<&'static str> {
-        features([(self.dry_run, "dry_run"), (self.use_sudo, "sudo")])
+        let waits = self.confirm_within > 0 || !self.confirm.is_empty() || !self.undo.is_empty();
+        features([(self.dry_run, "dry_run"), (self.use_sudo, "sudo"), (waits, "rollback")])
     }
 }
 

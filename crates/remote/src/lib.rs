@@ -38,5 +38,5 @@ pub use legwork_proto::micro::{CommandType, Event, Ready, result};
 pub use pool::{Outcome, Pool};
 pub use transport::command::Template;
 pub use transport::local::Local;
-pub use transport::ssh::Ssh;
+pub use transport::ssh::{Login, Ssh};
 pub use transport::{Link, Starting, Transport};

@@ -16,6 +16,7 @@ mod original_hub;
 mod sandbox;
 mod service;
 mod ssh;
+mod ssh_harden;
 mod task;
 mod task_faults;
 mod task_hub;

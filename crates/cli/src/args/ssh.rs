@@ -95,7 +95,7 @@ pub(crate) enum SshWork {
     File(FileCommand),
     /// Give or take a user's right to use sudo
     Sudoers(SudoersArgs),
-    /// Harden sshd: tried before it is in place, taken back if sshd doesn't come up
+    /// Harden sshd: taken back, by the host itself, unless a new login works with it
     Harden(HardenArgs),
 }
 
@@ -253,7 +253,7 @@ pub(crate) struct SudoersArgs {
 pub(crate) struct HardenArgs {
     #[arg(required = true, value_name = "HOST", help = HOSTS)]
     pub(crate) hosts: Vec<String>,
-    /// PasswordAuthentication no
+    /// No passwords, nor keyboard-interactive, for anybody
     #[arg(long)]
     pub(crate) no_password_auth: bool,
     /// PermitRootLogin no
@@ -265,7 +265,7 @@ pub(crate) struct HardenArgs {
     /// Listen on this port
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
-    /// Do not check that sshd answers after the reload
+    /// Do not try a new login, nor whether what is to be off is off; Match blocks stay as they are
     #[arg(long)]
     pub(crate) no_test: bool,
     /// Only tell what would change

@@ -1,6 +1,7 @@
 //! `legwork ssh`: work on hosts where nothing is installed.
 
 mod copy;
+mod harden;
 mod inventory;
 mod report;
 mod work;
@@ -145,6 +146,7 @@ pub(crate) async fn run(args: SshArgs) -> Result<u8> {
                 use_sudo: sudo,
                 sudo_password: pass(),
                 dry_run: harden.dry_run,
+                ..Default::default()
             };
             (harden.hosts, Work::Harden(settings))
         }
@@ -276,7 +278,7 @@ impl Shared {
             // A host's name goes into the program's arguments: the same names as for ssh.
             Ssh::new(&target.address)?;
             let words = via.split_whitespace().map(|word| word.replace("{host}", &target.address));
-            return self.with(&Template::new(&target.name, words), target).await;
+            return self.with(&Template::new(&target.name, words), target, None).await;
         }
         let mut ssh = Ssh::new(&target.address)?.interactive(self.interactive).persist(self.persist);
         if let Some(config) = &self.common.ssh_config {
@@ -288,16 +290,22 @@ impl Shared {
         for arg in &target.args {
             ssh = ssh.arg(arg);
         }
-        let report = self.with(&ssh, target).await;
+        let way = harden::Way { ssh: &ssh, binaries: &self.binaries, options: &self.options };
+        let report = self.with(&ssh, target, Some(&way)).await;
         if self.persist.is_zero() {
             ssh.disconnect().await;
         }
         report
     }
 
-    async fn with(&self, transport: &dyn Transport, target: &Target) -> Result<Report, Error> {
+    async fn with(
+        &self,
+        transport: &dyn Transport,
+        target: &Target,
+        way: Option<&harden::Way<'_>>,
+    ) -> Result<Report, Error> {
         let client = Client::start(transport, &self.binaries, self.options.clone()).await?;
-        let report = self.work.run(&client, target, &self.printer, self.timeout).await;
+        let report = self.work.run(&client, target, &self.printer, self.timeout, way).await;
         client.close().await;
         report
     }

@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::file::{self, Stage};
 use super::service::is_booted;
-use super::sshd_config::{Config, Setting, Source};
+use super::sshd_config::{Config, Setting, Source, same};
+use super::{sshd_lockout as lockout, sshd_pending as pending};
 use crate::fields::Fields;
 use crate::os::cause;
 use crate::process::{Job, Keep, look_up};
@@ -26,13 +27,25 @@ const SSHD: &[&str] = &["/usr/sbin/sshd", "sshd", "/sbin/sshd", "/usr/local/sbin
 const MAX_FILE: u64 = 1024 * 1024;
 /// How long sshd has to answer after a reload.
 const ANSWER: Duration = Duration::from_secs(5);
+/// The longest wait for a confirmation, in seconds.
+const MAX_WAIT: u64 = 3600;
 /// A reload takes a moment, and the old listener answers till then.
 const SETTLE: Duration = Duration::from_millis(300);
 
-const PARAMS: &[&str] =
-    &["disable_password_auth", "disable_root_login", "allow_users", "port", "test_connection", "dry_run"];
+const PARAMS: &[&str] = &[
+    "disable_password_auth",
+    "disable_root_login",
+    "allow_users",
+    "port",
+    "test_connection",
+    "dry_run",
+    "confirm_within",
+    "confirm",
+    "undo",
+    "keep_watch",
+];
 
-struct Files;
+pub(super) struct Files;
 
 impl Source for Files {
     fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
@@ -48,53 +61,107 @@ impl Source for Files {
 
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::SshdHarden, Trouble> {
     let fields = Fields::parse(&request.params, PARAMS)?;
-    let settings = settings(&fields)?;
-    let test = fields.boolean("test_connection")?;
+    if let Some(order) = fields.raw("keep_watch").filter(|_| context.elevated) {
+        pending::keep_watch(context, order)?;
+        return Ok(answer("restored", &[], String::new()));
+    }
+    let (confirm, undo) = (fields.string("confirm")?, fields.string("undo")?);
+    if !confirm.is_empty() {
+        pending::confirm(&confirm)?;
+        return Ok(answer("confirmed", &[], String::new()));
+    }
+    if !undo.is_empty() {
+        pending::undo(context, &undo)?;
+        return Ok(answer("restored", &[], String::new()));
+    }
+    harden(context, &fields)
+}
+
+fn harden(context: &mut Context<'_>, fields: &Fields<'_>) -> Result<result::SshdHarden, Trouble> {
+    let settings = settings(fields)?;
+    let (test, dry_run) = (fields.boolean("test_connection")?, fields.boolean("dry_run")?);
+    let within = u64::try_from(fields.integer("confirm_within")?).unwrap_or(0).min(MAX_WAIT);
     let main = Path::new(CONFIG);
-    let dry_run = fields.boolean("dry_run")?;
+    if within > 0 {
+        lockout::check(context, &settings)?;
+    }
     if !dry_run {
         back_up(main).map_err(|error| format!("failed to create backup: {}", cause(&error)))?;
     }
-    let mut config =
-        Config::load(&Files, main).map_err(|why| format!("failed to read sshd_config: {why}"))?;
-    let former = config.clone();
-    settings.iter().for_each(|setting| config.set(setting));
-    let changed = config.files.iter().any(|file| file.changed);
-    if changed {
-        let sshd = SSHD.iter().find(|program| look_up(program).is_ok_and(|found| found.exists()));
-        let sshd = sshd.ok_or("sshd config test failed: sshd -t failed: sshd is not installed")?;
-        let effective = try_out(context, sshd, &config, &settings)?;
-        if dry_run {
-            return Ok(answer(changed, &settings));
-        }
-        install(&config, &former)?;
-        let up = reload(context, &effective)
-            .map_err(|why| why.context("failed to reload sshd"))
-            .and_then(|()| if test { answers(context, &effective) } else { Ok(()) });
-        if let Err(why) = up {
-            restore(&former);
-            // Whatever happened: the old settings should be the ones in use. There may be
-            // no time left, so it has a little of its own.
-            context.deadline = Instant::now() + ANSWER;
-            let _ = reload(context, &effective);
-            return Err(why);
-        }
+    let unread = |why| format!("failed to read sshd_config: {why}");
+    let mut config = Config::load(&Files, main).map_err(unread)?;
+    let mut all = settings.clone();
+    let mut users = Vec::new();
+    if within > 0 {
+        config.load_blocks(&Files).map_err(unread)?;
+        all.extend(lockout::as_well(context, find_sshd()?, &settings));
+        users = lockout::users(context, &config);
     }
-    Ok(answer(changed, &settings))
+    let former = config.clone();
+    all.iter().for_each(|setting| config.set(setting));
+    if within > 0 {
+        config.set_in_blocks(&all);
+    }
+    if !config.files.iter().any(|file| file.changed) {
+        return Ok(answer("none", &settings, String::new()));
+    }
+    let effective = try_out(context, find_sshd()?, &config, &all, &users)?;
+    if dry_run {
+        return Ok(answer("reloaded", &settings, String::new()));
+    }
+    let watch = (within > 0).then(|| pending::arm(context, &former, &effective, within)).transpose()?;
+    let up = put_in_place(context, &config, &former, &effective, test || within > 0);
+    if let Err(why) = up {
+        take_back(context, Some(&former), &effective);
+        // Nothing is left to take back.
+        watch.iter().for_each(|token| drop(pending::confirm(token)));
+        return Err(why);
+    }
+    Ok(answer("reloaded", &settings, watch.unwrap_or_default()))
 }
 
-fn answer(changed: bool, settings: &[Setting]) -> result::SshdHarden {
+fn put_in_place(
+    context: &mut Context<'_>,
+    config: &Config,
+    former: &Config,
+    effective: &Effective,
+    test: bool,
+) -> Result<(), Trouble> {
+    install(config, former)?;
+    let listeners = listeners(effective);
+    reload(context, effective).map_err(|why| why.context("failed to reload sshd"))?;
+    if test { answers(context, effective, &listeners) } else { Ok(()) }
+}
+
+/// Puts the former settings back, if they are not yet, and in use.
+pub(super) fn take_back(context: &mut Context<'_>, former: Option<&Config>, effective: &Effective) {
+    if let Some(former) = former {
+        restore(former);
+    }
+    // Whatever happened: the old settings should be the ones in use. There may be no time
+    // left, so it has a little of its own.
+    context.deadline = Instant::now() + ANSWER;
+    let _ = reload(context, effective);
+}
+
+fn find_sshd() -> Result<&'static str, Trouble> {
+    let found = SSHD.iter().find(|program| look_up(program).is_ok_and(|found| found.exists()));
+    found.copied().ok_or_else(|| "sshd config test failed: sshd -t failed: sshd is not installed".into())
+}
+
+fn answer(action: &str, settings: &[Setting], pending: String) -> result::SshdHarden {
     result::SshdHarden {
-        changed,
+        changed: action != "none",
         backup_path: BACKUP.to_owned(),
         modified_keys: settings.iter().map(|setting| setting.keyword.to_owned()).collect(),
-        service_action: if changed { "reloaded" } else { "none" }.to_owned(),
+        service_action: action.to_owned(),
+        pending,
     }
 }
 
 fn settings(fields: &Fields<'_>) -> Result<Vec<Setting>, Trouble> {
     let mut settings = Vec::new();
-    let no = |keyword| Setting { keyword, values: vec!["no".to_owned()], adds_up: false };
+    let no = |keyword| Setting { keyword, values: vec!["no".to_owned()], adds_up: false, aliases: &[] };
     if fields.boolean("disable_password_auth")? {
         settings.push(no("PasswordAuthentication"));
     }
@@ -107,12 +174,13 @@ fn settings(fields: &Fields<'_>) -> Result<Vec<Setting>, Trouble> {
         return Err(format!("allow_users: {user:?} is not a pattern of users").into());
     }
     if !users.is_empty() {
-        settings.push(Setting { keyword: "AllowUsers", values: users, adds_up: true });
+        settings.push(Setting { keyword: "AllowUsers", values: users, adds_up: true, aliases: &[] });
     }
     match fields.integer("port")? {
         0 => {}
         port @ 1..=65535 => {
-            settings.push(Setting { keyword: "Port", values: vec![port.to_string()], adds_up: true });
+            let values = vec![port.to_string()];
+            settings.push(Setting { keyword: "Port", values, adds_up: true, aliases: &[] });
         }
         port => return Err(format!("port: {port} is not between 1 and 65535").into()),
     }
@@ -125,51 +193,62 @@ fn back_up(main: &Path) -> std::io::Result<()> {
     file::replace(Path::new(BACKUP), &content, file::attributes_of(&found)).map_err(into_error)
 }
 
-fn into_error(stage: Stage) -> std::io::Error {
+pub(super) fn into_error(stage: Stage) -> std::io::Error {
     let (Stage::Write(error) | Stage::Mode(error) | Stage::Owner(error)) = stage;
     error
 }
 
 /// What sshd makes of a config: keyword and value, in lower case.
-type Effective = Vec<(String, String)>;
+pub(super) type Effective = Vec<(String, String)>;
 
-/// Has sshd read a copy of the new config, and looks whether the settings hold.
+/// Has sshd read a copy of the new config, and looks whether the settings hold: for
+/// everybody, and for these users.
 fn try_out(
     context: &mut Context<'_>,
     sshd: &str,
     config: &Config,
     settings: &[Setting],
+    users: &[String],
 ) -> Result<Effective, Trouble> {
     let failed = |why: Trouble| why.context("sshd config test failed: sshd -t failed");
     let folder = draft(config).map_err(|error| failed(cause(&error).into()))?;
     let main = folder.join("0").to_string_lossy().into_owned();
-    let keep = Keep::Capture(256 * 1024);
-    let ask = |flag| Job { out: keep, err: keep, ..Job::new(sshd, &[flag, "-f", &main]) };
-    let told = context.succeed(&ask("-t")).and_then(|_| context.succeed(&ask("-T")));
+    let told = (|| {
+        ask(context, sshd, &["-t", "-f", &main]).map_err(failed)?;
+        let everybody = ask(context, sshd, &["-T", "-f", &main]).map_err(failed)?;
+        holds(&everybody, settings, "")?;
+        for user in users {
+            let who = format!("user={user},host=localhost,addr=127.0.0.1");
+            let told = ask(context, sshd, &["-T", "-f", &main, "-C", &who]).map_err(failed)?;
+            holds(&told, settings, &format!(" for {user}"))?;
+        }
+        Ok(everybody)
+    })();
     let _ = std::fs::remove_dir_all(&folder);
-    let told = told.map_err(failed)?;
+    told
+}
+
+pub(super) fn ask(context: &mut Context<'_>, sshd: &str, args: &[&str]) -> Result<Effective, Trouble> {
+    let keep = Keep::Capture(256 * 1024);
+    let told = context.succeed(&Job { out: keep, err: keep, ..Job::new(sshd, args) })?;
     let text = String::from_utf8_lossy(&told.stdout.bytes);
-    let effective: Effective = text
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .map(|(keyword, value)| (keyword.to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    Ok(pairs.map(|(keyword, value)| (keyword.to_ascii_lowercase(), value.trim().to_owned())).collect())
+}
+
+fn holds(effective: &Effective, settings: &[Setting], whom: &str) -> Result<(), Trouble> {
     for setting in settings {
         let keyword = setting.keyword.to_ascii_lowercase();
-        let mut values: Vec<&str> = effective
-            .iter()
-            .filter(|(name, _)| *name == keyword)
-            .flat_map(|(_, value)| value.split_whitespace())
-            .collect();
-        let mut wanted: Vec<&str> = setting.values.iter().map(String::as_str).collect();
-        values.sort_unstable();
-        wanted.sort_unstable();
-        if values != wanted {
+        let mut values: Vec<String> = Vec::new();
+        for (_, value) in effective.iter().filter(|(name, _)| *name == keyword) {
+            values.extend(value.split_whitespace().map(str::to_owned));
+        }
+        if !same(&values, &setting.values, true) {
             let (keyword, has) = (setting.keyword, values.join(" "));
-            return Err(format!("sshd config test failed: {keyword} would still be {has:?}").into());
+            return Err(format!("sshd config test failed: {keyword} would still be {has:?}{whom}").into());
         }
     }
-    Ok(effective)
+    Ok(())
 }
 
 /// Writes the new config into a private folder. What it includes goes there too, if any of
@@ -199,7 +278,7 @@ fn install(config: &Config, former: &Config) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn put(path: &Path, lines: &[Vec<u8>]) -> std::io::Result<()> {
+pub(super) fn put(path: &Path, lines: &[Vec<u8>]) -> std::io::Result<()> {
     let target = file::target(path)?;
     let found = std::fs::metadata(&target)?;
     file::replace(&target, &lines.concat(), file::attributes_of(&found)).map_err(into_error)
@@ -238,13 +317,40 @@ fn is_sshd(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sshd")
 }
 
-/// Whether sshd greets on the address it is to listen on.
-fn answers(context: &mut Context<'_>, effective: &Effective) -> Result<(), Trouble> {
+fn addresses(effective: &Effective) -> Vec<SocketAddr> {
     let listens = effective.iter().filter(|(keyword, _)| keyword == "listenaddress");
-    let addresses: Vec<SocketAddr> =
-        listens.filter_map(|(_, value)| value.parse().ok()).map(reachable).collect();
+    listens.filter_map(|(_, value)| value.parse().ok()).map(reachable).collect()
+}
+
+/// The sockets that listen on sshd's ports, by their numbers: a daemon that read its
+/// configuration again has others.
+fn listeners(effective: &Effective) -> Vec<String> {
+    let ports: Vec<String> = addresses(effective).iter().map(|at| format!(":{:04X}", at.port())).collect();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table));
+    let mut sockets = Vec::new();
+    for line in tables.iter().flatten().flat_map(|table| table.lines().skip(1)) {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        // State 0A: it listens.
+        if let [_, address, _, "0A", _, _, _, _, _, inode, ..] = fields[..]
+            && ports.iter().any(|port| address.ends_with(port.as_str()))
+        {
+            sockets.push(inode.to_owned());
+        }
+    }
+    sockets
+}
+
+/// Whether sshd greets on the address it is to listen on, by a socket that it did not have
+/// before: till it has read its settings, the old ones answer.
+fn answers(context: &mut Context<'_>, effective: &Effective, before: &[String]) -> Result<(), Trouble> {
+    let addresses = addresses(effective);
     let until = Instant::now() + ANSWER;
     context.pause(SETTLE)?;
+    // A socket that systemd holds stays the same: then time is all there is to go by.
+    let patience = Instant::now() + ANSWER / 2;
+    while Instant::now() < patience && listeners(effective).iter().any(|socket| before.contains(socket)) {
+        context.pause(SETTLE)?;
+    }
     loop {
         context.check()?;
         if addresses.iter().any(greets) {
@@ -305,7 +411,7 @@ fn glob(pattern: &str) -> Vec<PathBuf> {
     found
 }
 
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
+pub(super) fn fits(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, None) => true,
         (Some((b'*', rest)), _) => (0..=name.len()).any(|skip| fits(rest, &name[skip..])),

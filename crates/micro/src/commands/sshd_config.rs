@@ -16,6 +16,29 @@ pub(super) struct Setting {
     pub(super) values: Vec<String>,
     /// Several lines add up.
     pub(super) adds_up: bool,
+    /// Other names of the keyword.
+    pub(super) aliases: &'static [&'static str],
+}
+
+impl Setting {
+    fn is_named(&self, name: &str) -> bool {
+        std::iter::once(&self.keyword).chain(self.aliases).any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    fn is_so(&self, values: &[String]) -> bool {
+        same(values, &self.values, self.adds_up)
+    }
+
+    fn line(&self) -> String {
+        format!("{} {}\n", self.keyword, self.values.join(" "))
+    }
+}
+
+/// Whether two lists have the same words, in whatever order; names of users have a case.
+pub(super) fn same(some: &[String], others: &[String], exact: bool) -> bool {
+    let is = |one: &str, other: &str| one == other || (!exact && one.eq_ignore_ascii_case(other));
+    let count = |all: &[String], word: &str| all.iter().filter(|one| is(one, word)).count();
+    some.len() == others.len() && some.iter().all(|word| count(some, word) == count(others, word))
 }
 
 /// One file, in lines with their ends.
@@ -32,6 +55,8 @@ pub(super) struct File {
 #[derive(Debug, Clone)]
 pub(super) struct Config {
     pub(super) files: Vec<File>,
+    /// Those that a `Match` block includes.
+    inside: Vec<usize>,
 }
 
 /// How files are found and read.
@@ -78,7 +103,7 @@ fn words(line: &[u8]) -> Option<(String, Vec<String>)> {
 impl Config {
     /// Reads a main file and what its global section includes.
     pub(super) fn load(source: &dyn Source, main: &Path) -> Result<Self, String> {
-        let mut config = Self { files: Vec::new() };
+        let mut config = Self { files: Vec::new(), inside: Vec::new() };
         config.add(source, main, 0)?;
         Ok(config)
     }
@@ -97,20 +122,82 @@ impl Config {
         let at = self.files.len();
         self.files.push(File { path: path.to_owned(), lines, changed: false, includes: Vec::new() });
         for line in 0..self.global_end(at) {
-            let Some((keyword, patterns)) = words(&self.files[at].lines[line]) else { continue };
-            if keyword != "include" {
-                continue;
-            }
-            let mut included = Vec::new();
-            for pattern in patterns {
-                let pattern = if pattern.starts_with('/') { pattern } else { format!("/etc/ssh/{pattern}") };
-                for file in source.glob(&pattern) {
-                    included.push(self.add(source, &file, depth + 1)?);
-                }
-            }
-            self.files[at].includes.push((line, included));
+            self.include(source, at, line, depth)?;
         }
         Ok(at)
+    }
+
+    /// Reads what a line includes, if it does.
+    fn include(&mut self, source: &dyn Source, at: usize, line: usize, depth: usize) -> Result<(), String> {
+        let Some((keyword, patterns)) = words(&self.files[at].lines[line]) else { return Ok(()) };
+        if keyword != "include" {
+            return Ok(());
+        }
+        let mut included = Vec::new();
+        for pattern in patterns {
+            let pattern = if pattern.starts_with('/') { pattern } else { format!("/etc/ssh/{pattern}") };
+            for file in source.glob(&pattern) {
+                included.push(self.add(source, &file, depth + 1)?);
+            }
+        }
+        self.files[at].includes.push((line, included));
+        Ok(())
+    }
+
+    /// Reads what `Match` blocks include, too: all of that is inside of a block.
+    pub(super) fn load_blocks(&mut self, source: &dyn Source) -> Result<(), String> {
+        let mut at = 0;
+        // Files that are met are added behind, and have their turn.
+        while at < self.files.len() {
+            let start = if self.inside.contains(&at) { 0 } else { self.global_end(at) };
+            for line in start..self.files[at].lines.len() {
+                if self.included(at, line).is_none() {
+                    self.include(source, at, line, 1)?;
+                }
+                let files = self.included(at, line).unwrap_or_default().to_vec();
+                self.inside.extend(files);
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    fn included(&self, at: usize, line: usize) -> Option<&[usize]> {
+        self.files[at].includes.iter().find(|(known, _)| *known == line).map(|(_, files)| files.as_slice())
+    }
+
+    /// Makes settings so in every `Match` block that was read: a block that says otherwise
+    /// wins over the global section.
+    pub(super) fn set_in_blocks(&mut self, settings: &[Setting]) {
+        for at in 0..self.files.len() {
+            let start = if self.inside.contains(&at) { 0 } else { self.global_end(at) };
+            (start..self.files[at].lines.len()).for_each(|line| self.correct(at, line, settings));
+        }
+    }
+
+    fn correct(&mut self, at: usize, line: usize, settings: &[Setting]) {
+        let Some((name, values)) = words(&self.files[at].lines[line]) else { return };
+        let wrong = settings.iter().find(|setting| setting.is_named(&name) && !setting.is_so(&values));
+        if let Some(setting) = wrong {
+            let text = &self.files[at].lines[line];
+            let indent = text.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+            self.files[at].lines[line] = [&text[..indent], setting.line().as_bytes()].concat();
+            self.files[at].changed = true;
+        }
+    }
+
+    /// The users that `Match` blocks name, without patterns.
+    pub(super) fn users_of_blocks(&self) -> Vec<String> {
+        let lines = self.files.iter().flat_map(|file| &file.lines);
+        let blocks = lines.filter_map(|line| words(line)).filter(|(keyword, _)| keyword == "match");
+        let mut users = Vec::new();
+        for (_, criteria) in blocks {
+            for pair in criteria.windows(2).filter(|pair| pair[0].eq_ignore_ascii_case("user")) {
+                let names = pair[1].split(',').filter(|name| !name.contains(['*', '?', '!']));
+                users.extend(names.map(str::to_owned));
+            }
+        }
+        users
     }
 
     /// The number of lines before the first `Match`.
@@ -121,19 +208,23 @@ impl Config {
     }
 
     /// The lines of the global section that set a keyword, in sshd's order.
-    fn find(&self, file: usize, keyword: &str, depth: usize, found: &mut Vec<(usize, usize, Vec<String>)>) {
+    fn find(
+        &self,
+        file: usize,
+        setting: &Setting,
+        depth: usize,
+        found: &mut Vec<(usize, usize, Vec<String>)>,
+    ) {
         if depth > MAX_DEPTH {
             return;
         }
         for line in 0..self.global_end(file) {
-            if let Some((_, included)) = self.files[file].includes.iter().find(|(at, _)| *at == line) {
-                included.iter().for_each(|file| self.find(*file, keyword, depth + 1, found));
+            if let Some(included) = self.included(file, line) {
+                included.iter().for_each(|file| self.find(*file, setting, depth + 1, found));
                 continue;
             }
             match words(&self.files[file].lines[line]) {
-                Some((name, values)) if name.eq_ignore_ascii_case(keyword) => {
-                    found.push((file, line, values))
-                }
+                Some((name, values)) if setting.is_named(&name) => found.push((file, line, values)),
                 _ => {}
             }
         }
@@ -142,24 +233,18 @@ impl Config {
     /// Makes a setting so; nothing changes if it is.
     pub(super) fn set(&mut self, setting: &Setting) {
         let mut found = Vec::new();
-        self.find(0, setting.keyword, 0, &mut found);
-        let same = |values: &[String]| {
-            let sorted = |values: &[String]| {
-                let mut values: Vec<String> = values.iter().map(|v| v.to_ascii_lowercase()).collect();
-                values.sort_unstable();
-                values
-            };
-            sorted(values) == sorted(&setting.values)
-        };
+        self.find(0, setting, 0, &mut found);
         let is_so = match (setting.adds_up, found.first()) {
             (_, None) => false,
-            (true, _) => same(&found.iter().flat_map(|(_, _, values)| values.clone()).collect::<Vec<_>>()),
-            (false, Some((_, _, values))) => same(values),
+            (true, _) => {
+                setting.is_so(&found.iter().flat_map(|(_, _, values)| values.clone()).collect::<Vec<_>>())
+            }
+            (false, Some((_, _, values))) => setting.is_so(values),
         };
         if is_so {
             return;
         }
-        let line = format!("{} {}\n", setting.keyword, setting.values.join(" ")).into_bytes();
+        let line = setting.line().into_bytes();
         let mut places = found.into_iter().map(|(file, line, _)| (file, line));
         let Some((file, at)) = places.next() else { return self.insert(line) };
         self.files[file].lines[at] = line;
@@ -233,7 +318,7 @@ mod tests {
     }
 
     fn no(keyword: &'static str) -> Setting {
-        Setting { keyword, values: vec!["no".into()], adds_up: false }
+        Setting { keyword, values: vec!["no".into()], adds_up: false, aliases: &[] }
     }
 
     fn edited(files: &[(&'static str, &'static str)], settings: &[Setting]) -> Vec<(String, bool)> {
@@ -282,7 +367,12 @@ mod tests {
 
     #[test]
     fn what_is_so_stays_untouched() {
-        let users = Setting { keyword: "AllowUsers", values: vec!["b".into(), "a".into()], adds_up: true };
+        let users = Setting {
+            keyword: "AllowUsers",
+            values: vec!["b".into(), "a".into()],
+            adds_up: true,
+            aliases: &[],
+        };
         let files = [(MAIN, "permitrootlogin NO\nPermitRootLogin yes\nAllowUsers a\nAllowUsers b\n")];
         let after = edited(&files, &[no("PermitRootLogin"), users]);
         assert_eq!(after, [(files[0].1.to_owned(), false)]);
@@ -290,7 +380,7 @@ mod tests {
 
     #[test]
     fn keywords_that_add_up_are_taken_together() {
-        let port = Setting { keyword: "Port", values: vec!["2222".into()], adds_up: true };
+        let port = Setting { keyword: "Port", values: vec!["2222".into()], adds_up: true, aliases: &[] };
         let files = [(MAIN, "Port 2222\nPort 22\n")];
         assert_eq!(edited(&files, &[port]), [("Port 2222\n#Port 22\n".to_owned(), true)]);
     }
@@ -313,5 +403,27 @@ mod tests {
             String::from_utf8(draft).unwrap(),
             "Include /draft/1\n\nPort 1\nMatch all\nInclude conf/*\n"
         );
+    }
+
+    #[test]
+    fn blocks_and_what_they_include_say_the_same() {
+        let main = "PasswordAuthentication no\nMatch User a,b*\n  PasswordAuthentication yes\n  Include conf/*\nMatch all\n\tPermitRootLogin yes\n";
+        let files =
+            [(MAIN, main), ("/etc/ssh/conf/x", "ChallengeResponseAuthentication yes\nX11Forwarding no\n")];
+        let mut config = Config::load(&Tree(files.into_iter().collect()), Path::new(MAIN)).unwrap();
+        config.load_blocks(&Tree(files.into_iter().collect())).unwrap();
+        let aliases = &["ChallengeResponseAuthentication"];
+        let keyboard = Setting { aliases, ..no("KbdInteractiveAuthentication") };
+        let all = [no("PasswordAuthentication"), keyboard];
+        all.iter().for_each(|setting| config.set(setting));
+        config.set_in_blocks(&all);
+        let text = |at: usize| String::from_utf8(config.files[at].lines.concat()).unwrap();
+        let expected = "PasswordAuthentication no\nKbdInteractiveAuthentication no\nMatch User a,b*\n  PasswordAuthentication no\n  \
+                        Include conf/*\nMatch all\n\tPermitRootLogin yes\n";
+        assert_eq!(text(0), expected);
+        assert_eq!(text(1), "KbdInteractiveAuthentication no\nX11Forwarding no\n");
+        assert_eq!(config.users_of_blocks(), ["a"]);
+        let draft = String::from_utf8(config.draft(0, &|at| format!("/draft/{at}"))).unwrap();
+        assert!(draft.contains("  Include /draft/1\n") || draft.contains("Include /draft/1\n"), "{draft}");
     }
 }

@@ -19,8 +19,8 @@ pub(crate) struct Tree {
     strangers: BTreeSet<i32>,
     /// Children were left when the last command ended.
     left: bool,
-    /// Stays when we go: see `hold`.
-    keeper: Option<i32>,
+    /// They stay when we go: see `hold`, and the watch over a change of sshd's.
+    keepers: Vec<i32>,
 }
 
 impl Tree {
@@ -37,7 +37,14 @@ impl Tree {
     /// Has the program kept on the host until a process is gone.
     pub(crate) fn keep_until_gone(&mut self, program: &Path, process: u32) {
         let child = quiet(program).args(["--hold", &process.to_string()]).spawn();
-        self.keeper = child.ok().and_then(|child| i32::try_from(child.id()).ok());
+        if let Ok(child) = child {
+            self.spare(child.id());
+        }
+    }
+
+    /// A child of ours that is no command's.
+    pub(crate) fn spare(&mut self, process: u32) {
+        self.keepers.extend(i32::try_from(process).ok());
     }
 
     /// A command is about to start.
@@ -50,20 +57,23 @@ impl Tree {
 
     /// A command has ended: `left` says whether children of ours are still there.
     pub(crate) fn ended(&mut self, left: bool) {
-        self.left = left && !self.only_keeper();
+        self.left = left && !self.only_keepers();
     }
 
-    /// Whether the only child is the keeper, as far as the kernel tells.
-    fn only_keeper(&self) -> bool {
-        let Some(keeper) = self.keeper else { return false };
+    /// Whether there are no children but the keepers, as far as the kernel tells.
+    fn only_keepers(&self) -> bool {
+        if self.keepers.is_empty() {
+            return false;
+        }
         let own = std::process::id();
         let children = std::fs::read_to_string(format!("/proc/self/task/{own}/children"));
-        children.is_ok_and(|pids| pids.split_ascii_whitespace().eq([keeper.to_string().as_str()]))
+        let is_keeper = |pid: &str| pid.parse().is_ok_and(|pid: i32| self.keepers.contains(&pid));
+        children.is_ok_and(|pids| pids.split_ascii_whitespace().all(is_keeper))
     }
 
     fn others(&self) -> Vec<Process> {
         let mut all = processes(&self.strangers);
-        all.retain(|process| Some(process.pid) != self.keeper);
+        all.retain(|process| !self.keepers.contains(&process.pid));
         all
     }
 

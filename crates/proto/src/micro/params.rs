@@ -27,6 +27,10 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 /// `exec`
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Exec {
@@ -192,6 +196,17 @@ pub struct SshdHarden {
     pub port: Option<i64>,
     /// Does sshd answer after the reload? Rolled back if not.
     pub test_connection: bool,
+    /// Above 0: the host takes the change back after so many seconds by itself, unless `confirm`
+    /// comes first; the change reaches `Match` blocks and keyboard-interactive, too, and one
+    /// that would shut out who is logged in is refused (§10).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub confirm_within: u64,
+    /// The `pending` of a change that is to stay. All else is ignored.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub confirm: String,
+    /// The `pending` of a change that is to be taken back now. All else is ignored.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub undo: String,
     /// By sudo.
     #[serde(skip_serializing_if = "is_false")]
     pub use_sudo: bool,

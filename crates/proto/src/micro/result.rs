@@ -121,6 +121,9 @@ pub struct SshdHarden {
     pub backup_path: String,
     /// The requested keywords.
     pub modified_keys: Vec<String>,
-    /// `reloaded` or `none`.
+    /// `reloaded` or `none`; of `confirm` and `undo` `confirmed` and `restored`.
     pub service_action: String,
+    /// Names a change that is taken back unless it is confirmed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pending: String,
 }

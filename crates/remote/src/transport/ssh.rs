@@ -23,6 +23,15 @@ const LOGIN: Duration = Duration::from_secs(120);
 /// How long a runner that is there may take to say so before it is sent again.
 const WARM: Duration = Duration::from_secs(10);
 
+/// A user's config may forward ports or run something at each login: not for us.
+const ALONE: [&str; 5] = [
+    "-oClearAllForwardings=yes",
+    "-oForwardX11=no",
+    "-oForwardAgent=no",
+    "-oRemoteCommand=none",
+    "-oPermitLocalCommand=no",
+];
+
 /// A host that the user's `ssh` reaches.
 #[derive(Debug, Clone)]
 pub struct Ssh {
@@ -31,7 +40,19 @@ pub struct Ssh {
     program: PathBuf,
     persist: Duration,
     interactive: bool,
+    shared: bool,
     folder: Option<PathBuf>,
+}
+
+/// What became of an attempt to log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// The host let us in.
+    In,
+    /// It did not, and names the methods with which one may go on trying.
+    Refused(Vec<String>),
+    /// There was no answer to that: what ssh said.
+    Broken(String),
 }
 
 impl Ssh {
@@ -44,7 +65,7 @@ impl Ssh {
             return Err(Error::InvalidHost(host));
         }
         let (options, program) = (Vec::new(), PathBuf::from("ssh"));
-        Ok(Self { host, options, program, persist: PERSIST, interactive: false, folder: None })
+        Ok(Self { host, options, program, persist: PERSIST, interactive: false, shared: true, folder: None })
     }
 
     /// Adds an argument of `ssh`, such as `-oPort=2222` or `-F` and then its file.
@@ -69,6 +90,86 @@ impl Ssh {
         self
     }
 
+    /// The same host by a login of its own: no connection that is open already is used, and
+    /// none is kept.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        self.shared = false;
+        self
+    }
+
+    /// The same host on another port, with the key that it is known by now.
+    ///
+    /// # Errors
+    ///
+    /// If `ssh` can't say what it makes of the host.
+    pub async fn on_port(mut self, port: u16) -> Result<Self, Error> {
+        let mut args = vec!["-G".to_owned()];
+        args.extend(self.options.iter().cloned());
+        args.extend(["--".to_owned(), self.host.clone()]);
+        let (status, said, complaint) = self.call(&args).await?;
+        let value = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let Some(host) = value("hostname").filter(|_| status == Some(0)) else {
+            return Err(Error::Start(format!("ssh -G: {complaint}")));
+        };
+        let known = match (value("hostkeyalias").filter(|alias| *alias != "none"), value("port")) {
+            (Some(alias), _) => alias.to_owned(),
+            (None, None | Some("22")) => host.to_owned(),
+            (None, Some(port)) => format!("[{host}]:{port}"),
+        };
+        // ssh takes the first of each.
+        self.options.splice(0..0, [format!("-oPort={port}"), format!("-oHostKeyAlias={known}")]);
+        Ok(self)
+    }
+
+    /// Tries to log in, as this user or as the one it would be, by a connection of its own,
+    /// and asks nobody anything. With `ask_only` no key is shown: what the host offers shows.
+    ///
+    /// # Errors
+    ///
+    /// If `ssh` can't be started.
+    pub async fn try_login(&self, user: Option<&str>, ask_only: bool) -> Result<Login, Error> {
+        let mut args: Vec<String> =
+            ["-T", "-oControlMaster=no", "-oControlPath=none", "-oBatchMode=yes", "-oLogLevel=ERROR"]
+                .map(str::to_owned)
+                .into();
+        args.extend(ALONE.map(str::to_owned));
+        if ask_only {
+            args.push("-oPreferredAuthentications=none".to_owned());
+        }
+        let host = match user {
+            Some(user) => {
+                args.extend(["-l".to_owned(), user.to_owned()]);
+                self.host.rsplit('@').next().unwrap_or(&self.host)
+            }
+            None => &self.host,
+        };
+        args.extend(self.options.iter().cloned());
+        args.push(format!("-oConnectTimeout={}", CONNECT.as_secs()));
+        args.extend(["--".to_owned(), host.to_owned(), "exit 0".to_owned()]);
+        let (status, _, said) = self.call(&args).await?;
+        if status.is_some_and(|status| status != 255) {
+            return Ok(Login::In);
+        }
+        let methods = said.split("Permission denied (").nth(1).and_then(|rest| rest.split(')').next());
+        Ok(methods.map_or(Login::Broken(said.clone()), |methods| {
+            Login::Refused(methods.split(',').map(str::to_owned).collect())
+        }))
+    }
+
+    /// Runs ssh to its end: its status, and what it said on both outputs.
+    async fn call(&self, args: &[String]) -> Result<(Option<i32>, String, String), Error> {
+        let child = spawn(&self.program, args, false).map_err(|error| self.not_started(&error))?;
+        let output = tokio::time::timeout(LOGIN, child.wait_with_output()).await;
+        let output = output.map_err(|_| Error::ReadyTimeout)?.map_err(|error| self.not_started(&error))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+    }
+
+    fn not_started(&self, error: &std::io::Error) -> Error {
+        Error::Start(format!("{}: {error}; is OpenSSH installed?", self.program.display()))
+    }
+
     /// Where sockets lie [default: `$XDG_RUNTIME_DIR/legwork-ssh`, else `~/.legwork/ssh`].
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -91,8 +192,13 @@ impl Ssh {
 
     async fn begin(&self, binaries: &Binaries, flags: &[String]) -> Result<Link, Error> {
         bootstrap::check_flags(flags)?;
-        let socket = self.socket()?;
-        let starting = self.start_at(&socket, binaries, flags);
+        let socket = if self.shared { Some(self.socket()?) } else { None };
+        let starting = async {
+            match &socket {
+                Some(socket) => self.start_at(socket, binaries, flags).await,
+                None => self.start_apart(binaries, flags).await,
+            }
+        };
         if self.interactive {
             // A person may take their time at ssh's questions.
             return starting.await;
@@ -125,7 +231,7 @@ impl Ssh {
         let line = bootstrap::line(&bootstrap::token()?, flags, Stay::Connection);
         let mut link = match self.session(socket, &line).await {
             Some(link) => link,
-            None => self.connect(socket, &line)?,
+            None => self.connect(Some(socket), &line)?,
         };
         let place = bootstrap::upload(&mut link, binaries).await.map_err(|error| self.explain(error))?;
         // Without a socket the connection could not be shared, and the next one is another.
@@ -135,34 +241,40 @@ impl Ssh {
         Ok(link)
     }
 
-    /// A new connection, with the line as its first session.
-    fn connect(&self, socket: &Path, line: &str) -> Result<Link, Error> {
-        // ssh reads the value as a line of its configuration: quotes, and `%` for itself.
-        let path = socket.display().to_string().replace('%', "%%");
+    /// A runner on a connection of its own, with which it goes.
+    async fn start_apart(&self, binaries: &Binaries, flags: &[String]) -> Result<Link, Error> {
+        let line = bootstrap::line(&bootstrap::token()?, flags, Stay::Once);
+        let mut link = self.connect(None, &line)?;
+        bootstrap::upload(&mut link, binaries).await.map_err(|error| self.explain(error))?;
+        Ok(link)
+    }
+
+    /// A new connection, with the line as its first session; shared, if there is a place for
+    /// its socket.
+    fn connect(&self, socket: Option<&Path>, line: &str) -> Result<Link, Error> {
         let batch = if self.interactive { "no" } else { "yes" };
-        let mut args: Vec<String> = [
-            "-T".to_owned(),
-            "-oControlMaster=auto".to_owned(),
-            format!("-oControlPath=\"{path}\""),
-            format!("-oControlPersist={}", self.persist.as_secs().max(1)),
-            format!("-oBatchMode={batch}"),
-            // A user's config may forward ports or run something at each login: not for us.
-            "-oClearAllForwardings=yes".to_owned(),
-            "-oForwardX11=no".to_owned(),
-            "-oForwardAgent=no".to_owned(),
-            "-oRemoteCommand=none".to_owned(),
-            "-oPermitLocalCommand=no".to_owned(),
-        ]
-        .into();
+        let mut args: Vec<String> = ["-T".to_owned(), format!("-oBatchMode={batch}")].into();
+        match socket {
+            Some(socket) => {
+                // ssh reads the value as a line of its configuration: quotes, and `%` for itself.
+                let path = socket.display().to_string().replace('%', "%%");
+                args.extend([
+                    "-oControlMaster=auto".to_owned(),
+                    format!("-oControlPath=\"{path}\""),
+                    format!("-oControlPersist={}", self.persist.as_secs().max(1)),
+                ]);
+            }
+            None => args.extend(["-oControlMaster=no", "-oControlPath=none"].map(str::to_owned)),
+        }
+        args.extend(ALONE.map(str::to_owned));
         args.extend(self.options.iter().cloned());
         // ssh takes the first of each: these hold unless the caller said otherwise. A peer that
         // is gone without a word is noticed within a minute.
         args.push(format!("-oConnectTimeout={}", CONNECT.as_secs()));
         args.extend(["-oServerAliveInterval=15".to_owned(), "-oServerAliveCountMax=3".to_owned()]);
         args.extend(["--".to_owned(), self.host.clone(), line.to_owned()]);
-        let child = spawn(&self.program, &args, self.interactive).map_err(|error| {
-            Error::Start(format!("{}: {error}; is OpenSSH installed?", self.program.display()))
-        })?;
+        let child =
+            spawn(&self.program, &args, self.interactive).map_err(|error| self.not_started(&error))?;
         link(child).ok_or_else(|| Error::Start("no pipes".into()))
     }
 

@@ -10,9 +10,9 @@ use legwork_remote::{
 };
 use serde::Serialize;
 
-use super::copy;
 use super::inventory::Target;
 use super::report::{Printer, Report, State, Style};
+use super::{copy, harden};
 use crate::args::ssh::SshCommon;
 use crate::commands::exec::line_of;
 
@@ -73,6 +73,7 @@ impl Work {
         target: &Target,
         printer: &Printer,
         timeout: Duration,
+        way: Option<&harden::Way<'_>>,
     ) -> Result<Report, Error> {
         let call = || Call::within(timeout);
         let mut report = Report::new(&target.name, State::Succeeded);
@@ -129,11 +130,23 @@ impl Work {
                 let line = format!("{}: {}", result.file_path, result.action);
                 add(&mut report, sudoers.dry_run, result.changed, line, &result);
             }
-            Self::Harden(harden) => {
-                let result = client.run(harden, call()).await?;
+            Self::Harden(settings) => {
+                let result = match way.filter(|_| settings.test_connection) {
+                    Some(way) => harden::run(settings, client, way, timeout).await?,
+                    None if settings.test_connection => {
+                        let why = "no new login can be tried through --via; --no-test hardens without";
+                        return Err(Error::InvalidCommand(why.into()));
+                    }
+                    None => client.run(settings, call()).await?,
+                };
                 let keys = result.modified_keys.join(", ");
-                let line = format!("sshd: {keys}: {}", if result.changed { "set" } else { "already so" });
-                add(&mut report, harden.dry_run, result.changed, line, &result);
+                let proved = if settings.test_connection && !settings.dry_run {
+                    "set; a new login works, and what is to be off was tried in vain"
+                } else {
+                    "set"
+                };
+                let line = format!("sshd: {keys}: {}", if result.changed { proved } else { "already so" });
+                add(&mut report, settings.dry_run, result.changed, line, &result);
             }
         }
         Ok(report)
