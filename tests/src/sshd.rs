@@ -62,8 +62,11 @@ impl Sshd {
 
     /// Starts one that is the host's own: its settings are `/etc/ssh/sshd_config`, to which
     /// more is added, and it reads them again when it is told. Besides root there is `deploy`,
-    /// who may use sudo. Needs root.
+    /// who may use sudo. A line `umask …` in `more` is for the host. Needs root.
     pub async fn start_as_host(dir: &Path, more: &str) -> Self {
+        let (umask, more): (Vec<&str>, Vec<&str>) = more.lines().partition(|line| line.starts_with("umask "));
+        let umask = umask.concat();
+        let more = more.iter().map(|line| format!("{line}\n")).collect::<String>();
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::write(dir.join("more"), more).unwrap();
@@ -74,7 +77,7 @@ impl Sshd {
              printf 'Defaults !lecture\\ndeploy ALL=(ALL) NOPASSWD: ALL\\n' >/etc/sudoers; chmod 440 /etc/sudoers\n\
              sed -i 's,^PidFile.*,PidFile {dir}/pid,' sshd_config; cat more >>sshd_config\n\
              mount -t tmpfs -o mode=755 tmpfs /etc/ssh; ln -s '{dir}/sshd_config' /etc/ssh/sshd_config\n\
-             mkdir sudoers.d; mount --bind sudoers.d /etc/sudoers.d; cd /",
+             mkdir sudoers.d; mount --bind sudoers.d /etc/sudoers.d; cd /; {umask}",
             dir = dir.display()
         );
         Self::start_in(dir, Some(&script)).await

@@ -104,6 +104,11 @@ impl Binaries {
         })
     }
 
+    /// So many bytes must be free on a host, whichever it needs.
+    pub(crate) fn room(&self) -> usize {
+        self.0.values().map(|binary| binary.bytes.len()).max().unwrap_or(0)
+    }
+
     /// Whether one of ours has this digest.
     pub(crate) fn has_digest(&self, digest: &str) -> bool {
         self.0.values().any(|binary| binary.digest() == digest)

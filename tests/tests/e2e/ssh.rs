@@ -267,11 +267,53 @@ async fn a_host_where_tmp_may_not_run_programs_has_another_place() {
     let (status, out, err) =
         sshd.ssh(&["h1", "--", "ls -d /var/tmp/.legwork-*/micro-runner | wc -l; ls -A /tmp"]).await;
     assert_eq!((status, out.as_str()), (0, "1\n"), "{err}");
+    // One that is full is passed over.
+    let dir = tempfile::tempdir_in("/var/lib").unwrap();
+    let full = "mount -t tmpfs -o size=64k tmpfs /tmp; mount -t tmpfs tmpfs /var/tmp";
+    let sshd = Sshd::start_in(dir.path(), Some(full)).await;
+    let (status, out, err) =
+        sshd.ssh(&["h1", "--", "ls -d /var/tmp/.legwork-*/micro-runner | wc -l; ls -A /tmp"]).await;
+    assert_eq!((status, out.as_str()), (0, "1\n"), "{err}");
     // No room at all: said so, and nothing left.
     let dir = tempfile::tempdir_in("/var/lib").unwrap();
-    let sshd = Sshd::start_in(dir.path(), Some("mount -t tmpfs -o size=64k tmpfs /tmp")).await;
+    let home = dir.path().join("home").display().to_string();
+    let full =
+        format!("for d in /tmp /var/tmp /dev/shm {home}; do mount -t tmpfs -o size=64k tmpfs $d; done");
+    let sshd = Sshd::start_in(dir.path(), Some(&full)).await;
     let (status, _, err) = sshd.ssh(&["h1", "--", "true"]).await;
     assert!(status == 255 && err.contains("is the disk full?"), "{status} {err}");
+}
+
+#[tokio::test]
+async fn the_same_command_does_the_same_on_a_new_connection_and_on_an_open_one() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT CHECKED HERE: a host with a umask of its own needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // Variables of the host's that the first connection might touch, and one of ours.
+    let more = "AcceptEnv LW_*\n";
+    let sshd = Sshd::start_as_host(dir.path(), &format!("umask 027\n{more}")).await;
+    let look = "umask; touch made; stat -c %a made; rm made; mkdir made; stat -c %a made; rmdir made; pwd; ulimit -a; env | sort";
+    for (user, sudo) in [("root", false), ("deploy", false), ("deploy", true)] {
+        let host = format!("{user}@h-{sudo}");
+        let mut args = vec!["-o", "SendEnv=LW_GIVEN", &host];
+        args.extend(sudo.then_some("--sudo"));
+        args.extend(["--", look]);
+        let run = async || {
+            let mut command = sshd.legwork(&args);
+            command.env("LW_GIVEN", "from here");
+            let output = tokio::time::timeout(DEADLINE, command.output()).await.unwrap().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let (cold, warm) = (run().await, run().await);
+        assert!(cold.starts_with("0027\n640\n750\n"), "{user} {sudo}: {cold}");
+        assert!(sudo || cold.contains("\nLW_GIVEN=from here\n"), "{user}: {cold}");
+        let differs = |line: &&str| !line.starts_with("SUDO_COMMAND=");
+        let lines = |text: &str| text.lines().filter(differs).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(lines(&cold), lines(&warm), "{user} {sudo}");
+    }
 }
 
 #[tokio::test]

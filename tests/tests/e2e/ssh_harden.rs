@@ -126,3 +126,20 @@ async fn a_change_that_nobody_confirms_is_taken_back_by_the_host_itself() {
     client.close().await;
     host.disconnect().await;
 }
+
+#[tokio::test]
+async fn a_new_port_counts_once_it_was_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(sshd) = host(dir.path()).await else { return };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    assert_eq!(sshd.ssh(&["root@h1", "--", "true"]).await.0, 0);
+    // The host's key is known under its name and old port only.
+    let strict = "StrictHostKeyChecking=yes";
+    let args = ["harden", "root@h1", "-o", strict, "--port", &port.to_string()];
+    let (status, out, err) = sshd.ssh(&args).await;
+    assert_eq!(status, 0, "{out} {err}");
+    let host = ssh(&sshd, "root", dir.path());
+    assert!(matches!(host.try_login(None, false).await.unwrap(), Login::Broken(_)));
+    let host = host.on_port(port).await.unwrap();
+    assert_eq!(host.try_login(None, false).await.unwrap(), Login::In);
+}

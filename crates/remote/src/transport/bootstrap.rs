@@ -34,31 +34,39 @@ pub(crate) struct Place {
     pub(crate) digest: String,
 }
 
-/// The line for the host's shell. Flags are checked to be plain words.
-pub(crate) fn line(token: &str, flags: &[String], stay: Stay) -> String {
+/// The line for the host's shell. Flags are checked to be plain words; `room` is how many
+/// bytes the largest binary has.
+///
+/// What is started has the host's own umask, and none of the line's variables: names that a
+/// host may use itself would be changed in its environment.
+pub(crate) fn line(token: &str, flags: &[String], stay: Stay, room: usize) -> String {
     let flags = flags.join(" ");
     let start = match stay {
-        Stay::Once => format!("exec \"$f\" --self-delete {flags}"),
-        Stay::Connection => format!("exec \"$f\" --stay $PPID {flags}"),
+        Stay::Once => format!("exec \"$lw_f\" --self-delete {flags}"),
+        Stay::Connection => format!("exec \"$lw_f\" --stay $PPID {flags}"),
     };
     // The trap holds until the binary has taken over; as bash forgets it when that fails, the
     // binary is tried before.
     format!(
-        "exec sh -c 'umask 077; o=; for t in \"${{TMPDIR:-/tmp}}\" /var/tmp /dev/shm \"$HOME\"; do \
-         d=$t/{FOLDER_PREFIX}{token}; f=$d/{FILE_PREFIX}; mkdir -m 700 \"$d\" 2>/dev/null || continue; \
-         : >\"$f\" && chmod 700 \"$f\" && \"$f\" 2>/dev/null && o=1 && break; rm -rf \"$d\"; done; \
-         [ \"$o\" ] || {{ echo \"no folder where programs may run: tried TMPDIR, /var/tmp, /dev/shm and \
-         the home\" >&2; exit 1; }}; \
-         c() {{ rm -rf \"$d\"; }}; trap c 0; trap \"exit 1\" 1 2 13 15; \
-         echo \"{NEED}$(uname -sm) $d\"; read n || exit 1; \
-         head -c \"$n\" >\"$f\" || {{ echo \"the runner did not fit into $d: is the disk full?\" >&2; exit 1; }}; \
-         \"$f\" --version >/dev/null || exit 1; {start}'"
+        "exec sh -c 'lw_u=$(umask); umask 077; lw_o=; \
+         for lw_t in \"${{TMPDIR:-/tmp}}\" /var/tmp /dev/shm \"$HOME\"; do \
+         lw_d=$lw_t/{FOLDER_PREFIX}{token}; lw_f=$lw_d/{FILE_PREFIX}; mkdir -m 700 \"$lw_d\" 2>/dev/null || continue; \
+         : >\"$lw_f\" && chmod 700 \"$lw_f\" && \"$lw_f\" 2>/dev/null && \
+         {{ [ -c /dev/zero ] || lw_o=1; [ \"$lw_o\" ] || head -c {room} /dev/zero >\"$lw_f\"; }} 2>/dev/null && \
+         : >\"$lw_f\" && lw_o=1 && break; rm -rf \"$lw_d\"; done; \
+         [ \"$lw_o\" ] || {{ echo \"no folder where programs may run and that has room: tried TMPDIR, /var/tmp, \
+         /dev/shm and the home: is the disk full?\" >&2; exit 1; }}; \
+         c() {{ rm -rf \"$lw_d\"; }}; trap c 0; trap \"exit 1\" 1 2 13 15; \
+         echo \"{NEED}$(uname -sm) $lw_d\"; read lw_n || exit 1; \
+         head -c \"$lw_n\" >\"$lw_f\" || {{ echo \"the runner did not fit into $lw_d: is the disk full?\" >&2; exit 1; }}; \
+         umask \"$lw_u\"; \"$lw_f\" --version >/dev/null || exit 1; {start}'"
     )
 }
 
-/// The line that starts a runner that is there already.
+/// The line that starts a runner that is there already: by the same shell as the first time,
+/// for the same environment.
 pub(crate) fn again(place: &Place, flags: &[String]) -> String {
-    format!("exec {} --keep {}", place.file, flags.join(" "))
+    format!("exec sh -c 'exec {} --keep {}'", place.file, flags.join(" "))
 }
 
 /// A flag that no shell reads as anything else.
@@ -147,7 +155,7 @@ mod tests {
     #[test]
     fn the_line_passes_every_login_shell() {
         for stay in [Stay::Once, Stay::Connection] {
-            let line = line("0123", &["--ttl".into(), "60s".into()], stay);
+            let line = line("0123", &["--ttl".into(), "60s".into()], stay, 500_000);
             let inner = line.strip_prefix("exec sh -c '").unwrap().strip_suffix('\'').unwrap();
             assert!(!inner.contains(['\'', '\\', '!', '\n']), "{inner}");
         }

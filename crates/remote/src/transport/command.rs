@@ -24,7 +24,8 @@ impl Transport for Template {
     fn start<'a>(&'a self, binaries: &'a Binaries, flags: &'a [String]) -> Starting<'a> {
         Box::pin(async move {
             bootstrap::check_flags(flags)?;
-            let line = bootstrap::line(&bootstrap::token()?, flags, bootstrap::Stay::Once);
+            let (token, room) = (bootstrap::token()?, binaries.room());
+            let line = bootstrap::line(&token, flags, bootstrap::Stay::Once, room);
             let shell = ["sh".to_owned(), "-c".to_owned(), line];
             let mut words = self.words.iter();
             let program = words.next().ok_or_else(|| Error::Start("the template is empty".into()))?;

@@ -23,6 +23,10 @@ const FAILURE: u32 = 0x8000_0003;
 const EXIT_MESSAGE: u32 = 0x8000_0004;
 const SESSION_OPENED: u32 = 0x8000_0006;
 const NO_ESCAPE: u32 = 0xffff_ffff;
+/// Of our environment, so much goes to the master: it takes messages of 256 KiB.
+const MAX_ENVIRONMENT: usize = 128 * 1024;
+/// What is longer is hardly meant for other hosts.
+const MAX_ENTRY: usize = 16 * 1024;
 /// A master's messages are short.
 const MAX_PACKET: usize = 64 * 1024;
 
@@ -111,13 +115,30 @@ async fn connect(socket: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
+/// Our environment: the master passes on what the user's `SendEnv` names, as the first
+/// connection did.
+fn environment() -> impl Iterator<Item = String> {
+    let entries = std::env::vars_os().filter_map(|(name, value)| {
+        Some(format!("{}={}", name.to_str()?, value.to_str()?)).filter(|entry| entry.len() <= MAX_ENTRY)
+    });
+    let mut left = MAX_ENVIRONMENT;
+    entries.take_while(move |entry| {
+        let fits = left.checked_sub(entry.len() + 4);
+        left = fits.unwrap_or(0);
+        fits.is_some()
+    })
+}
+
 /// Opens a session that runs a line.
 pub(crate) async fn open(socket: &Path, line: &str) -> io::Result<Link> {
     let mut stream = connect(socket).await?;
     let new = Packet::new(NEW_SESSION).number(0).string("");
     // No terminal, X11, agent or subsystem.
     let new = new.number(0).number(0).number(0).number(0).number(NO_ESCAPE);
-    new.string("").string(line).send(&mut stream).await?;
+    environment()
+        .fold(new.string("").string(line), |new, entry| new.string(&entry))
+        .send(&mut stream)
+        .await?;
     let (their_in, our_in) = pipe_with(PipeFlags::CLOEXEC)?;
     let (our_out, their_out) = pipe_with(PipeFlags::CLOEXEC)?;
     let (our_err, their_err) = pipe_with(PipeFlags::CLOEXEC)?;

@@ -228,7 +228,7 @@ impl Ssh {
             }
             places::forget(socket);
         }
-        let line = bootstrap::line(&bootstrap::token()?, flags, Stay::Connection);
+        let line = bootstrap::line(&bootstrap::token()?, flags, Stay::Connection, binaries.room());
         let mut link = match self.session(socket, &line).await {
             Some(link) => link,
             None => self.connect(Some(socket), &line)?,
@@ -243,7 +243,7 @@ impl Ssh {
 
     /// A runner on a connection of its own, with which it goes.
     async fn start_apart(&self, binaries: &Binaries, flags: &[String]) -> Result<Link, Error> {
-        let line = bootstrap::line(&bootstrap::token()?, flags, Stay::Once);
+        let line = bootstrap::line(&bootstrap::token()?, flags, Stay::Once, binaries.room());
         let mut link = self.connect(None, &line)?;
         bootstrap::upload(&mut link, binaries).await.map_err(|error| self.explain(error))?;
         Ok(link)
