@@ -37,8 +37,8 @@ pub(crate) enum Command {
     Up(UpArgs),
     /// Enrol this machine with a hub and write the runner's config
     Init(InitArgs),
-    /// Run a hub
-    Hub(HubServeArgs),
+    /// Run a hub, or make an admin's token on its machine
+    Hub(HubArgsOrToken),
     /// Run a runner: dial out to a hub and take tasks
     Run(RunArgs),
     /// Serve a folder to a browser IDE: terminals, files, preview
@@ -59,8 +59,8 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Work on hosts where nothing is installed, over ssh
     Ssh(Box<ssh::SshArgs>),
-    /// List runners
-    Runners(ListArgs),
+    /// List runners, or set what people decide about one
+    Runners(RunnersArgs),
     /// List tasks, or show one
     Tasks(TasksArgs),
     /// Show a task's output
@@ -113,7 +113,7 @@ pub(crate) struct InitArgs {
     /// File with the one-time enrolment token [default: LEGWORK_ENROLL_TOKEN, else stdin]
     #[arg(long, value_name = "FILE")]
     pub(crate) enroll_token_file: Option<PathBuf>,
-    /// The runner's name [default: the host's]
+    /// The runner's name [default: what the enrolment token is called]
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// Config file to write [default: ~/.legwork/config.yaml]
@@ -144,6 +144,29 @@ pub(crate) struct ServeArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct HubArgsOrToken {
+    #[command(subcommand)]
+    pub(crate) command: Option<HubCommand>,
+    #[command(flatten)]
+    pub(crate) serve: Option<HubServeArgs>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HubCommand {
+    /// Make an admin's token, for who may write to the data folder; a running hub takes it in
+    /// within a second
+    Token {
+        /// The hub's data folder
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// What it is called
+        #[arg(long, default_value = "local-admin")]
+        name: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct HubServeArgs {
     /// Address to listen on; off loopback only with TLS
     #[arg(long, default_value = "127.0.0.1:7440")]
@@ -154,6 +177,18 @@ pub(crate) struct HubServeArgs {
     /// Where others reach this hub; task runners send their events there
     #[arg(long, env = "LEGWORK_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<String>,
+    /// Seconds that a runner may be away before what it has is lost
+    #[arg(long, default_value_t = 900, value_name = "SECONDS")]
+    pub(crate) grace: u64,
+    /// Most bytes that are kept of a stream of a run's output
+    #[arg(long, default_value_t = 64 << 20, value_name = "BYTES")]
+    pub(crate) max_output: u64,
+    /// Forget tasks that are over after so many days [default: never]
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) keep_days: Option<u64>,
+    /// Forget the oldest tasks that are over while there are more bytes of events [default: never]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) keep_bytes: Option<u64>,
     /// Certificate chain, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -195,6 +230,18 @@ pub(crate) struct ExecArgs {
     /// On so many that match
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) count: Option<u32>,
+    /// Only on runners that are connected now
+    #[arg(long)]
+    pub(crate) online: bool,
+    /// Seconds to wait for a runner that is away [default: a day]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) expires: Option<u64>,
+    /// Pass the standard input, however long its first byte takes
+    #[arg(long, conflicts_with = "no_stdin")]
+    pub(crate) stdin: bool,
+    /// Leave the standard input alone
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
     /// Seconds the command may take
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub(crate) timeout: u64,
@@ -224,12 +271,66 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct RunnersArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<RunnersCommand>,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunnersCommand {
+    /// Set a runner's labels or the name that people see, or give it no new work
+    Set {
+        /// Its name or id
+        runner: String,
+        /// A label beside its own; may be given several times, and replaces those set before
+        #[arg(long, short, value_name = "LABEL")]
+        label: Vec<String>,
+        /// Take away the labels that were set
+        #[arg(long, conflicts_with = "label")]
+        no_labels: bool,
+        /// What people see; empty for none
+        #[arg(long, value_name = "TEXT")]
+        display_name: Option<String>,
+        /// Give it no new work
+        #[arg(long, conflicts_with = "undrain")]
+        drain: bool,
+        /// Give it work again
+        #[arg(long)]
+        undrain: bool,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Forget a runner: its credential, its connection and what waits for it
+    Remove {
+        /// Its name or id
+        runner: String,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct TasksArgs {
     /// Show this task, with its results
     pub(crate) task: Option<String>,
     /// Cancel it
     #[arg(long, requires = "task")]
     pub(crate) cancel: bool,
+    /// Only those of this runner, by name or id
+    #[arg(long, short, value_name = "RUNNER")]
+    pub(crate) runner: Option<String>,
+    /// Only those in this state, such as running, failed or lost
+    #[arg(long, short, value_name = "STATE")]
+    pub(crate) state: Option<String>,
+    /// Only those that this operation was asked of, such as bash or write
+    #[arg(long, value_name = "OPERATION")]
+    pub(crate) operation: Option<String>,
+    /// Only those that are younger, such as 30m, 12h or 7d
+    #[arg(long, value_name = "AGE")]
+    pub(crate) since: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: u32,
@@ -257,9 +358,12 @@ pub(crate) enum TokenCommand {
     Create {
         /// What it is for
         name: String,
-        /// viewer, operator, admin, runner or enroll
+        /// viewer, operator, admin, runner, fleet or enroll
         #[arg(long)]
         role: String,
+        /// Seconds that it is good for [default: until it is revoked]
+        #[arg(long, value_name = "SECONDS")]
+        expires: Option<u64>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -438,9 +542,10 @@ pub(crate) struct InstallServiceArgs {
     /// Config file
     #[arg(long, short, value_name = "FILE", default_value = "/etc/legwork/config.yaml")]
     pub(crate) config: PathBuf,
-    /// Folder that tasks work in; the service may write there and to its state only
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/legwork/workspace")]
-    pub(crate) workspace: PathBuf,
+    /// Folder that tasks work in; the service may write there and to its state only [default: the
+    /// config's workspace_root, else /var/lib/legwork/workspace]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Option<PathBuf>,
     /// Where the unit goes
     #[arg(long, value_name = "FILE", default_value = "/etc/systemd/system/legwork.service")]
     pub(crate) unit: PathBuf,

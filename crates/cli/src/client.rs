@@ -1,11 +1,32 @@
 //! The hub's REST API, from the outside.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, anyhow, bail};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
 use crate::args::HubArgs;
 use crate::context;
+
+/// How long an answer may take to begin, and how long a pause in it may be.
+const ANSWER: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// The hub said no.
+#[derive(Debug, thiserror::Error)]
+#[error("the hub refused ({status}): {detail}")]
+pub(crate) struct Refused {
+    status: reqwest::StatusCode,
+    detail: String,
+}
+
+impl Refused {
+    /// Whether it would say no again.
+    pub(crate) fn is_final(&self) -> bool {
+        self.status.is_client_error() && self.status != reqwest::StatusCode::TOO_MANY_REQUESTS
+    }
+}
 
 /// A hub, and a token for it.
 #[derive(Clone)]
@@ -46,7 +67,8 @@ impl Client {
         }
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("legwork/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(std::time::Duration::from_secs(10));
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(PAUSE);
         if let Some(path) = ca_file {
             let pem = std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
             for certificate in reqwest::Certificate::from_pem_bundle(&pem)? {
@@ -74,19 +96,34 @@ impl Client {
             .ok()
             .and_then(|v| v["detail"].as_str().map(str::to_owned))
             .unwrap_or(text);
-        bail!("the hub refused ({status}): {detail}")
+        Err(Refused { status, detail }.into())
+    }
+
+    /// An answer that comes at once.
+    async fn json(&self, request: RequestBuilder) -> Result<Value> {
+        let answer = async { anyhow::Ok(self.answer(request).await?.json().await?) };
+        tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    fn silent(&self) -> anyhow::Error {
+        anyhow!("the hub at {} does not answer: nothing came for {} s", self.base, ANSWER.as_secs())
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
-        Ok(self.answer(self.request(Method::GET, path)).await?.json().await?)
+        self.json(self.request(Method::GET, path)).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        Ok(self.answer(self.request(Method::POST, path).json(body)).await?.json().await?)
+        self.json(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.json(self.request(Method::PATCH, path).json(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<()> {
-        self.answer(self.request(Method::DELETE, path)).await.map(|_| ())
+        let answer = self.answer(self.request(Method::DELETE, path));
+        tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(self.silent())).map(|_| ())
     }
 
     /// The hub's address.

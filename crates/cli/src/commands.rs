@@ -15,6 +15,7 @@ mod pool;
 mod release;
 mod serve;
 mod ssh;
+mod stdin;
 pub(crate) mod task;
 mod token;
 mod up;
@@ -57,7 +58,9 @@ pub(crate) async fn run(args: Args) -> Result<u8> {
             Ok(0)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "legwork", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "legwork", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(0)
         }
     }
@@ -66,9 +69,7 @@ pub(crate) async fn run(args: Args) -> Result<u8> {
 /// Under the original's name it answers in the original's form.
 fn version() {
     let version = legwork_release::version();
-    let name = std::env::args_os().next().map(std::path::PathBuf::from);
-    let name = name.as_deref().and_then(|path| path.file_name()?.to_str()).unwrap_or_default();
-    if name.starts_with("flashduty-runner") {
+    if crate::context::called_as_original() {
         println!("flashduty-runner {version}\n  Build Time: unknown\n  Git Commit: unknown");
     } else {
         println!("legwork {version}");

@@ -74,6 +74,19 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     write().with_context(|| format!("failed to write {}", path.display()))
 }
 
+/// Whether we were called by the original's name.
+pub(crate) fn called_as_original() -> bool {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    let name = name.as_deref().and_then(|path| path.file_name()?.to_str()).unwrap_or_default();
+    name.starts_with("flashduty-runner")
+}
+
+/// Whether a config is one of the original: by our name, or by where it lies.
+pub(crate) fn is_originals(config: &Path) -> bool {
+    called_as_original()
+        || config.components().any(|part| part.as_os_str().to_string_lossy().contains("flashduty-runner"))
+}
+
 /// The certificate authority: as given, else of the environment.
 pub(crate) fn ca_file(given: Option<PathBuf>) -> Option<PathBuf> {
     given.or_else(|| std::env::var_os("LEGWORK_CA_FILE").filter(|f| !f.is_empty()).map(PathBuf::from))

@@ -1,6 +1,9 @@
 //! The one binary, as a library: so that it can be built under another version, too.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the crate that talks to people")]
 
+#[macro_use]
+mod output;
+
 mod args;
 mod client;
 mod commands;
@@ -32,13 +35,27 @@ pub fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq(["task"]) {
         return run(tokio::runtime::Builder::new_current_thread(), commands::task::pod());
     }
-    let args = args::Args::parse();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
     let builder = match args.command {
         // A keystroke goes through several tasks: on one thread none has to be woken.
         args::Command::Serve(_) | args::Command::Task(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     run(builder, commands::run(args))
+}
+
+/// Says what is wrong with the command line, or what was asked for (`--help`).
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    // Where a remote command's status is passed on, ours must be none of those.
+    let passes_on = std::env::args_os().nth(1).is_some_and(|name| name == "exec");
+    ExitCode::from(if passes_on { exit::OWN } else { exit::USAGE })
 }
 
 fn run(mut builder: tokio::runtime::Builder, work: impl Future<Output = anyhow::Result<u8>>) -> ExitCode {

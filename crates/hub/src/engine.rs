@@ -1,32 +1,60 @@
 //! The engine: tasks from submission to their one final state.
 
 mod args;
+mod choose;
 mod deliver;
 mod finish;
+mod machines;
+mod names;
+mod output;
 mod recover;
+mod retention;
+mod revive;
 mod submit;
+mod sweep;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::auth::{Auth, Token, hash};
-use crate::clock::{now_ms, secret, sortable_id};
-use crate::fleet::{Fleet, Runner, ToRunner};
-use crate::model::{Role, State};
+use crate::auth::Auth;
+use crate::clock::sortable_id;
+use crate::fleet::{Fleet, ToRunner};
+use crate::model::State;
 use crate::pods::Pods;
 use crate::store::{Store, StoreError};
 
 pub(crate) use args::shown;
 pub(crate) use deliver::message;
 pub(crate) use finish::Ending;
+pub(crate) use machines::Change;
+pub(crate) use names::{NameError, Seat};
 pub(crate) use submit::{NewTask, SubmitError};
+pub(crate) use tokens::NewToken;
 
-/// How long a task of a runner that went away stays as it is before it is lost: it
-/// covers the original's longest back-off of 300 s.
-const GRACE: Duration = Duration::from_secs(15 * 60);
-const SWEEP: Duration = Duration::from_secs(1);
+/// What an operator may set.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How long a runner may be away before what it has is lost, and how long it may take
+    /// to report beyond a command's time limit. The default of 15 minutes covers the original's
+    /// longest back-off of 300 s.
+    pub grace: Duration,
+    /// Most bytes that are kept of a stream of a run; the default is 64 MiB.
+    pub max_output: u64,
+    /// For how long tasks that are over are kept; the default is for ever.
+    pub keep: Option<Duration>,
+    /// How many bytes of events of tasks that are over are kept, the oldest go first; the default
+    /// is any number.
+    pub keep_bytes: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(15 * 60), max_output: 64 << 20, keep: None, keep_bytes: None }
+    }
+}
 
 /// Why a hub can't start.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +95,11 @@ impl Counters {
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) data: PathBuf,
+    /// Which hub this is, wherever it is reached.
+    pub(crate) id: String,
+    pub(crate) settings: Settings,
+    /// Memory for what clients send.
+    pub(crate) room: Arc<tokio::sync::Semaphore>,
     pub(crate) store: Store,
     pub(crate) auth: Auth,
     pub(crate) fleet: Fleet,
@@ -80,7 +113,7 @@ pub struct Hub {
 impl Hub {
     /// Opens a hub on its data folder. On the first start an admin token is made;
     /// its file is returned.
-    pub async fn open(data: &Path) -> Result<(Arc<Self>, Option<PathBuf>), OpenError> {
+    pub async fn open(data: &Path, settings: Settings) -> Result<(Arc<Self>, Option<PathBuf>), OpenError> {
         use std::os::unix::fs::DirBuilderExt;
         let in_folder =
             |path: &Path, source: std::io::Error| OpenError::Folder { path: path.to_owned(), source };
@@ -97,10 +130,14 @@ impl Hub {
             .map_err(|e| in_folder(&lock_path, e))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| OpenError::InUse(data.to_owned()))?;
+        let id = hub_id(data).map_err(|e| in_folder(&data.join("hub.id"), e))?;
         let store = Store::open(&data.join("hub.db"))?;
         let pods = Pods::open(&store, data).await?;
         let hub = Arc::new(Self {
             data: data.to_owned(),
+            id,
+            settings,
+            room: Arc::new(tokio::sync::Semaphore::new(ROOM)),
             pods,
             store,
             auth: Auth::default(),
@@ -113,73 +150,10 @@ impl Hub {
             hub.auth.add(hash, token);
         }
         hub.recover().await?;
+        hub.take_tokens_in().await;
         let first = if hub.auth.list().is_empty() { Some(hub.make_admin().await?) } else { None };
         tokio::spawn(hub.clone().sweep());
         Ok((hub, first))
-    }
-
-    async fn make_admin(self: &Arc<Self>) -> Result<PathBuf, OpenError> {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
-        let path = self.data.join("admin.token");
-        let failed = |source| OpenError::Folder { path: path.clone(), source };
-        let secret = secret().map_err(failed)?;
-        // The file first: a token nobody has would lock everybody out.
-        let mut file = std::fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
-        file.write_all(format!("{secret}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        self.add_token("admin".into(), Role::Admin, secret).await?;
-        Ok(path)
-    }
-
-    /// Makes a token. A runner's token brings its runner with it.
-    pub(crate) async fn new_token(
-        self: &Arc<Self>,
-        name: String,
-        role: Role,
-    ) -> Result<(Token, String), StoreError> {
-        let secret = secret().map_err(|e| StoreError::from_random(&e))?;
-        let token = self.add_token(name, role, secret.clone()).await?;
-        Ok((token, secret))
-    }
-
-    async fn add_token(
-        self: &Arc<Self>,
-        name: String,
-        role: Role,
-        secret: String,
-    ) -> Result<Token, StoreError> {
-        let id = |prefix| sortable_id(prefix).map_err(|e| StoreError::from_random(&e));
-        let runner_id = if role == Role::Runner { Some(id("wn")?) } else { None };
-        let token = Token {
-            id: id("tok")?,
-            name: name.clone(),
-            role,
-            runner_id,
-            created_at_ms: now_ms(),
-            revoked: false,
-        };
-        let (stored, hash) = (token.clone(), hash(&secret));
-        let stored_hash = hash.clone();
-        // A runner is known, and can be given tasks, before it ever connects.
-        let runner = token.runner_id.clone().map(|id| Runner::new(id, name));
-        let runner_row = runner.clone();
-        self.store
-            .write(move |c| {
-                Auth::insert(c, &stored_hash, &stored)?;
-                runner_row.map_or(Ok(()), |runner| runner.store(c))
-            })
-            .await?;
-        if let Some(runner) = runner {
-            self.fleet.lock().runners.insert(runner.id.clone(), runner);
-        }
-        self.auth.add(hash, token.clone());
-        Ok(token)
     }
 
     /// Tells every runner that this hub is leaving, and gives the words time to go.
@@ -195,38 +169,25 @@ impl Hub {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
 
-    /// Ends what time has overtaken.
-    async fn sweep(self: Arc<Self>) {
-        let grace = u64::try_from(GRACE.as_millis()).unwrap_or(u64::MAX);
-        loop {
-            tokio::time::sleep(SWEEP).await;
-            let now = now_ms();
-            let mut over = Vec::new();
-            {
-                let fleet = self.fleet.lock();
-                for run in fleet.runs.values().filter(|r| !r.closing) {
-                    if run.state == State::Queued || run.unsent {
-                        if run.task.expires_at_ms <= now {
-                            over.push((run.id.clone(), Ending::expired()));
-                        }
-                        continue;
-                    }
-                    let gone = fleet
-                        .runners
-                        .get(&run.runner_id)
-                        .is_none_or(|r| r.link.is_none() && r.offline_since_ms + grace <= now);
-                    if gone {
-                        over.push((run.id.clone(), Ending::lost("its runner did not come back in time")));
-                    }
-                }
-            }
-            for (run_id, ending) in over {
-                self.finish(&run_id, ending, None).await;
-            }
-            self.sweep_pods().await;
-        }
+/// Bytes of requests that are in memory at a time; who sends more waits.
+const ROOM: usize = 256 << 20;
+
+/// Made on the first start, for as long as the folder lives.
+fn hub_id(data: &Path) -> std::io::Result<String> {
+    let path = data.join("hub.id");
+    match std::fs::read_to_string(&path) {
+        Ok(id) if id.trim().starts_with("hub_") => return Ok(id.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
+    let id = sortable_id("hub")?;
+    let temporary = data.join("hub.id.new");
+    std::fs::write(&temporary, format!("{id}\n"))?;
+    std::fs::rename(&temporary, &path)?;
+    Ok(id)
 }
 
 impl StoreError {

@@ -1,8 +1,11 @@
 //! What is live: runners with their connections, and tasks that are not over.
 
+mod index;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -11,10 +14,16 @@ use crate::clock::now_ms;
 use crate::events::{Kind, Log};
 use crate::model::State;
 
+use index::Index;
+pub(crate) use index::Named;
+
 /// To a runner's connection.
 #[derive(Debug)]
 pub(crate) enum ToRunner {
     Text(String),
+    /// A run to carry out, by its id: its arguments are fetched when it is written, so that
+    /// what waits costs nothing.
+    Request(String),
     /// Runs wait to be handed over.
     Deliver,
     /// Ping; the answer is that a pong came.
@@ -33,6 +42,8 @@ pub(crate) struct Link {
     /// The first heartbeat has come: what follows is known.
     pub(crate) ready: bool,
     pub(crate) ack: bool,
+    /// It streams output.
+    pub(crate) output: bool,
 }
 
 impl Link {
@@ -47,7 +58,22 @@ impl Link {
 pub(crate) struct Runner {
     pub(crate) id: String,
     pub(crate) name: String,
+    /// The credential that it belongs to.
+    pub(crate) token_id: String,
+    /// What its credential was made for: nobody else is called that. Empty for one of a fleet.
+    pub(crate) given_name: String,
+    /// What people call it.
+    pub(crate) display_name: Option<String>,
+    /// What it says of itself.
+    pub(crate) own_labels: Vec<String>,
+    /// What was set here.
+    pub(crate) set_labels: Vec<String>,
+    /// Both.
     pub(crate) labels: Vec<String>,
+    /// It is given no new work.
+    pub(crate) drained: bool,
+    /// Its credential is good no more.
+    pub(crate) revoked: bool,
     pub(crate) version: String,
     pub(crate) environment: Option<serde_json::Value>,
     pub(crate) metrics: Option<serde_json::Value>,
@@ -57,47 +83,76 @@ pub(crate) struct Runner {
     pub(crate) last_seen_ms: u64,
     pub(crate) link: Option<Link>,
     /// Since when there is no connection.
-    pub(crate) offline_since_ms: u64,
+    pub(crate) offline_since: Instant,
+    /// When a run of it ended last.
+    pub(crate) last_end: Option<Instant>,
+    /// Whether it acknowledges what it is given; known since its last connection.
+    pub(crate) acks: bool,
     /// Runs that are not over, oldest first.
     pub(crate) open: BTreeSet<String>,
 }
 
 impl Runner {
     /// A runner that never connected.
-    pub(crate) fn new(id: String, name: String) -> Self {
-        let now = now_ms();
+    pub(crate) fn new(id: String, name: String, token_id: String) -> Self {
         Self {
             id,
             name,
+            token_id,
+            given_name: String::new(),
+            display_name: None,
+            own_labels: Vec::new(),
+            set_labels: Vec::new(),
             labels: Vec::new(),
+            drained: false,
+            revoked: false,
             version: String::new(),
             environment: None,
             metrics: None,
             boot_id: String::new(),
-            created_at_ms: now,
+            created_at_ms: now_ms(),
             last_seen_ms: 0,
             link: None,
-            offline_since_ms: now,
+            offline_since: Instant::now(),
+            last_end: None,
+            acks: false,
             open: BTreeSet::new(),
         }
     }
 
-    /// Keeps what the runner says of itself, so that it can be chosen while offline.
+    /// Puts the labels together.
+    pub(crate) fn join_labels(&mut self) {
+        self.labels.clone_from(&self.own_labels);
+        for label in &self.set_labels {
+            if !self.labels.contains(label) {
+                self.labels.push(label.clone());
+            }
+        }
+    }
+
+    /// Keeps what is known of the runner, so that it can be chosen while offline.
     pub(crate) fn store(&self, c: &rusqlite::Connection) -> rusqlite::Result<()> {
+        let json = |list: &[String]| serde_json::to_string(list).unwrap_or_default();
         c.prepare_cached(
-            "INSERT INTO runners VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+            "INSERT INTO runners (id, name, labels, version, environment, boot_id, created_at_ms, last_seen_ms,
+                 token_id, display_name, set_labels, drained)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
              ON CONFLICT (id) DO UPDATE SET name = ?2, labels = ?3, version = ?4, environment = ?5,
-                 boot_id = ?6, last_seen_ms = ?8",
+                 boot_id = ?6, last_seen_ms = ?8, display_name = ?10, set_labels = ?11, drained = ?12",
         )?
         .execute(rusqlite::params![
             self.id,
             self.name,
-            serde_json::to_string(&self.labels).unwrap_or_default(),
+            json(&self.own_labels),
             self.version,
             self.environment.as_ref().map(serde_json::Value::to_string),
             self.boot_id,
             i64::try_from(self.created_at_ms).unwrap_or(i64::MAX),
             i64::try_from(self.last_seen_ms).unwrap_or(i64::MAX),
+            self.token_id,
+            self.display_name,
+            json(&self.set_labels),
+            self.drained,
         ])?;
         Ok(())
     }
@@ -116,11 +171,29 @@ pub(crate) struct LiveTask {
     pub(crate) id: String,
     pub(crate) operation: String,
     /// As sent to runners.
-    pub(crate) args: String,
-    pub(crate) expires_at_ms: u64,
+    pub(crate) args: Args,
+    /// Seconds that its command may take.
+    pub(crate) timeout_s: u64,
+    /// Until when it waits for a runner; by a clock that can't jump.
+    pub(crate) expires: Instant,
+    /// Who asked, as runners are told.
+    pub(crate) requester: Option<Requester>,
     log: Mutex<Log>,
     pub(crate) progress: watch::Sender<Progress>,
     open: AtomicUsize,
+}
+
+/// Everything a live task is made of.
+pub(crate) struct NewLiveTask {
+    pub(crate) id: String,
+    pub(crate) operation: String,
+    pub(crate) args: Args,
+    pub(crate) timeout_s: u64,
+    pub(crate) expires: Instant,
+    pub(crate) requester: Option<Requester>,
+    pub(crate) log: Log,
+    /// How many of its runs are not over.
+    pub(crate) open: usize,
 }
 
 #[derive(Serialize)]
@@ -148,23 +221,35 @@ pub(crate) fn state_event(
     serde_json::to_vec(&StateEvent { run, runner, state, at_ms, exit_code, error }).unwrap_or_default()
 }
 
+/// Who is behind a task.
+#[derive(Debug, Clone)]
+pub(crate) struct Requester {
+    pub(crate) name: String,
+    pub(crate) token_id: String,
+}
+
+/// What became of a piece of output.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Yes,
+    /// It does not follow what is stored: an earlier piece was not stored.
+    OutOfPlace,
+    /// The disk did not take it.
+    Failed,
+}
+
 impl LiveTask {
-    pub(crate) fn new(
-        id: String,
-        operation: String,
-        args: String,
-        expires_at_ms: u64,
-        log: Log,
-        open: usize,
-    ) -> Self {
+    pub(crate) fn new(new: NewLiveTask) -> Self {
         Self {
-            id,
-            operation,
-            args,
-            expires_at_ms,
-            log: Mutex::new(log),
+            id: new.id,
+            operation: new.operation,
+            args: new.args,
+            timeout_s: new.timeout_s,
+            expires: new.expires,
+            requester: new.requester,
+            log: Mutex::new(new.log),
             progress: watch::Sender::default(),
-            open: AtomicUsize::new(open),
+            open: AtomicUsize::new(new.open),
         }
     }
 
@@ -173,23 +258,61 @@ impl LiveTask {
         matches!(self.operation.as_str(), "read" | "list" | "glob" | "grep" | "webfetch" | "mcp_list_tools")
     }
 
-    /// Appends events and wakes the readers.
-    pub(crate) fn append(&self, add: impl FnOnce(&mut Log)) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends events and wakes the readers. What can't be written now is kept and written
+    /// later; returns false then.
+    pub(crate) fn append(&self, add: impl FnOnce(&mut Log)) -> bool {
+        let mut log = self.log();
         add(&mut log);
+        self.flush(&mut log)
+    }
+
+    fn flush(&self, log: &mut Log) -> bool {
         match log.flush() {
             Ok(len) => {
                 self.progress.send_modify(|p| p.len = len);
+                true
             }
-            // The result in the store is what counts; the events have a gap.
-            Err(error) => tracing::error!(task = %self.id, "failed to append events: {error}"),
+            Err(error) => {
+                tracing::error!(task = %self.id, "failed to append events: {error}");
+                false
+            }
         }
     }
 
-    /// Appends a run's final state, and the end if it was the last one.
-    pub(crate) fn finish_run(&self, ordinal: u32, event: &[u8]) {
+    /// Appends a piece of output where it follows what is stored.
+    pub(crate) fn output(&self, ordinal: u32, kind: Kind, offset: u64, data: &[u8]) -> Kept {
+        let mut log = self.log();
+        if log.stored(ordinal, kind) != offset {
+            return Kept::OutOfPlace;
+        }
+        match log.output(ordinal, kind, offset, data) {
+            Ok(len) => {
+                self.progress.send_modify(|p| p.len = len);
+                Kept::Yes
+            }
+            Err(error) => {
+                tracing::error!(task = %self.id, "failed to store output: {error}");
+                Kept::Failed
+            }
+        }
+    }
+
+    /// How much of a stream is stored.
+    pub(crate) fn stored(&self, ordinal: u32) -> [u64; 2] {
+        let log = self.log();
+        [log.stored(ordinal, Kind::Stdout), log.stored(ordinal, Kind::Stderr)]
+    }
+
+    /// Appends a run's final state, and the end if it was the last one; returns whether all
+    /// of it is written.
+    pub(crate) fn finish_run(&self, ordinal: u32, tail: impl FnOnce(&mut Log), event: &[u8]) -> bool {
         let last = self.open.fetch_sub(1, Ordering::AcqRel) == 1;
-        self.append(|log| {
+        let written = self.append(|log| {
+            tail(log);
             log.add(Kind::State, ordinal, 0, event);
             if last {
                 log.add(Kind::End, 0, 0, &end_event(&self.id));
@@ -198,6 +321,12 @@ impl LiveTask {
         if last {
             self.progress.send_modify(|p| p.over = true);
         }
+        written
+    }
+
+    /// One more run of it is live again.
+    pub(crate) fn reopen_run(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -206,6 +335,27 @@ impl LiveTask {
 
     pub(crate) fn reached(&self, len: u64) {
         self.progress.send_modify(|p| p.len = len);
+    }
+}
+
+/// A task's arguments: small ones in memory, large ones in the store until they are sent.
+#[derive(Debug)]
+pub(crate) enum Args {
+    Here(bytes::Bytes),
+    Stored(tokio::sync::Mutex<std::sync::Weak<bytes::Bytes>>),
+}
+
+impl Args {
+    pub(crate) fn new(args: &str) -> Self {
+        if args.len() <= crate::store::LARGE {
+            Self::Here(bytes::Bytes::copy_from_slice(args.as_bytes()))
+        } else {
+            Self::stored()
+        }
+    }
+
+    pub(crate) fn stored() -> Self {
+        Self::Stored(tokio::sync::Mutex::default())
     }
 }
 
@@ -225,13 +375,53 @@ pub(crate) struct LiveRun {
     pub(crate) state: State,
     /// The runner's boot when it was handed over.
     pub(crate) delivered_boot: String,
+    /// When it was handed over, by a clock that can't jump and by the wall's.
+    pub(crate) delivered: Instant,
+    pub(crate) delivered_ms: u64,
+    /// When its runner last spoke of it.
+    pub(crate) heard: Instant,
     /// It was to be handed over, but never written to a connection.
     pub(crate) unsent: bool,
-    pub(crate) cancel_requested: bool,
+    /// When its end was asked for.
+    pub(crate) cancel_requested: Option<Instant>,
     /// Next offsets of stdout and stderr.
     pub(crate) offsets: [u64; 2],
+    /// Output could not be stored: it is asked for again when there is room.
+    pub(crate) stalled: bool,
+    /// More of a stream than is kept has come, and that was said.
+    pub(crate) cut: [bool; 2],
     /// A final state is on its way to the store.
     pub(crate) closing: bool,
+}
+
+impl LiveRun {
+    /// A run that waits for its runner.
+    pub(crate) fn new(
+        task: Arc<LiveTask>,
+        ordinal: usize,
+        runner: &Runner,
+        delivered_boot: String,
+        delivered_ms: u64,
+    ) -> Self {
+        Self {
+            id: String::new(),
+            ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX),
+            task,
+            runner_id: runner.id.clone(),
+            runner_name: runner.name.clone(),
+            state: State::Queued,
+            delivered_boot,
+            delivered: Instant::now(),
+            delivered_ms,
+            heard: Instant::now(),
+            unsent: false,
+            cancel_requested: None,
+            offsets: [0; 2],
+            stalled: false,
+            cut: [false; 2],
+            closing: false,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -239,6 +429,9 @@ pub(crate) struct FleetState {
     pub(crate) runners: HashMap<String, Runner>,
     pub(crate) runs: HashMap<String, LiveRun>,
     pub(crate) tasks: HashMap<String, Arc<LiveTask>>,
+    /// Tasks that are over and whose last events are not written yet.
+    pub(crate) unwritten: Vec<Arc<LiveTask>>,
+    index: Index,
     links: u64,
 }
 
@@ -263,29 +456,75 @@ impl FleetState {
         self.runners.get(runner_id)?.link.as_ref().filter(|l| l.ready)
     }
 
+    /// Adds a runner.
+    pub(crate) fn add_runner(&mut self, runner: Runner) {
+        self.index.add(&runner);
+        self.runners.insert(runner.id.clone(), runner);
+    }
+
+    /// Takes a runner out.
+    pub(crate) fn remove_runner(&mut self, id: &str) -> Option<Runner> {
+        let runner = self.runners.remove(id)?;
+        self.index.remove(&runner);
+        Some(runner)
+    }
+
+    /// Changes a runner; every change that concerns how it is found goes this way.
+    pub(crate) fn change<T>(&mut self, id: &str, change: impl FnOnce(&mut Runner) -> T) -> Option<T> {
+        let runner = self.runners.get_mut(id)?;
+        self.index.remove(runner);
+        let result = change(runner);
+        self.index.add(runner);
+        Some(result)
+    }
+
+    /// The runner of a name or an id.
+    pub(crate) fn named(&self, name_or_id: &str) -> Named<'_> {
+        if let Some(runner) = self.runners.get(name_or_id) {
+            return Named::One(runner);
+        }
+        self.index.named(&self.runners, name_or_id)
+    }
+
+    /// Who else may be called so: the holder of a name, or the one whose credential was made
+    /// for it.
+    pub(crate) fn holder_of(&self, name: &str, except: &str) -> Option<&Runner> {
+        self.holders(name).find(|runner| runner.id != except && !runner.revoked)
+    }
+
+    /// Those who are called so, or whose credential was made for that name.
+    pub(crate) fn holders<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Runner> {
+        self.index.holders(&self.runners, name)
+    }
+
+    /// Runners that have a label: connected ones first, the least busy first.
+    pub(crate) fn labelled<'a>(&'a self, labels: &'a [String]) -> impl Iterator<Item = &'a Runner> {
+        self.index.labelled(&self.runners, labels)
+    }
+
     /// Takes a run out when it is over.
     pub(crate) fn remove_run(&mut self, run_id: &str) -> Option<LiveRun> {
         let run = self.runs.remove(run_id)?;
-        if let Some(runner) = self.runners.get_mut(&run.runner_id) {
+        self.change(&run.runner_id, |runner| {
             runner.open.remove(run_id);
-        }
+            runner.last_end = Some(Instant::now());
+        });
         Some(run)
     }
 
     pub(crate) fn insert_run(&mut self, run: LiveRun) {
-        if let Some(runner) = self.runners.get_mut(&run.runner_id) {
-            runner.open.insert(run.id.clone());
-        }
+        self.change(&run.runner_id, |runner| runner.open.insert(run.id.clone()));
         self.runs.insert(run.id.clone(), run);
     }
 
     /// A connection has ended.
     pub(crate) fn unlink(&mut self, runner_id: &str, number: u64) {
-        if let Some(runner) = self.runners.get_mut(runner_id)
-            && runner.link.as_ref().is_some_and(|l| l.number == number)
-        {
-            runner.link = None;
-            runner.offline_since_ms = now_ms();
+        let is_ours = |runner: &Runner| runner.link.as_ref().is_some_and(|l| l.number == number);
+        if self.runners.get(runner_id).is_some_and(is_ours) {
+            self.change(runner_id, |runner| {
+                runner.link = None;
+                runner.offline_since = Instant::now();
+            });
         }
     }
 }

@@ -17,6 +17,6 @@ mod session;
 mod store;
 mod web;
 
-pub use engine::{Hub, OpenError};
+pub use engine::{Hub, OpenError, Settings};
 pub use model::{Role, State};
 pub use server::{ListenError, Listening, Tls, listen};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// What a token may do. Each role includes what the ones before it may, except
-/// `runner` and `enroll`, which may only connect and enrol.
+/// `runner`, `fleet` and `enroll`, which may only connect and enrol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -16,6 +16,8 @@ pub enum Role {
     Admin,
     /// Connect as a runner.
     Runner,
+    /// Connect as any number of runners, each by its name.
+    Fleet,
     /// Be exchanged, once, for a runner's token.
     Enroll,
 }
@@ -28,13 +30,14 @@ impl Role {
             Self::Operator => "operator",
             Self::Admin => "admin",
             Self::Runner => "runner",
+            Self::Fleet => "fleet",
             Self::Enroll => "enroll",
         }
     }
 
     /// Parses a role's name.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Viewer, Self::Operator, Self::Admin, Self::Runner, Self::Enroll]
+        [Self::Viewer, Self::Operator, Self::Admin, Self::Runner, Self::Fleet, Self::Enroll]
             .into_iter()
             .find(|role| role.as_str() == text)
     }
@@ -45,7 +48,7 @@ impl Role {
             Self::Viewer => 1,
             Self::Operator => 2,
             Self::Admin => 3,
-            Self::Runner | Self::Enroll => 0,
+            Self::Runner | Self::Fleet | Self::Enroll => 0,
         };
         self == needed || (rank(needed) > 0 && rank(self) >= rank(needed))
     }
@@ -121,6 +124,8 @@ pub(crate) struct TaskView {
     pub select: Box<RawValue>,
     pub timeout_s: u64,
     pub created_by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_by_token: Option<String>,
     pub created_at_ms: u64,
     pub expires_at_ms: u64,
     /// All runs in one word.
@@ -173,7 +178,7 @@ mod tests {
         assert!(!Role::Viewer.reaches(Role::Operator) && !Role::Operator.reaches(Role::Admin));
         for person in [Role::Viewer, Role::Operator, Role::Admin] {
             assert!(!person.reaches(Role::Runner) && !Role::Runner.reaches(person));
-            assert!(!Role::Enroll.reaches(person));
+            assert!(!Role::Enroll.reaches(person) && !Role::Fleet.reaches(person));
         }
     }
 

@@ -65,6 +65,8 @@ struct Live {
     runners: HashMap<String, PodRunner>,
     /// Tasks that are not over, by id.
     tasks: BTreeMap<u32, LiveTask>,
+    /// Those of them that can't be taken up again, and why.
+    unreadable: Vec<(u32, String)>,
 }
 
 /// A task runner.
@@ -257,14 +259,20 @@ fn load(c: &Connection, data: &Path) -> rusqlite::Result<Live> {
                 last.clone_from(&frame.payload);
             }
         });
-        let log = log.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+        // What can't be taken up again must not keep the rest from it: it is ended at once.
+        let unreadable = log.as_ref().err().map(|e| format!("the hub can't open the task's events: {e}"));
+        let log = log.unwrap_or_else(|_| Log::new(events_path(data, id)));
+        let parsed = State::parse(&state);
+        let unreadable = unreadable
+            .or_else(|| parsed.is_none().then(|| format!("the hub does not know the state '{state}'")));
+        live.unreadable.extend(unreadable.map(|why| (id, why)));
         let runner: Option<String> = row.get(5)?;
         let has_effects = row.get(10)?;
         let task = LiveTask {
             kind: row.get(1)?,
             wanted: row.get(2)?,
             session_id: row.get(3)?,
-            state: State::parse(&state).unwrap_or(State::Queued),
+            state: parsed.unwrap_or(State::Running),
             key: row.get(6)?,
             old_keys: Vec::new(),
             attempts: row.get(7)?,
@@ -317,6 +325,13 @@ impl End {
 impl Hub {
     /// Ends a task: on disk first, then told. The first end counts.
     pub(crate) async fn finish_pod_task(self: &Arc<Self>, id: u32, end: End) -> Result<(), StoreError> {
+        // It goes on if the one who asked goes away: half done it would be done never.
+        let hub = self.clone();
+        let done = tokio::spawn(async move { hub.end_pod_task(id, end).await }).await;
+        done.map_err(|e| StoreError::new(e.to_string()))?
+    }
+
+    async fn end_pod_task(self: &Arc<Self>, id: u32, end: End) -> Result<(), StoreError> {
         {
             let mut live = self.pods.lock();
             match live.tasks.get_mut(&id) {
@@ -387,6 +402,13 @@ impl Hub {
 
     /// Ends what time has overtaken: to be called every now and then.
     pub(crate) async fn sweep_pods(self: &Arc<Self>) {
+        let unreadable = std::mem::take(&mut self.pods.lock().unreadable);
+        for (id, why) in unreadable {
+            tracing::error!(task = id, "a task is lost: {why}");
+            if self.finish_pod_task(id, End::new(State::Lost, Some(&why))).await.is_err() {
+                self.pods.lock().unreadable.push((id, why));
+            }
+        }
         let now = now_ms();
         let (mut gone, mut expired) = (Vec::new(), Vec::new());
         {

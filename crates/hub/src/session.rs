@@ -16,15 +16,20 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role as WsRole, WebSocketConfig};
 
-use crate::auth::{Checked, Token};
+use crate::auth::{Checked, Grant};
 use crate::clock::now_ms;
-use crate::engine::Hub;
+use crate::engine::{Hub, NameError, Seat};
 use crate::fleet::{Link, Runner, ToRunner};
 use crate::model::Role;
 use crate::server::Peer;
+
+mod description;
+
+pub(crate) use description::{MAX_LABEL, MAX_LABELS};
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// Without any frame for this long a runner is gone.
@@ -32,7 +37,12 @@ const SILENCE: Duration = Duration::from_secs(90);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an older connection has to show that it lives.
 const PROBE: Duration = Duration::from_secs(5);
+/// How long a last word may take.
+const LAST_WORD: Duration = Duration::from_millis(500);
 const MAX_MESSAGE: usize = 64 << 20;
+/// A larger message goes out in pieces of this size: a slow runner holds one of them, not the
+/// whole.
+const PIECE: usize = 64 * 1024;
 /// The library's own default of 128 KiB would be most of what an idle runner costs.
 const READ_BUFFER: usize = 4096;
 const MAX_TOKEN: usize = 512;
@@ -110,22 +120,21 @@ pub(crate) async fn upgrade(
     {
         return refuse(StatusCode::BAD_REQUEST, "malformed token");
     }
-    let (token, runner_id) = match check(&hub, &secret, peer.address.ip()) {
-        Ok(checked) => checked,
+    let grant = match check(&hub, &secret, peer.address.ip()) {
+        Ok(grant) => grant,
         Err(response) => return *response,
     };
-    let name = headers
-        .get("X-Worknode-Name")
-        .and_then(|v| v.to_str().ok())
-        .filter(|n| !n.is_empty() && n.len() <= 255)
-        .unwrap_or(&token.name)
-        .to_owned();
+    let said = headers.get("X-Worknode-Name").and_then(|v| v.to_str().ok());
+    let seat = match hub.seat(&grant.token, said).await {
+        Ok(seat) => seat,
+        Err(error) => return refuse_name(&error),
+    };
+    let runner_id = seat.runner_id.clone();
     if is_alive(&hub, &runner_id).await {
         return refuse(StatusCode::CONFLICT, "another runner with this credential is connected");
     }
     let upgrade = hyper::upgrade::on(&mut request);
     let accept = derive_accept_key(key.as_bytes());
-    let session_runner = runner_id.clone();
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let config = WebSocketConfig::default()
@@ -136,7 +145,7 @@ pub(crate) async fn upgrade(
         let socket =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), WsRole::Server, Some(config)).await;
         // Boxed: the future of an idle connection is most of its memory.
-        Box::pin(serve(hub, socket, session_runner, name, flat_welcome)).await;
+        Box::pin(serve(hub, socket, seat, grant, flat_welcome)).await;
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
@@ -151,16 +160,29 @@ pub(crate) async fn upgrade(
     response
 }
 
-fn check(hub: &Hub, secret: &str, from: IpAddr) -> Result<(Token, String), Box<Response>> {
+fn check(hub: &Hub, secret: &str, from: IpAddr) -> Result<Grant, Box<Response>> {
+    let refuse = |status, text| Err(Box::new(refuse(status, text)));
     match hub.auth.check(secret, from) {
-        Checked::Valid(token) => match (token.role, token.runner_id.clone()) {
-            (Role::Runner, Some(runner_id)) => Ok((token, runner_id)),
-            _ => Err(Box::new(refuse(StatusCode::FORBIDDEN, "this token is not a runner's"))),
+        Checked::Valid(grant) => match (grant.token.role, &grant.token.runner_id) {
+            (Role::Runner, Some(_)) | (Role::Fleet, _) => Ok(grant),
+            _ => refuse(StatusCode::FORBIDDEN, "this token is not a runner's"),
         },
-        Checked::Revoked => Err(Box::new(refuse(StatusCode::FORBIDDEN, "this credential was revoked"))),
-        Checked::Unknown => Err(Box::new(refuse(StatusCode::UNAUTHORIZED, "unknown credential"))),
-        Checked::Limited => Err(Box::new(refuse(StatusCode::TOO_MANY_REQUESTS, "too many attempts"))),
+        Checked::Revoked => refuse(StatusCode::FORBIDDEN, "this credential was revoked"),
+        Checked::Expired => refuse(StatusCode::FORBIDDEN, "this credential has expired"),
+        Checked::Unknown => refuse(StatusCode::UNAUTHORIZED, "unknown credential"),
+        Checked::Limited => refuse(StatusCode::TOO_MANY_REQUESTS, "too many attempts"),
     }
+}
+
+fn refuse_name(error: &NameError) -> Response {
+    let status = match error {
+        NameError::Taken { .. } => StatusCode::CONFLICT,
+        NameError::Missing => StatusCode::BAD_REQUEST,
+        NameError::TooMany => StatusCode::FORBIDDEN,
+        NameError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    tracing::warn!("a runner was refused: {error}");
+    refuse(status, &error.to_string())
 }
 
 /// Whether an older connection of the runner answers a ping. One that does not is
@@ -182,31 +204,43 @@ async fn is_alive(hub: &Hub, runner_id: &str) -> bool {
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-async fn serve(hub: Arc<Hub>, mut socket: Socket, runner_id: String, name: String, flat_welcome: bool) {
+async fn serve(hub: Arc<Hub>, mut socket: Socket, seat: Seat, grant: Grant, flat_welcome: bool) {
     #[expect(clippy::disallowed_methods, reason = "bounded by the runs that are open on this runner")]
     let (sender, mut queue) = mpsc::unbounded_channel();
-    let number = {
-        let mut fleet = hub.fleet.lock();
-        let number = fleet.next_link();
-        let runner = fleet
-            .runners
-            .entry(runner_id.clone())
-            .or_insert_with(|| Runner::new(runner_id.clone(), name.clone()));
-        runner.name = name;
-        runner.link = Some(Link { number, sender, ready: false, ack: false });
-        number
-    };
+    let number = hub.fleet.lock().next_link();
+    let (token_id, runner_id) = (grant.token.id.clone(), seat.runner_id.clone());
+    let link = Link { number, sender, ready: false, ack: false, output: false };
+    if let Err(error) = hub.sit_down(&seat, link) {
+        tracing::warn!("a runner was refused: {error}");
+        return close(&mut socket, 1008, "the runner's name was taken").await;
+    }
     let welcome = welcome_message(&hub, &runner_id, flat_welcome);
     if socket.send(Message::text(welcome)).await.is_ok() {
-        let connection =
-            Connection { hub: hub.clone(), runner_id: runner_id.clone(), number, probes: Vec::new() };
-        connection.run(&mut socket, &mut queue).await;
+        let connection = Connection {
+            hub: hub.clone(),
+            runner_id: runner_id.clone(),
+            number,
+            probes: Vec::new(),
+            ended: Box::pin(grant.ended()),
+        };
+        if connection.run(&mut socket, &mut queue).await == Left::Credential {
+            hub.give_up_runners_of(&token_id, "its runner's credential was revoked, or has expired").await;
+            close(&mut socket, 1008, "the credential was revoked, or has expired").await;
+        }
     }
     hub.fleet.lock().unlink(&runner_id, number);
 }
 
+/// Closes a connection with a word, if that can be said at once.
+async fn close(socket: &mut Socket, code: u16, reason: &'static str) {
+    let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
+    let _ = tokio::time::timeout(LAST_WORD, socket.send(Message::Close(Some(frame)))).await;
+}
+
 fn welcome_message(hub: &Hub, runner_id: &str, flat: bool) -> String {
-    let name = hub.fleet.lock().runners.get(runner_id).map(|r| r.name.clone()).unwrap_or_default();
+    // Its own labels are not handed back to it; those that were set here are its, too.
+    let known = hub.fleet.lock().runners.get(runner_id).map(|r| (r.name.clone(), r.set_labels.clone()));
+    let (name, labels) = known.unwrap_or_default();
     let features: Vec<String> = feature::ALL.iter().map(|f| (*f).to_owned()).collect();
     if flat {
         return serde_json::json!({
@@ -214,9 +248,17 @@ fn welcome_message(hub: &Hub, runner_id: &str, flat: bool) -> String {
         })
         .to_string();
     }
-    // Labels are the runner's own: what it told us before is not handed back to it.
-    let welcome = Welcome { worknode_id: runner_id.to_owned(), name, labels: Vec::new(), features };
+    let welcome = Welcome { worknode_id: runner_id.to_owned(), name, labels, features };
     crate::engine::message(kind::WELCOME, &welcome)
+}
+
+/// Why a connection is over.
+#[derive(Debug, PartialEq, Eq)]
+enum Left {
+    /// It broke, or was closed.
+    Broken,
+    /// Its credential is good no more.
+    Credential,
 }
 
 struct Connection {
@@ -224,14 +266,17 @@ struct Connection {
     runner_id: String,
     number: u64,
     probes: Vec<oneshot::Sender<()>>,
+    /// The end of its credential.
+    ended: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Connection {
-    async fn run(mut self, socket: &mut Socket, queue: &mut mpsc::UnboundedReceiver<ToRunner>) {
+    async fn run(mut self, socket: &mut Socket, queue: &mut mpsc::UnboundedReceiver<ToRunner>) -> Left {
         let mut last_frame = Instant::now();
         let mut next_ping = Instant::now() + PING_EVERY;
         loop {
             tokio::select! {
+                () = &mut self.ended => return Left::Credential,
                 frame = socket.next() => {
                     last_frame = Instant::now();
                     match frame {
@@ -245,62 +290,117 @@ impl Connection {
                                 let _ = probe.send(());
                             }
                         }
-                        Some(Ok(Message::Close(_))) | None => return,
+                        Some(Ok(Message::Close(_))) | None => return Left::Broken,
                         Some(Ok(_)) => {}
                         Some(Err(error)) => {
                             tracing::debug!(runner = %self.runner_id, "connection lost: {error}");
-                            return;
+                            return Left::Broken;
                         }
                     }
                 }
                 next = queue.recv() => {
-                    let Some(next) = next else { return };
-                    let written = tokio::time::timeout(WRITE_TIMEOUT, self.write(socket, next, queue)).await;
-                    if !matches!(written, Ok(Ok(true))) {
-                        return;
+                    let Some(next) = next else { return self.unlinked().await };
+                    match self.write(socket, next, queue).await {
+                        Some(left) => return left,
+                        // Nothing was read meanwhile.
+                        None => last_frame = Instant::now(),
                     }
                 }
                 () = tokio::time::sleep_until(next_ping) => {
                     next_ping += PING_EVERY;
-                    let silent = last_frame.elapsed() > SILENCE;
-                    let ping = socket.send(Message::Ping(axum::body::Bytes::new()));
-                    if silent || !matches!(tokio::time::timeout(WRITE_TIMEOUT, ping).await, Ok(Ok(()))) {
-                        return;
+                    if last_frame.elapsed() > SILENCE {
+                        return Left::Broken;
+                    }
+                    if let Err(left) = self.put(socket, Message::Ping(axum::body::Bytes::new())).await {
+                        return left;
                     }
                 }
             }
         }
     }
 
-    /// Writes what is queued; false when the connection is to end.
+    /// The fleet let the connection go: because its credential ended, or for a newer one.
+    async fn unlinked(&mut self) -> Left {
+        match tokio::time::timeout(LAST_WORD, &mut self.ended).await {
+            Ok(()) => Left::Credential,
+            Err(_) => Left::Broken,
+        }
+    }
+
+    /// Puts a message on the line, unless that takes too long or the credential ends.
+    async fn put(&mut self, socket: &mut Socket, message: Message) -> Result<(), Left> {
+        tokio::select! {
+            written = tokio::time::timeout(WRITE_TIMEOUT, socket.send(message)) => match written {
+                Ok(Ok(())) => Ok(()),
+                _ => Err(Left::Broken),
+            },
+            () = &mut self.ended => Err(Left::Credential),
+        }
+    }
+
+    /// Writes what is queued; says so when the connection is to end.
     async fn write(
         &mut self,
         socket: &mut Socket,
         first: ToRunner,
         queue: &mut mpsc::UnboundedReceiver<ToRunner>,
-    ) -> Result<bool, tokio_tungstenite::tungstenite::Error> {
+    ) -> Option<Left> {
         let mut next = Some(first);
         while let Some(item) = next {
-            match item {
-                ToRunner::Text(text) => socket.feed(Message::text(text)).await?,
+            let written = match item {
+                ToRunner::Text(text) => self.put(socket, Message::text(text)).await,
+                ToRunner::Request(run_id) => self.request(socket, &run_id).await,
                 ToRunner::Deliver => {
                     let (hub, runner_id) = (self.hub.clone(), self.runner_id.clone());
                     tokio::spawn(async move { hub.deliver_waiting(&runner_id).await });
+                    Ok(())
                 }
                 ToRunner::Probe(answer) => {
                     self.probes.push(answer);
-                    socket.feed(Message::Ping(axum::body::Bytes::from_static(b"probe"))).await?;
+                    self.put(socket, Message::Ping(axum::body::Bytes::from_static(b"probe"))).await
                 }
                 ToRunner::Close { code, reason } => {
-                    let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
-                    socket.send(Message::Close(Some(frame))).await?;
-                    return Ok(false);
+                    close(socket, code, reason).await;
+                    Err(Left::Broken)
                 }
+            };
+            if let Err(left) = written {
+                return Some(left);
             }
             next = queue.try_recv().ok();
         }
-        socket.flush().await?;
-        Ok(true)
+        None
+    }
+
+    /// Sends a run's request; a large one in pieces, so that what waits for a slow runner is
+    /// one piece, and the rest is shared.
+    async fn request(&mut self, socket: &mut Socket, run_id: &str) -> Result<(), Left> {
+        let request = match self.hub.request_of(run_id).await {
+            Ok(Some(request)) => request,
+            // It is over.
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::error!(run = run_id, "a request can't be sent: {error}");
+                return Err(Left::Broken);
+            }
+        };
+        let args = &request.args;
+        if args.len() <= PIECE {
+            let args = std::str::from_utf8(args).unwrap_or("null");
+            let text = [request.head.as_str(), args, request.tail.as_str()].concat();
+            return self.put(socket, Message::text(text)).await;
+        }
+        let first = Frame::message(request.head, OpCode::Data(Data::Text), false);
+        self.put(socket, Message::Frame(first)).await?;
+        let mut at = 0;
+        while at < args.len() {
+            let end = (at + PIECE).min(args.len());
+            let piece = Frame::message(args.slice(at..end), OpCode::Data(Data::Continue), false);
+            self.put(socket, Message::Frame(piece)).await?;
+            at = end;
+        }
+        let last = Frame::message(request.tail, OpCode::Data(Data::Continue), true);
+        self.put(socket, Message::Frame(last)).await
     }
 
     async fn message(&mut self, text: &str) {
@@ -350,44 +450,27 @@ impl Connection {
         }
     }
 
-    async fn heartbeat(&mut self, heartbeat: Heartbeat) {
-        let now = now_ms();
+    async fn heartbeat(&mut self, mut heartbeat: Heartbeat) {
+        description::bound(&mut heartbeat);
+        let number = self.number;
         let (first, row) = {
             let mut fleet = self.hub.fleet.lock();
-            let Some(runner) = fleet.runners.get_mut(&self.runner_id) else { return };
-            let Some(link) = runner.link.as_mut().filter(|l| l.number == self.number) else { return };
-            let first = !link.ready;
-            if first {
-                link.ack = heartbeat.features.iter().any(|f| f == feature::ACK);
-                link.ready = true;
-                runner.boot_id = heartbeat.boot_id;
-            }
-            runner.last_seen_ms = now;
-            runner.version = heartbeat.version;
-            runner.metrics = heartbeat.metrics.and_then(|m| serde_json::to_value(m).ok());
-            let mut labels = heartbeat.labels;
-            if let Some(environment) = &heartbeat.environment {
-                // The token generation is told its labels, and so tells us none.
-                for (key, value) in [
-                    ("os", &environment.os),
-                    ("arch", &environment.arch),
-                    ("hostname", &environment.hostname),
-                ] {
-                    let label = format!("{key}:{value}");
-                    if !value.is_empty() && !labels.contains(&label) {
-                        labels.push(label);
-                    }
+            let changed = fleet.change(&self.runner_id, |runner| {
+                let link = runner.link.as_mut().filter(|l| l.number == number)?;
+                let first = !link.ready;
+                if first {
+                    let has = |name: &str| heartbeat.features.iter().any(|f| f == name);
+                    (link.ack, link.output) = (has(feature::ACK), has(feature::OUTPUT));
+                    link.ready = true;
+                    runner.acks = link.ack;
+                    runner.boot_id.clone_from(&heartbeat.boot_id);
                 }
-                runner.environment = serde_json::to_value(environment).ok();
-                runner.labels = labels;
-            } else {
-                for label in labels {
-                    if !runner.labels.contains(&label) {
-                        runner.labels.push(label);
-                    }
-                }
-            }
-            (first, runner.clone())
+                description::take_over(runner, heartbeat);
+                runner.last_seen_ms = now_ms();
+                Some((first, runner.clone()))
+            });
+            let Some(Some(changed)) = changed else { return };
+            changed
         };
         if first {
             self.store_runner(row).await;
@@ -395,7 +478,7 @@ impl Connection {
         }
     }
 
-    async fn store_runner(&self, runner: Runner) {
+    async fn store_runner(&mut self, runner: Runner) {
         self.hub
             .store
             .submit(Box::new(move |c| runner.store(c)), |result| {

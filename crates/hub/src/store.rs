@@ -12,7 +12,7 @@ const QUEUE: usize = 4096;
 /// Most writes in one transaction.
 const BATCH: usize = 512;
 /// Connections for reading.
-const READERS: usize = 2;
+const READERS: usize = 4;
 
 /// Each step takes the store from one version to the next; steps are never changed.
 const MIGRATIONS: &[&str] = &[
@@ -135,7 +135,39 @@ const MIGRATIONS: &[&str] = &[
     );
     CREATE INDEX parts_of_message ON agent_parts (message_id);
 ",
+    "
+    ALTER TABLE tokens ADD COLUMN expires_at_ms INTEGER;
+    ALTER TABLE runners ADD COLUMN token_id TEXT;
+    ALTER TABLE runners ADD COLUMN display_name TEXT;
+    ALTER TABLE runners ADD COLUMN set_labels TEXT;
+    ALTER TABLE runners ADD COLUMN drained INTEGER NOT NULL DEFAULT 0;
+    UPDATE runners SET token_id = (SELECT id FROM tokens WHERE runner_id = runners.id);
+    ALTER TABLE tasks ADD COLUMN brief TEXT;
+    ALTER TABLE tasks ADD COLUMN token_id TEXT;
+    ALTER TABLE runs ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX runs_of_runner ON runs (runner_id, task_id);
+    CREATE INDEX runs_of_name ON runs (runner_name, task_id);
+    CREATE INDEX unconfirmed_runs ON runs (runner_id) WHERE unconfirmed = 1;
+    CREATE TABLE payloads (id TEXT PRIMARY KEY, body TEXT NOT NULL);
+    INSERT INTO payloads SELECT id, args FROM tasks WHERE length(args) > 16384;
+    UPDATE tasks SET args = '' WHERE id IN (SELECT id FROM payloads);
+    INSERT INTO payloads SELECT id, result FROM runs WHERE length(result) > 16384;
+    UPDATE runs SET result = NULL WHERE id IN (SELECT id FROM payloads);
+",
 ];
+
+/// Arguments and results beyond this size stand in a table of their own (`payloads`, by the id
+/// of the task or the run): what comes after them in a row is only read through them.
+pub(crate) const LARGE: usize = 16 * 1024;
+
+/// Stores what may be large; returns what the row itself holds of it.
+pub(crate) fn put_payload<'a>(c: &Connection, id: &str, body: &'a str) -> rusqlite::Result<Option<&'a str>> {
+    if body.len() <= LARGE {
+        return Ok(Some(body));
+    }
+    c.prepare_cached("INSERT OR REPLACE INTO payloads (id, body) VALUES (?1, ?2)")?.execute([id, body])?;
+    Ok(None)
+}
 
 /// What a write gets: the connection within a transaction.
 pub(crate) type Write<T> = Box<dyn FnOnce(&Connection) -> rusqlite::Result<T> + Send>;
@@ -175,6 +207,9 @@ impl Store {
             .map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(64);
         migrate(&connection).map_err(failed)?;
+        // What an earlier process left in the log is moved now: the first commit would wait for
+        // it, and everybody with it.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
         let readers = (0..READERS)
             .map(|_| {
                 let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -297,7 +332,7 @@ mod tests {
         let store = Store::open(&dir.path().join("hub.db")).expect("open");
         let insert = |id: &'static str| {
             store.write(move |c| {
-                c.execute("INSERT INTO tokens VALUES (?1, 'n', 'admin', 'h' || ?1, NULL, 0, NULL)", [id])
+                c.execute("INSERT INTO tokens (id, name, role, hash, created_at_ms) VALUES (?1, 'n', 'admin', 'h' || ?1, 0)", [id])
             })
         };
         let (a, b, again, c) = tokio::join!(insert("a"), insert("b"), insert("a"), insert("c"));

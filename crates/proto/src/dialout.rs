@@ -165,15 +165,33 @@ pub struct TaskRequest<'a> {
     /// Operation specific.
     #[serde(default, borrow)]
     pub args: Option<&'a RawValue>,
+    /// Who asked (§15).
+    #[serde(default)]
+    pub requested_by: Option<RequestedBy>,
 }
 
-/// The same, to send.
+/// Who asked for a task (§15), for the runner's audit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestedBy {
+    /// The hub's id, wherever it is reached.
+    pub hub: String,
+    /// The id of the token that was shown.
+    pub token: String,
+    /// What that token is called.
+    pub name: String,
+}
+
+/// The same, to send. Its arguments stand last: they may be long, and are not copied.
 #[derive(Debug, Serialize)]
 pub struct NewTask<'a> {
     /// The task.
     pub task_id: &'a str,
     /// What to do.
     pub operation: &'a str,
+    /// Who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<RequestedBy>,
     /// Operation specific.
     pub args: &'a RawValue,
 }

@@ -84,7 +84,7 @@ async fn exec_is_as_if_the_command_ran_here() {
     let ran = run(home, Some(&pair), &["exec", "-r", "r1", "--timeout", "1", "--", "sleep 9"]).await;
     assert_eq!(ran.code, 124);
     let ran = run(home, Some(&pair), &["exec", "-r", "nobody", "--", "true"]).await;
-    assert_eq!(ran.code, 1);
+    assert_eq!(ran.code, 255);
     assert!(ran.stderr.contains("matches no runner"), "{}", ran.stderr);
     let ran = run(home, Some(&pair), &["exec", "-r", "r1", "--json", "--", "echo x"]).await;
     let task: Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -273,7 +273,7 @@ async fn small_commands_and_bad_usage() {
     let doctor = run(dir.path(), None, &["doctor", "--json"]).await;
     let checks: Value = serde_json::from_str(&doctor.stdout).unwrap();
     assert!(checks.as_array().unwrap().iter().any(|c| c["name"] == "paths" && c["ok"] == true));
-    assert_eq!(run(dir.path(), None, &["exec"]).await.code, 2);
+    assert_eq!(run(dir.path(), None, &["exec"]).await.code, 255);
     let lost = run(dir.path(), None, &["runners"]).await;
     assert!(lost.code == 1 && lost.stderr.contains("legwork up"), "{}", lost.stderr);
     // In the test's own folder: what it is told is relative to where the tests run.

@@ -711,11 +711,14 @@ async fn a_pool_stands_in_gvisor() {
     }
     let pods = Pods::start().await;
     let place = Place::new();
-    // Not beneath /tmp, which is the sandbox's own.
-    let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    // Not beneath /tmp, which is the sandbox's own: neither the data nor the program, wherever
+    // this was built.
+    let data = tempfile::Builder::new().prefix("legwork-e2e-").tempdir_in("/var/lib").unwrap();
+    let program = data.path().join("legwork");
+    std::fs::copy(legwork_e2e::binary(), &program).unwrap();
     let token = place.dir.path().join("token");
     std::fs::write(&token, &pods.hub.admin).unwrap();
-    let mut pool = legwork_e2e::legwork(place.dir.path());
+    let mut pool = legwork_e2e::legwork_at(&program, place.dir.path());
     pool.args([
         "pool",
         "--size",

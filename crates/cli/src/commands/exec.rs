@@ -1,20 +1,28 @@
 //! `legwork exec` and `legwork logs`: a command's output as if it ran here.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::follow::{Show, follow, follow_or_cancel};
+use super::follow::{Followed, Show, follow, follow_or_cancel};
 use super::lists::visible;
+use super::stdin;
 use crate::args::{ExecArgs, LogsArgs};
-use crate::client::Client;
-use crate::exit;
+use crate::client::{Client, Refused};
 use crate::sse::Event;
+use crate::{exit, output};
 
+/// Where the remote command's status is passed on, a failure of ours is none that it may have.
 pub(crate) async fn run(args: ExecArgs) -> Result<u8> {
+    Ok(attempt(args).await.unwrap_or_else(|error| {
+        eprintln!("Error: {error:#}");
+        exit::OWN
+    }))
+}
+
+async fn attempt(args: ExecArgs) -> Result<u8> {
     let client = Client::from_args(&args.hub)?;
     let mut select = json!({ "labels": args.label });
     if let Some(runner) = &args.runner {
@@ -25,12 +33,26 @@ pub(crate) async fn run(args: ExecArgs) -> Result<u8> {
     } else if let Some(count) = args.count {
         select["count"] = count.into();
     }
-    let mut command = json!({ "command": line_of(&args.command) });
+    if args.online {
+        select["online"] = true.into();
+    }
+    let line = line_of(&args.command);
+    let line = match stdin::read(args.stdin, args.no_stdin).await? {
+        Some(data) => stdin::with(&line, &data)?,
+        None => line,
+    };
+    let mut command = json!({ "command": line });
     if let Some(workdir) = &args.workdir {
         command["workdir"] = workdir.as_str().into();
     }
-    let body = json!({ "select": select, "operation": "bash", "args": command, "timeout_s": args.timeout });
-    let task = client.post("/tasks", &body).await?;
+    let mut body = json!({
+        "select": select, "operation": "bash", "args": command, "timeout_s": args.timeout,
+        "idempotency_key": key()?,
+    });
+    if let Some(expires) = args.expires {
+        body["expires_s"] = expires.into();
+    }
+    let task = submit(&client, &body).await?;
     let id = task["id"].as_str().context("the hub gave no task id")?.to_owned();
     if args.detach {
         if args.json {
@@ -46,16 +68,34 @@ pub(crate) async fn run(args: ExecArgs) -> Result<u8> {
         eprintln!("legwork: {name} is not connected; waiting for it (Ctrl-C cancels)");
     }
     let mut printer = Printer::new(&runs, args.json);
-    if !follow_or_cancel(&client, &format!("/tasks/{id}"), &mut printer).await? {
-        return Ok(exit::INTERRUPTED);
-    }
+    let cancelled = match follow_or_cancel(&client, &format!("/tasks/{id}"), &mut printer).await? {
+        Followed::Left(status) => return Ok(status),
+        Followed::Cancelled(status) => Some(status),
+        Followed::Over => None,
+    };
     let task = client.get(&format!("/tasks/{id}")).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&task)?);
     } else {
         printer.finish(&task);
     }
-    Ok(exit_code(&task))
+    let code = exit_code(&task);
+    Ok(cancelled.filter(|_| code == exit::INTERRUPTED).unwrap_or(code))
+}
+
+/// A key that makes a task the same task when it is submitted again.
+fn key() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
+    Ok(format!("exec-{:032x}", u128::from_le_bytes(bytes)))
+}
+
+/// Submits a task; once more where the answer did not come: it may have been lost on its way.
+async fn submit(client: &Client, body: &Value) -> Result<Value> {
+    match client.post("/tasks", body).await {
+        Err(error) if error.downcast_ref::<Refused>().is_none() => client.post("/tasks", body).await,
+        answered => answered,
+    }
 }
 
 pub(crate) async fn logs(args: LogsArgs) -> Result<u8> {
@@ -111,6 +151,9 @@ struct Printer {
 
 impl Show for Printer {
     fn event(&mut self, event: &Event) -> Result<()> {
+        if event.kind == "gap" {
+            self.gap(event);
+        }
         self.output(event)
     }
 }
@@ -130,6 +173,20 @@ impl Printer {
         }
     }
 
+    /// Output is missing, and that is said.
+    fn gap(&mut self, event: &Event) {
+        let gap: Value = serde_json::from_str(&event.data).unwrap_or_default();
+        let name = gap["run"].as_str().and_then(|run| self.names.get(run)).cloned().unwrap_or_default();
+        let from = gap["from"].as_u64().unwrap_or(0);
+        let to = gap["to"].as_u64().map_or_else(String::new, |to| format!(" to {to}"));
+        eprintln!(
+            "legwork: {}: {} is missing from byte {from}{to}: {}",
+            visible(&name),
+            visible(gap["stream"].as_str().unwrap_or_default()),
+            visible(gap["reason"].as_str().unwrap_or_default())
+        );
+    }
+
     fn output(&mut self, event: &Event) -> Result<()> {
         if event.kind != "output" || self.quiet {
             return Ok(());
@@ -146,7 +203,7 @@ impl Printer {
 
     fn print(&mut self, run: &str, is_stderr: bool, data: &[u8]) {
         if !self.many {
-            write_out(is_stderr, data);
+            output::pass_on(is_stderr, data);
             return;
         }
         let name = self.names.get(run).cloned().unwrap_or_default();
@@ -157,7 +214,7 @@ impl Printer {
         for line in whole.split_inclusive(|b| *b == b'\n') {
             let mut text = format!("{name} | ").into_bytes();
             text.extend_from_slice(line);
-            write_out(is_stderr, &text);
+            output::pass_on(is_stderr, &text);
         }
     }
 
@@ -210,16 +267,6 @@ fn summary(runs: &[Value]) {
     }
     let good = runs.iter().filter(|r| r["state"] == "succeeded").count();
     eprintln!("{good} of {} succeeded", runs.len());
-}
-
-fn write_out(is_stderr: bool, data: &[u8]) {
-    // A closed pipe (`| head`) ends the printing, not the task.
-    let _ = if is_stderr {
-        std::io::stderr().write_all(data)
-    } else {
-        let mut out = std::io::stdout().lock();
-        out.write_all(data).and_then(|()| if std::io::stdout().is_terminal() { out.flush() } else { Ok(()) })
-    };
 }
 
 fn decode_base64(text: &str) -> Vec<u8> {

@@ -1,18 +1,22 @@
 //! Following a task's events to their end, over any number of broken connections.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use futures_util::StreamExt;
 use serde_json::json;
 
-use crate::client::Client;
+use super::serve::terminated;
+use crate::client::{Client, Refused};
 use crate::sse::{Event, Parser};
+use crate::{exit, output};
 
 /// Pause before a broken event stream is opened again.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long a hub may say nothing; it says something every few seconds.
+const SILENCE: Duration = Duration::from_secs(20);
 /// How long a hub may be away.
-const PATIENCE: u32 = 240;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Shows events.
 pub(super) trait Show {
@@ -24,64 +28,81 @@ pub(super) trait Show {
 /// Shows the events of a task (`/tasks/ID`, `/pods/tasks/ID`).
 pub(super) async fn follow(client: &Client, task: &str, show: &mut impl Show, wait: bool) -> Result<()> {
     let mut last: Option<String> = None;
-    let mut failures = 0;
+    let mut heard: Option<Instant> = None;
     loop {
-        let opened = client.events(task, last.as_deref(), wait).await;
-        let mut stream = match opened {
-            Ok(response) => response.bytes_stream(),
-            Err(error) => {
-                failures += 1;
-                // The first failure is the answer; later ones are an outage.
-                if last.is_none() && failures == 1 || failures > PATIENCE {
-                    return Err(error);
+        let opened = tokio::time::timeout(SILENCE, client.events(task, last.as_deref(), wait)).await;
+        let opened =
+            opened.unwrap_or_else(|_| Err(anyhow::anyhow!("the hub at {} does not answer", client.base())));
+        let failed = match opened {
+            Ok(response) => {
+                heard = Some(Instant::now());
+                let mut parser = Parser::default();
+                let mut stream = response.bytes_stream();
+                while let Ok(Some(Ok(bytes))) = tokio::time::timeout(SILENCE, stream.next()).await {
+                    heard = Some(Instant::now());
+                    for event in parser.feed(&bytes) {
+                        if !event.id.is_empty() {
+                            last = Some(event.id.clone());
+                        }
+                        if event.kind == "end" {
+                            show.end(&event);
+                            return Ok(());
+                        }
+                        show.event(&event)?;
+                    }
                 }
-                tokio::time::sleep(RETRY).await;
-                continue;
-            }
-        };
-        let mut parser = Parser::default();
-        while let Some(bytes) = stream.next().await {
-            let Ok(bytes) = bytes else { break };
-            failures = 0;
-            for event in parser.feed(&bytes) {
-                if !event.id.is_empty() {
-                    last = Some(event.id.clone());
-                }
-                if event.kind == "end" {
-                    show.end(&event);
+                if !wait {
                     return Ok(());
                 }
-                show.event(&event)?;
+                anyhow::anyhow!("the hub at {} closed the stream, or fell silent", client.base())
             }
+            // It answered, and will not answer otherwise.
+            Err(error) if error.downcast_ref::<Refused>().is_some_and(Refused::is_final) => {
+                return Err(error);
+            }
+            Err(error) => error,
+        };
+        // The first failure is the answer; later ones are an outage.
+        if heard.is_none_or(|heard| heard.elapsed() > PATIENCE) {
+            let id = task.rsplit('/').next().unwrap_or_default();
+            return Err(failed).with_context(|| format!("{id} is not followed any more; it goes on"));
         }
-        if !wait {
-            return Ok(());
-        }
-        failures += 1;
         tokio::time::sleep(RETRY).await;
     }
 }
 
-/// Follows a task; Ctrl-C cancels it, a second one leaves it (then false).
-pub(super) async fn follow_or_cancel(client: &Client, task: &str, show: &mut impl Show) -> Result<bool> {
+/// How following a task came to its end.
+pub(super) enum Followed {
+    /// The task is over.
+    Over,
+    /// It is over as it was cancelled for a signal: the status that stands for that.
+    Cancelled(u8),
+    /// It was left: the status to exit with.
+    Left(u8),
+}
+
+/// Follows a task. A signal cancels it, a second one leaves it; where nobody reads any more,
+/// it is cancelled as well.
+pub(super) async fn follow_or_cancel(client: &Client, task: &str, show: &mut impl Show) -> Result<Followed> {
     let id = task.rsplit('/').next().unwrap_or_default();
+    let cancel = format!("{task}/cancel");
     let following = follow(client, task, show, true);
     tokio::pin!(following);
+    let status = tokio::select! {
+        result = &mut following => return result.map(|()| Followed::Over),
+        () = output::reader_gone() => {
+            client.post(&cancel, &json!({})).await?;
+            return Ok(Followed::Left(exit::PIPE));
+        }
+        status = terminated() => status?,
+    };
+    eprintln!("legwork: cancelling {id}; the same signal again leaves it");
+    client.post(&cancel, &json!({})).await?;
     tokio::select! {
-        result = &mut following => result?,
-        result = tokio::signal::ctrl_c() => {
-            result?;
-            eprintln!("legwork: cancelling {id}; Ctrl-C again to leave it");
-            client.post(&format!("{task}/cancel"), &json!({})).await?;
-            tokio::select! {
-                result = &mut following => result?,
-                result = tokio::signal::ctrl_c() => {
-                    result?;
-                    eprintln!("legwork: left {id}");
-                    return Ok(false);
-                }
-            }
+        result = &mut following => result.map(|()| Followed::Cancelled(status)),
+        status = terminated() => {
+            eprintln!("legwork: left {id}");
+            Ok(Followed::Left(status?))
         }
     }
-    Ok(true)
 }

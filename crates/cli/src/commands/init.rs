@@ -38,10 +38,29 @@ pub(crate) async fn run(args: InitArgs) -> Result<u8> {
             }
         },
     };
-    let name = args.name.unwrap_or_else(|| legwork_runner::Machine::detect().hostname);
     let ca_file = context::ca_file(args.ca_file);
+    // The runner reads it from another folder.
+    let ca_file = match ca_file {
+        Some(path) => {
+            Some(std::path::absolute(&path).with_context(|| format!("no such path: {}", path.display()))?)
+        }
+        None => None,
+    };
     let client = Client::new(&args.hub_url, enrolment.trim().to_owned(), ca_file.as_deref())?;
-    let answer = client.post("/enroll", &json!({ "name": name })).await?;
+    let body = match &args.name {
+        Some(name) => json!({ "name": name }),
+        None => json!({}),
+    };
+    let answer = match client.post("/enroll", &body).await {
+        // A hub of an earlier version wants to be told.
+        Err(error) if args.name.is_none() && error.to_string().contains("missing field `name`") => {
+            let name = legwork_runner::Machine::detect().hostname;
+            client.post("/enroll", &json!({ "name": name })).await?
+        }
+        answered => answered?,
+    };
+    // The hub's word: what the enrolment token is called, unless we said otherwise.
+    let name = answer["name"].as_str().context("the hub gave no name")?.to_owned();
     let token = answer["token"].as_str().context("the hub gave no token")?;
     let url = format!("{}/runner/ws", args.hub_url.trim_end_matches('/').replacen("http", "ws", 1));
     // A config of the whole machine is that of a service (`legwork install-service`).

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::follow::{Show, follow, follow_or_cancel};
+use super::follow::{Followed, Show, follow, follow_or_cancel};
 use super::lists::{table, visible};
 use super::pod_events::Printer;
 use super::task;
@@ -86,10 +86,10 @@ async fn submit(config: Value, args: &PodArgs) -> Result<u8> {
     }
     let mut watcher =
         Watcher { printer: Printer::new(args.json), state: String::new(), message: String::new() };
-    if !follow_or_cancel(&client, &format!("/pods/tasks/{id}"), &mut watcher).await? {
-        return Ok(exit::INTERRUPTED);
+    match follow_or_cancel(&client, &format!("/pods/tasks/{id}"), &mut watcher).await? {
+        Followed::Left(status) => Ok(status),
+        Followed::Over | Followed::Cancelled(_) => Ok(watcher.code()),
     }
-    Ok(watcher.code())
 }
 
 struct Watcher {

@@ -1,6 +1,6 @@
 //! `legwork policy`.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -13,13 +13,19 @@ use serde_json::json;
 
 use crate::args::PolicyCommand;
 use crate::commands::audit;
-use crate::exit;
+use crate::{context, exit};
 
 pub(crate) fn run(command: PolicyCommand) -> Result<u8> {
     match command {
         PolicyCommand::Check { stdin_json: true, .. } => judge_stdin(),
         PolicyCommand::Check { config, json, line, .. } => {
-            with_rules(config.as_deref().unwrap_or(Path::new("")), |policy| {
+            let path = config.as_deref().unwrap_or(Path::new(""));
+            with_rules(path, |policy| {
+                if context::is_originals(path) {
+                    for note in policy.order_notes() {
+                        eprintln!("note: rule '{}' {}", note.pattern, note.message);
+                    }
+                }
                 check(policy, json, &line.join(" "))
             })
         }
@@ -345,7 +351,6 @@ struct Answer {
 /// One question a line, one answer a line; a bad line answers `error` and the next
 /// is read.
 fn judge_stdin() -> Result<u8> {
-    let mut out = std::io::stdout().lock();
     for line in std::io::stdin().lock().split(b'\n') {
         let line = line?;
         if line.iter().all(u8::is_ascii_whitespace) {
@@ -355,8 +360,7 @@ fn judge_stdin() -> Result<u8> {
             Ok(question) => answer(question),
             Err(error) => error_answer(serde_json::Value::Null, error.to_string()),
         };
-        writeln!(out, "{}", serde_json::to_string(&answer)?)?;
-        out.flush()?;
+        println!("{}", serde_json::to_string(&answer)?);
     }
     Ok(0)
 }

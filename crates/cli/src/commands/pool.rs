@@ -59,6 +59,11 @@ pub(crate) async fn run(args: PoolArgs) -> Result<u8> {
     }
     let folder = args.data.clone().unwrap_or_else(|| context::state_dir().join("pool")).join(&name);
     std::fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    if args.sandbox == PoolSandbox::Gvisor {
+        for (what, path) in [("--data", folder.canonicalize()?), ("this program", std::env::current_exe()?)] {
+            seen_in_gvisor(what, &path)?;
+        }
+    }
     let lock = std::fs::File::options().create(true).append(true).open(folder.join("lock"))?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| anyhow!("another pool is using {}", folder.display()))?;
@@ -99,6 +104,18 @@ pub(crate) async fn run(args: PoolArgs) -> Result<u8> {
     tokio::select! {
         () = async { while slots.join_next().await.is_some() {} } => Ok(code),
         code = super::serve::terminated() => code,
+    }
+}
+
+/// Refuses what a sandbox with a kernel of its own would not see.
+fn seen_in_gvisor(what: &str, path: &Path) -> Result<()> {
+    const OWN: &[&str] = &["/tmp", "/dev", "/proc", "/sys"];
+    match OWN.iter().find(|own| path.starts_with(own)) {
+        Some(own) => bail!(
+            "{what} lies beneath {own} ({}), which a sandbox of gVisor has for itself: put it somewhere else",
+            path.display()
+        ),
+        None => Ok(()),
     }
 }
 
@@ -260,5 +277,18 @@ impl Pool {
             Ok(walled) => Ok(walled),
             Err(reason) => bail!("{reason}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_beneath_tmp_is_refused_before_it_waits_for_a_minute() {
+        let refused = seen_in_gvisor("--data", Path::new("/tmp/clone/target/tmp/x"));
+        assert!(refused.is_err_and(|e| e.to_string().contains("--data lies beneath /tmp")));
+        assert!(seen_in_gvisor("--data", Path::new("/var/lib/x")).is_ok());
+        assert!(seen_in_gvisor("--data", Path::new("/tmpfiles/x")).is_ok());
     }
 }

@@ -2,28 +2,49 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use legwork_dialout::config::{self, Config, Flags, LogFormat, Source};
 use legwork_dialout::{Service, Shutdown};
-use legwork_hub::{Hub, Tls};
+use legwork_hub::{Hub, Settings, Tls};
 use legwork_process::trial::Trier;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::args::{HubServeArgs, RunArgs};
+use crate::args::{HubArgsOrToken, HubCommand, HubServeArgs, RunArgs};
 use crate::update::{Found, Wish};
 use crate::{context, logging, reload, update};
 
 /// How often a runner looks for a newer version by itself.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
+const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
 
-/// `legwork hub`
-pub(crate) async fn hub(args: HubServeArgs) -> Result<u8> {
+/// `legwork hub` and `legwork hub token`
+pub(crate) async fn hub(args: HubArgsOrToken) -> Result<u8> {
+    match (args.command, args.serve) {
+        (Some(HubCommand::Token { data, name }), _) => {
+            let token = Hub::make_token_offline(&data, &name)
+                .with_context(|| format!("no token was made in {}", data.display()))?;
+            println!("{token}");
+            eprintln!("this is shown once; keep it safe. A running hub takes it in within a second.");
+            Ok(0)
+        }
+        (None, Some(args)) => serve_hub(args).await,
+        (None, None) => bail!("say where the hub keeps its data: --data DIR"),
+    }
+}
+
+async fn serve_hub(args: HubServeArgs) -> Result<u8> {
     let json = std::env::var("LEGWORK_LOG_FORMAT").is_ok_and(|f| f == "json");
     logging::start(&log_level(), if json { LogFormat::Json } else { LogFormat::Text });
     legwork_process::raise_open_files();
-    let (hub, admin) = Hub::open(&args.data).await?;
+    let settings = Settings {
+        grace: Duration::from_secs(args.grace),
+        max_output: args.max_output,
+        keep: args.keep_days.map(|days| Duration::from_secs(days.saturating_mul(86_400))),
+        keep_bytes: args.keep_bytes,
+    };
+    let (hub, admin) = Hub::open(&args.data, settings).await?;
     if let Some(path) = admin {
         println!("wrote the admin token to {}", path.display());
     }
@@ -41,7 +62,7 @@ pub(crate) async fn hub(args: HubServeArgs) -> Result<u8> {
             // The second signal ends us at once.
             tokio::select! {
                 _ = terminated() => {}
-                () = tokio::time::sleep(std::time::Duration::from_secs(3)) => {}
+                () = tokio::time::sleep(Duration::from_secs(3)) => {}
             }
             code
         } => Ok(if code.is_ok() { 0 } else { crate::exit::ERROR }),
@@ -250,7 +271,7 @@ pub(crate) async fn open(config: Config) -> Result<Service> {
 fn find_config(given: Option<&Path>) -> Result<Source> {
     let home = context::home();
     let candidates: Vec<(PathBuf, bool)> = match given {
-        Some(path) => vec![(path.to_owned(), path.to_string_lossy().contains(".flashduty-runner"))],
+        Some(path) => vec![(path.to_owned(), context::is_originals(path))],
         None => vec![
             (home.join(".legwork/config.yaml"), false),
             (home.join(".flashduty-runner/config.yaml"), true),
@@ -270,7 +291,7 @@ fn find_config(given: Option<&Path>) -> Result<Source> {
             }
         }
     }
-    Ok(Source::default())
+    Ok(Source { original: context::called_as_original(), ..Source::default() })
 }
 
 /// Who can change a policy can run anything; who can read a token can be us.

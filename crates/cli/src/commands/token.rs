@@ -9,9 +9,13 @@ use crate::client::Client;
 
 pub(crate) async fn run(command: TokenCommand) -> Result<u8> {
     match command {
-        TokenCommand::Create { name, role, json, hub } => {
+        TokenCommand::Create { name, role, expires, json, hub } => {
             let client = Client::from_args(&hub)?;
-            let answer = client.post("/tokens", &json!({ "name": name, "role": role })).await?;
+            let mut body = json!({ "name": name, "role": role });
+            if let Some(expires) = expires {
+                body["expires_s"] = expires.into();
+            }
+            let answer = client.post("/tokens", &body).await?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&answer)?);
             } else {
@@ -31,7 +35,11 @@ pub(crate) async fn run(command: TokenCommand) -> Result<u8> {
             let rows: Vec<Vec<String>> = items
                 .iter()
                 .map(|t| {
-                    let state = if t["revoked"] == true { "revoked" } else { "valid" };
+                    let state = match (t["revoked"] == true, t["expired"] == true) {
+                        (true, _) => "revoked",
+                        (false, true) => "expired",
+                        (false, false) => "valid",
+                    };
                     vec![text(&t["id"]), text(&t["name"]), text(&t["role"]), state.into()]
                 })
                 .collect();

@@ -1,12 +1,13 @@
 //! `legwork up`: a hub with a local runner, in one process.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use legwork_dialout::Shutdown;
 use legwork_dialout::config::{self, Flags, Source};
-use legwork_hub::Hub;
+use legwork_hub::{Hub, Settings};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -24,18 +25,15 @@ pub(crate) async fn run(args: UpArgs) -> Result<u8> {
     logging::start("warn", config::LogFormat::Text);
     legwork_process::raise_open_files();
     let data = args.data.unwrap_or_else(context::data_dir);
-    let (hub, _) = Hub::open(&data.join("hub")).await?;
-    let listening = legwork_hub::listen(hub, args.listen, None, None).await?;
+    let (hub, _) = Hub::open(&data.join("hub"), Settings::default()).await?;
+    let listening = legwork_hub::listen(hub.clone(), args.listen, None, None).await?;
     let url = format!("http://{}", listening.address);
     let address = listening.address;
     let stop = watch::Sender::new(false);
     let serving = tokio::spawn(listening.serve(stop.subscribe()));
 
     let token_file = data.join("hub/admin.token");
-    let token = std::fs::read_to_string(&token_file)
-        .with_context(|| format!("failed to read {}", token_file.display()))?
-        .trim()
-        .to_owned();
+    let token = admin_token(&hub, &token_file, &url).await?;
     let client = Client::new(&url, token.clone(), None)?;
     let config_path = data.join("runner.yaml");
     let ws = format!("ws://{address}/runner/ws");
@@ -64,7 +62,8 @@ pub(crate) async fn run(args: UpArgs) -> Result<u8> {
     println!("  {me} exec -l os:linux -- uname -a");
     println!("  {me} exec -l os:linux -- 'ls; rm -rf x'     # refused, with the rule that refused it");
     println!("  {me} runners");
-    println!("Dashboard: {url}  (token: {})", token_file.display());
+    let place = if token_file.exists() { token_file.clone() } else { context_path.clone() };
+    println!("Dashboard: {url}  (token: {})", place.display());
     println!("Ctrl-C stops both.");
 
     terminated().await?;
@@ -78,6 +77,21 @@ pub(crate) async fn run(args: UpArgs) -> Result<u8> {
     stop.send_replace(true);
     let _ = tokio::time::timeout(Duration::from_secs(3), serving).await;
     Ok(0)
+}
+
+/// A token that opens this hub: the first one, which people may have removed, else the saved
+/// one, else a new one, which is saved.
+async fn admin_token(hub: &Arc<Hub>, first: &Path, url: &str) -> Result<String> {
+    let first = match std::fs::read_to_string(first) {
+        Ok(token) => Some(token.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("failed to read {}", first.display())),
+    };
+    let saved = context::load().filter(|saved| saved.hub_url == url).map(|saved| saved.token);
+    match [first, saved].into_iter().flatten().find(|token| hub.admits_admin(token)) {
+        Some(token) => Ok(token),
+        None => Ok(hub.local_admin("up").await?),
+    }
 }
 
 /// The local runner's config; made, with a credential, on the first start.

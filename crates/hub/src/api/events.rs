@@ -24,7 +24,7 @@ use crate::model::Role;
 
 /// Frames read at a time.
 const BATCH: usize = 64;
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 pub(super) struct Follow {
@@ -174,6 +174,7 @@ impl Reader {
         let stream = match frame.kind {
             Kind::State => return event.event(self.name).data(String::from_utf8_lossy(&frame.payload)),
             Kind::End => return event.event("end").data(String::from_utf8_lossy(&frame.payload)),
+            Kind::Gap => return event.event("gap").data(String::from_utf8_lossy(&frame.payload)),
             Kind::Stdout => "stdout",
             Kind::Stderr => "stderr",
         };

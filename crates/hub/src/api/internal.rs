@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use legwork_proto::task::Register;
@@ -12,8 +11,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::bearer;
+use super::payload::{self, BodyError, Payload};
 use crate::engine::Hub;
 use crate::pods::{MessageError, NewMessage, NewPart, Patch, RegisterError, StreamError, caller_session};
+
+/// The largest registration.
+const MAX_REGISTRATION: usize = 64 * 1024;
+/// The largest event, message or part: what a task's events hold.
+const MAX_EVENT: usize = crate::events::MAX_PAYLOAD;
 
 /// The key in an address that we gave out.
 #[derive(Deserialize)]
@@ -56,11 +61,23 @@ fn unauthorized() -> Refused {
     Refused(StatusCode::UNAUTHORIZED, "Internal authentication required")
 }
 
-fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
-    if body.is_empty() {
+/// Reads a body. To be called when it is known who sends it.
+async fn read(hub: &Hub, request: Request, most: usize) -> Result<Payload, Refused> {
+    payload::read(hub, request, most).await.map_err(|error| {
+        let text = match error {
+            BodyError::TooLarge(_) => "The request body is too large",
+            BodyError::Busy => "Too many requests are being read",
+            BodyError::Broken => "The request body did not arrive as a whole",
+        };
+        Refused(error.status(), text)
+    })
+}
+
+fn parsed<T: DeserializeOwned>(body: &Payload) -> Result<T, Refused> {
+    if body.bytes.is_empty() {
         return Err(bad("Missing request body"));
     }
-    serde_json::from_slice(body).map_err(|_| bad("Invalid JSON"))
+    serde_json::from_slice(&body.bytes).map_err(|_| bad("Invalid JSON"))
 }
 
 /// Where the caller reaches us.
@@ -77,12 +94,13 @@ pub(super) async fn register(
     State(hub): State<Arc<Hub>>,
     Query(key): Query<Key>,
     headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
     if !is_internal(&hub, &headers, &key) {
         return unauthorized().into_response();
     }
-    let said: Value = match parsed(&body) {
+    let body = read(&hub, request, MAX_REGISTRATION).await;
+    let said: Value = match body.and_then(|body| parsed(&body)) {
         Ok(said) => said,
         Err(refused) => return refused.into_response(),
     };
@@ -147,13 +165,22 @@ pub(super) async fn stream(
     Path(id): Path<String>,
     Query(key): Query<Key>,
     headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
     let internal = is_internal(&hub, &headers, &key);
-    match hub.take_event(&id, key.key.as_deref(), internal, &body).await {
+    let taken = async {
+        let failed = |error| stream_error(error, "Failed to process event");
+        // What is not listened to need not be read either.
+        if !hub.may_send(&id, key.key.as_deref(), internal).await.map_err(failed)? {
+            return Ok(false);
+        }
+        let body = read(&hub, request, MAX_EVENT).await?;
+        hub.take_event(&id, key.key.as_deref(), internal, &body.bytes).await.map_err(failed)
+    };
+    match taken.await {
         Ok(false) => ok(),
         Ok(true) => axum::Json(json!({ "ok": true, "cancel": true })).into_response(),
-        Err(error) => stream_error(error, "Failed to process event").into_response(),
+        Err(refused) => refused.into_response(),
     }
 }
 
@@ -162,18 +189,19 @@ pub(super) async fn complete(
     Path(id): Path<String>,
     Query(key): Query<Key>,
     headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
     let internal = is_internal(&hub, &headers, &key);
-    let said: Value = match parsed(&body) {
-        Ok(said) => said,
-        Err(refused) => return refused.into_response(),
+    let completed = async {
+        let failed = |error| stream_error(error, "Failed to complete task");
+        if !hub.may_send(&id, key.key.as_deref(), internal).await.map_err(failed)? {
+            return Ok(());
+        }
+        let said: Value = parsed(&read(&hub, request, MAX_REGISTRATION).await?)?;
+        let success = said["success"].as_bool().unwrap_or(false);
+        hub.complete(&id, key.key.as_deref(), internal, success).await.map_err(failed)
     };
-    let success = said["success"].as_bool().unwrap_or(false);
-    match hub.complete(&id, key.key.as_deref(), internal, success).await {
-        Ok(()) => ok(),
-        Err(error) => stream_error(error, "Failed to complete task").into_response(),
-    }
+    completed.await.map_or_else(Refused::into_response, |()| ok())
 }
 
 /// The session of an agent's token.
@@ -211,10 +239,14 @@ fn created(id: &str) -> Response {
     (StatusCode::CREATED, axum::Json(json!({ "id": id }))).into_response()
 }
 
-pub(super) async fn create_message(State(hub): State<Arc<Hub>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn create_message(
+    State(hub): State<Arc<Hub>>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
     let made = async {
         let session = session(&hub, &headers).await?;
-        let new: NewMessage = parsed(&body)?;
+        let new: NewMessage = parsed(&read(&hub, request, MAX_EVENT).await?)?;
         let id = hub.add_message(session, new).await;
         id.map(|id| created(&id)).map_err(|error| message_error(error, "Failed to create message"))
     };
@@ -225,11 +257,11 @@ pub(super) async fn patch_message(
     State(hub): State<Arc<Hub>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
     let patched = async {
         let session = session(&hub, &headers).await?;
-        let patch: Patch = parsed(&body)?;
+        let patch: Patch = parsed(&read(&hub, request, MAX_EVENT).await?)?;
         let done = hub.patch_message(session, id, patch).await;
         done.map(|()| ok()).map_err(|error| message_error(error, "Failed to update message"))
     };
@@ -240,11 +272,11 @@ pub(super) async fn create_part(
     State(hub): State<Arc<Hub>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
     let made = async {
         let session = session(&hub, &headers).await?;
-        let new: NewPart = parsed(&body)?;
+        let new: NewPart = parsed(&read(&hub, request, MAX_EVENT).await?)?;
         let id = hub.add_part(session, id, new).await;
         id.map(|id| created(&id)).map_err(|error| message_error(error, "Failed to create part"))
     };

@@ -11,12 +11,28 @@ use axum::response::{IntoResponse, Response};
 use crate::engine::Hub;
 use crate::model::State as RunState;
 
-/// Ready is who can write.
+/// Ready is who can write: the store, and tasks' events.
 pub(super) async fn ready(State(hub): State<Arc<Hub>>) -> Response {
+    if let Err(error) = write_beside_events(hub.data.clone()).await {
+        let text = format!("events of tasks can't be written: {error}\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
     match hub.store.write(|c| c.query_row("SELECT 1", [], |_| Ok(()))).await {
         Ok(()) => "ok\n".into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
+}
+
+/// A small file, written and taken away: a full disk does not show otherwise.
+async fn write_beside_events(data: std::path::PathBuf) -> std::io::Result<()> {
+    let written = tokio::task::spawn_blocking(move || {
+        let folder = data.join("events");
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join(".ready");
+        std::fs::write(&path, [0u8; 4096])?;
+        std::fs::remove_file(path)
+    });
+    written.await.map_err(std::io::Error::other)?
 }
 
 pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> Response {

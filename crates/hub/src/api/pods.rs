@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +10,7 @@ use serde_json::json;
 
 use super::Caller;
 use super::events::{Follow, Source, last_event_id, stream};
+use super::payload::{OPERATOR, Sent};
 use super::problem::Problem;
 use super::tokens::body;
 use crate::engine::Hub;
@@ -23,14 +23,9 @@ fn known(id: &str) -> Result<u32, Problem> {
     id.parse().map_err(|_| Problem::not_found("task of pods", id))
 }
 
-pub(super) async fn create(
-    State(hub): State<Arc<Hub>>,
-    caller: Caller,
-    bytes: Bytes,
-) -> Result<Response, Problem> {
-    caller.needs(Role::Operator)?;
-    let new: NewPodTask = body(&bytes)?;
-    let id = hub.submit_pod_task(new, caller.0.name.clone()).await?;
+pub(super) async fn create(State(hub): State<Arc<Hub>>, sent: Sent<OPERATOR>) -> Result<Response, Problem> {
+    let new: NewPodTask = body(&sent.payload.bytes)?;
+    let id = hub.submit_pod_task(new, sent.caller.0.name.clone()).await?;
     let task = hub.store.read(move |c| view(c, id)).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(task)).into_response())
 }
@@ -80,7 +75,10 @@ pub(super) async fn cancel(
 ) -> Result<Response, Problem> {
     caller.needs(Role::Operator)?;
     let number = known(&id)?;
-    hub.cancel_pod_task(number).await?;
+    // It goes on if the caller goes away.
+    let cancelling = hub.clone();
+    let done = tokio::spawn(async move { cancelling.cancel_pod_task(number).await }).await;
+    done.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
     match hub.store.read(move |c| view(c, number)).await? {
         Some(task) => Ok((StatusCode::ACCEPTED, axum::Json(task)).into_response()),
         None => Err(Problem::not_found("task of pods", &id)),

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Caller;
+use super::payload::{ADMIN, Sent};
 use super::problem::Problem;
-use crate::engine::Hub;
-use crate::fleet::Runner;
+use super::tokens::body;
+use crate::engine::{Change, Hub};
+use crate::fleet::{Named, Runner};
 use crate::model::Role;
 
 const MAX_LIMIT: usize = 500;
@@ -19,8 +22,16 @@ fn view(runner: &Runner) -> Value {
     json!({
         "id": runner.id,
         "name": runner.name,
-        "status": if runner.link.is_some() { "online" } else { "offline" },
+        "display_name": runner.display_name,
+        "status": match (runner.revoked, runner.link.is_some()) {
+            (true, _) => "revoked",
+            (false, true) => "online",
+            (false, false) => "offline",
+        },
         "labels": runner.labels,
+        "set_labels": runner.set_labels,
+        "drained": runner.drained,
+        "token_id": runner.token_id,
         "version": runner.version,
         "environment": runner.environment,
         "metrics": runner.metrics,
@@ -67,12 +78,55 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     caller.needs(Role::Viewer)?;
-    let found = {
-        let fleet = hub.fleet.lock();
-        fleet.runners.get(&id).or_else(|| fleet.runners.values().find(|r| r.name == id)).map(view)
-    };
-    match found {
-        Some(runner) => Ok(axum::Json(runner).into_response()),
+    let fleet = hub.fleet.lock();
+    match fleet.named(&id) {
+        Named::One(runner) => Ok(axum::Json(view(runner)).into_response()),
+        Named::None => Err(Problem::not_found("runner", &id)),
+        Named::Many(ids) => Err(ambiguous(&id, &ids)),
+    }
+}
+
+fn ambiguous(name: &str, ids: &[String]) -> Problem {
+    let shown: String = name.chars().take(80).collect();
+    let text = format!("'{shown}' is the name of {} runners; give the id: {}", ids.len(), ids.join(", "));
+    Problem::new(StatusCode::CONFLICT, text)
+}
+
+/// The id of a runner, by its name or itself.
+fn id_of(hub: &Hub, id: &str) -> Result<String, Problem> {
+    match hub.fleet.lock().named(id) {
+        Named::One(runner) => Ok(runner.id.clone()),
+        Named::None => Err(Problem::not_found("runner", id)),
+        Named::Many(ids) => Err(ambiguous(id, &ids)),
+    }
+}
+
+/// Sets what people decide about a runner; what is absent stays.
+pub(super) async fn change(
+    State(hub): State<Arc<Hub>>,
+    Path(id): Path<String>,
+    sent: Sent<ADMIN>,
+) -> Result<Response, Problem> {
+    let change: Change = body(&sent.payload.bytes)?;
+    change.check().map_err(|(field, reason)| Problem::field(field, &reason))?;
+    let id = id_of(&hub, &id)?;
+    let changed = hub.change_runner(&id, change).await?;
+    match changed {
+        Some(runner) => Ok(axum::Json(view(&runner)).into_response()),
         None => Err(Problem::not_found("runner", &id)),
     }
+}
+
+/// Forgets a runner: its credential, if it is its alone, its connection, and what waits for it.
+pub(super) async fn remove(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    caller.needs(Role::Admin)?;
+    let id = id_of(&hub, &id)?;
+    // It goes on if the caller goes away.
+    let removed = tokio::spawn(async move { hub.remove_runner(&id).await }).await;
+    removed.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
+    Ok(StatusCode::NO_CONTENT)
 }

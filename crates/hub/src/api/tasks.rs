@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -13,6 +12,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Caller;
+use super::payload::{OPERATOR, Sent};
 use super::problem::Problem;
 use super::tokens::body;
 use crate::engine::{Hub, NewTask};
@@ -30,13 +30,13 @@ pub(super) struct Wait {
 
 pub(super) async fn create(
     State(hub): State<Arc<Hub>>,
-    caller: Caller,
     Query(wait): Query<Wait>,
-    bytes: Bytes,
+    sent: Sent<OPERATOR>,
 ) -> Result<Response, Problem> {
-    caller.needs(Role::Operator)?;
-    let new: NewTask = body(&bytes)?;
-    let id = hub.submit(new, caller.0.name.clone()).await?;
+    let new: NewTask = body(&sent.payload.bytes)?;
+    let id = hub.submit(new, &sent.caller.0).await?;
+    // What was sent is not held while the task runs.
+    drop(sent);
     wait_for_end(&hub, &id, &wait).await;
     let task = load(&hub, &id).await?.ok_or_else(|| Problem::not_found("task", &id))?;
     Ok((StatusCode::ACCEPTED, axum::Json(task)).into_response())
@@ -60,7 +60,9 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     caller.needs(Role::Operator)?;
-    hub.cancel(&id).await;
+    // It goes on if the caller goes away.
+    let (cancelling, task) = (hub.clone(), id.clone());
+    let _ = tokio::spawn(async move { cancelling.cancel(&task).await }).await;
     // A task that is over stays as it is.
     let task = load(&hub, &id).await?.ok_or_else(|| Problem::not_found("task", &id))?;
     Ok((StatusCode::ACCEPTED, axum::Json(task)).into_response())
@@ -81,12 +83,19 @@ pub(super) async fn load(hub: &Hub, id: &str) -> Result<Option<TaskView>, Proble
     Ok(hub.store.read(move |c| load_one(c, &id)).await?)
 }
 
-const COLUMNS: &str = "id, operation, args, selection, timeout_s, created_by, created_at_ms, expires_at_ms";
+/// A task's row with its arguments, or with what a list shows of them.
+fn columns(brief: bool) -> String {
+    let args = match brief {
+        false => "coalesce((SELECT body FROM payloads WHERE payloads.id = tasks.id), args)",
+        true => "coalesce(brief, iif(args = '', '{}', args))",
+    };
+    format!("id, operation, {args}, selection, timeout_s, created_by, created_at_ms, expires_at_ms, token_id")
+}
 
 fn load_one(c: &Connection, id: &str) -> rusqlite::Result<Option<TaskView>> {
-    let sql = format!("SELECT {COLUMNS} FROM tasks WHERE id = ?1");
+    let sql = format!("SELECT {} FROM tasks WHERE id = ?1", columns(false));
     let task = c.prepare_cached(&sql)?.query_row([id], task_row).optional()?;
-    task.map(|task| with_runs(c, task)).transpose()
+    task.map(|task| with_runs(c, task, true)).transpose()
 }
 
 fn task_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<TaskView> {
@@ -100,17 +109,23 @@ fn task_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<TaskView> {
         created_by: row.get(5)?,
         created_at_ms: number(row.get(6)?),
         expires_at_ms: number(row.get(7)?),
+        created_by_token: row.get(8)?,
         state: RunState::Queued,
         runs: Vec::new(),
     })
 }
 
-fn with_runs(c: &Connection, mut task: TaskView) -> rusqlite::Result<TaskView> {
-    let mut statement = c.prepare_cached(
-        "SELECT id, runner_name, runner_id, state, exit_code, error, result, queued_at_ms, delivered_at_ms,
+/// Adds a task's runs; their results only where they are wanted.
+fn with_runs(c: &Connection, mut task: TaskView, results: bool) -> rusqlite::Result<TaskView> {
+    let result = match results {
+        true => "coalesce(result, (SELECT body FROM payloads WHERE payloads.id = runs.id))",
+        false => "NULL",
+    };
+    let mut statement = c.prepare_cached(&format!(
+        "SELECT id, runner_name, runner_id, state, exit_code, error, {result}, queued_at_ms, delivered_at_ms,
                 started_at_ms, finished_at_ms
-         FROM runs WHERE task_id = ?1 ORDER BY ordinal",
-    )?;
+         FROM runs WHERE task_id = ?1 ORDER BY ordinal"
+    ))?;
     let runs = statement.query_map([&task.id], |row| {
         let state: String = row.get(3)?;
         Ok(RunView {
@@ -159,30 +174,46 @@ pub(super) async fn list(
     let mut items = hub
         .store
         .read(move |c| {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM tasks WHERE (?1 IS NULL OR id < ?1)
-                     AND (?2 IS NULL OR EXISTS (SELECT 1 FROM runs WHERE task_id = tasks.id AND (runner_id = ?2 OR runner_name = ?2)))
-                 ORDER BY id DESC LIMIT ?3"
-            );
-            let mut statement = c.prepare_cached(&sql)?;
             let bound = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-            let rows = statement.query_map(rusqlite::params![page.cursor, page.runner, bound], task_row)?;
-            let tasks = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-            tasks
-                .into_iter()
-                .map(|task| {
-                    let mut task = with_runs(c, task)?;
-                    // A list is for looking over; the whole is at its own address.
-                    for run in &mut task.runs {
-                        run.result = None;
-                    }
-                    Ok(task)
-                })
-                .collect::<rusqlite::Result<Vec<_>>>()
+            let ids = match &page.runner {
+                None => {
+                    let sql = "SELECT id FROM tasks WHERE (?1 IS NULL OR id < ?1) ORDER BY id DESC LIMIT ?2";
+                    ids(c, sql, rusqlite::params![page.cursor, bound])?
+                }
+                // Each half is read along an index, and no further than it is shown.
+                Some(runner) => {
+                    let half = |column: &str| {
+                        format!(
+                            "SELECT * FROM (SELECT DISTINCT task_id FROM runs WHERE {column} = ?3
+                                 AND (?1 IS NULL OR task_id < ?1) ORDER BY task_id DESC LIMIT ?2)"
+                        )
+                    };
+                    let sql = format!(
+                        "{} UNION {} ORDER BY 1 DESC LIMIT ?2",
+                        half("runner_id"),
+                        half("runner_name")
+                    );
+                    ids(c, &sql, rusqlite::params![page.cursor, bound, runner])?
+                }
+            };
+            let sql = format!("SELECT {} FROM tasks WHERE id = ?1", columns(true));
+            let mut statement = c.prepare_cached(&sql)?;
+            let mut tasks = Vec::with_capacity(ids.len());
+            for id in ids {
+                // A list is for looking over; the whole is at its own address.
+                if let Some(task) = statement.query_row([&id], task_row).optional()? {
+                    tasks.push(with_runs(c, task, false)?);
+                }
+            }
+            Ok(tasks)
         })
         .await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let next = if items.len() > wanted { items.get(wanted - 1).map(|t| t.id.clone()) } else { None };
     items.truncate(wanted);
     Ok(axum::Json(json!({ "items": items, "next": next })).into_response())
+}
+
+fn ids(c: &Connection, sql: &str, params: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<String>> {
+    c.prepare_cached(sql)?.query_map(params, |row| row.get(0))?.collect()
 }

@@ -123,6 +123,32 @@ fn check_server(server: &McpServer) -> Result<(), SubmitError> {
     }
 }
 
+/// Arguments for a list: long texts are cut, as the whole is at the task's own address.
+pub(super) fn brief(operation: &str, args: &str) -> String {
+    const MOST: usize = 512;
+    const ALL: usize = 16 * 1024;
+    fn cut(value: &mut Value) {
+        match value {
+            Value::String(text) if text.len() > MOST => {
+                text.truncate(text.floor_char_boundary(MOST));
+                text.push('…');
+            }
+            Value::Array(items) => {
+                items.truncate(MOST);
+                items.iter_mut().for_each(cut);
+            }
+            Value::Object(fields) => fields.values_mut().for_each(cut),
+            _ => {}
+        }
+    }
+    let Ok(mut value) = serde_json::from_str::<Value>(&shown(operation, args.to_owned())) else {
+        return "{}".into();
+    };
+    cut(&mut value);
+    let text = value.to_string();
+    if text.len() <= ALL { text } else { "{}".into() }
+}
+
 /// Arguments as they may be shown: what a server is given may hold secrets.
 pub(crate) fn shown(operation: &str, args: String) -> String {
     if !matches!(operation, "mcp_call" | "mcp_list_tools") {

@@ -1,19 +1,20 @@
 //! Handing runs to runners, and hearing of their progress.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use base64::Engine;
+use bytes::Bytes;
 use legwork_proto::base57::message_id;
-use legwork_proto::dialout::{Ack, NewTask, Outgoing, TaskOutput, TaskRef, TaskResume, kind};
+use legwork_proto::dialout::{Ack, NewTask, Outgoing, RequestedBy, TaskRef, TaskResume, kind};
 use rusqlite::params;
 use serde_json::value::RawValue;
 
 use super::{Ending, Hub};
 use crate::clock::{now_ms, random};
 use crate::events::Kind;
-use crate::fleet::{Link, LiveRun, state_event};
+use crate::fleet::{Args, Link, LiveRun, LiveTask, ToRunner, state_event};
 use crate::model::State;
+use crate::store::StoreError;
 
 /// Writes a message to a runner.
 pub(crate) fn message<P: serde::Serialize>(kind: &str, payload: &P) -> String {
@@ -22,11 +23,63 @@ pub(crate) fn message<P: serde::Serialize>(kind: &str, payload: &P) -> String {
     serde_json::to_string(&Outgoing { id: &id, kind, payload, timestamp: now_ms() }).unwrap_or_default()
 }
 
+/// A request in pieces: what stands before the arguments, those, and the rest. The
+/// arguments are shared by all who are sent them.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) head: String,
+    pub(crate) args: Arc<Bytes>,
+    pub(crate) tail: String,
+}
+
 impl Hub {
-    pub(crate) fn send_request(&self, run: &LiveRun, link: &Link) {
-        let Ok(args) = RawValue::from_string(run.task.args.clone()) else { return };
-        let request = NewTask { task_id: &run.id, operation: &run.task.operation, args: &args };
-        link.send(message(kind::TASK_REQUEST, &request));
+    /// Queues a run for its runner's connection, which fetches what it needs.
+    pub(crate) fn send_request(run: &LiveRun, link: &Link) {
+        let _ = link.sender.send(ToRunner::Request(run.id.clone()));
+    }
+
+    /// The request of a run, if it is still to be carried out.
+    pub(crate) async fn request_of(&self, run_id: &str) -> Result<Option<Request>, StoreError> {
+        let task = match self.fleet.lock().runs.get(run_id).filter(|run| !run.closing) {
+            Some(run) => run.task.clone(),
+            None => return Ok(None),
+        };
+        let args = self.args_of(&task).await?;
+        let requested_by = task.requester.as_ref().map(|requester| RequestedBy {
+            hub: self.id.clone(),
+            token: requester.token_id.clone(),
+            name: requester.name.clone(),
+        });
+        let request =
+            NewTask { task_id: run_id, operation: &task.operation, requested_by, args: RawValue::NULL };
+        let text = message(kind::TASK_REQUEST, &request);
+        // The arguments are the payload's last field, and only the time comes after that.
+        let Some(at) = text.rfind("null},\"timestamp\":") else {
+            return Err(StoreError::new("a request can't be put together".into()));
+        };
+        let (head, rest) = text.split_at(at);
+        let tail = rest.trim_start_matches("null").to_owned();
+        Ok(Some(Request { head: head.to_owned(), args, tail }))
+    }
+
+    /// A task's arguments; large ones come from the store, once for all who need them.
+    async fn args_of(&self, task: &LiveTask) -> Result<Arc<Bytes>, StoreError> {
+        let cache = match &task.args {
+            Args::Here(args) => return Ok(Arc::new(args.clone())),
+            Args::Stored(cache) => cache,
+        };
+        let mut cached = cache.lock().await;
+        if let Some(args) = cached.upgrade() {
+            return Ok(args);
+        }
+        let id = task.id.clone();
+        let text: String = self
+            .store
+            .read(move |c| c.query_row("SELECT body FROM payloads WHERE id = ?1", [id], |row| row.get(0)))
+            .await?;
+        let args = Arc::new(Bytes::from(text));
+        *cached = Arc::downgrade(&args);
+        Ok(args)
     }
 
     pub(crate) fn send_cancel(link: &Link, run_id: &str) {
@@ -64,8 +117,12 @@ impl Hub {
                     lost.push(run_id);
                     continue;
                 }
-                // The original has no words for any of this: its result comes or not.
+                // The original has no words for any of this: its result comes or not. A read
+                // is simply done again.
                 if !link.ack {
+                    if run.task.is_read() {
+                        Self::send_request(run, &link);
+                    }
                     continue;
                 }
                 let [stdout, stderr] = run.offsets;
@@ -73,14 +130,13 @@ impl Hub {
                 // takes it once. Reads leave no trace there and are simply done again.
                 if run.state == State::Delivered || run.task.is_read() {
                     run.delivered_boot.clone_from(&boot);
-                    let run = run.clone();
-                    self.send_request(&run, &link);
+                    Self::send_request(run, &link);
                 }
                 if let Some(run) = fleet.runs.get(&run_id).filter(|r| !r.task.is_read()) {
                     let resume = TaskResume { task_id: run.id.clone(), stdout, stderr };
                     link.send(message(kind::TASK_RESUME, &resume));
                 }
-                if fleet.runs.get(&run_id).is_some_and(|r| r.cancel_requested) {
+                if fleet.runs.get(&run_id).is_some_and(|r| r.cancel_requested.is_some()) {
                     Self::send_cancel(&link, &run_id);
                 }
             }
@@ -88,6 +144,7 @@ impl Hub {
         for run_id in lost {
             self.finish(&run_id, Ending::lost("the runner's machine was restarted while it ran"), None).await;
         }
+        self.revive_of(runner_id).await;
         self.deliver_waiting(runner_id).await;
     }
 
@@ -137,10 +194,10 @@ impl Hub {
                 task.append(|log| log.add(Kind::State, ordinal, 0, &event));
             }
             run.delivered_boot.clone_from(&boot);
+            (run.delivered, run.heard, run.delivered_ms) = (Instant::now(), Instant::now(), now);
             run.unsent = link.is_none();
             if let Some(link) = &link {
-                let run = run.clone();
-                self.send_request(&run, link);
+                Self::send_request(run, link);
             }
         }
     }
@@ -157,6 +214,7 @@ impl Hub {
                 return;
             }
             run.state = State::Running;
+            run.heard = Instant::now();
             run.clone()
         };
         let now = now_ms();
@@ -182,69 +240,20 @@ impl Hub {
             .await;
     }
 
-    /// Live output of a run. A gap is asked for again, what we have is skipped.
-    pub(crate) async fn output(self: &Arc<Self>, runner_id: &str, output: TaskOutput) {
-        let mut data = match &output.data_base64 {
-            Some(text) => match base64::engine::general_purpose::STANDARD.decode(text) {
-                Ok(data) => data,
-                Err(error) => {
-                    return tracing::warn!(run = %output.task_id, "skipped output that is no base64: {error}");
-                }
-            },
-            None => output.data.into_bytes(),
-        };
-        let kind = if output.stream == "stderr" { Kind::Stderr } else { Kind::Stdout };
-        let (run, offset) = {
-            let mut fleet = self.fleet.lock();
-            let link = fleet.ready_link(runner_id).cloned();
-            let Some(run) =
-                fleet.runs.get_mut(&output.task_id).filter(|r| r.runner_id == runner_id && !r.closing)
-            else {
-                return;
-            };
-            let next = &mut run.offsets[kind as usize];
-            if output.offset > *next {
-                tracing::warn!(run = %run.id, "output has a gap from {next} to {}; asked for it again", output.offset);
-                if let Some(link) = link {
-                    let [stdout, stderr] = run.offsets;
-                    let resume = TaskResume { task_id: run.id.clone(), stdout, stderr };
-                    link.send(message(kind::TASK_RESUME, &resume));
-                }
-                return;
-            }
-            let known = usize::try_from(*next - output.offset).unwrap_or(usize::MAX);
-            if known >= data.len() {
-                return;
-            }
-            data.drain(..known);
-            let offset = *next;
-            *next += data.len() as u64;
-            (run.clone(), offset)
-        };
-        self.counters.output_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        self.store
-            .submit(Box::new(|_| Ok(())), move |_| {
-                run.task.append(|log| log.add(kind, run.ordinal, offset, &data));
-            })
-            .await;
-    }
-
-    /// Cancels a task's open runs; returns false if there is no such task live.
+    /// Cancels a task's runs, also those that were given up and may still go on; returns
+    /// false if there is nothing to cancel.
     pub(crate) async fn cancel(self: &Arc<Self>, task_id: &str) -> bool {
         let mut at_once = Vec::new();
         let mut asked = Vec::new();
         {
             let mut guard = self.fleet.lock();
             let fleet = &mut *guard;
-            if !fleet.tasks.contains_key(task_id) {
-                return false;
-            }
             for run in fleet.runs.values_mut().filter(|r| r.task.id == task_id && !r.closing) {
                 if run.state == State::Queued || run.unsent {
                     at_once.push(run.id.clone());
                     continue;
                 }
-                run.cancel_requested = true;
+                run.cancel_requested.get_or_insert_with(Instant::now);
                 asked.push(run.id.clone());
                 let link =
                     fleet.runners.get(&run.runner_id).and_then(|r| r.link.as_ref()).filter(|l| l.ready);
@@ -254,21 +263,23 @@ impl Hub {
             }
         }
         if !asked.is_empty() {
+            let rows = asked.clone();
             let result = self
                 .store
                 .write(move |c| {
                     let mut update =
                         c.prepare_cached("UPDATE runs SET cancel_requested = 1 WHERE id = ?1")?;
-                    asked.iter().try_for_each(|id| update.execute([id]).map(|_| ()))
+                    rows.iter().try_for_each(|id| update.execute([id]).map(|_| ()))
                 })
                 .await;
             if let Err(error) = result {
                 tracing::error!("a cancel was sent but not recorded: {error}");
             }
         }
-        for run_id in at_once {
-            self.finish(&run_id, Ending::cancelled(), None).await;
+        for run_id in &at_once {
+            self.finish(run_id, Ending::cancelled(), None).await;
         }
-        true
+        let given_up = self.cancel_given_up(task_id).await;
+        given_up || !asked.is_empty() || !at_once.is_empty()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -9,33 +10,18 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::Hub;
-use super::args::{bounded, check_args};
+use super::args::{bounded, brief, check_args};
+use super::choose::{Select, check_select, choose};
+use crate::auth::Token;
 use crate::clock::{now_ms, sortable_id};
 use crate::events::{self, Kind, Log};
-use crate::fleet::{FleetState, LiveRun, LiveTask, ToRunner, state_event};
+use crate::fleet::{Args, LiveRun, LiveTask, NewLiveTask, Requester, ToRunner, state_event};
 use crate::model::State;
-use crate::store::StoreError;
+use crate::store::{StoreError, put_payload};
 
 const DEFAULT_EXPIRES_S: i64 = 86_400;
 const MAX_EXPIRES_S: i64 = 30 * 86_400;
-/// Most runners of one task.
-const MAX_TARGETS: usize = 10_000;
 const MAX_KEY: usize = 255;
-
-/// Which runners a task is for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Select {
-    /// All of these.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) labels: Vec<String>,
-    /// This one, by name or id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) runner: Option<String>,
-    /// How many of them; 1 by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) count: Option<Value>,
-}
 
 /// A task to be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,29 +56,81 @@ pub(super) fn invalid(field: &'static str, reason: impl Into<String>) -> SubmitE
     SubmitError::Invalid { field, reason: reason.into() }
 }
 
-/// How many of the matching runners.
-#[derive(Clone, Copy)]
-enum Count {
-    All,
-    Some(usize),
-}
-
 enum Inserted {
     New,
     Existing { id: String, same: bool },
 }
 
+/// A task's row in the store.
+struct TaskRow {
+    id: String,
+    operation: String,
+    args: String,
+    selection: String,
+    timeout_s: i64,
+    created_by: Requester,
+    created_at_ms: u64,
+    expires_at_ms: u64,
+    key: Option<String>,
+    body_hash: String,
+}
+
+impl TaskRow {
+    /// Writes it and its runs, unless its key is known.
+    fn insert(&self, c: &Connection, runs: &[LiveRun]) -> rusqlite::Result<Inserted> {
+        if let Some(key) = &self.key
+            && let Some((id, same)) = key_lookup(c, key, &self.body_hash)?
+        {
+            return Ok(Inserted::Existing { id, same });
+        }
+        c.prepare_cached(
+            "INSERT INTO tasks (id, operation, args, selection, timeout_s, created_by, created_at_ms,
+                 expires_at_ms, idempotency_key, body_hash, brief, token_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![
+            self.id,
+            self.operation,
+            put_payload(c, &self.id, &self.args)?.unwrap_or_default(),
+            self.selection,
+            self.timeout_s,
+            self.created_by.name,
+            signed(self.created_at_ms),
+            signed(self.expires_at_ms),
+            self.key,
+            self.body_hash,
+            brief(&self.operation, &self.args),
+            self.created_by.token_id,
+        ])?;
+        let mut insert = c.prepare_cached(
+            "INSERT INTO runs (id, task_id, ordinal, runner_id, runner_name, state, delivered_boot,
+                 queued_at_ms, delivered_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?;
+        for run in runs {
+            let delivered = (run.state == State::Delivered).then_some(signed(self.created_at_ms));
+            insert.execute(params![
+                run.id,
+                self.id,
+                run.ordinal,
+                run.runner_id,
+                run.runner_name,
+                run.state.as_str(),
+                run.delivered_boot,
+                signed(self.created_at_ms),
+                delivered
+            ])?;
+        }
+        Ok(Inserted::New)
+    }
+}
+
 impl Hub {
     /// Takes a task; returns its id once it is durable.
-    pub(crate) async fn submit(
-        self: &Arc<Self>,
-        new: NewTask,
-        created_by: String,
-    ) -> Result<String, SubmitError> {
+    pub(crate) async fn submit(self: &Arc<Self>, new: NewTask, by: &Token) -> Result<String, SubmitError> {
         let body_hash = body_hash(&new);
         let count = check_select(&new.select)?;
         let (args, timeout_s) = check_args(&new)?;
-        let expires_s = bounded("expires_s", new.expires_s, DEFAULT_EXPIRES_S, MAX_EXPIRES_S)?;
+        let expires_s = bounded("expires_s", new.expires_s, DEFAULT_EXPIRES_S, MAX_EXPIRES_S)?.unsigned_abs();
         let key = new.idempotency_key.clone();
         if key.as_ref().is_some_and(|k| k.is_empty() || k.len() > MAX_KEY) {
             return Err(invalid("idempotency_key", format!("must be 1 to {MAX_KEY} bytes long")));
@@ -104,91 +142,54 @@ impl Hub {
             return if same { Ok(id) } else { Err(SubmitError::KeyReused) };
         }
         let now = now_ms();
-        let expires_at_ms = now + expires_s.unsigned_abs() * 1000;
-        let no_id = |e: std::io::Error| SubmitError::Store(StoreError::new(e.to_string()));
-        let id = sortable_id("tsk").map_err(no_id)?;
-        let log = Log::new(events::path(&self.data, &id));
-        let mut runs = Vec::new();
-        let task;
-        {
+        let id = sortable_id("tsk").map_err(|e| SubmitError::Store(StoreError::from_random(&e)))?;
+        let created_by = Requester { name: by.name.clone(), token_id: by.id.clone() };
+        let (task, runs) = {
             let fleet = self.fleet.lock();
             let targets = choose(&fleet, &new.select, count)?;
-            task = Arc::new(LiveTask::new(
-                id.clone(),
-                new.operation.clone(),
-                args.clone(),
-                expires_at_ms,
-                log,
-                targets.len(),
-            ));
-            for (ordinal, runner_id) in targets.into_iter().enumerate() {
-                let Some(runner) = fleet.runners.get(&runner_id) else { continue };
-                let online = fleet.ready_link(&runner_id).is_some();
+            let task = Arc::new(LiveTask::new(NewLiveTask {
+                id: id.clone(),
+                operation: new.operation.clone(),
+                args: Args::new(&args),
+                timeout_s: timeout_s.unsigned_abs(),
+                expires: Instant::now() + Duration::from_secs(expires_s),
+                requester: Some(created_by.clone()),
+                log: Log::new(events::path(&self.data, &id)),
+                open: targets.len(),
+            }));
+            let mut runs = Vec::with_capacity(targets.len());
+            for (ordinal, runner_id) in targets.iter().enumerate() {
+                let Some(runner) = fleet.runners.get(runner_id) else { continue };
+                let online = runner.link.as_ref().is_some_and(|link| link.ready);
+                let boot = if online { runner.boot_id.clone() } else { String::new() };
                 runs.push(LiveRun {
-                    id: sortable_id("run").map_err(no_id)?,
-                    ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX),
-                    task: task.clone(),
-                    runner_name: runner.name.clone(),
-                    delivered_boot: if online { runner.boot_id.clone() } else { String::new() },
+                    id: sortable_id("run").map_err(|e| SubmitError::Store(StoreError::from_random(&e)))?,
                     // Durable as delivered before it is sent: a crash in between can't
                     // make the original run it twice.
                     state: if online { State::Delivered } else { State::Queued },
                     unsent: true,
-                    cancel_requested: false,
-                    offsets: [0; 2],
-                    closing: false,
-                    runner_id,
+                    ..LiveRun::new(task.clone(), ordinal, runner, boot, now)
                 });
             }
-        }
-        let selection = serde_json::to_string(&new.select).unwrap_or_default();
-        let operation = new.operation;
-        let rows = runs.clone();
-        let row_id = id.clone();
-        let write = move |c: &Connection| {
-            if let Some(key) = &key
-                && let Some((id, same)) = key_lookup(c, key, &body_hash)?
-            {
-                return Ok(Inserted::Existing { id, same });
-            }
-            c.prepare_cached("INSERT INTO tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
-                params![
-                    row_id,
-                    operation,
-                    args,
-                    selection,
-                    timeout_s,
-                    created_by,
-                    signed(now),
-                    signed(expires_at_ms),
-                    key,
-                    body_hash
-                ],
-            )?;
-            let mut insert = c.prepare_cached(
-                "INSERT INTO runs (id, task_id, ordinal, runner_id, runner_name, state, delivered_boot,
-                     queued_at_ms, delivered_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )?;
-            for run in &rows {
-                let delivered = (run.state == State::Delivered).then_some(signed(now));
-                insert.execute(params![
-                    run.id,
-                    row_id,
-                    run.ordinal,
-                    run.runner_id,
-                    run.runner_name,
-                    run.state.as_str(),
-                    run.delivered_boot,
-                    signed(now),
-                    delivered
-                ])?;
-            }
-            Ok(Inserted::New)
+            (task, runs)
         };
+        let row = TaskRow {
+            id: id.clone(),
+            operation: new.operation,
+            args,
+            selection: serde_json::to_string(&new.select).unwrap_or_default(),
+            timeout_s,
+            created_by,
+            created_at_ms: now,
+            expires_at_ms: now + expires_s * 1000,
+            key,
+            body_hash,
+        };
+        let rows = runs.clone();
         let (answer, wait) = tokio::sync::oneshot::channel();
         let hub = self.clone();
         self.store
-            .submit(Box::new(write), move |result| {
+            .submit(Box::new(move |c: &Connection| row.insert(c, &rows)), move |result| {
                 let outcome = match result {
                     Ok(Inserted::New) => {
                         hub.take_in(task, runs, now);
@@ -226,11 +227,12 @@ impl Hub {
         fleet.tasks.insert(task.id.clone(), task);
         let mut late = Vec::new();
         for mut run in runs {
+            (run.delivered, run.heard) = (Instant::now(), Instant::now());
             let link = fleet.ready_link(&run.runner_id).cloned();
             match (run.state, link) {
                 (State::Delivered, Some(link)) => {
                     run.unsent = false;
-                    self.send_request(&run, &link);
+                    Self::send_request(&run, &link);
                 }
                 // It connected while we wrote.
                 (State::Queued, Some(_)) => late.push(run.runner_id.clone()),
@@ -261,51 +263,6 @@ fn key_lookup(c: &Connection, key: &str, body_hash: &str) -> rusqlite::Result<Op
 fn body_hash(new: &NewTask) -> String {
     let canonical = serde_json::to_value(new).unwrap_or_default().to_string();
     Sha256::digest(canonical.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn check_select(select: &Select) -> Result<Count, SubmitError> {
-    if select.labels.is_empty() && select.runner.is_none() {
-        return Err(invalid("select", "is empty: give labels, or a runner"));
-    }
-    if select.labels.iter().any(String::is_empty) {
-        return Err(invalid("select.labels", "a label is empty"));
-    }
-    match &select.count {
-        None => Ok(Count::Some(1)),
-        Some(Value::String(all)) if all == "all" => Ok(Count::All),
-        Some(value) => match value.as_u64().map(usize::try_from) {
-            Some(Ok(n)) if (1..=MAX_TARGETS).contains(&n) => Ok(Count::Some(n)),
-            _ => Err(invalid("select.count", format!("must be \"all\" or a number from 1 to {MAX_TARGETS}"))),
-        },
-    }
-}
-
-/// The ids of the chosen runners: connected ones first, the least busy first.
-fn choose(fleet: &FleetState, select: &Select, count: Count) -> Result<Vec<String>, SubmitError> {
-    let mut matching: Vec<_> = fleet
-        .runners
-        .values()
-        .filter(|r| select.runner.as_ref().is_none_or(|wanted| *wanted == r.name || *wanted == r.id))
-        .filter(|r| select.labels.iter().all(|l| r.labels.contains(l)))
-        .collect();
-    if matching.is_empty() {
-        return Err(invalid("select", "matches no runner; see GET /api/v1/runners"));
-    }
-    matching.sort_by_key(|r| (r.link.is_none(), r.open.len(), r.id.clone()));
-    let wanted = match count {
-        Count::All => matching.len(),
-        Count::Some(n) => n,
-    };
-    if matching.len() > MAX_TARGETS && matches!(count, Count::All) {
-        return Err(invalid(
-            "select",
-            format!("matches {} runners, the most is {MAX_TARGETS}", matching.len()),
-        ));
-    }
-    if matching.len() < wanted {
-        return Err(invalid("select.count", format!("asks for {wanted} runners, {} match", matching.len())));
-    }
-    Ok(matching.into_iter().take(wanted).map(|r| r.id.clone()).collect())
 }
 
 fn signed(number: u64) -> i64 {

@@ -60,6 +60,17 @@ fn has_effects(event: &Value) -> bool {
 }
 
 impl Hub {
+    /// Whether the sender of an event is listened to: asked before the event is read.
+    pub(crate) async fn may_send(
+        self: &Arc<Self>,
+        id: &str,
+        key: Option<&str>,
+        is_internal: bool,
+    ) -> Result<bool, StreamError> {
+        let id = self.task_of(id).await?;
+        Ok(self.may_speak(id, key, is_internal)?.is_some())
+    }
+
     /// Takes an event of a task; returns whether the task is to be ended.
     pub(crate) async fn take_event(
         self: &Arc<Self>,

@@ -1,0 +1,219 @@
+//! Live output of runs: stored without a hole, or with one that is marked.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use base64::Engine;
+use legwork_proto::dialout::{TaskOutput, TaskResume, kind};
+use serde::Deserialize;
+
+use super::Hub;
+use super::deliver::message;
+use crate::events::{Kind, Log};
+use crate::fleet::{Kept, LiveRun};
+
+/// The JSON of an event that says that output is missing.
+pub(crate) fn gap_event(run: &str, stream: Kind, from: u64, to: Option<u64>, reason: &str) -> Vec<u8> {
+    let stream = if stream == Kind::Stderr { "stderr" } else { "stdout" };
+    let event = serde_json::json!({ "run": run, "stream": stream, "from": from, "to": to, "reason": reason });
+    serde_json::to_vec(&event).unwrap_or_default()
+}
+
+impl Hub {
+    /// Live output of a run. A gap is asked for again, what we have is skipped.
+    pub(crate) async fn output(self: &Arc<Self>, runner_id: &str, output: TaskOutput) {
+        let kind = if output.stream == "stderr" { Kind::Stderr } else { Kind::Stdout };
+        let mut data = match &output.data_base64 {
+            Some(text) => match base64::engine::general_purpose::STANDARD.decode(text) {
+                Ok(data) => data,
+                Err(error) => {
+                    return tracing::warn!(run = %output.task_id, "skipped output that is no base64: {error}");
+                }
+            },
+            None => output.data.into_bytes(),
+        };
+        let most = self.settings.max_output;
+        let (run, offset, cut) = {
+            let mut fleet = self.fleet.lock();
+            let link = fleet.ready_link(runner_id).cloned();
+            let Some(run) =
+                fleet.runs.get_mut(&output.task_id).filter(|r| r.runner_id == runner_id && !r.closing)
+            else {
+                return;
+            };
+            run.heard = Instant::now();
+            // It is asked for again when there is room.
+            if run.stalled {
+                return;
+            }
+            let next = &mut run.offsets[kind as usize];
+            if output.offset > *next {
+                tracing::warn!(run = %run.id, "output has a gap from {next} to {}; asked for it again", output.offset);
+                if let Some(link) = link {
+                    let [stdout, stderr] = run.offsets;
+                    let resume = TaskResume { task_id: run.id.clone(), stdout, stderr };
+                    link.send(message(kind::TASK_RESUME, &resume));
+                }
+                return;
+            }
+            let known = usize::try_from(*next - output.offset).unwrap_or(usize::MAX);
+            if known >= data.len() {
+                return;
+            }
+            data.drain(..known);
+            let offset = *next;
+            *next += data.len() as u64;
+            let room = usize::try_from(most.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let is_cut = room < data.len();
+            data.truncate(room);
+            let first = is_cut && !std::mem::replace(&mut run.cut[kind as usize], is_cut);
+            (run.clone(), offset, first)
+        };
+        self.counters.output_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if data.is_empty() && !cut {
+            return;
+        }
+        let hub = self.clone();
+        self.store
+            .submit(Box::new(|_| Ok(())), move |_| {
+                if !data.is_empty() {
+                    hub.keep_output(&run, kind, offset, &data);
+                }
+                if cut {
+                    let reason = format!("the hub keeps {most} bytes of a stream");
+                    run.task.append(|log| {
+                        log.add(Kind::Gap, run.ordinal, most, &gap_event(&run.id, kind, most, None, &reason));
+                    });
+                }
+            })
+            .await;
+    }
+
+    /// Stores a piece; what can't be stored is asked for again later. On the store's thread.
+    fn keep_output(&self, run: &LiveRun, kind: Kind, offset: u64, data: &[u8]) {
+        let kept = run.task.output(run.ordinal, kind, offset, data);
+        if kept == Kept::Failed
+            && let Some(run) = self.fleet.lock().runs.get_mut(&run.id)
+        {
+            run.stalled = true;
+        }
+    }
+
+    /// Asks again for the output that could not be stored, and writes what is left to be
+    /// written of tasks that are over.
+    pub(super) fn catch_up(&self) {
+        let mut fleet = self.fleet.lock();
+        let stalled: Vec<String> =
+            fleet.runs.values().filter(|run| run.stalled && !run.closing).map(|run| run.id.clone()).collect();
+        for id in stalled {
+            let Some(run) = fleet.runs.get(&id) else { continue };
+            let Some(link) = fleet.ready_link(&run.runner_id).filter(|link| link.ack).cloned() else {
+                continue;
+            };
+            let [stdout, stderr] = run.task.stored(run.ordinal);
+            if let Some(run) = fleet.runs.get_mut(&id) {
+                (run.offsets, run.stalled) = ([stdout, stderr], false);
+            }
+            link.send(message(kind::TASK_RESUME, &TaskResume { task_id: id, stdout, stderr }));
+        }
+        let unwritten = std::mem::take(&mut fleet.unwritten);
+        drop(fleet);
+        let left: Vec<_> = unwritten.into_iter().filter(|task| !task.append(|_| {})).collect();
+        if !left.is_empty() {
+            self.fleet.lock().unwritten.extend(left);
+        }
+    }
+}
+
+/// Adds to a run's events what its result has and its stream has not: the tail of an output
+/// that a connection cut off, or a mark where it is missing.
+pub(super) fn add_tail(log: &mut Log, run: &str, ordinal: u32, result: &str, most: u64) {
+    #[derive(Deserialize)]
+    struct Shell {
+        #[serde(default)]
+        stdout: String,
+        #[serde(default)]
+        stderr: String,
+        #[serde(default)]
+        truncated: bool,
+        #[serde(default)]
+        total_size: u64,
+    }
+    let Ok(shell) = serde_json::from_str::<Shell>(result) else { return };
+    // The word for a time limit is the runner's, and no output.
+    let stderr = shell.stderr.strip_suffix("command timed out").unwrap_or(&shell.stderr);
+    let streams = [(Kind::Stdout, shell.stdout.as_str(), shell.truncated), (Kind::Stderr, stderr, false)];
+    for (kind, text, truncated) in streams {
+        let stored = log.stored(ordinal, kind);
+        // More than that is not kept, and that was said.
+        if stored >= most {
+            continue;
+        }
+        let said = (kind == Kind::Stdout && shell.total_size > 0).then_some(shell.total_size);
+        let total = said.unwrap_or(text.len() as u64);
+        if total <= stored {
+            continue;
+        }
+        let at = usize::try_from(stored).unwrap_or(usize::MAX);
+        // Bytes that are no text are not what they were.
+        let whole =
+            !truncated && text.len() as u64 == total && !text.contains('\u{fffd}') && !is_shortened(text);
+        match text.get(at..).filter(|_| whole) {
+            Some(rest) => {
+                log.add(kind, ordinal, stored, rest.as_bytes());
+            }
+            None if is_shortened(text) && kind == Kind::Stderr => {}
+            None => {
+                let reason = "the runner's connection was cut, and the rest did not arrive";
+                log.add(Kind::Gap, ordinal, stored, &gap_event(run, kind, stored, Some(total), reason));
+            }
+        }
+    }
+}
+
+/// Whether a text is as long as results let a standard error be: then it is its head and
+/// its tail, and says nothing of the whole.
+fn is_shortened(text: &str) -> bool {
+    const MOST: usize = 30_000;
+    text.len() >= MOST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(stored: &[u8], result: &serde_json::Value) -> Vec<(Kind, u64, String)> {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("log");
+        let mut log = Log::new(path.clone());
+        if !stored.is_empty() {
+            log.output(0, Kind::Stdout, 0, stored).expect("output");
+        }
+        let from = log.len();
+        add_tail(&mut log, "run_1", 0, &result.to_string(), 1 << 20);
+        log.flush().expect("flush");
+        let Ok(file) = std::fs::File::open(path) else { return Vec::new() };
+        let (mut at, mut found) = (from, Vec::new());
+        while let Some(frame) = crate::events::read(&file, at).expect("read") {
+            at = frame.end;
+            found.push((frame.kind, frame.offset, String::from_utf8(frame.payload).expect("text")));
+        }
+        found
+    }
+
+    #[test]
+    fn the_tail_of_a_cut_stream_is_added_or_its_absence_is_marked() {
+        let small = serde_json::json!({ "stdout": "a\nb\n", "stderr": "", "exit_code": 0, "total_size": 4 });
+        assert_eq!(after(b"a\n", &small), [(Kind::Stdout, 2, "b\n".to_owned())]);
+        assert_eq!(after(b"a\nb\n", &small), []);
+        let large = serde_json::json!({ "stdout": "<preview>", "exit_code": 0, "truncated": true, "total_size": 50_000 });
+        let marked = after(b"a\n", &large);
+        assert_eq!((marked[0].0, marked[0].1), (Kind::Gap, 2));
+        assert!(marked[0].2.contains("\"to\":50000"), "{}", marked[0].2);
+        let lossy = serde_json::json!({ "stdout": "a\u{fffd}b", "exit_code": 0, "total_size": 5 });
+        assert_eq!(after(b"a", &lossy)[0].0, Kind::Gap);
+        let errors = serde_json::json!({ "stdout": "", "stderr": "oops", "exit_code": 1 });
+        assert_eq!(after(b"", &errors), [(Kind::Stderr, 0, "oops".to_owned())]);
+    }
+}
