@@ -9,6 +9,19 @@ use legwork_runner::{Machine, Metering, Runner};
 use crate::clock::{now_ms, offset_text, rfc3339};
 use crate::config::{Config, Credential};
 
+/// The name of the user that we run as, by the user database: services have no `USER`.
+fn user_name() -> Option<String> {
+    name_in(&std::fs::read_to_string("/etc/passwd").ok()?, rustix::process::getuid().as_raw())
+}
+
+fn name_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
 /// What the hub and the configuration say this runner is.
 #[derive(Debug)]
 pub(crate) struct Identity {
@@ -99,7 +112,7 @@ impl Identity {
             shell: var("SHELL").unwrap_or_else(|| "/bin/sh".into()),
             home_dir: var("HOME").unwrap_or_default(),
             workspace_root: self.workspace.clone(),
-            username: var("USER").or_else(|| var("LOGNAME")).unwrap_or_default(),
+            username: var("USER").or_else(|| var("LOGNAME")).or_else(user_name).unwrap_or_default(),
             num_cpu: machine.num_cpu,
             total_memory_mb: machine.total_memory_mb,
             current_time: rfc3339(now_ms(), machine.utc_offset_minutes),
@@ -117,5 +130,19 @@ impl Identity {
             .filter(|(_, total)| *total > 0)
             .map(|(free, total)| ((total - free) as f64 * 1000.0 / total as f64).round() / 10.0);
         Metrics { cpu_percent: usage.cpu, memory_percent: usage.memory, disk_percent: disk }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_without_user_has_the_name_of_the_user_database() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\n\nlegwork:x:998:998::/var/lib/legwork:/usr/sbin/nologin\n";
+        assert_eq!(name_in(passwd, 998).as_deref(), Some("legwork"));
+        assert_eq!(name_in(passwd, 0).as_deref(), Some("root"));
+        assert_eq!(name_in(passwd, 7), None);
     }
 }

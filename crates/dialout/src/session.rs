@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use legwork_proto::dialout::{
-    Ack, Incoming, McpCall, TaskRef, TaskRequest, TaskResume, Welcome, feature, kind,
+    Ack, Incoming, McpCall, RequestedBy, TaskRef, TaskRequest, TaskResume, Welcome, feature, kind,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -102,14 +102,18 @@ pub(crate) async fn serve(
             }
             () = closed(&mut closing) => {
                 tasks.link_down(number);
-                drop(session);
-                let _ = tokio::time::timeout(WRITE_TIMEOUT, writer).await;
-                return "closed".into();
+                let _ = tokio::time::timeout(WRITE_TIMEOUT, &mut writer).await;
+                break "closed".to_owned();
             }
         }
     };
     tasks.link_down(number);
-    writer.abort();
+    // What it wrote is known when it has ended, and counts before the next connection begins.
+    if !writer.is_finished() {
+        writer.abort();
+        let _ = writer.await;
+    }
+    session.count_resent().await;
     reason
 }
 
@@ -222,6 +226,7 @@ impl Session {
                     operation: task.operation,
                     // `null` and absent differ here: serde gives absent for both.
                     args: task.args.map(|a| a.get().to_owned()).or_else(|| null_args(payload)),
+                    who: task.requested_by.as_ref().map(who).unwrap_or_default(),
                 };
                 tracing::debug!(task = %request.task_id, operation = %request.operation, "requested");
                 self.tasks.request(request);
@@ -288,18 +293,25 @@ impl Session {
             self.tasks.presumed_delivered(ids).await;
         }
     }
-}
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        // What was written for the second time is not sent a third.
+    /// The connection is over: what was written for the second time is not sent a third.
+    async fn count_resent(&self) {
+        if self.link.as_ref().is_none_or(|l| l.ack) {
+            return;
+        }
         let ids = self.written.lock().map(|mut w| std::mem::take(&mut *w)).unwrap_or_default();
         let resent: Vec<String> = ids.into_iter().filter(|id| self.tasks.was_resent(id)).collect();
-        if self.link.as_ref().is_some_and(|l| !l.ack) && !resent.is_empty() {
-            let tasks = self.tasks.clone();
-            tokio::spawn(async move { tasks.presumed_delivered(resent).await });
+        if !resent.is_empty() {
+            self.tasks.presumed_delivered(resent).await;
         }
     }
+}
+
+/// Who asked, in one line: a name alone may be that of two.
+fn who(by: &RequestedBy) -> String {
+    const MOST: usize = 200;
+    let word = |text: &str| -> String { text.chars().filter(|c| !c.is_control()).take(MOST).collect() };
+    format!("{} ({}) at {}", word(&by.name), word(&by.token), word(&by.hub))
 }
 
 /// `"args":null` spelt out.

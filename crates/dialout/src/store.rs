@@ -24,6 +24,8 @@ pub(crate) struct Accepted {
     pub(crate) args: String,
     /// The name of the command's file.
     pub(crate) record: String,
+    /// Who asked, as the hub says.
+    pub(crate) who: String,
 }
 
 /// A finished task whose result may not have arrived.
@@ -73,6 +75,15 @@ impl Store {
                  delivered INTEGER NOT NULL DEFAULT 0
              ) WITHOUT ROWID;",
         )?;
+        // Of an earlier version.
+        let has_who: bool = connection.query_row(
+            "SELECT EXISTS (SELECT 1 FROM pragma_table_info('tasks') WHERE name = 'who')",
+            [],
+            |row| row.get(0),
+        )?;
+        if !has_who {
+            connection.execute_batch("ALTER TABLE tasks ADD COLUMN who TEXT NOT NULL DEFAULT ''")?;
+        }
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
@@ -95,8 +106,8 @@ impl Store {
                 Some(_) => Ok(Acceptance::Running),
                 None => {
                     c.prepare_cached(
-                        "INSERT INTO tasks (task_id, source, operation, args, record, accepted_ms)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                        "INSERT INTO tasks (task_id, source, operation, args, record, accepted_ms, who)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                     )?
                     .execute(params![
                         task.task_id,
@@ -104,7 +115,8 @@ impl Store {
                         task.operation,
                         task.args,
                         task.record,
-                        signed(now_ms())
+                        signed(now_ms()),
+                        task.who
                     ])?;
                     Ok(Acceptance::New)
                 }
@@ -143,7 +155,7 @@ impl Store {
     pub(crate) fn left_over(&self) -> rusqlite::Result<(Vec<Accepted>, Vec<Finished>)> {
         self.run(|c| {
             let mut statement = c.prepare(
-                "SELECT task_id, source, operation, args, record, message_id FROM tasks
+                "SELECT task_id, source, operation, args, record, message_id, who FROM tasks
                  WHERE delivered = 0 ORDER BY accepted_ms",
             )?;
             let (mut open, mut done) = (Vec::new(), Vec::new());
@@ -158,6 +170,7 @@ impl Store {
                         operation: row.get(2)?,
                         args: row.get(3)?,
                         record,
+                        who: row.get(6)?,
                     }),
                 }
             }
@@ -204,6 +217,7 @@ mod tests {
             operation: "bash".into(),
             args: "{}".into(),
             record: format!("f-{id}"),
+            who: "alice (tok_1) at hub_1".into(),
         }
     }
 

@@ -27,7 +27,10 @@ pub(crate) use deliver::message;
 
 /// How long a finished command's result waits after a reconnect for the hub to say
 /// from where it wants the output.
-const RESUME_WAIT: Duration = Duration::from_secs(2);
+///
+/// A hub that is slow (it has just been started, its disk is busy) must not cost the tail of an
+/// output; one that has the result already does not ask, and is in no hurry for it.
+const RESUME_WAIT: Duration = Duration::from_secs(30);
 
 /// A live connection, as tasks see it.
 #[derive(Debug)]
@@ -78,6 +81,8 @@ pub(crate) struct Request {
     pub(crate) source: String,
     pub(crate) operation: String,
     pub(crate) args: Option<String>,
+    /// Who asked, as the hub says; empty if it does not.
+    pub(crate) who: String,
 }
 
 /// Stands before the id of a call that came as a message of its own (`mcp.call`), as
@@ -92,6 +97,7 @@ impl Request {
             source: String::new(),
             operation: kind::MCP_CALL.into(),
             args: Some(payload.to_owned()),
+            who: String::new(),
         }
     }
 

@@ -225,6 +225,22 @@ impl<'a> Reader<'a> {
         Ok(texts)
     }
 
+    /// A list of texts, by the environment separated by commas.
+    pub(super) fn list_or_env(&mut self, key: &'static str, env: &[&str]) -> Result<Vec<String>> {
+        // The file's value is read in any case: a bad one is an error.
+        let in_file = self.list(key)?;
+        let given = env.iter().find_map(|name| {
+            let text = self.env.get(*name).filter(|text| !text.trim().is_empty())?;
+            Some((*name, text.clone()))
+        });
+        let Some((name, text)) = given else { return Ok(in_file) };
+        let texts: Vec<String> =
+            text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect();
+        self.settings.retain(|setting| setting.key != key);
+        self.note(key, format!("[{}]", texts.join(", ")), format!("environment {name}"));
+        Ok(texts)
+    }
+
     /// A secret, given itself or as the file that holds it.
     pub(super) fn secret(
         &mut self,

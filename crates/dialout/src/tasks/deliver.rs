@@ -115,8 +115,15 @@ impl Tasks {
             self.leave(&request.task_id, handle);
             return self.send_new(id, text).await;
         }
-        let resume = *handle.resume.borrow();
-        match resume.filter(|r| r.link == link.number) {
+        let wanted = || (*handle.resume.borrow()).filter(|r| r.link == link.number);
+        let mut from = wanted();
+        if from.is_none() {
+            // From now on the wish goes by the result, which is kept. One that came just before
+            // that is here.
+            self.leave(&request.task_id, handle);
+            from = wanted();
+        }
+        match from {
             Some(from) => {
                 stream::rest(&self.records.join(record), &request.task_id, &link, from).await;
                 self.leave(&request.task_id, handle);

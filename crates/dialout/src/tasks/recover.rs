@@ -11,8 +11,13 @@ use crate::operations::{self, Work};
 impl Tasks {
     /// The hub thinks we have a task that we know nothing of: our state was removed.
     pub(super) async fn answer_unknown(self: &Arc<Self>, task_id: &str) {
-        let request =
-            Request { task_id: task_id.into(), source: String::new(), operation: String::new(), args: None };
+        let request = Request {
+            task_id: task_id.into(),
+            source: String::new(),
+            operation: String::new(),
+            args: None,
+            who: String::new(),
+        };
         let failure = Failure::Lost("this runner knows nothing of the task: its state was removed".into());
         let message = self.failure(&request, &failure);
         self.deliver_unjournalled(&request, message).await;
@@ -40,6 +45,7 @@ impl Tasks {
                     source: accepted.source,
                     operation: accepted.operation,
                     args: Some(accepted.args),
+                    who: accepted.who,
                 };
                 let record = Some(accepted.record).filter(|f| !f.is_empty());
                 let (message, streamed_on) = tasks.recovered(&request, record.as_deref(), &handle).await;
@@ -84,8 +90,7 @@ impl Tasks {
             }
             Adoption::Ended(_) => (self.ended_bash(request, &bash, &path).await, None),
             Adoption::Lost(reason) => {
-                let failure =
-                    self.runner.record_lost(&bash, &self.requester(&request.task_id), &reason).await;
+                let failure = self.runner.record_lost(&bash, &self.requester(request), &reason).await;
                 (self.failure(request, &failure), None)
             }
         }

@@ -43,6 +43,7 @@ impl Tasks {
                     Work::Other(_) => String::new(),
                 },
                 record: record.clone(),
+                who: request.who.clone(),
             };
             match self.store.accept(&accepted) {
                 Ok(Acceptance::New) => {}
@@ -91,8 +92,11 @@ impl Tasks {
         }
     }
 
-    pub(super) fn requester(&self, task_id: &str) -> Requester {
-        Requester { door: "dialout", who: self.hub.clone(), task_id: task_id.into() }
+    /// Who is behind a request, for the audit: the person, the token and the hub, where the hub
+    /// says so, else its address.
+    pub(super) fn requester(&self, request: &Request) -> Requester {
+        let who = if request.who.is_empty() { self.hub.clone() } else { request.who.clone() };
+        Requester { door: "dialout", who, task_id: request.task_id.clone() }
     }
 
     pub(super) async fn perform(
@@ -102,7 +106,7 @@ impl Tasks {
         handle: &Handle,
     ) -> (String, String) {
         let _permit = self.runner.admit().await;
-        let requester = self.requester(&request.task_id);
+        let requester = self.requester(request);
         match self.runner.perform(operation, &requester, handle.cancel.clone()).await {
             Ok(done) => self.success(request, operations::encode(done), OutcomeWord::Exited),
             Err(failure) => self.failure(request, &failure),
@@ -124,7 +128,7 @@ impl Tasks {
                 return (self.success(request, result, outcome), self.link_number());
             }
         };
-        let requester = self.requester(&request.task_id);
+        let requester = self.requester(request);
         match self.runner.start_bash(bash, &requester, record).await {
             Ok(started) => self.watch_bash(request, bash, record, started.running, handle, true).await,
             Err(failure) => (self.failure(request, &failure), self.link_number()),
@@ -167,7 +171,7 @@ impl Tasks {
 
     /// The result message of a line that has ended.
     pub(super) async fn ended_bash(&self, request: &Request, bash: &Bash, record: &Path) -> (String, String) {
-        match self.runner.finish_bash(bash, &self.requester(&request.task_id), record).await {
+        match self.runner.finish_bash(bash, &self.requester(request), record).await {
             Ok(output) => {
                 let (result, outcome) = operations::encode_bash(output);
                 self.success(request, result, outcome)
