@@ -10,7 +10,7 @@ use crate::args::HubArgs;
 use crate::context;
 
 /// How long an answer may take to begin, and how long a pause in it may be.
-const ANSWER: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// The hub said no.

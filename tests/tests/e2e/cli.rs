@@ -34,7 +34,7 @@ async fn up_works_the_first_time_and_again() {
     let dir = tempfile::tempdir().unwrap();
     // A port that was free a moment ago.
     let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    for round in 0..2 {
+    for round in 0..3 {
         let mut up =
             legwork(dir.path()).args(["up", "--listen", &listen]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
@@ -61,12 +61,13 @@ async fn up_works_the_first_time_and_again() {
         let pid = rustix::process::Pid::from_raw(i32::try_from(up.id().unwrap()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         assert!(tokio::time::timeout(legwork_e2e::DEADLINE, up.wait()).await.unwrap().unwrap().success());
+        // As the docs advise; the second time even the saved one is gone.
+        let _ = std::fs::remove_file(dir.path().join(".local/share/legwork/hub/admin.token"));
+        if round == 1 {
+            std::fs::remove_file(dir.path().join(".config/legwork/context.json")).unwrap();
+        }
     }
-    for file in [
-        ".config/legwork/context.json",
-        ".local/share/legwork/runner.yaml",
-        ".local/share/legwork/hub/admin.token",
-    ] {
+    for file in [".config/legwork/context.json", ".local/share/legwork/runner.yaml"] {
         let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{file}");
     }

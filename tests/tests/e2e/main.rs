@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr, missing_docs)]
 
 mod api;
+mod bounds;
 mod cli;
 mod cookbook;
+mod credentials;
+mod exec;
 mod faults;
 mod gate;
 mod hostile;
@@ -13,6 +16,7 @@ mod micro;
 mod micro_host;
 mod network;
 mod original_hub;
+mod runs;
 mod sandbox;
 mod service;
 mod ssh;

@@ -8,7 +8,8 @@ use crate::fleet::{FleetState, LiveRun, Runner};
 use crate::model::{Role, State};
 
 const SWEEP: Duration = Duration::from_secs(1);
-/// How long a runner may take to answer a cancel, after its last word on that run.
+/// How long a runner may take to answer a cancel, after its last word on that run; less where
+/// the grace is less.
 const CANCEL_ANSWER: Duration = Duration::from_secs(30);
 /// How often old tasks are looked for.
 const RETENTION: Duration = Duration::from_secs(60);
@@ -43,7 +44,7 @@ impl Hub {
             return (run.task.expires <= Instant::now()).then(Ending::expired);
         }
         if let Some(asked) = run.cancel_requested
-            && asked.max(run.heard).elapsed() > CANCEL_ANSWER
+            && asked.max(run.heard).elapsed() > CANCEL_ANSWER.min(self.settings.grace)
         {
             return Some(Ending::cancelled_unanswered());
         }
