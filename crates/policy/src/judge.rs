@@ -346,7 +346,7 @@ impl Judge<'_> {
             return (self.denied(command.display_with_prefixes(), span, &reason), false);
         }
         // A prefix that is not free is allowed only by a rule for the whole text.
-        let whole = command.prefixes.iter().any(|p| !is_free_prefix(&p.name) && !(reads && p.name == "IFS"));
+        let whole = command.prefixes.iter().any(|p| !(is_free_prefix(&p.name) || reads && p.name == "IFS"));
         let bare = texts(command, false);
         if !whole {
             return self.by_rules(display, span, &bare, &bare, None);
