@@ -2,6 +2,10 @@
 //! without one. What this machine can't do is named and counted, never left out silently.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr, missing_docs)]
 
+#[path = "gate/attacks.rs"]
+mod attacks;
+#[path = "gate/faults.rs"]
+mod faults;
 #[path = "gate/kit.rs"]
 mod kit;
 #[path = "gate/use.rs"]

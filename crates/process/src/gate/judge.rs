@@ -116,7 +116,7 @@ impl Judge {
             env: spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             begins: Some(spec.argv.clone()),
             root: Root::own(),
-            names: Names::new(path),
+            names: Names::new(path, &gate.workspace),
             lineage: Lineage::default(),
             serial: 0,
             cache: HashMap::new(),
@@ -262,7 +262,11 @@ impl Judge {
             return Ok((Rc::new(instance), found.target.id));
         }
         if let Some(instance) = self.expected(found, &identity, by) {
-            return Ok((instance, found.target.id));
+            let program = match &found.kind {
+                Kind::Script { interpreter, .. } => self.interpreter(call, called, interpreter)?.0.id,
+                _ => found.target.id,
+            };
+            return Ok((instance, program));
         }
         let mut free = self.ask(&image, &found.env, by)?;
         let (mut program, mut hop) = (found.target.id, None);
@@ -278,28 +282,36 @@ impl Judge {
             }
         }
         let operators_script = operators && program != found.target.id;
-        let instance = Instance { serial: self.next(), image: Some(image), free, operators_script, hop };
+        let instance =
+            Instance { serial: self.next(), image: Some(image), free, operators_script, manager: false, hop };
         Ok((Rc::new(instance), program))
     }
 
     /// What an operator's script executes as the script that it is: the interpreter that `env`
-    /// finds for it, and the program of its own name that it stands for.
+    /// finds for it, the program of its own name that it stands for, and the version manager
+    /// that finds that one (pyenv, asdf, rbenv), with what this runs on its way.
     fn expected(&mut self, found: &Found<'_>, identity: &Identity, by: &Instance) -> Option<Rc<Instance>> {
-        let image = by.image.as_ref().filter(|_| by.operators_script)?;
+        let image = by.image.as_ref().filter(|_| by.operators_script || by.manager)?;
         if !self.names.is_kept(found.target) {
             return None;
         }
-        let is_interpreter = by.hop.as_ref().is_some_and(|hop| {
-            *identity != Identity::Path && found.argv.len() > hop.len() && found.argv.ends_with(hop)
-        });
-        let stands_for = base_name(found.called) == image.name() && found.kind == Kind::Program;
-        (is_interpreter || stands_for).then(|| {
+        let ends_with = |tail: &[String]| found.argv.len() > tail.len() && found.argv.ends_with(tail);
+        let named = [&[image.name().to_owned()], image.argv.get(1..).unwrap_or_default()].concat();
+        let hop = by.hop.as_ref().is_some_and(|hop| *identity != Identity::Path && ends_with(hop));
+        let stands_for = base_name(found.called) == image.name();
+        let manager = !hop && !stands_for && (by.manager || ends_with(&named));
+        (hop || stands_for || manager).then(|| {
+            let next = match &found.kind {
+                Kind::Script { interpreter, .. } => script::hop(interpreter, found.called, &found.argv),
+                _ => None,
+            };
             Rc::new(Instance {
                 serial: self.next(),
                 image: Some(image.clone()),
                 free: by.free,
-                operators_script: is_interpreter,
-                hop: None,
+                operators_script: hop && by.operators_script || matches!(found.kind, Kind::Script { .. }),
+                manager: manager || hop && by.manager,
+                hop: next,
             })
         })
     }
@@ -311,11 +323,19 @@ impl Judge {
         if called.starts_with('/') && called != paths[0] {
             paths.push(called.to_owned());
         }
+        // In another root, or under mounts of its own, the same path is another file.
+        paths.retain(|path| target::id_of(path) == Some(target.id));
+        if paths.is_empty() {
+            paths.push(format!("?{}", real.to_string_lossy()));
+        }
         if let Ok(beneath) = real.strip_prefix(&self.gate.workspace)
+            && !paths[0].starts_with('?')
             && !self.gate.workspace.as_os_str().is_empty()
         {
             let beneath = beneath.to_string_lossy();
-            paths.extend([format!("./{beneath}"), beneath.into_owned()]);
+            paths.push(format!("./{beneath}"));
+            // Without a folder in it, it would be a name.
+            paths.extend(beneath.contains('/').then(|| beneath.into_owned()));
         }
         let names = match identity {
             Identity::Name(name) => vec![name.clone()],

@@ -49,6 +49,9 @@ pub(super) struct Instance {
     pub(super) free: bool,
     /// It is a script that the operator has put on the PATH.
     pub(super) operators_script: bool,
+    /// It finds the program that an operator's script stands for: what it runs on its way is its
+    /// own work.
+    pub(super) manager: bool,
     /// Its interpreter is `env`, which will execute the real one with exactly this as the
     /// arguments' end: path and arguments of the script.
     pub(super) hop: Option<Vec<String>>,

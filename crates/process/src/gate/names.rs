@@ -35,6 +35,8 @@ pub(super) struct Names {
     loaders: Vec<FileId>,
     kinds: HashMap<(FileId, i128), Option<Kind>>,
     user: Writer,
+    /// Where commands write, whoever they are.
+    workspace: PathBuf,
 }
 
 /// Who commands run as, as far as writing goes.
@@ -79,19 +81,21 @@ pub(super) enum Identity {
 }
 
 impl Names {
-    pub(super) fn new(path: &str) -> Self {
+    pub(super) fn new(path: &str, workspace: &Path) -> Self {
         let user = Writer::own();
+        let workspace = workspace.to_owned();
         let folders = path
             .split(':')
             .filter(|dir| dir.starts_with('/'))
             .map(|dir| {
                 let path = PathBuf::from(dir);
-                Folder { kept: user.keeps_out_of(&path), path }
+                let outside = workspace.as_os_str().is_empty() || !path.starts_with(&workspace);
+                Folder { kept: outside && user.keeps_out_of(&path), path }
             })
             .collect();
         let id = |path: &&str| rustix::fs::stat(*path).ok().map(|s| FileId { dev: s.st_dev, ino: s.st_ino });
         let loaders = LOADERS.iter().filter_map(id).collect();
-        Self { folders, loaders, kinds: HashMap::new(), user }
+        Self { folders, loaders, kinds: HashMap::new(), user, workspace }
     }
 
     /// What a file goes by when it is called by this path and this first argument. `None` if the first argument is a name of something else: many programs do what it
@@ -150,9 +154,14 @@ impl Names {
         self.is_kept(target) && self.folder_of(name, target.id).is_some_and(|folder| folder.kept)
     }
 
-    /// Whether what commands run as can't write a file.
+    /// Whether what commands run as can't write a file, nor put another in its place.
     pub(super) fn is_kept(&self, target: &Target) -> bool {
+        let outside =
+            |path: &Path| self.workspace.as_os_str().is_empty() || !path.starts_with(&self.workspace);
         self.user.keeps_out(target.mode, target.owner, target.group)
+            && target.path().is_some_and(|path| {
+                outside(&path) && path.parent().is_some_and(|folder| self.kept_all_along(folder))
+            })
     }
 
     /// Whether a file is what loads programs: as a program it runs any other.
@@ -190,7 +199,7 @@ mod tests {
 
     fn identify(path: &str, first: &str) -> Option<Identity> {
         let target = find(std::process::id(), Base::Cwd, path.as_bytes(), Root::own()).expect("found");
-        Names::new(PATH).identify(&target, path, first)
+        Names::new(PATH, Path::new("")).identify(&target, path, first)
     }
 
     #[test]
@@ -220,7 +229,7 @@ mod tests {
 
     #[test]
     fn loaders_are_known_by_name_and_by_file() {
-        let names = Names::new(PATH);
+        let names = Names::new(PATH, Path::new(""));
         for path in LOADERS.iter().filter(|path| Path::new(path).exists()) {
             let target = find(std::process::id(), Base::Cwd, path.as_bytes(), Root::own()).expect("found");
             assert!(names.is_loader(&target, path) && names.is_loader(&target, "x"), "{path}");

@@ -210,6 +210,12 @@ fn kind(head: &[u8]) -> Kind {
     }
 }
 
+/// The file that a path leads this process to.
+pub(super) fn id_of(path: &str) -> Option<FileId> {
+    let stat = rustix::fs::stat(path).ok()?;
+    Some(FileId { dev: stat.st_dev, ino: stat.st_ino })
+}
+
 /// The file that a process executes now.
 pub(super) fn of_process(pid: u32) -> Option<(FileId, PathBuf)> {
     let link = format!("/proc/{pid}/exe");

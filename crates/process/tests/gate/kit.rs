@@ -3,6 +3,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -164,4 +165,35 @@ pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(30), "{what} does not happen");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Puts a program and a library of an attacker's into the workspace; false where none can be
+/// made.
+pub(crate) fn attacker(yard: &Yard) -> bool {
+    type Files = Option<[Vec<u8>; 2]>;
+    static MADE: OnceLock<Files> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let compile = |text: &str, options: &[&str]| {
+            let (source, out) = (dir.path().join("a.c"), dir.path().join("a"));
+            std::fs::write(&source, text).unwrap();
+            let mut cc = std::process::Command::new("cc");
+            let done = cc.args(options).args(["-w", "-o"]).args([&out, &source]).output().ok()?;
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            Some(std::fs::read(out).unwrap())
+        };
+        let library = "#include <unistd.h>\n__attribute__((constructor)) static void x(void) { write(1, \"OWNED\\n\", 6); }\n\
+                       unsigned la_version(unsigned v) { return v; }";
+        Some([
+            compile(include_str!("attacker.c"), &["-O1", "-pthread"])?,
+            compile(library, &["-shared", "-fPIC"])?,
+        ])
+    });
+    let Some(files) = made else { return false };
+    for (name, bytes) in ["attacker", "x.so"].iter().zip(files) {
+        let path = yard.work.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    true
 }
