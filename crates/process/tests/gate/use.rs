@@ -1,4 +1,8 @@
-use crate::kit::Yard;
+//! Ordinary work is not in the gate's way.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::kit::{PATH, Yard, attacker, is_root};
 
 #[tokio::test]
 async fn what_no_rule_allows_is_denied_where_it_is_executed() {
@@ -11,4 +15,154 @@ async fn what_no_rule_allows_is_denied_where_it_is_executed() {
     let denial = outcome.denial("id");
     assert_eq!((denial.command.as_str(), denial.rule.as_deref()), ("id -u", None));
     assert!(yard.run_free("cmd=i; cmd+=d; $cmd -u").await.ok());
+}
+
+#[tokio::test]
+async fn programs_of_every_kind_run_by_their_rules() {
+    let yard = Yard::new(&[
+        "ls *", "cat *", "sort *", "grep *", "wc *", "xargs *", "find *", "sed *", "tar *", "gzip *",
+        "env *", "sleep *", "true *", "./s *", "bash *", "sh *", "awk *", "seq *", "test *", "[ *",
+        "mkdir *", "touch *",
+    ]);
+    yard.program("s", "#!/bin/bash\nls $0 | cat\n");
+    for (line, wanted) in [
+        ("printf 'b\\na\\n' | sort | cat", "a\nb\n"),
+        ("ls s | xargs cat | wc -l", "2\n"),
+        ("find . -name s -exec ls {} ';'", "./s\n"),
+        ("./s", "./s\n"),
+        ("bash s", "s\n"),
+        ("sh -c 'ls s'", "s\n"),
+        ("env ls s", "s\n"),
+        ("tar -czf - s | tar -tzf -", "s\n"),
+        ("awk 'BEGIN { print 1 }'", "1\n"),
+        ("x=$(seq 3 | sort -r); echo $x", "3 2 1\n"),
+        ("while read -r l; do [ $l = 2 ] && echo $l; done < <(seq 3)", "2\n"),
+        ("(sleep 0.1; ls s) & wait", "s\n"),
+        ("( ( (sleep 0.1; ls s; touch gone) & ) & ); until test -e gone; do sleep 0.02; done", "s\n"),
+        ("exec ls s", "s\n"),
+        ("set -m; ls s & wait; fg 2>/dev/null; true", "s\n"),
+    ] {
+        let _ = std::fs::remove_file(yard.work.join("gone"));
+        let outcome = yard.run(line).await;
+        assert_eq!(
+            (outcome.stdout.as_str(), outcome.denied().as_slice()),
+            (wanted, &[][..]),
+            "{line}: {}",
+            outcome.all()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_rule_with_children_any_frees_the_whole_tree_beneath_it_and_nothing_beside() {
+    let yard = Yard::new(&["+make *", "sleep *", "touch *", "test *"]);
+    let makefile =
+        "all:\n\t@id -u; bash -c 'bash -c \"id -g\"'; (setsid sh -c 'sleep 0.3; uname; touch gone' &)\n";
+    std::fs::write(yard.work.join("Makefile"), makefile).unwrap();
+    let outcome = yard.run("make; until test -e gone; do sleep 0.05; done; id -u; uname").await;
+    let ids = format!("{}\n{}\n", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    assert_eq!(outcome.stdout, ids + "Linux\n", "{}", outcome.all());
+    assert_eq!(outcome.denied(), ["id", "uname"], "{}", outcome.all());
+    // Its own exec takes its place, and what was forked before does not become its child.
+    let outcome =
+        yard.run("{ sleep 0.3; id -u; } & exec make -s -f /dev/stdin <<< $'all:\\n\\t@sleep 0.6'").await;
+    assert_eq!((outcome.stdout.as_str(), outcome.denied()), ("", vec!["id"]), "{}", outcome.all());
+    // Free or not: what has no path is not executed.
+    if attacker(&yard) {
+        let yard = Yard::new(&["+./attacker *"]);
+        attacker(&yard);
+        assert!(yard.run("./attacker vfork").await.ok());
+        for mode in ["fexec", "proc-fd", "int80"] {
+            let outcome = yard.run(&format!("./attacker {mode}")).await;
+            assert!(outcome.stdout.starts_with("exec: EACCES"), "{mode}: {}", outcome.all());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_only_the_operator_can_write_is_one_program() {
+    if !is_root() {
+        eprintln!("NOT TESTED HERE: an operator's scripts: only root can make them for others");
+        return;
+    }
+    let bin = tempfile::Builder::new().prefix("legwork-bin-").tempdir_in("/var/lib").unwrap();
+    std::fs::set_permissions(bin.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let put = |name: &str, text: &str| {
+        let path = bin.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    put("tool", "#!/usr/bin/env bash\necho \"tool $*\"; id -u\n");
+    let real = put("real-shim", "#!/bin/sh\nexit 1\n").parent().unwrap().join("real");
+    std::fs::create_dir(&real).unwrap();
+    std::fs::copy("/usr/bin/uname", real.join("shim")).unwrap();
+    put("shim", &format!("#!/bin/sh\nexec {}/shim \"$@\"\n", real.display()));
+    put(
+        "manager",
+        &format!("#!/usr/bin/env bash\nsort /dev/null; exec {}/\"$2\" \"${{@:3}}\"\n", real.display()),
+    );
+    std::fs::copy("/usr/bin/uname", real.join("managed")).unwrap();
+    put(
+        "managed",
+        &format!("#!/usr/bin/env bash\nexec {}/manager exec \"${{0##*/}}\" \"$@\"\n", bin.path().display()),
+    );
+    let mut yard = Yard::new(&["tool *", "shim *", "managed *"]);
+    yard.env.insert("PATH".into(), format!("{}:{PATH}", bin.path().display()));
+    let outcome = yard.run("tool a 'b c'").await;
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.denied()),
+        ("tool a b c\n", vec!["id"]),
+        "{}",
+        outcome.all()
+    );
+    for line in ["shim -s", "managed -s"] {
+        let outcome = yard.run(line).await;
+        assert_eq!(
+            (outcome.stdout.as_str(), outcome.denied()),
+            ("Linux\n", vec![]),
+            "{line}: {}",
+            outcome.all()
+        );
+    }
+    // Others can write it: then it is a script like any.
+    std::fs::set_permissions(bin.path().join("tool"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let outcome = yard.run("tool a").await;
+    assert!(outcome.denial("env").reason.contains("a script is its interpreter"), "{}", outcome.all());
+}
+
+#[tokio::test]
+async fn long_arguments_and_deep_trees_are_judged_as_short_ones() {
+    let yard = Yard::new(&["echo *", "/bin/echo *", "bash *", "true *", "printf *"]);
+    let outcome = yard.run("/bin/echo $(printf 'x%.0s' {1..70000})").await;
+    assert_eq!(outcome.stdout.len(), 70_001, "{:?}", outcome.status);
+    let outcome = yard.run("/bin/echo $(printf ' x%.0s' {1..10000})").await;
+    assert_eq!(outcome.stdout.len(), 20_000, "{:?}", outcome.status);
+    // More than is judged is refused, and said so.
+    let outcome = yard.run("export A=$(printf 'x%.0s' {1..120000}) B=$(printf 'x%.0s' {1..120000}) C=$(printf 'x%.0s' {1..40000}); /bin/echo x").await;
+    assert!(outcome.denial("/bin/echo").reason.contains("longer than 256 KiB"), "{}", outcome.all());
+    std::fs::write(yard.work.join("s"), "[ $1 -gt 0 ] && exec bash s $(($1 - 1)); echo bottom\n").unwrap();
+    assert_eq!(yard.run("bash s 200").await.stdout, "bottom\n");
+    std::fs::write(yard.work.join("t"), "[ $1 -gt 0 ] && { bash t $(($1 - 1)); exit; }; echo bottom; id\n")
+        .unwrap();
+    let outcome = yard.run("bash t 60").await;
+    assert_eq!((outcome.stdout.as_str(), outcome.denied()), ("bottom\n", vec!["id"]), "{}", outcome.all());
+}
+
+#[tokio::test]
+async fn the_list_of_programs_stands_alone() {
+    use legwork_process::sandbox::{ProgramCache, can_list, probe};
+    if !can_list(probe(PATH).landlock_abi) {
+        eprintln!("NOT TESTED HERE: the list of programs: no Landlock");
+        return;
+    }
+    let names = ["ls", "mv", "mkdir", "cat"].map(String::from);
+    let mut yard = Yard::new(&["ls *", "mv *", "mkdir *", "cat *", "id *", "echo *"]);
+    let list = ProgramCache::default().executables(&names, &[], std::path::Path::new("/bin/bash"), PATH);
+    yard.gate.programs = Some(list);
+    // A rule allows it and the list does not: the kernel itself says no.
+    let outcome =
+        yard.run("ls / > /dev/null && mkdir -p a b && echo x > a/f && mv a/f b/f && cat b/f; id -u").await;
+    assert_eq!((outcome.stdout.as_str(), outcome.status.exit_code), ("x\n", Some(126)), "{}", outcome.all());
+    assert!(outcome.denied().is_empty(), "{}", outcome.all());
 }
