@@ -1,14 +1,22 @@
 //! The judgement: every part of a line against the rules.
 
+mod known;
+mod redirect;
+mod rules;
+mod trust;
+
 use std::collections::BTreeSet;
 
-use crate::names::{is_free_prefix, is_steering};
-use crate::pattern::{Pattern, Token};
-use crate::programs::{Inner, Syntax};
-use crate::rules::{Action, Policy, Rule};
-use crate::script::{Assignment, Command, Redirect, RedirectUse, Script, Style, Word};
+use crate::names::{is_free_prefix, is_harmless, is_steering};
+use crate::programs::{Inner, Refusal, Syntax};
+use crate::rules::Policy;
+use crate::script::{Assignment, Command, Frag, Script, Word};
 use crate::verdict::{Decision, Part, RunText, Span, Verdict};
 use crate::{cross, limits, programs, typed};
+
+use known::Known;
+pub(crate) use rules::assigns;
+use rules::{Filling, texts};
 
 pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     if line.trim().is_empty() {
@@ -19,7 +27,7 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     }
     let trusts = policy.trusts();
     let unconditional = policy.allows_everything();
-    let script = match typed::parse(line, false) {
+    let script = match typed::parse(line, policy.exec_gate) {
         Ok(script) => script,
         // Where everything is allowed only bash's own word on syntax is needed.
         Err(_) if unconditional => Script::default(),
@@ -27,10 +35,16 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     };
     let mut run = if unconditional || trusts && !script.refused.is_empty() {
         let check_syntax = !is_plain(line);
-        RunText { text: line.to_owned(), reprinted: false, check_syntax, scripts: Vec::new() }
+        RunText {
+            text: line.to_owned(),
+            reprinted: false,
+            computed_writes: false,
+            check_syntax,
+            scripts: Vec::new(),
+        }
     } else {
         let (text, check_syntax) = (script.printed.clone(), !script.plain);
-        RunText { text, reprinted: true, check_syntax, scripts: Vec::new() }
+        RunText { text, reprinted: true, computed_writes: false, check_syntax, scripts: Vec::new() }
     };
     if unconditional {
         let part = Part {
@@ -38,6 +52,7 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
             span: Span { start: 0, end: line.len() },
             depth: 0,
             decision: Decision::Allow,
+            at_exec: false,
             rule: Some("*".into()),
             matched: vec!["*".into()],
             reason: None,
@@ -58,6 +73,7 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     let mut judge = Judge::new(policy, line, &script);
     let mut parts = judge.parts(&script);
     run.scripts = judge.scripts;
+    run.computed_writes = judge.computed_writes;
     if parts.is_empty() {
         // A line of syntax alone, such as `((1))`.
         parts.push(Part {
@@ -65,6 +81,7 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
             span: Span { start: 0, end: line.len() },
             depth: 0,
             decision: Decision::Allow,
+            at_exec: false,
             rule: None,
             matched: Vec::new(),
             reason: None,
@@ -184,11 +201,23 @@ struct Judge<'a> {
     scripts: Vec<String>,
     /// The functions that the text defines.
     functions: BTreeSet<String>,
+    known: Known,
+    /// Each program that the text starts is judged when it starts. (Of script text that a
+    /// command runs in turn, what its builtins do is seen by nobody but this reading.)
+    gate: bool,
+    computed_writes: bool,
 }
 
 impl<'a> Judge<'a> {
     fn new(policy: &'a Policy, line: &'a str, script: &Script) -> Self {
-        Self { line, functions: script.functions.clone(), ..Self::alone(policy) }
+        let known = Known::of(script, &policy.env_names);
+        Self {
+            line,
+            functions: script.functions.clone(),
+            known,
+            gate: policy.exec_gate,
+            ..Self::alone(policy)
+        }
     }
 
     fn alone(policy: &'a Policy) -> Self {
@@ -200,6 +229,9 @@ impl<'a> Judge<'a> {
             within: None,
             scripts: Vec::new(),
             functions: BTreeSet::new(),
+            known: Known::default(),
+            gate: false,
+            computed_writes: false,
         }
     }
 }
@@ -210,7 +242,9 @@ impl Judge<'_> {
         for command in &script.commands {
             self.command(command, &mut parts);
         }
-        parts.extend(script.redirects.iter().filter_map(|r| self.redirect(r)));
+        for redirect in &script.redirects {
+            parts.extend(self.redirect(redirect));
+        }
         if !self.trusts {
             parts.extend(script.assignments.iter().filter_map(|a| self.assignment(a)));
             parts.extend(script.refused.iter().map(|r| {
@@ -231,32 +265,74 @@ impl Judge<'_> {
             span: self.span(span),
             depth: self.depth,
             decision: Decision::Deny,
+            at_exec: false,
             rule: None,
             matched: Vec::new(),
             reason: Some(reason.to_owned()),
         }
     }
 
-    /// Judges a command, and what it runs in turn.
+    /// Judges a command as all that it can come out as.
     fn command(&mut self, command: &Command, parts: &mut Vec<Part>) {
-        let (part, exact) = self.command_itself(command);
-        if self.trusts || part.decision == Decision::Deny {
+        let Some(variants) = self.known.variants(command) else {
+            return self.variant(command, parts);
+        };
+        let mut judged: Vec<Vec<Part>> = Vec::new();
+        for variant in variants.iter().filter(|variant| !variant.words.is_empty()) {
+            let mut found = Vec::new();
+            self.variant(variant, &mut found);
+            judged.push(found);
+        }
+        let worst = |parts: &Vec<Part>| parts.iter().map(|p| p.decision).max().unwrap_or(Decision::Deny);
+        // Where the start of the program decides, one that could be allowed is enough.
+        let eased = self.sees_exec(command) && !self.trusts;
+        let chosen = if eased {
+            judged.iter().rev().min_by_key(|parts| worst(parts))
+        } else {
+            judged.iter().max_by_key(|parts| worst(parts))
+        };
+        let Some(mut chosen) = chosen.cloned() else { return };
+        let differ = judged.iter().any(|parts| worst(parts) != worst(&chosen));
+        for part in &mut chosen {
+            part.at_exec |= eased && differ && part.decision != Decision::Deny;
+        }
+        parts.append(&mut chosen);
+    }
+
+    /// Whether the command is a program, whose start will be judged by its real words.
+    fn sees_exec(&self, command: &Command) -> bool {
+        self.gate
+            && command.words.first().is_some_and(|word| match word.literal() {
+                Some(name) => !programs::is_builtin(&name) && !self.functions.contains(&name),
+                // It is printed so that it can be nothing but a program.
+                None => true,
+            })
+    }
+
+    /// Judges a command, and what it runs in turn.
+    fn variant(&mut self, command: &Command, parts: &mut Vec<Part>) {
+        if self.trusts {
+            return self.trusted(command, parts);
+        }
+        if self.is_syntax(command) {
+            return;
+        }
+        let (mut part, exact) = self.command_itself(command);
+        if part.decision == Decision::Deny {
             parts.push(part);
             return;
         }
-        let found = programs::examine(command, &self.policy.env_names);
-        let inner = match found {
-            Ok(inner) => inner,
+        let inner = match self.examine(command) {
+            Ok((inner, at_exec)) => {
+                part.at_exec |= at_exec;
+                inner
+            }
             Err(refusal) if refusal.is_lifted_by(part.rule.as_deref().unwrap_or_default(), exact) => {
                 Vec::new()
             }
             Err(refusal) => {
-                parts.push(Part {
-                    decision: Decision::Deny,
-                    rule: None,
-                    reason: Some(refusal.reason),
-                    ..part
-                });
+                let denied = Part { decision: Decision::Deny, at_exec: false, rule: None, ..part };
+                parts.push(Part { reason: Some(refusal.reason), ..denied });
                 return;
             }
         };
@@ -272,6 +348,43 @@ impl Judge<'_> {
                     && p.rule.as_deref().is_none_or(|rule| rule == "*")
             };
             parts.extend(found.into_iter().filter(|p| !(exact && spoken_for(p))));
+        }
+    }
+
+    /// `break` and `continue` are syntax, unless a function has their name.
+    fn is_syntax(&self, command: &Command) -> bool {
+        let name = command.words.first().and_then(Word::run).unwrap_or_default();
+        matches!(name, "break" | "continue")
+            && command.prefixes.is_empty()
+            && command.words[1..].iter().all(Word::is_numeric)
+            && !self.functions.contains(name)
+            && !self.policy.live_rules().iter().any(|rule| rule.pattern().starts_with(name))
+    }
+
+    /// What the table says of a command; also whether the start of the program decides.
+    fn examine(&self, command: &Command) -> Result<(Vec<Inner>, bool), Refusal> {
+        let env_names = &self.policy.env_names;
+        let refusal = match programs::examine(command, env_names) {
+            Ok(inner) => return Ok((inner, false)),
+            Err(refusal) if refusal.seen && self.policy.exec_gate => return Ok((Vec::new(), true)),
+            Err(refusal) => refusal,
+        };
+        if !refusal.computed || !self.sees_exec(command) {
+            return Err(refusal);
+        }
+        // As if the computed words were no options: what is certain is still read.
+        let mut eased = command.clone();
+        for word in &mut eased.words[1..] {
+            for frag in &mut word.frags {
+                if !matches!(frag, Frag::Lit(_)) {
+                    *frag = Frag::Path;
+                }
+            }
+        }
+        match programs::examine(&eased, env_names) {
+            Ok(inner) => Ok((inner, true)),
+            Err(refusal) if refusal.computed && !programs::names_a_shell(command) => Ok((Vec::new(), true)),
+            Err(refusal) => Err(refusal),
         }
     }
 
@@ -316,6 +429,7 @@ impl Judge<'_> {
             depth: self.depth,
             within: self.within,
             scripts: std::mem::take(&mut self.scripts),
+            gate: false,
             ..Judge::new(self.policy, text, &script)
         };
         parts.extend(judge.parts(&script));
@@ -327,154 +441,65 @@ impl Judge<'_> {
     fn command_itself(&self, command: &Command) -> (Part, bool) {
         let span = command.span;
         let display = command.display();
-        if self.trusts {
-            let texts = texts(command, false);
-            return self.by_rules(display, span, &texts, &texts, None);
-        }
-        if command.words.first().is_some_and(|w| w.run().is_none_or(str::is_empty)) {
+        let sees_exec = self.sees_exec(command);
+        let computed = |w: &Word| w.run().is_none_or(str::is_empty) && !(sees_exec && w.literal().is_none());
+        if command.words.first().is_some_and(computed) {
             return (self.denied(display, span, "the command itself must be literal, not computed"), false);
         }
         if let Some(prefix) = command.prefixes.iter().find(|p| p.evaluates()) {
             return (self.denied(command.display_with_prefixes(), span, &evaluates(&prefix.name)), false);
         }
         // `IFS= read …`: read is a builtin, and for it alone the variable is set.
-        let reads = command.words[0].run() == Some("read") && !self.functions.contains("read");
-        if let Some(prefix) =
-            command.prefixes.iter().find(|p| is_steering(&p.name) && !(reads && p.name == "IFS"))
-        {
+        let reads =
+            command.words.first().and_then(Word::run) == Some("read") && !self.functions.contains("read");
+        let of_read = |name: &str| reads && name == "IFS";
+        if let Some(prefix) = command.prefixes.iter().find(|p| is_steering(&p.name) && !of_read(&p.name)) {
             let reason = format!("setting {} steers what other commands do", prefix.name);
             return (self.denied(command.display_with_prefixes(), span, &reason), false);
         }
         // A prefix that is not free is allowed only by a rule for the whole text.
-        let whole = command.prefixes.iter().any(|p| !(is_free_prefix(&p.name) || reads && p.name == "IFS"));
+        let free = |name: &str| {
+            is_free_prefix(name)
+                || of_read(name)
+                || self.gate && is_harmless(name) && !self.policy.env_names.contains(name)
+        };
         let bare = texts(command, false);
-        if !whole {
-            return self.by_rules(display, span, &bare, &bare, None);
+        if command.prefixes.iter().all(|p| free(&p.name)) {
+            let found = self.by_rules((display.clone(), span), (&bare, &bare), None, Filling::Worst);
+            return self.or_at_exec(command, found, || {
+                self.by_rules((display, span), (&bare, &bare), None, Filling::Best)
+            });
         }
         let display = command.display_with_prefixes();
-        let (mut part, exact) = self.by_rules(display, span, &texts(command, true), &bare, Some(command));
-        if part.rule.is_none() {
-            part.decision = Decision::Deny;
-            part.reason = Some("a variable set for one command needs a rule that spells it".into());
-        }
-        (part, exact)
+        let whole = texts(command, true);
+        let by_rules = |filling| {
+            let (mut part, exact) =
+                self.by_rules((display.clone(), span), (&whole, &bare), Some(command), filling);
+            if part.rule.is_none() {
+                part.decision = Decision::Deny;
+                part.reason = Some("a variable set for one command needs a rule that spells it".into());
+            }
+            (part, exact)
+        };
+        self.or_at_exec(command, by_rules(Filling::Worst), || by_rules(Filling::Best))
     }
 
-    /// Applies the rules: the last match wins. `texts` are what allow rules must
-    /// cover (in any style), `denied_texts` what deny rules may match besides.
-    /// Also says whether the deciding rule spells the whole command.
-    fn by_rules(
+    /// Where the start of the program decides, a command with computed words passes if some
+    /// value of them could be allowed.
+    fn or_at_exec(
         &self,
-        display: String,
-        span: Span,
-        texts: &Texts,
-        denied_texts: &Texts,
-        with_prefixes: Option<&Command>,
+        command: &Command,
+        worst: (Part, bool),
+        best: impl FnOnce() -> (Part, bool),
     ) -> (Part, bool) {
-        let mut matched: Vec<&Rule> = Vec::new();
-        let mut deciding: Option<&Rule> = None;
-        let mut decision = Decision::Deny;
-        for rule in self.policy.live_rules() {
-            if rule.is_redirect() {
-                continue;
-            }
-            let whole = || texts.quoted.iter().any(|t| rule.pattern.covers(t));
-            let covers = || match with_prefixes {
-                Some(command) if !rule.pattern.is_exact() && !rule.pattern.is_star() => {
-                    covers_by_parts(rule, command, denied_texts)
-                }
-                _ => whole(),
-            };
-            let could_match = || texts.all().chain(denied_texts.all()).any(|t| rule.pattern.could_match(t));
-            // Of all that bash may fill in, the worst counts. To ask is to withhold, so
-            // it reaches as far as a deny; but where it is not sure to match, it does
-            // not soften what stood before.
-            let matches = match rule.action {
-                Action::Allow => covers(),
-                Action::Ask => covers() || decision == Decision::Allow && could_match(),
-                Action::Deny => could_match(),
-            };
-            if matches {
-                matched.push(rule);
-                deciding = Some(rule);
-                decision = rule.action.into();
-            }
+        let computed = || command.words.iter().any(|word| word.literal().is_none());
+        if worst.0.decision == Decision::Allow || !self.sees_exec(command) || !computed() {
+            return worst;
         }
-        let exact = deciding.is_some_and(|r| r.pattern.is_exact());
-        let part = Part {
-            command: display,
-            span: self.span(span),
-            depth: self.depth,
-            decision,
-            rule: deciding.map(|r| r.pattern().to_owned()),
-            matched: matched.iter().map(|r| r.pattern().to_owned()).collect(),
-            reason: None,
-        };
-        (part, exact)
-    }
-
-    /// Points 11 and 12; `None` for a redirection that is free.
-    fn redirect(&self, redirect: &Redirect) -> Option<Part> {
-        let target = redirect.target.as_ref()?;
-        if redirect.usage == RedirectUse::Inert {
-            return None;
+        match best() {
+            best if best.0.decision == Decision::Deny => worst,
+            best => best,
         }
-        let display = format!("{} {}", redirect.operator, target.display());
-        let literal = target.literal();
-        if let Some(text) = &literal
-            && matches!(text.as_str(), "/dev/null" | "/dev/stdout" | "/dev/stderr")
-        {
-            return None;
-        }
-        let may_be_network = match &literal {
-            Some(text) => is_network(text),
-            None => {
-                let head = target.literal_head();
-                is_network(&head) || "/dev/tcp/".starts_with(&head) || "/dev/udp/".starts_with(&head)
-            }
-        };
-        if may_be_network && !self.trusts {
-            return Some(self.denied(display, redirect.span, "/dev/tcp and /dev/udp open the network"));
-        }
-        if redirect.usage == RedirectUse::Read {
-            return None;
-        }
-        if !self.trusts {
-            let Some(text) = &literal else {
-                return Some(self.denied(display, redirect.span, "the target of a write must be literal"));
-            };
-            if text.split('/').any(|part| part == "..") {
-                return Some(self.denied(display, redirect.span, "the target of a write may not hold '..'"));
-            }
-        }
-        let mut tokens: Vec<Token> = "> ".chars().map(Token::Char).collect();
-        match &literal {
-            Some(text) => tokens.extend(text.chars().map(Token::Char)),
-            None => tokens.push(Token::Gap),
-        }
-        let matched: Vec<&Rule> = self
-            .policy
-            .live_rules()
-            .iter()
-            .filter(|r| r.is_redirect() || r.pattern.is_star())
-            .filter(|r| match r.action {
-                // Under a strict policy the target is literal, so the two are the same.
-                Action::Allow | Action::Ask => r.pattern.covers(&tokens),
-                Action::Deny => r.pattern.could_match(&tokens),
-            })
-            .collect();
-        let deciding = matched.last();
-        Some(Part {
-            command: display,
-            span: self.span(redirect.span),
-            depth: self.depth,
-            decision: deciding.map_or(Decision::Deny, |r| r.action.into()),
-            rule: deciding.map(|r| r.pattern().to_owned()),
-            matched: matched.iter().map(|r| r.pattern().to_owned()).collect(),
-            reason: deciding
-                .is_none()
-                .then(|| "writing to a file needs a rule that starts with '> '".to_owned()),
-        })
     }
 
     /// An assignment that stands alone; `None` for one that is free.
@@ -494,74 +519,6 @@ impl Judge<'_> {
     }
 }
 
-/// Whether a rule such as `FOO=* cat *` covers a command with prefixes. Its words are held
-/// against theirs, or the `*` of a value would reach over the command's name.
-fn covers_by_parts(rule: &Rule, command: &Command, bare: &Texts) -> bool {
-    let mut rest = rule.pattern();
-    for prefix in 0..command.prefixes.len() {
-        let Some((word, after)) = rest.split_once(' ') else { return false };
-        let pattern = Pattern::new(word);
-        let fits = |style| pattern.covers(&command.prefix_tokens(prefix, style));
-        if !assigns(word) || !(fits(Style::Double) || fits(Style::Single)) {
-            return false;
-        }
-        rest = after;
-    }
-    let pattern = Pattern::of_rule(rest);
-    let first = rest.split(' ').next().unwrap_or_default();
-    !assigns(first) && !first.starts_with('*') && bare.quoted.iter().any(|t| pattern.covers(t))
-}
-
-/// Whether a pattern's word is `NAME=…`.
-pub(crate) fn assigns(word: &str) -> bool {
-    word.split_once('=').is_some_and(|(name, _)| {
-        let name = name.strip_suffix('+').unwrap_or(name);
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    })
-}
-
 fn evaluates(name: &str) -> String {
     format!("bash evaluates what is assigned to {name} as arithmetic; only a number may be assigned to it")
-}
-
-fn is_network(text: &str) -> bool {
-    let collapsed: String =
-        text.split('/').filter(|p| !p.is_empty() && *p != ".").collect::<Vec<_>>().join("/");
-    ["dev/tcp", "dev/udp"].iter().any(|p| collapsed == *p || collapsed.starts_with(&format!("{p}/")))
-}
-
-/// The forms in which rules see a command.
-struct Texts {
-    /// Words that need quotes are quoted: what an allow rule must cover.
-    quoted: Vec<Vec<Token>>,
-    /// Further forms a deny rule also applies to: no quotes, no directory.
-    loose: Vec<Vec<Token>>,
-}
-
-impl Texts {
-    fn all(&self) -> impl Iterator<Item = &Vec<Token>> {
-        self.quoted.iter().chain(&self.loose)
-    }
-}
-
-fn texts(command: &Command, with_prefixes: bool) -> Texts {
-    let command = programs::globals::behind(command);
-    let mut quoted = vec![command.tokens(Style::Double, with_prefixes)];
-    // Only words that need quotes look different from style to style.
-    let has_quotes = command.words.iter().any(Word::holds_blank)
-        || command.prefixes.iter().any(|p| p.value.as_ref().is_some_and(Word::holds_blank));
-    let in_folder = command.words.first().is_some_and(|w| w.literal_head().contains('/'));
-    if !has_quotes && !in_folder {
-        return Texts { quoted, loose: Vec::new() };
-    }
-    let single = command.tokens(Style::Single, with_prefixes);
-    if single != quoted[0] {
-        quoted.push(single);
-    }
-    let mut loose = vec![command.tokens(Style::Bare, with_prefixes)];
-    for style in [Style::Double, Style::Single, Style::Bare] {
-        loose.extend(command.tokens_without_directory(style));
-    }
-    loose.retain(|t| !quoted.contains(t));
-    Texts { quoted, loose }
 }

@@ -11,6 +11,8 @@ pub(crate) enum Token {
     Char(char),
     /// Any text, the empty one included.
     Gap,
+    /// Any text that stays within its word.
+    WordGap,
     /// The next `n` tokens may be missing: an unquoted expansion that comes out
     /// empty takes the blank before it along.
     MayVanish(usize),
@@ -262,7 +264,11 @@ fn run(pattern: &[Elem], text: &[Token], any_filling: bool) -> bool {
                     next[first..].fill(true);
                 }
             }
-            Token::Gap => {
+            Token::WordGap if any_filling => {
+                next.clone_from(&states);
+                within_word(pattern, &mut next);
+            }
+            Token::Gap | Token::WordGap => {
                 for (p, _) in states.iter().enumerate().filter(|(_, on)| **on) {
                     if pattern.get(p) == Some(&Elem::Star) {
                         next[p] = true;
@@ -284,6 +290,20 @@ fn run(pattern: &[Elem], text: &[Token], any_filling: bool) -> bool {
         merge(&mut states, &late);
     }
     states[pattern.len()]
+}
+
+/// Marks what text leads to that holds no blank, or stands in quotes.
+fn within_word(pattern: &[Elem], states: &mut [bool]) {
+    for p in 0..pattern.len() {
+        if !states[p] {
+            continue;
+        }
+        match pattern[p] {
+            Elem::Char('"' | '\'') => states[p..].fill(true),
+            Elem::Char(c) => states[p + 1] |= !c.is_whitespace(),
+            _ => states[p + 1] = true,
+        }
+    }
 }
 
 /// Where one character leads from position `p`.

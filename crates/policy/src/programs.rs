@@ -3,6 +3,7 @@
 
 mod awk;
 mod builtins;
+mod database;
 mod find;
 pub(crate) mod globals;
 mod options;
@@ -146,6 +147,10 @@ pub(crate) struct Refusal {
     /// A word that bash computes is at fault: where each program that starts is judged,
     /// its own words will decide.
     pub(crate) computed: bool,
+    /// Only what the program starts is to be feared: where that is judged, it passes.
+    pub(crate) seen: bool,
+    /// It runs script text that bash computes.
+    pub(crate) runs_text: bool,
 }
 
 impl Refusal {
@@ -163,30 +168,43 @@ impl Refusal {
 /// What the table says about a command.
 pub(crate) type Finding = Result<Vec<Inner>, Refusal>;
 
+impl Refusal {
+    fn new(reason: impl Into<String>, lifted_by_exact_rule: bool) -> Self {
+        let reason = reason.into();
+        Self { reason, lifted_by_exact_rule, variable: None, computed: false, seen: false, runs_text: false }
+    }
+}
+
 fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { reason: reason.into(), lifted_by_exact_rule: true, variable: None, computed: false })
+    Err(Refusal::new(reason, true))
+}
+
+/// Only what the program starts is to be feared.
+fn refuse_unseen<T>(reason: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { seen: true, ..Refusal::new(reason, true) })
+}
+
+/// Script text is at fault that bash computes.
+fn refuse_text<T>(reason: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { runs_text: true, ..Refusal::new(reason, false) })
 }
 
 /// A word that bash computes is at fault.
 fn refuse_computed<T>(reason: impl Into<String>, lifted_by_exact_rule: bool) -> Result<T, Refusal> {
-    Err(Refusal { reason: reason.into(), lifted_by_exact_rule, variable: None, computed: true })
+    Err(Refusal { computed: true, ..Refusal::new(reason, lifted_by_exact_rule) })
 }
 
 /// A variable is at fault that no rule names.
 fn refuse_variable<T>(name: &str) -> Result<T, Refusal> {
-    Err(Refusal {
-        reason: format!(
-            "{name} is not among the variables known to change nothing in what other programs do; a rule must \
-             name it (\"export {name}=*\")"
-        ),
-        lifted_by_exact_rule: true,
-        variable: Some(name.to_owned()),
-        computed: false,
-    })
+    let reason = format!(
+        "{name} is not among the variables known to change nothing in what other programs do; a rule must name it \
+         (\"export {name}=*\")"
+    );
+    Err(Refusal { variable: Some(name.to_owned()), ..Refusal::new(reason, true) })
 }
 
 fn refuse_always<T>(reason: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { reason: reason.into(), lifted_by_exact_rule: false, variable: None, computed: false })
+    Err(Refusal::new(reason, false))
 }
 
 static TABLE: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
@@ -363,6 +381,9 @@ fn spans_words(pattern: &str, rest: &str) -> Option<Cow<'static, str>> {
     )
 }
 
+/// Pagers: what they show is written nowhere, and what they start is seen where it starts.
+const SHOWN: &[&str] = &["less", "more", "most", "pg"];
+
 /// Programs that are many in one.
 pub(crate) const MULTI_CALL: &[&str] = &["busybox", "toybox", "coreutils", "uutils"];
 
@@ -379,6 +400,10 @@ pub(crate) fn examine(command: &Command, env_names: &BTreeSet<String>) -> Findin
         Some(Kind::Interpreter) => special::interpreter(base, args),
         Some(Kind::Wrapper(wrapper)) => wrapper.open(&name, command),
         Some(Kind::Shell(syntax)) => special::shell(&name, args, *syntax),
+        Some(Kind::Opaque) if SHOWN.contains(&base) => refuse_unseen(format!(
+            "'{name}' can run other commands in ways that can't be judged; only a rule that spells the whole \
+             command allows it"
+        )),
         Some(Kind::Opaque) => refuse(format!(
             "'{name}' can run other commands in ways that can't be judged; only a rule that spells the whole \
              command allows it"
@@ -395,9 +420,89 @@ pub(crate) fn examine(command: &Command, env_names: &BTreeSet<String>) -> Findin
             "tar" => special::tar(args),
             "trap" => special::trap(args),
             "hash" => special::hash(args),
+            "mysql" | "mariadb" | "sqlite3" | "redis-cli" | "psql" => database::check(base, args),
             _ => Ok(Vec::new()),
         },
     }
+}
+
+/// Whether bash itself does what the name says.
+pub(crate) fn is_builtin(name: &str) -> bool {
+    const BUILTINS: &[&str] = &[
+        ".",
+        ":",
+        "[",
+        "alias",
+        "bg",
+        "bind",
+        "break",
+        "builtin",
+        "caller",
+        "cd",
+        "command",
+        "compgen",
+        "complete",
+        "compopt",
+        "continue",
+        "declare",
+        "dirs",
+        "disown",
+        "echo",
+        "enable",
+        "eval",
+        "exec",
+        "exit",
+        "export",
+        "false",
+        "fc",
+        "fg",
+        "getopts",
+        "hash",
+        "help",
+        "history",
+        "jobs",
+        "kill",
+        "let",
+        "local",
+        "logout",
+        "mapfile",
+        "popd",
+        "printf",
+        "pushd",
+        "pwd",
+        "read",
+        "readarray",
+        "readonly",
+        "return",
+        "set",
+        "shift",
+        "shopt",
+        "source",
+        "suspend",
+        "test",
+        "times",
+        "trap",
+        "true",
+        "type",
+        "typeset",
+        "ulimit",
+        "umask",
+        "unalias",
+        "unset",
+        "wait",
+    ];
+    BUILTINS.contains(&name)
+}
+
+/// Whether one of the words is the name of a program that runs script text.
+pub(crate) fn names_a_shell(command: &Command) -> bool {
+    command.words.iter().filter_map(Word::literal).any(|text| {
+        matches!(TABLE.get(base_name(&text)), Some(Kind::Shell(_)))
+            || matches!(
+                base_name(&text),
+                "eval" | "watch" | "su" | "flock" | "runuser" | "script" | "parallel"
+            )
+    })
 }
 
 impl Word {

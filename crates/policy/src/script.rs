@@ -221,7 +221,10 @@ impl Word {
         for frag in &self.frags {
             match frag {
                 Frag::Lit(text) => chars(text, out),
-                _ => out.push(Token::Gap),
+                Frag::Glob(text) if text.starts_with('~') => out.push(Token::WordGap),
+                Frag::Glob(_) => out.push(Token::Gap),
+                frag if frag.is_split() => out.push(Token::Gap),
+                _ => out.push(Token::WordGap),
             }
         }
     }
@@ -372,6 +375,8 @@ pub(crate) struct Redirect {
     pub(crate) usage: RedirectUse,
     /// `None` for here-documents.
     pub(crate) target: Option<Word>,
+    /// Whatever bash computes, the target is a file.
+    pub(crate) no_network: bool,
     pub(crate) span: Span,
 }
 
@@ -404,6 +409,8 @@ pub(crate) struct Script {
     pub(crate) evaluated: Vec<Evaluated>,
     /// Assignments before a command that is not read yet.
     pub(crate) pending: Vec<Assignment>,
+    /// A builtin sets variables from data: none is surely what the line sets it to.
+    pub(crate) sets_from_data: bool,
     /// The functions that the line defines.
     pub(crate) functions: BTreeSet<String>,
     /// What was found, printed back: what is to run.

@@ -47,6 +47,7 @@ pub(crate) fn parse(line: &str, gate: bool) -> Result<Script, String> {
     walk.top_level(&result.file.body);
     walk.check_evaluated();
     walk.script.printed = std::mem::take(&mut walk.out);
+    walk.script.sets_from_data = walk.variables_read;
     Ok(walk.script)
 }
 
@@ -184,6 +185,8 @@ impl<'a> Walk<'a> {
 
     fn simple(&mut self, simple: &SimpleCommand, redirected: bool) {
         let mut separator = "";
+        let mut computed = false;
+        let start = self.out.len();
         for assignment in &simple.assignments {
             self.script.plain = false;
             self.out.push_str(separator);
@@ -194,13 +197,24 @@ impl<'a> Walk<'a> {
         let mut words = Vec::with_capacity(simple.args.len() + 1);
         if !is_absent(&simple.name) {
             self.out.push_str(separator);
-            words.push(self.word_at(&simple.name, Place::Command));
+            let at = self.out.len();
+            let name = self.word_at(&simple.name, Place::Command);
+            if self.gate && name.literal().is_none() {
+                // Never a builtin: only a program, whose start is judged.
+                self.out.insert_str(at, "exec -- ");
+                computed = true;
+            }
+            words.push(name);
             for word in &simple.args {
                 self.out.push(' ');
                 words.push(self.word(word));
             }
         } else if simple.assignments.is_empty() && !redirected || !simple.args.is_empty() {
             self.refuse(simple.span, "a command without a name");
+        }
+        if computed {
+            self.out.insert_str(start, "( ");
+            self.out.push_str(" )");
         }
         self.command(words, simple.span);
     }

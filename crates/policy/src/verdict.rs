@@ -46,6 +46,10 @@ pub struct Part {
     pub depth: usize,
     /// What was decided about it.
     pub decision: Decision,
+    /// A word is computed of which some value could be allowed: the start of the program (or
+    /// the opening of the file) decides.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_exec: bool,
     /// The rule that decided, if one did.
     pub rule: Option<String>,
     /// Every rule that matched, in file order.
@@ -59,8 +63,12 @@ pub struct Part {
 pub struct RunText {
     /// What `bash --noprofile --norc -c` gets.
     pub text: String,
-    /// `text` is the canonical printing of a wholly literal line, not the line.
+    /// `text` is the printing of what was judged, not the line.
     pub reprinted: bool,
+    /// The shell itself opens files for writing whose paths it computes: each must be judged
+    /// when it is opened ([`crate::Policy::judge_write`]).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub computed_writes: bool,
     /// `bash -n` must accept `text` before it runs.
     pub check_syntax: bool,
     /// Script text that the line's commands run in turn (`bash -c TEXT`): `bash -n`
@@ -80,6 +88,9 @@ pub struct Verdict {
     pub parts: Vec<Part>,
     /// What runs, if the decision lets it.
     pub run: Option<RunText>,
+    /// Some part is decided only when it happens, by the exec gate.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_exec: bool,
     /// The whole message, where no part could be judged (empty, unparsable).
     pub failure: Option<String>,
 }
@@ -92,6 +103,7 @@ impl Verdict {
             deciding: None,
             parts: Vec::new(),
             run: None,
+            at_exec: false,
             failure: Some(message.into()),
         }
     }
@@ -103,6 +115,7 @@ impl Verdict {
             span: Span { start: 0, end: line.len() },
             depth: 0,
             decision: Decision::Deny,
+            at_exec: false,
             rule: None,
             matched: Vec::new(),
             reason: Some(reason.into()),
@@ -115,7 +128,8 @@ impl Verdict {
         let decision = parts.iter().map(|p| p.decision).max().unwrap_or(Decision::Deny);
         let deciding = parts.iter().find(|p| p.decision == decision).cloned();
         let run = run.filter(|_| decision != Decision::Deny);
-        Self { decision, deciding, parts, run, failure: None }
+        let at_exec = decision != Decision::Deny && parts.iter().any(|p| p.at_exec);
+        Self { decision, deciding, parts, run, at_exec, failure: None }
     }
 
     /// The rule that decided, if one did.

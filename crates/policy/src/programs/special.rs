@@ -1,7 +1,7 @@
 //! Programs whose command line needs code of its own to be read.
 
 use super::options::Options;
-use super::{Finding, Inner, Syntax, refuse, refuse_always, refuse_computed};
+use super::{Finding, Inner, Syntax, refuse, refuse_always, refuse_computed, refuse_text, refuse_unseen};
 use crate::script::Word;
 
 /// Where a shell or `source` would read what somebody else feeds it (16).
@@ -34,7 +34,7 @@ pub(super) fn shell(name: &str, args: &[Word], syntax: Syntax) -> Finding {
     let mut at = 0;
     while let Some(word) = args.get(at) {
         let Some(text) = word.literal() else {
-            return refuse_always(format!(
+            return refuse_text(format!(
                 "a word that bash computes stands where '{name}' takes an option or a script"
             ));
         };
@@ -66,7 +66,7 @@ pub(super) fn shell(name: &str, args: &[Word], syntax: Syntax) -> Finding {
     }
     match args.get(at).map(Word::literal) {
         None => refuse_always(format!("'{name}' would read a script from its input")),
-        Some(None) => refuse_always(format!("'{name}' runs script text that bash computes")),
+        Some(None) => refuse_text(format!("'{name}' runs script text that bash computes")),
         Some(Some(text)) if takes_text => Ok(vec![Inner::Script { text, syntax }]),
         Some(Some(path)) if is_fed(&path) => refuse_always(format!("'{name}' would run what is fed to it")),
         // A rule for `bash FILE` is a rule for everything, said at load (20).
@@ -77,7 +77,7 @@ pub(super) fn shell(name: &str, args: &[Word], syntax: Syntax) -> Finding {
 /// `trap TEXT SIGNAL…`.
 pub(super) fn trap(args: &[Word]) -> Finding {
     let texts: Option<Vec<String>> = args.iter().map(Word::literal).collect();
-    let Some(texts) = texts else { return refuse_always("'trap' runs script text that bash computes") };
+    let Some(texts) = texts else { return refuse_text("'trap' runs script text that bash computes") };
     let mut texts = texts.iter().map(String::as_str).filter(|t| *t != "--");
     let (Some(text), signals) = (texts.next(), texts) else { return Ok(Vec::new()) };
     let signals: Vec<&str> = signals.collect();
@@ -260,6 +260,9 @@ pub(super) fn git(args: &[Word]) -> Finding {
             return refuse(format!("git's '{other}' may be an alias or a program of any kind"));
         }
     };
+    if matches!(sub.as_str(), "rebase" | "bisect" | "submodule" | "difftool" | "mergetool") && runs {
+        return refuse_unseen(format!("'git {sub}' can run other commands"));
+    }
     if runs {
         return refuse(format!("'git {sub}' can run or set up other commands"));
     }

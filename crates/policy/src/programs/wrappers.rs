@@ -1,6 +1,6 @@
 //! Programs that run the command after their own words (points 15 to 18).
 
-use super::{Finding, Inner, Refusal, Syntax, clauses, refuse, refuse_always, refuse_computed};
+use super::{Finding, Inner, Refusal, Syntax, clauses, refuse, refuse_always, refuse_computed, refuse_text};
 use crate::script::{Assignment, Command, Frag, Word};
 
 #[cfg(test)]
@@ -126,7 +126,7 @@ impl Wrapper {
         {
             return match args.get(read.at + 1).and_then(Word::literal) {
                 Some(text) => Ok(vec![Inner::Script { text, syntax: Syntax::Posix }]),
-                None => refuse_always(format!("'{name}' runs script text that bash computes")),
+                None => refuse_text(format!("'{name}' runs script text that bash computes")),
             };
         }
         let mut words: Vec<Word> = args.get(read.at..).unwrap_or_default().to_vec();
@@ -148,7 +148,7 @@ impl Wrapper {
             }
             let texts: Option<Vec<String>> = words.iter().map(Word::literal).collect();
             let Some(texts) = texts else {
-                return refuse_always(format!("'{name}' runs script text that bash computes"));
+                return refuse_text(format!("'{name}' runs script text that bash computes"));
             };
             let syntax = if name == "eval" { Syntax::Bash } else { Syntax::Posix };
             return Ok(vec![Inner::Script { text: texts.join(" "), syntax }]);
@@ -224,7 +224,7 @@ impl Wrapper {
         if self.script.contains(&option) {
             match value {
                 Some(text) => read.script = Some(text),
-                None => return refuse_always(format!("'{name}' runs script text that bash computes")),
+                None => return refuse_text(format!("'{name}' runs script text that bash computes")),
             }
         } else if self.fills && matches!(option, "-I" | "-i" | "--replace") {
             match value {

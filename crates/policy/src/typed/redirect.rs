@@ -8,7 +8,7 @@ use shuck_ast::{
 use super::{Walk, span_of};
 use crate::printing::{Place, is_name, push_word};
 use crate::quote::{self, Expansion, Piece, Value};
-use crate::script::{Redirect, RedirectUse, Word};
+use crate::script::{Frag, Redirect, RedirectUse, Word};
 
 impl Walk<'_> {
     pub(super) fn redirect(&mut self, node: &RedirectNode) {
@@ -43,7 +43,12 @@ impl Walk<'_> {
                 None
             }
         };
-        let printed = self.out.split_off(from);
+        let mut printed = self.out.split_off(from);
+        let no_network = target.as_ref().is_some_and(|word| match word.frags.first() {
+            Some(Frag::Path) => true,
+            Some(Frag::Variable { name, .. }) if self.gate => guard(&mut printed, name),
+            _ => false,
+        });
         let literal = target.as_ref().and_then(Word::literal);
         let is_descriptor = literal.as_deref().is_some_and(is_descriptor);
         let (operator, usage) = match node.kind {
@@ -77,6 +82,9 @@ impl Walk<'_> {
             (RedirectUse::Read, _) if node.kind == RedirectKind::DupInput => {
                 self.refuse(node.span, "a descriptor must be a number");
             }
+            (RedirectUse::Write, "<>") if literal.is_none() => {
+                self.refuse(node.span, "a file that is read and written must be literal");
+            }
             // `>&file` is `&>file`; with a descriptor before it bash reads it otherwise.
             (RedirectUse::Write, ">&") => {
                 if node.fd.is_some_and(|fd| fd != 1) || node.fd_var.is_some() || literal.is_none() {
@@ -95,7 +103,13 @@ impl Walk<'_> {
                 self.out.push_str(&printed);
             }
         }
-        self.script.redirects.push(Redirect { operator, usage, target, span: span_of(node.span) });
+        self.script.redirects.push(Redirect {
+            operator,
+            usage,
+            target,
+            no_network,
+            span: span_of(node.span),
+        });
     }
 
     /// Prints the word that holds a here-document's text, without its last newline; nothing
@@ -154,6 +168,16 @@ impl Walk<'_> {
             self.out.push_str("''");
         }
     }
+}
+
+/// Prints a path that begins with a variable so that bash can't take it for `/dev/tcp/…`:
+/// a slash at its beginning is doubled, which to the kernel is the same.
+fn guard(printed: &mut String, name: &str) -> bool {
+    let quote = if printed.starts_with('"') { "\"" } else { "" };
+    let plain = format!("{quote}${{{name}}}");
+    let Some(rest) = printed.strip_prefix(&plain).map(str::to_owned) else { return false };
+    *printed = format!("{quote}${{{name}/#'/'/'//'}}{rest}");
+    true
 }
 
 /// A here-document's text without the backslashes that bash takes away.
