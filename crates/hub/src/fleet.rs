@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use legwork_proto::dialout::TaskResult;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -388,6 +389,8 @@ pub(crate) struct LiveRun {
     pub(crate) offsets: [u64; 2],
     /// Output could not be stored: it is asked for again when there is room.
     pub(crate) stalled: bool,
+    /// Its result, with the id of the message, until the output is there that it is of.
+    pub(crate) held: Option<Arc<(String, TaskResult)>>,
     /// More of a stream than is kept has come, and that was said.
     pub(crate) cut: [bool; 2],
     /// A final state is on its way to the store.
@@ -418,6 +421,7 @@ impl LiveRun {
             cancel_requested: None,
             offsets: [0; 2],
             stalled: false,
+            held: None,
             cut: [false; 2],
             closing: false,
         }

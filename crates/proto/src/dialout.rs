@@ -235,7 +235,7 @@ pub struct TaskOutput {
 }
 
 /// Runner → hub: the end of a task.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TaskResult {
     /// The task.
     pub task_id: String,

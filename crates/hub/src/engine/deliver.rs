@@ -107,6 +107,8 @@ impl Hub {
                 if run.closing || run.state == State::Queued || run.unsent {
                     continue;
                 }
+                // It comes again, after what is asked for here.
+                run.held = None;
                 // A new boot: whatever ran is gone, whatever was not yet accepted may
                 // or may not have begun.
                 if !boot.is_empty()

@@ -156,6 +156,7 @@ impl Hub {
         let link = self.fleet.lock().ready_link(runner_id).cloned();
         let run_id = result.task_id.clone();
         match found {
+            Some(_) if link.as_ref().is_some_and(|link| self.hold(link, &message_id, &result)) => {}
             Some(known) => {
                 let ending = Ending::of(result, known);
                 self.finish(&run_id, ending, link.map(|link| (link, message_id))).await;

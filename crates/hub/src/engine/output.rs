@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
-use legwork_proto::dialout::{TaskOutput, TaskResume, kind};
+use legwork_proto::dialout::{TaskOutput, TaskResult, TaskResume, kind};
 use serde::Deserialize;
 
 use super::Hub;
 use super::deliver::message;
 use crate::events::{Kind, Log};
-use crate::fleet::{Kept, LiveRun};
+use crate::fleet::{Kept, Link, LiveRun};
 
 /// The JSON of an event that says that output is missing.
 pub(crate) fn gap_event(run: &str, stream: Kind, from: u64, to: Option<u64>, reason: &str) -> Vec<u8> {
@@ -20,7 +20,48 @@ pub(crate) fn gap_event(run: &str, stream: Kind, from: u64, to: Option<u64>, rea
     serde_json::to_vec(&event).unwrap_or_default()
 }
 
+/// How long a result waits for output that is asked for again, after the last piece of it.
+const HOLD: Duration = Duration::from_secs(10);
+
 impl Hub {
+    /// A result has come before all of its output: asks for that, and keeps the result until it
+    /// is there. False if nothing is missing, or nobody would send it.
+    pub(super) fn hold(&self, link: &Link, message_id: &str, result: &TaskResult) -> bool {
+        let text = result.result.as_ref().map(|r| r.get()).unwrap_or_default();
+        let mut fleet = self.fleet.lock();
+        let Some(run) = fleet.runs.get_mut(&result.task_id) else { return false };
+        let stored = if run.stalled { run.task.stored(run.ordinal) } else { run.offsets };
+        let streams = link.ack && link.output && run.task.operation == "bash" && result.success;
+        if run.held.is_some() || !streams || !is_missing(text, stored, self.settings.max_output) {
+            return false;
+        }
+        run.held = Some(Arc::new((message_id.to_owned(), result.clone())));
+        (run.offsets, run.stalled, run.heard) = (stored, false, Instant::now());
+        let [stdout, stderr] = stored;
+        link.send(message(kind::TASK_RESUME, &TaskResume { task_id: run.id.clone(), stdout, stderr }));
+        true
+    }
+
+    /// Ends runs whose results waited for output that has come, or does not.
+    pub(super) async fn let_go(self: &Arc<Self>) {
+        let ready: Vec<(String, Arc<(String, TaskResult)>)> = {
+            let fleet = self.fleet.lock();
+            let is_ready = |run: &LiveRun, held: &TaskResult| {
+                let text = held.result.as_ref().map(|r| r.get()).unwrap_or_default();
+                let there = !run.stalled && !is_missing(text, run.offsets, self.settings.max_output);
+                there || run.heard.elapsed() > HOLD
+            };
+            let runs = fleet.runs.values().filter(|run| !run.closing);
+            runs.filter_map(|run| {
+                Some((run.runner_id.clone(), run.held.clone().filter(|h| is_ready(run, &h.1))?))
+            })
+            .collect()
+        };
+        for (runner_id, held) in ready {
+            self.result(&runner_id, held.0.clone(), held.1.clone()).await;
+        }
+    }
+
     /// Live output of a run. A gap is asked for again, what we have is skipped.
     pub(crate) async fn output(self: &Arc<Self>, runner_id: &str, output: TaskOutput) {
         let kind = if output.stream == "stderr" { Kind::Stderr } else { Kind::Stdout };
@@ -126,48 +167,74 @@ impl Hub {
     }
 }
 
+/// What a stream lacks of a result.
+enum Tail<'a> {
+    /// The result has it.
+    Rest(&'a str),
+    /// It is nowhere but at the runner: the whole is so long.
+    Missing(u64),
+}
+
+#[derive(Deserialize)]
+struct Shell {
+    #[serde(default)]
+    stdout: String,
+    #[serde(default)]
+    stderr: String,
+    #[serde(default)]
+    truncated: bool,
+    #[serde(default)]
+    total_size: u64,
+}
+
+impl Shell {
+    /// What a stream lacks of which so much is stored.
+    fn tail(&self, kind: Kind, stored: u64) -> Option<Tail<'_>> {
+        let (text, said, truncated) = match kind {
+            Kind::Stdout => (self.stdout.as_str(), self.total_size, self.truncated),
+            // The word for a time limit is the runner's, and no output.
+            _ => (self.stderr.strip_suffix("command timed out").unwrap_or(&self.stderr), 0, false),
+        };
+        let total = if said > 0 { said } else { text.len() as u64 };
+        if total <= stored {
+            return None;
+        }
+        if kind == Kind::Stderr && is_shortened(text) {
+            return None;
+        }
+        // Bytes that are no text are not what they were.
+        let whole = !truncated && text.len() as u64 == total && !text.contains('\u{fffd}');
+        let rest = usize::try_from(stored).ok().and_then(|at| text.get(at..)).filter(|_| whole);
+        Some(rest.map_or(Tail::Missing(total), Tail::Rest))
+    }
+}
+
+/// Whether a result is of an output of which a part is only at the runner.
+pub(super) fn is_missing(result: &str, stored: [u64; 2], most: u64) -> bool {
+    let Ok(shell) = serde_json::from_str::<Shell>(result) else { return false };
+    [Kind::Stdout, Kind::Stderr]
+        .into_iter()
+        .zip(stored)
+        .any(|(kind, stored)| stored < most && matches!(shell.tail(kind, stored), Some(Tail::Missing(_))))
+}
+
 /// Adds to a run's events what its result has and its stream has not: the tail of an output
 /// that a connection cut off, or a mark where it is missing.
 pub(super) fn add_tail(log: &mut Log, run: &str, ordinal: u32, result: &str, most: u64) {
-    #[derive(Deserialize)]
-    struct Shell {
-        #[serde(default)]
-        stdout: String,
-        #[serde(default)]
-        stderr: String,
-        #[serde(default)]
-        truncated: bool,
-        #[serde(default)]
-        total_size: u64,
-    }
     let Ok(shell) = serde_json::from_str::<Shell>(result) else { return };
-    // The word for a time limit is the runner's, and no output.
-    let stderr = shell.stderr.strip_suffix("command timed out").unwrap_or(&shell.stderr);
-    let streams = [(Kind::Stdout, shell.stdout.as_str(), shell.truncated), (Kind::Stderr, stderr, false)];
-    for (kind, text, truncated) in streams {
+    for kind in [Kind::Stdout, Kind::Stderr] {
         let stored = log.stored(ordinal, kind);
         // More than that is not kept, and that was said.
         if stored >= most {
             continue;
         }
-        let said = (kind == Kind::Stdout && shell.total_size > 0).then_some(shell.total_size);
-        let total = said.unwrap_or(text.len() as u64);
-        if total <= stored {
-            continue;
-        }
-        let at = usize::try_from(stored).unwrap_or(usize::MAX);
-        // Bytes that are no text are not what they were.
-        let whole =
-            !truncated && text.len() as u64 == total && !text.contains('\u{fffd}') && !is_shortened(text);
-        match text.get(at..).filter(|_| whole) {
-            Some(rest) => {
-                log.add(kind, ordinal, stored, rest.as_bytes());
-            }
-            None if is_shortened(text) && kind == Kind::Stderr => {}
-            None => {
+        match shell.tail(kind, stored) {
+            Some(Tail::Rest(rest)) => log.add(kind, ordinal, stored, rest.as_bytes()),
+            Some(Tail::Missing(total)) => {
                 let reason = "the runner's connection was cut, and the rest did not arrive";
                 log.add(Kind::Gap, ordinal, stored, &gap_event(run, kind, stored, Some(total), reason));
             }
+            None => {}
         }
     }
 }

@@ -186,6 +186,7 @@ fn live(row: Row, task: Arc<LiveTask>) -> LiveRun {
         unsent: false,
         cancel_requested: row.cancel_requested.then_some(now),
         stalled: false,
+        held: None,
         cut: [false; 2],
         closing: false,
     }

@@ -28,6 +28,7 @@ impl Hub {
                 self.finish(&run_id, ending, None).await;
             }
             self.catch_up();
+            self.let_go().await;
             self.take_tokens_in().await;
             self.end_expired_credentials().await;
             self.sweep_pods().await;
