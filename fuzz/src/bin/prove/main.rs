@@ -1,10 +1,12 @@
-//! Proof by execution: lines that the policy allows are run under `strace`, in a
-//! sandbox, and what was really executed and written is held against the verdict.
+//! Proof by execution: lines go through a real runner with the default configuration, in a
+//! throw-away machine, and what `strace` saw them execute and what they changed is held
+//! against a plain reading of the rules. `scripts/prove` makes what it needs and calls it:
 //!
-//!     prove [--seed N] [--count N] [--from FILE]
+//!     prove --home DIR --fixtures DIR --corpus FILE [--who root|plain] [--share N]
+//!           [--generated N] [--seed N] [--only TEXT] [--report FILE]
 //!
-//! Seeded: line N of a seed is always the same. With `--from` the number of lines done
-//! is kept in FILE, and a later run goes on from there.
+//! Of attacks, each N-th (`--share`) also has its control run: the same line under `*: allow`,
+//! which must show the harm. Generated line N of a seed is always the same.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -13,19 +15,28 @@
     missing_docs
 )]
 
+mod cases;
+mod judge;
 mod lines;
+mod plain;
+mod report;
 mod trace;
+mod worker;
+mod yard;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use legwork_policy::{Decision, Policy};
+use cases::{Case, Kind};
+use judge::{Outcome, try_case};
+use plain::Rule;
+use report::Report;
+use yard::{Setup, Who, Yard};
 
-use lines::Generator;
-use trace::Yard;
-
-/// Programs that the rules name. Those of the second list stand for whatever else there is.
+/// Programs that the rules for generated lines name. Those of the second list stand for
+/// whatever else there is.
 pub(crate) const NAMED: &[&str] = &["ls", "cat", "head", "wc", "grep", "uname"];
 pub(crate) const UNNAMED: &[&str] = &["evil", "id", "rm", "curl", "cp", "nc"];
 /// Programs that run others, really there: allowed, so that only the judgement of what
@@ -40,38 +51,49 @@ const BUILTINS: &[&str] = &[
     "break", "continue", ":", "type", "pwd", "let", "alias", "hash", "getopts", "f", "g",
 ];
 
-fn policy() -> Policy {
-    let mut rules = vec![("*".to_owned(), "deny")];
+fn generated_rules() -> Vec<Rule> {
+    let mut rules = vec![Rule::deny_all()];
     for name in NAMED.iter().chain(WRAPPERS).chain(BUILTINS) {
         // A rule for a shell with a file, or for `source`, is a rule for everything
         // (point 20), and so nothing to be proved.
         match *name {
-            "sh" | "bash" | "dash" => rules.push((format!("{name} -c *"), "allow")),
-            name => rules.push((format!("{name} *"), "allow")),
+            "sh" | "bash" | "dash" => rules.push(Rule::read(&format!("{name} -c *"))),
+            name => rules.push(Rule::read(&format!("{name} *"))),
         }
     }
-    rules.push(("> out/*".into(), "allow"));
-    rules.push(("FOO=* ls *".into(), "allow"));
-    Policy::from_pairs(rules.iter().map(|(p, a)| (p.as_str(), *a)))
-        .unwrap()
-        .with_env_names(["PATH", "HOME"].map(String::from))
+    rules.push(Rule::read("> out/*"));
+    rules.push(Rule::read("FOO=* ls *"));
+    rules
 }
 
+#[derive(Debug, Default)]
 struct Args {
+    home: PathBuf,
+    fixtures: PathBuf,
+    corpus: PathBuf,
+    who: Option<Who>,
+    share: usize,
+    generated: usize,
     seed: u64,
-    count: u64,
-    from: Option<PathBuf>,
+    only: String,
+    report: Option<PathBuf>,
 }
 
 fn args() -> Args {
-    let mut args = Args { seed: 1, count: 2000, from: None };
+    let mut args = Args { share: 1, seed: 1, ..Args::default() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap_or_else(|| panic!("{word} needs a value"));
         match word.as_str() {
+            "--home" => args.home = value().into(),
+            "--fixtures" => args.fixtures = value().into(),
+            "--corpus" => args.corpus = value().into(),
+            "--who" => args.who = Some(if value() == "root" { Who::Root } else { Who::Plain }),
+            "--share" => args.share = value().parse().unwrap(),
+            "--generated" => args.generated = value().parse().unwrap(),
             "--seed" => args.seed = value().parse().unwrap(),
-            "--count" => args.count = value().parse().unwrap(),
-            "--from" => args.from = Some(value().into()),
+            "--only" => args.only = value(),
+            "--report" => args.report = Some(value().into()),
             other => panic!("unknown argument {other}"),
         }
     }
@@ -79,63 +101,69 @@ fn args() -> Args {
 }
 
 fn main() {
-    let args = args();
-    for program in ["strace", "bwrap"] {
-        assert!(
-            std::process::Command::new(program).arg("--version").output().is_ok(),
-            "{program} is not installed: scripts/tools installs it"
-        );
+    match std::env::args().nth(1).as_deref() {
+        Some("__supervisors") => return legwork_runner::process::helper_main(),
+        Some("--worker") => return worker::run(),
+        _ => {}
     }
-    let first: u64 =
-        args.from.as_ref().and_then(|f| std::fs::read_to_string(f).ok()?.trim().parse().ok()).unwrap_or(0);
-    let generator = Generator::new(args.seed);
-    let policy = policy();
-    let next = AtomicU64::new(first);
-    let end = first + args.count;
-    let (ran, allowed) = (AtomicU64::new(0), AtomicU64::new(0));
-    let failures: Mutex<Vec<String>> = Mutex::default();
+    let args = args();
+    let mut cases = cases::read(&args.fixtures, &args.corpus);
+    let generator = lines::Generator::new(args.seed);
+    let rules = generated_rules();
+    cases.extend((0..args.generated).map(|number| Case {
+        kind: Kind::Generated,
+        name: format!("seed {} line {number}", args.seed),
+        rules: rules.clone(),
+        line: generator.line(number as u64),
+    }));
+    cases.retain(|case| case.name.contains(&args.only));
+    let is_root = std::env::var_os("PROVE_ONE_USER").is_none();
+    let both = if is_root { vec![Who::Root, Who::Plain] } else { vec![Who::Root] };
+    if !is_root {
+        println!("NOT TESTED HERE: lines as a plain user, as only root can make both");
+    }
+    let who: Vec<Who> = args.who.map_or(both, |who| vec![who]);
+    let jobs: Vec<(usize, Who)> =
+        who.iter().flat_map(|who| (0..cases.len()).map(move |case| (case, *who))).collect();
+    let report = Mutex::new(Report::default());
+    let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                let yard = Yard::new();
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= end {
-                        return;
-                    }
-                    let line = generator.line(number);
-                    let verdict = policy.judge(&line);
-                    let Some(run) = verdict.run.clone().filter(|_| verdict.decision == Decision::Allow)
-                    else {
-                        continue;
-                    };
-                    allowed.fetch_add(1, Ordering::Relaxed);
-                    if !yard.accepts(&run) {
-                        continue;
-                    }
-                    ran.fetch_add(1, Ordering::Relaxed);
-                    for problem in yard.run(&run.text, &verdict) {
-                        let mut failures = failures.lock().unwrap();
-                        failures.push(format!("line {number}: {line:?}: {problem}"));
-                    }
-                }
-            });
+            scope.spawn(|| work(&args, &cases, &jobs, &next, &report));
         }
     });
-    let failures = failures.into_inner().unwrap();
-    println!(
-        "proof by execution: seed {}, lines {first} to {end}: {} allowed, {} run and traced, {} failures",
-        args.seed,
-        allowed.into_inner(),
-        ran.into_inner(),
-        failures.len()
-    );
-    if let Some(file) = &args.from {
-        std::fs::write(file, end.to_string()).unwrap();
+    let report = report.into_inner().unwrap();
+    if let Some(file) = &args.report {
+        std::fs::write(file, report.text()).unwrap();
     }
-    for failure in failures.iter().take(20) {
-        println!("{failure}");
+    std::process::exit(i32::from(!report.print()));
+}
+
+fn work(args: &Args, cases: &[Case], jobs: &[(usize, Who)], next: &AtomicUsize, report: &Mutex<Report>) {
+    let system = Setup {
+        home: args.home.clone(),
+        path: "/stand:/usr/sbin:/usr/bin:/sbin:/bin".into(),
+        bash: std::env::var_os("PROVE_BASH").map(PathBuf::from),
+    };
+    let own = Setup { path: "/gen".into(), ..system.clone() };
+    let mut yards: HashMap<(Who, bool), Yard> = HashMap::new();
+    while let Some((number, who)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let case = &cases[*number];
+        let generated = case.kind == Kind::Generated;
+        let key = (*who, generated);
+        let outcome = (|| {
+            if !yards.contains_key(&key) {
+                yards.insert(key, Yard::open(if generated { &own } else { &system }, *who)?);
+            }
+            let yard = yards.get_mut(&key).ok_or("no yard")?;
+            try_case(yard, case, number % args.share == 0)
+        })();
+        let outcome = outcome.unwrap_or_else(|problem| {
+            // Whatever it was: the next line gets a yard of its own.
+            yards.remove(&key);
+            Outcome::Failed(vec![format!("the proof itself failed: {problem}")])
+        });
+        report.lock().unwrap().add(case, *who, outcome);
     }
-    std::process::exit(i32::from(!failures.is_empty()));
 }

@@ -1,178 +1,140 @@
-//! Running a line and seeing what it did.
+//! What `strace` saw: every process, and every program it executed.
 
-use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::collections::HashMap;
 
-use legwork_policy::{RunText, Verdict};
+use crate::plain::Image;
 
-use crate::{NAMED, UNNAMED, WRAPPERS};
-
-/// A folder with programs that do nothing under many names, and those that run others.
-pub(crate) struct Yard {
-    dir: tempfile::TempDir,
+/// One execution.
+#[derive(Debug, Clone)]
+pub(crate) struct Exec {
+    pub(crate) image: Image,
+    /// The images above it, nearest first, down to the line's own shell, which is left out.
+    pub(crate) ancestors: Vec<Image>,
+    /// Why it did not happen.
+    pub(crate) error: Option<String>,
 }
 
-impl Yard {
-    pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("prove-").tempdir_in("/var/tmp").unwrap();
-        let bin = dir.path().join("bin");
-        std::fs::create_dir_all(&bin).unwrap();
-        for name in NAMED.iter().chain(UNNAMED) {
-            // A program that prints nothing and ends well, under a name of its own.
-            std::fs::copy("/bin/true", bin.join(name)).unwrap();
-        }
-        for name in WRAPPERS {
-            if let Some(real) =
-                ["/usr/bin", "/bin"].iter().map(|d| PathBuf::from(d).join(name)).find(|p| p.exists())
-            {
-                std::os::unix::fs::symlink(real, bin.join(name)).unwrap();
-            }
-        }
-        let yard = Self { dir };
-        yard.clean();
-        yard
-    }
-
-    fn work(&self) -> PathBuf {
-        self.dir.path().join("work")
-    }
-
-    fn clean(&self) {
-        let work = self.work();
-        let _ = std::fs::remove_dir_all(&work);
-        std::fs::create_dir_all(work.join("out")).unwrap();
-        std::fs::create_dir_all(work.join("d")).unwrap();
-        for (name, text) in [("a", "evil\nid\n"), ("b", "one two\n"), ("d/c", "x\n"), ("script", "ls\n")] {
-            std::fs::write(work.join(name), text).unwrap();
-        }
-        // What a line could run if it got hold of a file.
-        std::fs::copy("/bin/true", work.join("payload")).unwrap();
-        std::fs::set_permissions(work.join("payload"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// Whether bash accepts what is to be run, as the runner asks.
-    pub(crate) fn accepts(&self, run: &RunText) -> bool {
-        let own = run.check_syntax.then_some(&run.text);
-        own.into_iter().chain(&run.scripts).all(|text| {
-            Command::new("/bin/bash")
-                .args(["--noprofile", "--norc", "-n", "-c", text])
-                .env_clear()
-                .stdin(Stdio::null())
-                .output()
-                .is_ok_and(|o| o.status.success() && o.stderr.is_empty())
-        })
-    }
-
-    /// Runs a text; what it did that no verdict covered.
-    pub(crate) fn run(&self, text: &str, verdict: &Verdict) -> Vec<String> {
-        let root = self.dir.path();
-        let trace = root.join("trace");
-        let _ = std::fs::remove_file(&trace);
-        let root_text = root.to_string_lossy().into_owned();
-        let work = self.work().to_string_lossy().into_owned();
-        let bin = root.join("bin").to_string_lossy().into_owned();
-        let status = Command::new("bwrap")
-            .args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"])
-            .args(["--tmpfs", "/tmp", "--bind", &root_text, &root_text, "--chdir", &work, "--clearenv"])
-            .args(["--setenv", "PATH", &bin, "--setenv", "HOME", "/nonexistent"])
-            .args(["/usr/bin/timeout", "-s", "KILL", "3"])
-            .args(["/usr/bin/strace", "-f", "-qq", "-s", "256", "-o", &trace.to_string_lossy()])
-            .args(["-e", "trace=execve,execveat,open,openat,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,link,linkat,symlink,symlinkat,truncate,connect"])
-            .args(["/bin/bash", "--noprofile", "--norc", "-c", text])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if status.is_err() {
-            return vec!["could not be run".into()];
-        }
-        let log = std::fs::read(&trace).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let problems = judge(&log, verdict, &root_text);
-        if log.lines().any(|l| l.contains("O_CREAT") || l.contains("unlink") || l.contains("rename")) {
-            self.clean();
-        }
-        problems
-    }
-}
-
-/// What a trace shows that was not in the verdict.
-fn judge(log: &str, verdict: &Verdict, root: &str) -> Vec<String> {
-    // Names that were judged, wrappers' commands included.
-    let mut predicted: BTreeSet<&str> = BTreeSet::new();
-    for part in &verdict.parts {
-        for word in part.command.split_whitespace() {
-            let word = word.trim_matches(['\'', '"']);
-            predicted.insert(word.rsplit('/').next().unwrap_or(word));
-            if !word.contains('=') {
-                break;
-            }
-        }
-    }
-    let mut problems = Vec::new();
-    let mut first = true;
-    for line in log.lines() {
-        let Some((_, call)) = line.split_once(' ') else { continue };
-        let call = call.trim_start();
-        // Calls that failed did nothing.
-        if call.contains(" = -1 ")
-            || call.contains("= ?")
-            || call.starts_with("---")
-            || call.starts_with("+++")
+/// Reads a log of `strace -f -o`. The first execution is the runner's own of the shell, and
+/// is left out.
+pub(crate) fn read(log: &str) -> Vec<Exec> {
+    let calls = calls(log);
+    let mut parent_of: HashMap<&str, &str> = HashMap::new();
+    for (pid, call) in &calls {
+        if is_fork(call)
+            && let Some(child) = result(call).and_then(|text| text.split_whitespace().next())
+            && child.parse::<u32>().is_ok_and(|child| child > 0)
         {
-            continue;
-        }
-        let quoted: Vec<&str> = call.split('"').skip(1).step_by(2).collect();
-        let Some(path) = quoted.first() else { continue };
-        if call.starts_with("execve") {
-            // The shell itself.
-            if std::mem::take(&mut first) {
-                continue;
-            }
-            let name = path.rsplit('/').next().unwrap_or(path);
-            let of_ours = path.starts_with(&format!("{root}/bin/"));
-            // What a program starts from where no PATH leads is its own affair.
-            if !of_ours && (path.starts_with("/usr/lib/") || path.starts_with("/usr/libexec/")) {
-                continue;
-            }
-            // The shell of those that take script text, which was judged.
-            let shell_of = ["flock", "watch"].iter().any(|w| predicted.contains(w));
-            if shell_of && *path == "/bin/sh" {
-                continue;
-            }
-            // What no rule names may not run, whatever the verdict says of it.
-            if !predicted.contains(name) || UNNAMED.contains(&name) {
-                problems.push(format!("{path} was executed, and was not judged"));
-            }
-            continue;
-        }
-        if call.starts_with("connect") {
-            continue;
-        }
-        let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"].iter().any(|flag| call.contains(flag))
-            || ["creat(", "rename", "unlink", "mkdir", "link", "symlink", "truncate"]
-                .iter()
-                .any(|c| call.starts_with(c));
-        if !writes {
-            continue;
-        }
-        let target = quoted.last().unwrap_or(path);
-        let harmless = target.starts_with("/dev/")
-            || target.starts_with("/proc/")
-            || target.starts_with("/tmp/")
-            || target.starts_with("out/")
-            || target.starts_with("./out/")
-            // Programs that are there to make files, by a rule that names them.
-            || verdict.parts.iter().any(|p| {
-                let program = p.command.split(' ').next().unwrap_or_default();
-                matches!(program, "split" | "tar" | "flock") && !target.starts_with('/') && !target.contains("..")
-            })
-            || (predicted.contains("nohup") && target.ends_with("nohup.out"));
-        if !harmless {
-            problems.push(format!("{target} was written to, and no verdict covers that: {call}"));
+            parent_of.insert(child, pid);
         }
     }
-    problems
+    // What each process has executed so far, first to last.
+    let mut images: HashMap<&str, Vec<Image>> = HashMap::new();
+    let mut found = Vec::new();
+    let mut shell: Option<&str> = None;
+    for (pid, call) in &calls {
+        if !call.starts_with("execve") {
+            continue;
+        }
+        let Some(image) = image(call) else { continue };
+        let result = result(call).unwrap_or_default();
+        let error = (!result.starts_with('0')).then(|| result.to_owned());
+        if shell.is_none() && error.is_none() {
+            shell = Some(pid);
+            images.insert(pid, Vec::new());
+            continue;
+        }
+        let mut ancestors: Vec<Image> = images.get(*pid).map(|own| own.iter().rev().cloned().collect()).unwrap_or_default();
+        let mut at = *pid;
+        // The line's shell is nobody's child here: its parent executed nothing.
+        for _ in 0..64 {
+            let Some(parent) = parent_of.get(at) else { break };
+            at = parent;
+            ancestors.extend(images.get(at).into_iter().flatten().rev().cloned());
+        }
+        if error.is_none() {
+            images.entry(pid).or_default().push(image.clone());
+        }
+        found.push(Exec { image, ancestors, error });
+    }
+    found
+}
+
+/// Whole calls with their process: what was written in two parts is put together.
+fn calls(log: &str) -> Vec<(&str, String)> {
+    let mut open: HashMap<&str, &str> = HashMap::new();
+    let mut calls = Vec::new();
+    for line in log.lines() {
+        let Some((pid, rest)) = line.split_once(' ') else { continue };
+        let rest = rest.trim_start();
+        if let Some(begin) = rest.strip_suffix(" <unfinished ...>") {
+            open.insert(pid, begin);
+        } else if rest.starts_with("<... ") {
+            if let (Some(begin), Some((_, end))) = (open.remove(pid), rest.split_once(" resumed>")) {
+                calls.push((pid, format!("{begin}{end}")));
+            }
+        } else {
+            calls.push((pid, rest.to_owned()));
+        }
+    }
+    calls
+}
+
+fn is_fork(call: &str) -> bool {
+    ["clone(", "clone3(", "fork(", "vfork("].iter().any(|name| call.starts_with(name))
+}
+
+fn result(call: &str) -> Option<&str> {
+    call.rsplit_once(" = ").map(|(_, result)| result.trim())
+}
+
+/// Path and arguments of `execve("path", ["a", "b"], …)`.
+fn image(call: &str) -> Option<Image> {
+    let (_, rest) = call.split_once('"')?;
+    let (path, rest) = string(rest);
+    let Some((_, mut rest)) = rest.split_once('[') else {
+        return Some(Image { path, argv: Vec::new() });
+    };
+    let mut argv = Vec::new();
+    while let Some(after) = rest.strip_prefix('"') {
+        let (word, after) = string(after);
+        argv.push(word);
+        rest = after.strip_prefix("...").unwrap_or(after);
+        match rest.strip_prefix(", ") {
+            Some(next) => rest = next,
+            None => break,
+        }
+    }
+    Some(Image { path, argv })
+}
+
+/// A quoted string of strace's, after its first quote; and what follows it.
+fn string(text: &str) -> (String, &str) {
+    let bytes = text.as_bytes();
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => return (String::from_utf8_lossy(&out).into_owned(), &text[at + 1..]),
+            b'\\' => {
+                at += 1;
+                match bytes.get(at) {
+                    Some(b'n') => out.push(b'\n'),
+                    Some(b't') => out.push(b'\t'),
+                    Some(b'r') => out.push(b'\r'),
+                    Some(b'f') => out.push(0x0c),
+                    Some(b'v') => out.push(0x0b),
+                    Some(b'0'..=b'7') => {
+                        let len = bytes[at..].iter().take(3).take_while(|b| (b'0'..=b'7').contains(b)).count();
+                        out.push(u8::from_str_radix(&text[at..at + len], 8).unwrap_or(b'?'));
+                        at += len - 1;
+                    }
+                    Some(other) => out.push(*other),
+                    None => break,
+                }
+            }
+            other => out.push(other),
+        }
+        at += 1;
+    }
+    (String::from_utf8_lossy(&out).into_owned(), "")
 }

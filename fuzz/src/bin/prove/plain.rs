@@ -1,0 +1,172 @@
+//! The plain reading of the rules: the last one that fits `NAME ARGUMENTS` decides.
+//!
+//! Written anew and kept simple on purpose: it shares nothing with the policy's own code, so
+//! that a blind spot of that can't be one of the proof's.
+
+/// A rule as the operator wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) pattern: String,
+    pub(crate) action: String,
+    /// What its program runs in turn is free.
+    pub(crate) any: bool,
+}
+
+impl Rule {
+    /// `PATTERN` allows, `!PATTERN` denies, `PATTERN +any` has `children: any`.
+    pub(crate) fn read(text: &str) -> Self {
+        let (text, any) = match text.strip_suffix(" +any") {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        match text.strip_prefix('!').filter(|rest| !rest.is_empty()) {
+            Some(pattern) => Self { pattern: pattern.into(), action: "deny".into(), any },
+            None => Self { pattern: text.into(), action: "allow".into(), any },
+        }
+    }
+
+    pub(crate) fn deny_all() -> Self {
+        Self { pattern: "*".into(), action: "deny".into(), any: false }
+    }
+
+    pub(crate) fn allow_all() -> Self {
+        Self { pattern: "*".into(), action: "allow".into(), any: false }
+    }
+
+    /// Whether it spells a whole command: it then speaks for what that runs, too.
+    fn is_exact(&self) -> bool {
+        !self.pattern.contains('*')
+    }
+}
+
+/// What a process executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Image {
+    pub(crate) path: String,
+    pub(crate) argv: Vec<String>,
+}
+
+impl Image {
+    pub(crate) fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+
+    /// `NAME ARGUMENTS`, as a rule is written.
+    pub(crate) fn text(&self) -> String {
+        text_of(self.name(), &self.argv)
+    }
+}
+
+fn text_of(name: &str, argv: &[String]) -> String {
+    let mut text = name.to_owned();
+    for word in argv.iter().skip(1) {
+        text.push(' ');
+        text.push_str(word);
+    }
+    text
+}
+
+/// Whether a pattern fits a whole text; `*` stands for any characters.
+pub(crate) fn fits(pattern: &str, text: &str) -> bool {
+    if let Some(name) = pattern.strip_suffix(" *")
+        && !name.contains('*')
+        && text == name
+    {
+        return true;
+    }
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// A pattern without the assignments before its command, and with quotes as bash reads them.
+fn command_of(pattern: &str) -> String {
+    let mut rest = pattern;
+    while let Some((word, after)) = rest.split_once(' ') {
+        let is_assignment = word.split_once('=').is_some_and(|(name, _)| {
+            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+        });
+        if !is_assignment {
+            break;
+        }
+        rest = after;
+    }
+    rest.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect()
+}
+
+/// The rule that decides over an image, if one fits. Quotes count for nothing on both sides.
+pub(crate) fn decides<'a>(rules: &'a [Rule], image: &Image) -> Option<&'a Rule> {
+    let unquoted = |text: &str| -> String {
+        text.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect()
+    };
+    let text = unquoted(&image.text());
+    // A program of several names is what its first word says.
+    let by_word = image.argv.first().map(|word| {
+        let word = word.trim_start_matches('-');
+        unquoted(&text_of(word.rsplit('/').next().unwrap_or(word), &image.argv))
+    });
+    rules
+        .iter()
+        .rev()
+        .filter(|rule| !rule.pattern.starts_with("> ") && !rule.pattern.starts_with(">> "))
+        .find(|rule| {
+            let pattern = command_of(&rule.pattern);
+            fits(&pattern, &text)
+                || rule.action == "deny" && by_word.as_ref().is_some_and(|word| fits(&pattern, word))
+        })
+}
+
+/// Programs that others have for parts: parent, and what it runs in turn.
+const HELPERS: &[(&str, &[&str])] = &[
+    ("git", &["git", "git-*", "ssh", "sh"]),
+    ("git-*", &["git", "git-*", "ssh"]),
+    ("man", &["man", "man-db", "preconv", "tbl", "groff", "troff", "grotty", "nroff", "locale", "zsoelim", "eqn"]),
+    ("groff", &["troff", "grotty", "preconv", "tbl"]),
+    ("dpkg", &["dpkg-*"]),
+    ("apt", &["dpkg"]),
+    ("apt-cache", &["dpkg"]),
+    ("flock", &["sh"]),
+    ("watch", &["sh"]),
+    ("ssh", &["ssh"]),
+    ("scp", &["ssh"]),
+    ("rsync", &["ssh"]),
+];
+
+/// Whether a program has another for a part of its own.
+pub(crate) fn is_helper(by: &Image, image: &Image) -> bool {
+    HELPERS
+        .iter()
+        .filter(|(parent, _)| fits(parent, by.name()))
+        .any(|(_, helpers)| helpers.iter().any(|helper| fits(helper, image.name())))
+}
+
+/// Why an exec was wrong, if it was. `ancestors` are the images above it, nearest first; none
+/// for what the line's own shell runs.
+pub(crate) fn wrong(rules: &[Rule], ancestors: &[Image], image: &Image) -> Option<String> {
+    let decision = decides(rules, image);
+    if decision.is_some_and(|rule| rule.action == "allow") {
+        return None;
+    }
+    if let Some(by) = ancestors.first()
+        && is_helper(by, image)
+    {
+        return None;
+    }
+    let named_deny = decision.is_some_and(|rule| rule.action != "allow" && rule.pattern != "*");
+    let freed = ancestors.iter().filter_map(|above| decides(rules, above)).any(|rule| {
+        rule.action == "allow" && (rule.any || rule.is_exact() && !named_deny)
+    });
+    if freed {
+        return None;
+    }
+    let rule = decision.map_or("no rule".to_owned(), |rule| format!("'{}'", rule.pattern));
+    let by = ancestors.first().map(|above| format!(" (run by {})", above.name())).unwrap_or_default();
+    Some(format!("{} was executed{by}, and the rules say {rule}: {}", image.path, image.text()))
+}

@@ -1,0 +1,84 @@
+//! What came of all cases, for people.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::cases::{Case, Kind};
+use crate::judge::Outcome;
+use crate::yard::Who;
+
+/// Of a hundred everyday lines, so many may be refused.
+const MOST_REFUSED: usize = 4;
+
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    entries: Vec<(&'static str, Who, String, String, Outcome)>,
+}
+
+fn group(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Attack(_) => "attacks",
+        Kind::Everyday => "everyday lines",
+        Kind::Corpus(_) => "lines of the corpus",
+        Kind::Generated => "generated lines",
+    }
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, case: &Case, who: Who, outcome: Outcome) {
+        self.entries.push((group(&case.kind), who, case.name.clone(), case.line.clone(), outcome));
+    }
+
+    /// Prints what came of it; whether all is well.
+    pub(crate) fn print(&self) -> bool {
+        let mut counts: BTreeMap<(&str, Who), BTreeMap<&str, usize>> = BTreeMap::new();
+        for (group, who, _, _, outcome) in &self.entries {
+            let what = match outcome {
+                Outcome::Good(by) => by,
+                Outcome::NoControl => "without effect even under '*: allow', so not counted",
+                Outcome::Refused(_) => "refused although it should run",
+                Outcome::Failed(_) => "FAILED",
+            };
+            *counts.entry((group, *who)).or_default().entry(what).or_default() += 1;
+        }
+        let mut well = true;
+        for ((group, who), counts) in &counts {
+            let all: usize = counts.values().sum();
+            let parts: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+            println!("{group} as {}: {all}: {}", who.name(), parts.join(", "));
+            let refused = counts.get("refused although it should run").copied().unwrap_or_default();
+            if *group == "everyday lines" {
+                let share = 1000 * refused / all;
+                println!("  refused: {}.{} % (at most {MOST_REFUSED} %)", share / 10, share % 10);
+                well &= refused * 100 <= MOST_REFUSED * all;
+            }
+            if *group == "lines of the corpus" {
+                well &= refused == 0;
+            }
+        }
+        let failed = self.entries.iter().filter(|e| matches!(e.4, Outcome::Failed(_)));
+        for entry in failed.clone().take(40) {
+            println!("{}", line_of(entry));
+        }
+        well && failed.count() == 0
+    }
+
+    /// Every case that is not simply good.
+    pub(crate) fn text(&self) -> String {
+        let mut lines: Vec<String> =
+            self.entries.iter().filter(|e| !matches!(e.4, Outcome::Good(_))).map(line_of).collect();
+        lines.sort();
+        lines.join("\n") + "\n"
+    }
+}
+
+fn line_of((group, who, name, line, outcome): &(&str, Who, String, String, Outcome)) -> String {
+    let mut text = format!("{group} as {}: {name}: {line:?}: ", who.name());
+    let _ = match outcome {
+        Outcome::Good(by) => write!(text, "{by}"),
+        Outcome::NoControl => write!(text, "no control"),
+        Outcome::Refused(why) => write!(text, "refused: {why}"),
+        Outcome::Failed(problems) => write!(text, "FAILED: {}", problems.join("; ")),
+    };
+    text
+}
