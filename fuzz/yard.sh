@@ -32,8 +32,10 @@ exec unshare --pid --net --ipc --uts --mount --fork --kill-child sh -ec '
   ln -s /proc/self/fd/0 "$root/dev/stdin"
   ln -s /proc/self/fd/1 "$root/dev/stdout"
   ln -s /proc/self/fd/2 "$root/dev/stderr"
-  mkdir "$root/dev/shm"
+  mkdir "$root/dev/shm" "$root/dev/pts"
   chmod 1777 "$root/dev/shm"
+  mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$root/dev/pts"
+  ln -s pts/ptmx "$root/dev/ptmx"
   ip link set lo up
   cd "$root"
   pivot_root . .

@@ -37,9 +37,10 @@ impl Harm {
     /// Whether it was done.
     pub(crate) fn seen(&self, seen: &Seen) -> bool {
         match self {
-            Self::Owned => {
-                seen.changes.iter().any(|path| path.rsplit('/').next().is_some_and(|n| n.starts_with("owned")))
-            }
+            Self::Owned => seen
+                .changes
+                .iter()
+                .any(|path| path.rsplit('/').next().is_some_and(|n| n.starts_with("owned"))),
             Self::Runs(pattern) => {
                 let done = |exec: &&Exec| exec.error.is_none();
                 seen.execs.iter().filter(done).any(|exec| fits(pattern, &exec.image.text()))
@@ -91,7 +92,8 @@ fn text_of(path: &Path) -> String {
 }
 
 fn lines_of(path: &Path) -> Vec<Value> {
-    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{}: {e}: {line}", path.display()));
+    let parse =
+        |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{}: {e}: {line}", path.display()));
     text_of(path).lines().filter(|line| !line.is_empty()).map(parse).collect()
 }
 

@@ -80,7 +80,8 @@ fn everyday(yard: &mut Yard, case: &Case, seen: &Seen, with_control: bool) -> Re
         return Ok(refused(seen).map_or(Outcome::Good("run"), Outcome::Refused));
     }
     let control = yard.run(&[Rule::allow_all()], &case.line, TIMEOUT_MS)?;
-    let missing: Vec<String> = names(&control).into_iter().filter(|name| !names(seen).contains(name)).collect();
+    let missing: Vec<String> =
+        names(&control).into_iter().filter(|name| !names(seen).contains(name)).collect();
     if missing.is_empty() {
         return Ok(Outcome::Good("run"));
     }
@@ -115,8 +116,41 @@ fn problems(case: &Case, seen: &Seen) -> Vec<String> {
 
 /// Programs that are there to change files: a rule for one is a rule for that.
 const WRITERS: &[&str] = &[
-    "apt", "apt-cache", "bash", "cargo", "cmake", "cp", "crontab", "flock", "git", "make", "man", "mkdir", "mktemp", "mv", "node", "nohup",
-    "npm", "pip", "python", "python3", "rm", "sed", "sh", "split", "sqlite3", "tar", "tee", "touch", "wget", "curl", "sudo", "less", "ssh", "source", "nginx",
+    "apt",
+    "apt-cache",
+    "bash",
+    "cargo",
+    "cmake",
+    "cp",
+    "crontab",
+    "flock",
+    "git",
+    "make",
+    "man",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "node",
+    "nohup",
+    "npm",
+    "pip",
+    "python",
+    "python3",
+    "rm",
+    "sed",
+    "sh",
+    "split",
+    "sqlite3",
+    "tar",
+    "tee",
+    "touch",
+    "wget",
+    "curl",
+    "sudo",
+    "less",
+    "ssh",
+    "source",
+    "nginx",
 ];
 
 fn may_change(case: &Case, seen: &Seen, path: &str) -> bool {
@@ -138,11 +172,28 @@ fn may_change(case: &Case, seen: &Seen, path: &str) -> bool {
     match &case.kind {
         // Each of these has a harm of its own, and that is looked for.
         Kind::Attack(_) => {
-            wrote && !path.contains("owned") && beneath(&["/w/", "/home", "/root"]) && !beneath(&["/w/.git/config"])
+            wrote
+                && !path.contains("owned")
+                && beneath(&["/w/", "/home", "/root"])
+                && !beneath(&["/w/.git/config"])
         }
-        Kind::Generated | Kind::Corpus(_) => wrote && beneath(&["/w/", "/home", "/root", "/var/cache", "/var/lib"]),
+        Kind::Generated | Kind::Corpus(_) => {
+            wrote && beneath(&["/w/", "/home", "/root", "/var/cache", "/var/lib"])
+        }
         Kind::Everyday => {
-            wrote && beneath(&["/w", "/home", "/root", "/app", "/repo", "/testbed", "/current", "/var/cache", "/var/lib", "/var/log"])
+            wrote
+                && beneath(&[
+                    "/w",
+                    "/home",
+                    "/root",
+                    "/app",
+                    "/repo",
+                    "/testbed",
+                    "/current",
+                    "/var/cache",
+                    "/var/lib",
+                    "/var/log",
+                ])
         }
     }
 }

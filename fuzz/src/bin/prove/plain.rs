@@ -103,9 +103,8 @@ fn command_of(pattern: &str) -> String {
 
 /// The rule that decides over an image, if one fits. Quotes count for nothing on both sides.
 pub(crate) fn decides<'a>(rules: &'a [Rule], image: &Image) -> Option<&'a Rule> {
-    let unquoted = |text: &str| -> String {
-        text.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect()
-    };
+    let unquoted =
+        |text: &str| -> String { text.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect() };
     let text = unquoted(&image.text());
     // A program of several names is what its first word says.
     let by_word = image.argv.first().map(|word| {
@@ -127,24 +126,40 @@ pub(crate) fn decides<'a>(rules: &'a [Rule], image: &Image) -> Option<&'a Rule> 
 const HELPERS: &[(&str, &[&str])] = &[
     ("git", &["git", "git-*", "ssh", "sh"]),
     ("git-*", &["git", "git-*", "ssh"]),
-    ("man", &["man", "man-db", "preconv", "tbl", "groff", "troff", "grotty", "nroff", "locale", "zsoelim", "eqn"]),
-    ("groff", &["troff", "grotty", "preconv", "tbl"]),
+    (
+        "man",
+        &[
+            "apropos", "col", "eqn", "groff", "grotty", "gzip", "locale", "man", "nroff", "preconv", "tbl",
+            "troff", "zsoelim",
+        ],
+    ),
     ("dpkg", &["dpkg-*"]),
     ("apt", &["dpkg"]),
     ("apt-cache", &["dpkg"]),
     ("flock", &["sh"]),
-    ("watch", &["sh"]),
-    ("ssh", &["ssh"]),
-    ("scp", &["ssh"]),
+    ("ldd", &["ld-linux-*"]),
     ("rsync", &["ssh"]),
+    ("scp", &["ssh"]),
+    // Whoever's shell the user database names: an account without one has this.
+    ("su", &["nologin"]),
+    ("tar", &["bzip2", "gzip", "sh", "xz", "zstd"]),
+    ("watch", &["sh"]),
+    ("zcat", &["gzip"]),
 ];
 
-/// Whether a program has another for a part of its own.
-pub(crate) fn is_helper(by: &Image, image: &Image) -> bool {
-    HELPERS
-        .iter()
-        .filter(|(parent, _)| fits(parent, by.name()))
-        .any(|(_, helpers)| helpers.iter().any(|helper| fits(helper, image.name())))
+/// Whether a program is a part of what stands above it: of the nearest, or of that whose part
+/// the nearest is itself.
+fn is_helper(ancestors: &[Image], image: &Image) -> bool {
+    for (above, further) in ancestors.iter().zip(1..) {
+        let parts = HELPERS.iter().filter(|(parent, _)| fits(parent, above.name()));
+        if parts.flat_map(|(_, helpers)| *helpers).any(|helper| fits(helper, image.name())) {
+            return true;
+        }
+        if !is_helper(&ancestors[further..], above) {
+            return false;
+        }
+    }
+    false
 }
 
 /// Why an exec was wrong, if it was. `ancestors` are the images above it, nearest first; none
@@ -154,15 +169,14 @@ pub(crate) fn wrong(rules: &[Rule], ancestors: &[Image], image: &Image) -> Optio
     if decision.is_some_and(|rule| rule.action == "allow") {
         return None;
     }
-    if let Some(by) = ancestors.first()
-        && is_helper(by, image)
-    {
+    if is_helper(ancestors, image) {
         return None;
     }
     let named_deny = decision.is_some_and(|rule| rule.action != "allow" && rule.pattern != "*");
-    let freed = ancestors.iter().filter_map(|above| decides(rules, above)).any(|rule| {
-        rule.action == "allow" && (rule.any || rule.is_exact() && !named_deny)
-    });
+    let freed = ancestors
+        .iter()
+        .filter_map(|above| decides(rules, above))
+        .any(|rule| rule.action == "allow" && (rule.any || rule.is_exact() && !named_deny));
     if freed {
         return None;
     }

@@ -43,7 +43,8 @@ pub(crate) fn read(log: &str) -> Vec<Exec> {
             images.insert(pid, Vec::new());
             continue;
         }
-        let mut ancestors: Vec<Image> = images.get(*pid).map(|own| own.iter().rev().cloned().collect()).unwrap_or_default();
+        let mut ancestors: Vec<Image> =
+            images.get(*pid).map(|own| own.iter().rev().cloned().collect()).unwrap_or_default();
         let mut at = *pid;
         // The line's shell is nobody's child here: its parent executed nothing.
         for _ in 0..64 {
@@ -124,7 +125,8 @@ fn string(text: &str) -> (String, &str) {
                     Some(b'f') => out.push(0x0c),
                     Some(b'v') => out.push(0x0b),
                     Some(b'0'..=b'7') => {
-                        let len = bytes[at..].iter().take(3).take_while(|b| (b'0'..=b'7').contains(b)).count();
+                        let len =
+                            bytes[at..].iter().take(3).take_while(|b| (b'0'..=b'7').contains(b)).count();
                         out.push(u8::from_str_radix(&text[at..at + len], 8).unwrap_or(b'?'));
                         at += len - 1;
                     }

@@ -39,7 +39,8 @@ fn say(value: &Value) {
 
 /// A runner's configuration as an operator writes it: rules, and no word on walls.
 fn configuration(rules: &str) -> Result<Config, String> {
-    let text = format!("token: t\nurl: ws://127.0.0.1:9/\nworkspace_root: /w\nstate_dir: {HOME}/state\n{rules}");
+    let text =
+        format!("token: t\nurl: ws://127.0.0.1:9/\nworkspace_root: /w\nstate_dir: {HOME}/state\n{rules}");
     let source = Source { path: PathBuf::from(HOME).join("config.yaml"), text, original: false };
     let env: BTreeMap<String, String> = std::env::vars().collect();
     load(&source, &env, &Flags::default(), Path::new("/home/me")).map_err(|e| e.to_string())

@@ -90,7 +90,7 @@ impl Yard {
             .arg(setup.home.join("yard.sh"))
             .arg(&base)
             .args([user, "/usr/bin/env", "-i"])
-            .args([format!("PATH={path}"), format!("HOME={home}"), "LANG=C.UTF-8".into()])
+            .args([format!("PATH={path}"), format!("HOME={home}"), "LANG=C.UTF-8".into(), "TERM=dumb".into()])
             .arg(format!("{}/prove", worker::HOME))
             .arg("--worker")
             .env("HIDDEN", HIDDEN.join(" "))
@@ -174,8 +174,11 @@ impl Yard {
             let there = self.base.join("hide").join(folder);
             for entry in fs::read_dir(&there).map_err(|e| e.to_string())?.flatten() {
                 let path = entry.path();
-                let removed =
-                    if entry.file_type().is_ok_and(|t| t.is_dir()) { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                let removed = if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                    fs::remove_dir_all(&path)
+                } else {
+                    fs::remove_file(&path)
+                };
                 removed.map_err(|e| format!("{}: {e}", path.display()))?;
             }
             fill(&self.setup, &self.base, folder, self.who)?;
@@ -251,7 +254,9 @@ fn build(setup: &Setup, base: &Path, who: Who) -> Result<(), String> {
     }
     let awk = base.join("root/etc/alternatives/awk");
     if awk.is_symlink() && Path::new("/usr/bin/mawk").exists() {
-        fs::remove_file(&awk).and_then(|()| std::os::unix::fs::symlink("/usr/bin/mawk", &awk)).map_err(|e| e.to_string())?;
+        fs::remove_file(&awk)
+            .and_then(|()| std::os::unix::fs::symlink("/usr/bin/mawk", &awk))
+            .map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -306,7 +311,22 @@ fn own(path: &Path, who: Who) -> Result<(), String> {
     match who {
         Who::Root => Ok(()),
         // What is mounted there belongs to the machine.
-        Who::Plain => sh("find", &[&path.to_string_lossy(), "-xdev", "!", "-name", "prove", "-exec", "chown", "-h", &format!("{PLAIN}:{PLAIN}"), "{}", "+"]),
+        Who::Plain => sh(
+            "find",
+            &[
+                &path.to_string_lossy(),
+                "-xdev",
+                "!",
+                "-name",
+                "prove",
+                "-exec",
+                "chown",
+                "-h",
+                &format!("{PLAIN}:{PLAIN}"),
+                "{}",
+                "+",
+            ],
+        ),
     }
 }
 
@@ -321,19 +341,29 @@ fn walk(folder: &Path, name: &str, found: &mut Snapshot) {
             walk(&entry.path(), &name, found);
             continue;
         }
-        let content = if kind.is_file() && meta.len() < 1 << 20 { fs::read(entry.path()).unwrap_or_default() } else { Vec::new() };
+        let content = if kind.is_file() && meta.len() < 1 << 20 {
+            fs::read(entry.path()).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         let link = fs::read_link(entry.path()).unwrap_or_default();
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         for byte in content {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         }
-        found.insert(name, format!("{:o} {} {} {hash:x} {}", meta.mode(), meta.len(), meta.rdev(), link.display()));
+        found.insert(
+            name,
+            format!("{:o} {} {} {hash:x} {}", meta.mode(), meta.len(), meta.rdev(), link.display()),
+        );
     }
 }
 
 fn changes(before: &Snapshot, now: &Snapshot) -> Vec<String> {
-    let mut names: Vec<String> =
-        now.iter().filter(|(name, what)| before.get(*name) != Some(what)).map(|(name, _)| name.clone()).collect();
+    let mut names: Vec<String> = now
+        .iter()
+        .filter(|(name, what)| before.get(*name) != Some(what))
+        .map(|(name, _)| name.clone())
+        .collect();
     names.extend(before.keys().filter(|name| !now.contains_key(*name)).cloned());
     // Where the runner itself puts long output.
     names.retain(|name| !name.starts_with("/w/.work"));
