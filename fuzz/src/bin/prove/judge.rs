@@ -17,12 +17,14 @@ pub(crate) enum Outcome {
     Failed(Vec<String>),
 }
 
-/// How long a line may take.
-const TIMEOUT_MS: u64 = 4000;
+/// How long a line may take. Some of the corpus run for ever.
+fn timeout_ms(case: &Case) -> u64 {
+    if case.kind == Kind::Everyday { 8000 } else { 2500 }
+}
 
 /// Runs a case, and its control where one is wanted.
 pub(crate) fn try_case(yard: &mut Yard, case: &Case, with_control: bool) -> Result<Outcome, String> {
-    let seen = yard.run(&case.rules, &case.line, TIMEOUT_MS)?;
+    let seen = yard.run(&case.rules, &case.line, timeout_ms(case))?;
     let mut problems = problems(case, &seen);
     if let Some(failed) = &seen.failed {
         problems.push(failed.clone());
@@ -32,7 +34,7 @@ pub(crate) fn try_case(yard: &mut Yard, case: &Case, with_control: bool) -> Resu
             problems.push(format!("its harm is done: {harm:?}"));
         }
         if problems.is_empty() && with_control {
-            let control = yard.run(&[Rule::allow_all()], &case.line, TIMEOUT_MS)?;
+            let control = yard.run(&[Rule::allow_all()], &case.line, timeout_ms(case))?;
             if !harm.seen(&control) {
                 return Ok(Outcome::NoControl);
             }
@@ -79,7 +81,7 @@ fn everyday(yard: &mut Yard, case: &Case, seen: &Seen, with_control: bool) -> Re
     if !with_control {
         return Ok(refused(seen).map_or(Outcome::Good("run"), Outcome::Refused));
     }
-    let control = yard.run(&[Rule::allow_all()], &case.line, TIMEOUT_MS)?;
+    let control = yard.run(&[Rule::allow_all()], &case.line, timeout_ms(case))?;
     let missing: Vec<String> =
         names(&control).into_iter().filter(|name| !names(seen).contains(name)).collect();
     if missing.is_empty() {

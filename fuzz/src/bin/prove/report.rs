@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::cases::{Case, Kind};
 use crate::judge::Outcome;
@@ -13,6 +14,7 @@ const MOST_REFUSED: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     entries: Vec<(&'static str, Who, String, String, Outcome)>,
+    slow: Vec<(Duration, String)>,
 }
 
 fn group(kind: &Kind) -> &'static str {
@@ -25,7 +27,8 @@ fn group(kind: &Kind) -> &'static str {
 }
 
 impl Report {
-    pub(crate) fn add(&mut self, case: &Case, who: Who, outcome: Outcome) {
+    pub(crate) fn add(&mut self, case: &Case, who: Who, outcome: Outcome, took: Duration) {
+        self.slow.push((took, case.name.clone()));
         self.entries.push((group(&case.kind), who, case.name.clone(), case.line.clone(), outcome));
     }
 
@@ -63,11 +66,14 @@ impl Report {
         well && failed.count() == 0
     }
 
-    /// Every case that is not simply good.
+    /// Every case that is not simply good, and those that took longest.
     pub(crate) fn text(&self) -> String {
         let mut lines: Vec<String> =
             self.entries.iter().filter(|e| !matches!(e.4, Outcome::Good(_))).map(line_of).collect();
         lines.sort();
+        let mut slow = self.slow.clone();
+        slow.sort_by(|a, b| b.cmp(a));
+        lines.extend(slow.iter().take(60).map(|(took, name)| format!("slow: {name}: {took:.1?}")));
         lines.join("\n") + "\n"
     }
 }
