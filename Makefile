@@ -1,5 +1,5 @@
 # Every target installs what it needs beyond the Rust, Node, Python and Go toolchains.
-.PHONY: up test dist micro release bench interop fmt lint web tools prove toolchain
+.PHONY: up test dist micro release bench interop fmt lint web tools proof toolchain
 
 LEGWORK := target/release/legwork
 
@@ -18,9 +18,7 @@ test: toolchain tools web micro
 	scripts/check-borders
 	cd web && npm run --silent check
 	cargo build --locked -p legwork
-	scripts/fuzz-smoke
-	scripts/web-test
-	scripts/prove
+	nice -n 15 scripts/fuzz-smoke & fuzz=$$!; scripts/web-test && scripts/prove; status=$$?; wait $$fuzz && exit $$status
 	scripts/walls-test
 	cargo test --quiet --locked --doc -p legwork-remote
 	cargo nextest run --locked --workspace --no-fail-fast -E 'not binary(walls)'
@@ -50,9 +48,11 @@ interop: $(LEGWORK)
 	scripts/interop-micro
 	scripts/interop-task
 
-## prove: lines the policy allows, traced; PROVE_LINES=100000 for a long look
-prove: toolchain tools
-	scripts/prove
+## proof: what `make test` shows of a part, of the whole: every control, every line, as many more as PROVE_LINES
+## says, and hours of fuzzing (FUZZ_POLICY_SECONDS); BASH_51 and BASH_53 name other versions of bash
+proof: toolchain tools
+	PROVE_SHARE=1 PROVE_SLICE=1 PROVE_LINES=$${PROVE_LINES:-100000} PROVE_QUOTES=$${PROVE_QUOTES:-1000000} scripts/prove
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} FUZZ_POLICY_SECONDS=$${FUZZ_POLICY_SECONDS:-7200} scripts/fuzz-smoke
 
 ## fmt: format everything
 fmt: toolchain web/node_modules

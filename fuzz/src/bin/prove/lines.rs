@@ -8,6 +8,13 @@ use crate::{NAMED, UNNAMED, WRAPPERS};
 pub(crate) struct Dice(u64);
 
 impl Dice {
+    /// The numbers that a line of a seed is made from.
+    pub(crate) fn of(seed: u64, number: u64) -> Self {
+        let mut dice = Self(seed.wrapping_mul(0x1000_0000_01b3).wrapping_add(number.wrapping_mul(0x9e37)));
+        dice.next();
+        dice
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -16,15 +23,15 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, most: usize) -> usize {
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         usize::try_from(self.next() % most.max(1) as u64).unwrap()
     }
 
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+    pub(crate) fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
         from[self.below(from.len())]
     }
 
-    fn chance(&mut self, percent: usize) -> bool {
+    pub(crate) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 }
@@ -81,9 +88,7 @@ impl Generator {
 
     /// The line of a number.
     pub(crate) fn line(&self, number: u64) -> String {
-        let mut dice =
-            Dice(self.seed.wrapping_mul(0x1000_0000_01b3).wrapping_add(number.wrapping_mul(0x9e37)));
-        dice.next();
+        let mut dice = Dice::of(self.seed, number);
         let line = match dice.below(10) {
             0..=4 => grammar(&mut dice, 3),
             5..=6 if !self.real.is_empty() => self.mutated(&mut dice),

@@ -3,7 +3,7 @@
 //! against a plain reading of the rules. `scripts/prove` makes what it needs and calls it:
 //!
 //!     prove --home DIR --fixtures DIR --corpus FILE [--who root|plain] [--share N]
-//!           [--slice N] [--generated N] [--seed N] [--only TEXT] [--report FILE]
+//!           [--slice N] [--generated N] [--quotes N] [--seed N] [--only TEXT] [--report FILE]
 //!
 //! Of attacks, each N-th (`--share`) also has its control run: the same line under `*: allow`,
 //! which must show the harm. Of all other lines each N-th (`--slice`) is tried. Generated line N of a seed is always the same.
@@ -19,6 +19,7 @@ mod cases;
 mod judge;
 mod lines;
 mod plain;
+mod quotes;
 mod report;
 mod trace;
 mod worker;
@@ -27,7 +28,7 @@ mod yard;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use cases::{Case, Kind};
@@ -76,6 +77,7 @@ struct Args {
     share: usize,
     slice: usize,
     generated: usize,
+    quotes: u64,
     seed: u64,
     only: String,
     report: Option<PathBuf>,
@@ -94,6 +96,7 @@ fn args() -> Args {
             "--share" => args.share = value().parse().unwrap(),
             "--slice" => args.slice = value().parse().unwrap(),
             "--generated" => args.generated = value().parse().unwrap(),
+            "--quotes" => args.quotes = value().parse().unwrap(),
             "--seed" => args.seed = value().parse().unwrap(),
             "--only" => args.only = value(),
             "--report" => args.report = Some(value().into()),
@@ -135,9 +138,13 @@ fn main() {
     let report = Mutex::new(Report::default());
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let chunk = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| work(&args, &cases, &jobs, &next, &report));
+            scope.spawn(|| {
+                work(&args, &cases, &jobs, &next, &report);
+                against_bash(&args, &chunk, &report);
+            });
         }
     });
     let report = report.into_inner().unwrap();
@@ -148,12 +155,7 @@ fn main() {
 }
 
 fn work(args: &Args, cases: &[Case], jobs: &[(usize, Who)], next: &AtomicUsize, report: &Mutex<Report>) {
-    let system = Setup {
-        home: args.home.clone(),
-        path: "/stand:/usr/sbin:/usr/bin:/sbin:/bin".into(),
-        bash: std::env::var_os("PROVE_BASH").map(PathBuf::from),
-    };
-    let own = Setup { path: "/gen".into(), ..system.clone() };
+    let [system, own] = setups(args);
     let mut yards: HashMap<(Who, bool), Yard> = HashMap::new();
     while let Some((number, who)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
         let case = &cases[*number];
@@ -173,5 +175,40 @@ fn work(args: &Args, cases: &[Case], jobs: &[(usize, Who)], next: &AtomicUsize, 
             Outcome::Failed(vec![format!("the proof itself failed: {problem}")])
         });
         report.lock().unwrap().add(case, *who, outcome, start.elapsed());
+    }
+}
+
+/// Yards with the machine's programs, and with none but those for generated lines.
+fn setups(args: &Args) -> [Setup; 2] {
+    let system = Setup {
+        home: args.home.clone(),
+        path: "/stand:/usr/sbin:/usr/bin:/sbin:/bin".into(),
+        bash: std::env::var_os("PROVE_BASH").map(PathBuf::from),
+    };
+    let own = Setup { path: "/gen".into(), ..system.clone() };
+    [system, own]
+}
+
+/// Lines of quotes and expansions, read and run, chunk by chunk until all are done.
+fn against_bash(args: &Args, next: &AtomicU64, report: &Mutex<Report>) {
+    const CHUNK: u64 = 1000;
+    let [_, own] = setups(args);
+    let mut yard = None;
+    loop {
+        let from = next.fetch_add(CHUNK, Ordering::Relaxed);
+        if from >= args.quotes {
+            return;
+        }
+        let done = (|| {
+            if yard.is_none() {
+                yard = Some(Yard::open(&own, Who::Root)?);
+            }
+            yard.as_mut().ok_or("no yard")?.quotes(args.seed, from, CHUNK.min(args.quotes - from))
+        })();
+        let done = done.unwrap_or_else(|problem| {
+            yard = None;
+            (0, vec![format!("the proof itself failed: {problem}")])
+        });
+        report.lock().unwrap().add_read(CHUNK, done);
     }
 }

@@ -15,6 +15,8 @@ const MOST_REFUSED: usize = 4;
 pub(crate) struct Report {
     entries: Vec<(&'static str, Who, String, String, Outcome)>,
     slow: Vec<(Duration, String)>,
+    /// Lines read and run by bash itself, those allowed, and what went wrong.
+    read: (u64, u64, Vec<String>),
 }
 
 fn group(kind: &Kind) -> &'static str {
@@ -30,6 +32,13 @@ impl Report {
     pub(crate) fn add(&mut self, case: &Case, who: Who, outcome: Outcome, took: Duration) {
         self.slow.push((took, case.name.clone()));
         self.entries.push((group(&case.kind), who, case.name.clone(), case.line.clone(), outcome));
+    }
+
+    /// Lines that were read, of which so many were allowed and run.
+    pub(crate) fn add_read(&mut self, count: u64, (allowed, failures): (u64, Vec<String>)) {
+        self.read.0 += count;
+        self.read.1 += allowed;
+        self.read.2.extend(failures);
     }
 
     /// Prints what came of it; whether all is well.
@@ -63,7 +72,15 @@ impl Report {
         for entry in failed.clone().take(40) {
             println!("{}", line_of(entry));
         }
-        well && failed.count() == 0
+        if self.read.0 > 0 {
+            let (count, allowed, failures) = &self.read;
+            println!(
+                "the reading against bash: {count} lines, {allowed} allowed and run, {} that ran more",
+                failures.len()
+            );
+            failures.iter().take(20).for_each(|failure| println!("{failure}"));
+        }
+        well && failed.count() == 0 && self.read.2.is_empty()
     }
 
     /// Every case that is not simply good, and those that took longest.
@@ -71,6 +88,7 @@ impl Report {
         let mut lines: Vec<String> =
             self.entries.iter().filter(|e| !matches!(e.4, Outcome::Good(_))).map(line_of).collect();
         lines.sort();
+        lines.extend(self.read.2.iter().cloned());
         let mut slow = self.slow.clone();
         slow.sort_by(|a, b| b.cmp(a));
         lines.extend(slow.iter().take(60).map(|(took, name)| format!("slow: {name}: {took:.1?}")));

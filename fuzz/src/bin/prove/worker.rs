@@ -26,7 +26,13 @@ pub(crate) fn run() {
     say(&json!({"ready": true}));
     for (number, line) in std::io::stdin().lock().lines().map_while(Result::ok).enumerate() {
         let request: Value = serde_json::from_str(&line).unwrap();
-        let answer = runtime.block_on(answer(&runner, &request, number));
+        let answer = match request["quotes"].as_array().map(Vec::as_slice) {
+            Some([seed, from, count]) => {
+                let number = |value: &Value| value.as_u64().unwrap();
+                crate::quotes::try_lines(number(seed), number(from), number(count))
+            }
+            _ => runtime.block_on(answer(&runner, &request, number)),
+        };
         say(&answer);
     }
 }

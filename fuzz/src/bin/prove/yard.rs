@@ -81,7 +81,7 @@ impl Yard {
             .keep();
         build(setup, &base, who)?;
         let user = if who == Who::Root { "root" } else { PLAIN };
-        let mut path = format!("/stand:{}", setup.path);
+        let mut path = setup.path.clone();
         if setup.bash.is_some() {
             path = format!("/bash:{path}");
         }
@@ -138,6 +138,17 @@ impl Yard {
             self.restore(&now)?;
         }
         Ok(seen)
+    }
+
+    /// Has the reading held against bash itself: how many lines ran, and what went wrong.
+    pub(crate) fn quotes(&mut self, seed: u64, from: u64, count: u64) -> Result<(u64, Vec<String>), String> {
+        let stdin = self.stdin.as_mut().ok_or("closed")?;
+        let request = json!({"quotes": [seed, from, count]});
+        writeln!(stdin, "{request}").and_then(|()| stdin.flush()).map_err(|e| e.to_string())?;
+        let answer = self.hear()?;
+        let failures = answer["failures"].as_array().ok_or("no answer")?;
+        let failures = failures.iter().filter_map(Value::as_str).map(String::from).collect();
+        Ok((answer["allowed"].as_u64().unwrap_or_default(), failures))
     }
 
     fn hear(&mut self) -> Result<Value, String> {
