@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::plain::{Rule, fits};
 use crate::trace::Exec;
-use crate::yard::Seen;
+use crate::yard::{Seen, Who};
 
 /// What kind of line it is, and so what is asked of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,12 +50,26 @@ impl Harm {
     }
 }
 
+impl Case {
+    /// The rules as this user has them.
+    pub(crate) fn rules_for(&self, who: Who) -> Vec<Rule> {
+        let sudo = |rule: &&Rule| {
+            who == Who::Root || self.kind != Kind::Everyday || !rule.pattern.starts_with("sudo")
+        };
+        self.rules.iter().filter(sudo).cloned().collect()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) kind: Kind,
     pub(crate) name: String,
     pub(crate) rules: Vec<Rule>,
     pub(crate) line: String,
+    /// Only root is promised this.
+    pub(crate) for_root: bool,
+    /// Known not to be held yet; why.
+    pub(crate) open: Option<String>,
 }
 
 /// Reads `attacks.jsonl` and `everyday.jsonl` of a folder, and the corpus.
@@ -78,13 +92,24 @@ pub(crate) fn read(fixtures: &Path, corpus: &Path) -> Vec<Case> {
         let rules = if value["rules"].is_array() { rules_of(&value) } else { everyday.clone() };
         cases.push(case(Kind::Everyday, &value, rules));
     }
+    for case in &mut cases {
+        // With a rule for it, a plain user has no gate; everyday lines are to be seen with one.
+        case.for_root |= case.kind == Kind::Everyday && case.line.contains("sudo ");
+    }
     cases.extend(corpus_of(&text_of(corpus)));
     cases
 }
 
 fn case(kind: Kind, value: &Value, rules: Vec<Rule>) -> Case {
     let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    Case { kind, name: text("name"), rules, line: text("line") }
+    Case {
+        kind,
+        name: text("name"),
+        rules,
+        line: text("line"),
+        for_root: value["who"] == "root",
+        open: value["open"].as_str().map(String::from),
+    }
 }
 
 fn text_of(path: &Path) -> String {
@@ -145,6 +170,8 @@ fn corpus_of(text: &str) -> Vec<Case> {
                 name: format!("{policy}:{}", number + 1),
                 rules: rules.clone(),
                 line,
+                for_root: false,
+                open: None,
             });
         }
     }

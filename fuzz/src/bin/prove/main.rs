@@ -121,6 +121,8 @@ fn main() {
         name: format!("seed {} line {number}", args.seed),
         rules: rules.clone(),
         line: generator.line(number as u64),
+        for_root: false,
+        open: None,
     }));
     cases.retain(|case| case.name.contains(&args.only));
     let is_root = std::env::var_os("PROVE_ONE_USER").is_none();
@@ -131,6 +133,9 @@ fn main() {
     let who: Vec<Who> = args.who.map_or(both, |who| vec![who]);
     // Attacks are all tried; of other lines, root gets one part and a plain user another.
     let in_slice = |number: usize, who: Who| {
+        if cases[number].for_root && who != Who::Root {
+            return false;
+        }
         matches!(cases[number].kind, Kind::Attack(_)) || number % args.slice == who as usize % args.slice
     };
     let all = who.iter().flat_map(|who| (0..cases.len()).map(move |number| (number, *who)));

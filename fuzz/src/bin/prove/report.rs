@@ -49,6 +49,7 @@ impl Report {
                 Outcome::Good(by) => by,
                 Outcome::NoControl => "without effect even under '*: allow', so not counted",
                 Outcome::Refused(_) => "refused although it should run",
+                Outcome::Open(_) => "not held yet, as is known",
                 Outcome::Failed(_) => "FAILED",
             };
             *counts.entry((group, *who)).or_default().entry(what).or_default() += 1;
@@ -102,6 +103,7 @@ fn line_of((group, who, name, line, outcome): &(&str, Who, String, String, Outco
         Outcome::Good(by) => write!(text, "{by}"),
         Outcome::NoControl => write!(text, "no control"),
         Outcome::Refused(why) => write!(text, "refused: {why}"),
+        Outcome::Open(why) => write!(text, "not held yet: {why}"),
         Outcome::Failed(problems) => write!(text, "FAILED: {}", problems.join("; ")),
     };
     text

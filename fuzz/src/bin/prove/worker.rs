@@ -57,7 +57,9 @@ async fn answer(runner: &Arc<Runner>, request: &Value, number: usize) -> Value {
         Ok(config) => config,
         Err(e) => return json!({"failed": e}),
     };
-    runner.reload(config.rules());
+    if let Err(e) = runner.reload(config.rules()) {
+        return json!({"failed": e});
+    }
     let bash = Bash {
         command: request["line"].as_str().unwrap().to_owned(),
         workdir: String::new(),

@@ -110,6 +110,11 @@ impl Yard {
         Ok(yard)
     }
 
+    /// As whom its lines are run.
+    pub(crate) fn who(&self) -> Who {
+        self.who
+    }
+
     /// Gives the runner a line under rules, and looks at what it did.
     pub(crate) fn run(&mut self, rules: &[Rule], line: &str, timeout_ms: u64) -> Result<Seen, String> {
         let log = File::options()
