@@ -312,6 +312,7 @@ pub fn load(
         "auto",
     )?;
     let (mut sandbox, destinations) = sandbox::read(r, home, &policy)?;
+    sandbox.gate = sandbox::gate(r)?;
     // Whatever is granted: the runner's own secrets are nobody's.
     sandbox.hide = vec![state_dir.clone()];
     sandbox.hide.extend((!source.path.as_os_str().is_empty()).then(|| source.path.clone()));

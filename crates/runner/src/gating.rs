@@ -200,7 +200,7 @@ fn needs_privileges(rules: &Policy, path: &str) -> Option<String> {
     words
         .flatten()
         .filter(|word| *word != ">")
-        .flat_map(|word| if word.contains('*') { CHANGERS.to_vec() } else { vec![word] })
+        .flat_map(|word| if word.contains(['*', '{']) { CHANGERS.to_vec() } else { vec![word] })
         .find(gets_more)
         .map(str::to_owned)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use legwork_policy::Policy;
 use legwork_runner::process::sandbox::{Limits, Profile};
-use legwork_runner::{Destinations, Wanted};
+use legwork_runner::{Destinations, Gating, Wanted};
 
 use super::settings::Reader;
 use super::{ConfigError, expand_home};
@@ -67,6 +67,12 @@ pub(super) fn read(
         )));
     }
     Ok((wanted, destinations))
+}
+
+/// Reads `gate: auto`, `required` or `strict`: what is wanted of the exec gate.
+pub(super) fn gate(r: &mut Reader<'_>) -> Result<Gating, ConfigError> {
+    let words = [("auto", Gating::Auto), ("required", Gating::Required), ("strict", Gating::Strict)];
+    r.word("gate", &["LEGWORK_GATE"], &words, "auto")
 }
 
 /// What the programs that rules name sign in with, as far as it is there.

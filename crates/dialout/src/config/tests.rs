@@ -62,6 +62,18 @@ fn words_that_older_yaml_takes_for_booleans_mean_themselves() {
 }
 
 #[test]
+fn what_is_wanted_of_the_exec_gate_is_one_of_three_words() {
+    use legwork_runner::Gating;
+    let gate =
+        |text: &str| with(&format!("token: t\n{text}"), &[], &Flags::default()).map(|c| c.sandbox.gate);
+    assert_eq!(gate(""), Ok(Gating::Auto));
+    assert_eq!(gate("gate: required\nsandbox: landlock\n"), Ok(Gating::Required));
+    assert_eq!(gate("gate: strict\n"), Ok(Gating::Strict));
+    let error = gate("gate: always\n").expect_err("refused");
+    assert!(error.contains("/c.yaml:2: gate: 'always' is none of auto, required, strict"), "{error}");
+}
+
+#[test]
 fn what_programs_sign_in_with_is_granted_behind_a_wall_that_says_so() {
     let home = tempfile::tempdir().expect("a home");
     std::fs::create_dir_all(home.path().join(".kube")).expect("a folder");
