@@ -9,6 +9,7 @@
 )]
 
 mod files;
+mod gate;
 mod hub;
 mod mcp;
 mod micro;
@@ -32,6 +33,9 @@ async fn main() {
     if asked("verdict") {
         files::verdict();
         files::syntax();
+    }
+    if asked("gate") {
+        gate::gate().await;
     }
     if asked("walls") {
         walls::walls().await;

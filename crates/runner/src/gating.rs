@@ -151,7 +151,10 @@ impl Gates {
                     None => names.push(helper.to_owned()),
                 }
             }
-            self.cache.executables(&names, &folders, command.program, command.path)
+            let mut files = self.cache.executables(&names, &folders, command.program, command.path);
+            // Libraries are mapped, which the list is not about: each costs the start its share.
+            files.retain(|file| !is_library(file));
+            files
         });
         Gate {
             rules: command.rules.clone(),
@@ -184,6 +187,12 @@ pub(crate) struct Judged<'a> {
     pub(crate) path: &'a str,
     /// Programs that may run beside those that rules name.
     pub(crate) extra: &'a [PathBuf],
+}
+
+/// Whether a file is a library, and not the loader, which the kernel opens as a program.
+fn is_library(file: &Path) -> bool {
+    let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    (name.ends_with(".so") || name.contains(".so.")) && !name.starts_with("ld-") && !name.starts_with("ld64")
 }
 
 /// A program that rules let run and that needs rights which its caller has not: one with the
