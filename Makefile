@@ -20,8 +20,9 @@ test: toolchain tools web micro
 	cargo build --locked -p legwork
 	nice -n 15 scripts/fuzz-smoke & fuzz=$$!; scripts/web-test && scripts/prove; status=$$?; wait $$fuzz && exit $$status
 	scripts/walls-test
+	scripts/gate-test
 	cargo test --quiet --locked --doc -p legwork-remote
-	cargo nextest run --locked --workspace --no-fail-fast -E 'not binary(walls)'
+	cargo nextest run --locked --workspace --no-fail-fast -E 'not binary(walls) and not binary(gate)'
 
 ## dist: release binaries
 dist: $(LEGWORK)
