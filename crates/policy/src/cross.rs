@@ -5,7 +5,7 @@ use rable::ast::NodeKind;
 use rable::{Node, parse};
 
 use crate::quote::{self, Expansion, Piece, Quoting, Value};
-use crate::script::{Word, redirect_signature, signature};
+use crate::script::{Word, list_signature, redirect_signature, signature};
 use crate::typed::is_descriptor;
 
 /// Every command and file redirection of a line, as [`crate::script::Script::signature`]
@@ -52,8 +52,9 @@ impl Seen {
             }
             NodeKind::For { words, body, redirects, .. }
             | NodeKind::Select { words, body, redirects, .. } => {
-                for word in words.iter().flatten() {
-                    self.word(word)?;
+                if let Some(words) = words {
+                    let words = words.iter().map(|w| self.word(w)).collect::<Result<Vec<_>, _>>()?;
+                    self.found.push(list_signature(&words));
                 }
                 self.node(body)?;
                 self.redirects(redirects)
@@ -151,7 +152,7 @@ impl Seen {
             _ => return Err("an unknown expansion".into()),
         }
         let quoted = state == Quoting::Double;
-        Ok(Piece::Expansion(Expansion { quoted, value: Value::Unknown, printed: String::new() }))
+        Ok(Piece::Expansion(Expansion { quoted, group: 0, value: Value::Unknown, printed: String::new() }))
     }
 
     /// Text the parser leaves raw: what it substitutes is found by parsing it as

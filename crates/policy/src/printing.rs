@@ -16,8 +16,10 @@ pub(crate) enum Place {
     Command,
     /// A word of a command, or a value that is assigned.
     Word,
-    /// A pattern of `case`, `[[ … == … ]]` or `${x#…}`.
+    /// A pattern of `case` or `[[ … == … ]]`.
     Pattern,
+    /// A pattern within `${x#…}`.
+    Stripped,
     /// The right side of `=~`.
     Regex,
     /// What follows `${x:-`, outside double quotes.
@@ -32,7 +34,7 @@ pub(crate) enum Place {
 fn is_bare(c: char, place: Place) -> bool {
     let special = match place {
         Place::Command | Place::Word => "=/%*?[]{}~",
-        Place::Pattern => "=*?[]~",
+        Place::Pattern | Place::Stripped => "=*?[]~",
         Place::Regex => "=/%*?[](){}|",
         Place::Operand => "=/%*?[]~ \t\n",
         Place::Replacement => "=/%*?[]~&",
@@ -48,13 +50,21 @@ pub(crate) fn push_word(out: &mut String, pieces: &[Piece], place: Place) -> Res
     };
     // A brace in which nothing is listed expands to nothing else.
     let braces = unquoted("{") && (unquoted(",") || unquoted(".."));
-    let mut within = false;
+    let mut within = 0;
     let mut out = Joined { out, quoted: false };
     for (index, piece) in pieces.iter().enumerate() {
-        let wrapped = matches!(piece, Piece::Expansion(e) if e.quoted && e.value != Value::Path && place != Place::Quoted);
-        if wrapped != within {
-            out.bare("\"");
-            within = wrapped;
+        // Each double quotes of the line stay double quotes of their own: `"$@"""` is a word
+        // where `"$@"` is none.
+        let group = match piece {
+            Piece::Expansion(e) if e.quoted && e.value != Value::Path && place != Place::Quoted => {
+                e.group.max(1)
+            }
+            _ => 0,
+        };
+        if group != within {
+            out.bare(if within > 0 { "\"" } else { "" });
+            out.bare(if group > 0 { "\"" } else { "" });
+            within = group;
         }
         match piece {
             Piece::Expansion(expansion) => out.bare(&expansion.printed),
@@ -69,7 +79,7 @@ pub(crate) fn push_word(out: &mut String, pieces: &[Piece], place: Place) -> Res
             }
         }
     }
-    if within {
+    if within > 0 {
         out.bare("\"");
     }
     Ok(())
@@ -84,6 +94,9 @@ struct Joined<'a> {
 
 impl Joined<'_> {
     fn bare(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
         self.out.push_str(text);
         self.quoted = false;
     }
@@ -109,7 +122,7 @@ fn push_bare(
         '=' => is_bare(c, place) && !may_assign,
         c => is_bare(c, place),
     };
-    if matches!(place, Place::Operand | Place::Replacement) && text.contains(['{', '}']) {
+    if matches!(place, Place::Operand | Place::Replacement | Place::Stripped) && text.contains(['{', '}']) {
         return Err("a brace within ${…} ends it earlier than it looks; quote it");
     }
     let mut rest = text;

@@ -14,6 +14,8 @@ pub(crate) enum Piece {
 pub(crate) struct Expansion {
     /// It is not split into words.
     pub(crate) quoted: bool,
+    /// Which double quotes of its word it stands in.
+    pub(crate) group: usize,
     pub(crate) value: Value,
     /// Its printing, without the double quotes around it.
     pub(crate) printed: String,

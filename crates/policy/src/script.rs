@@ -405,6 +405,8 @@ pub(crate) struct Script {
     /// Assignments that stand alone, loop variables and the like.
     pub(crate) assignments: Vec<Assignment>,
     pub(crate) refused: Vec<Refused>,
+    /// The words of loops, as both parsers must see them.
+    pub(crate) lists: Vec<String>,
     /// Variables that arithmetic evaluates.
     pub(crate) evaluated: Vec<Evaluated>,
     /// Assignments before a command that is not read yet.
@@ -415,6 +417,8 @@ pub(crate) struct Script {
     pub(crate) functions: BTreeSet<String>,
     /// What was found, printed back: what is to run.
     pub(crate) printed: String,
+    /// The same before it was known which variables hold numbers.
+    pub(crate) unfinished: String,
     /// Only simple commands of literal words: bash can't find an error in the printing.
     pub(crate) plain: bool,
 }
@@ -422,7 +426,7 @@ pub(crate) struct Script {
 impl Script {
     /// What the other parser must have seen as well, in no particular order.
     pub(crate) fn signature(&self) -> Vec<String> {
-        let mut out: Vec<String> = Vec::new();
+        let mut out: Vec<String> = self.lists.clone();
         for command in &self.commands {
             out.push(signature(command.prefixes.iter().map(|p| p.name.as_str()), &command.words));
         }
@@ -452,6 +456,11 @@ pub(crate) fn signature<'a>(prefixes: impl IntoIterator<Item = &'a str>, words: 
         word.sign(&mut out);
     }
     out
+}
+
+/// The words of a loop as both parsers must see them.
+pub(crate) fn list_signature(words: &[Word]) -> String {
+    format!("\u{5}{}", signature([], words))
 }
 
 /// A redirection as both parsers must see it.

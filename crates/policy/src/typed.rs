@@ -28,6 +28,11 @@ pub(crate) use redirect::is_descriptor;
 /// starts is judged when it starts, so what bash computes may be printed in a form in
 /// which it can do nothing else.
 pub(crate) fn parse(line: &str, gate: bool) -> Result<Script, String> {
+    parse_at(line, gate, 0)
+}
+
+/// The same, for text that stands within `depth` others.
+fn parse_at(line: &str, gate: bool, depth: usize) -> Result<Script, String> {
     let result = Parser::new(line).parse();
     if result.status != ParseStatus::Clean {
         let cause =
@@ -43,8 +48,14 @@ pub(crate) fn parse(line: &str, gate: bool) -> Result<Script, String> {
         level: 0,
         maps: BTreeSet::new(),
         operand: Operand::default(),
+        group: 0,
+        nested: 0,
+        depth,
     };
     walk.top_level(&result.file.body);
+    if depth > 0 {
+        walk.script.unfinished = walk.out.clone();
+    }
     walk.check_evaluated();
     walk.script.printed = std::mem::take(&mut walk.out);
     walk.script.sets_from_data = walk.variables_read;
@@ -64,6 +75,12 @@ struct Walk<'a> {
     /// Associative arrays: their subscripts are text, not arithmetic.
     maps: BTreeSet<String>,
     operand: Operand,
+    /// How many expansions with an operand stand around.
+    nested: usize,
+    /// How many texts stand around this one.
+    depth: usize,
+    /// How many double quotes were seen.
+    group: usize,
 }
 
 /// What stands within `"${x:-…}"`, the outermost one.
@@ -105,9 +122,9 @@ impl<'a> Walk<'a> {
     /// The statements of a construct.
     fn statements(&mut self, seq: &StmtSeq) {
         self.script.plain = false;
-        let operand = std::mem::take(&mut self.operand);
+        let (operand, nested) = (std::mem::take(&mut self.operand), std::mem::take(&mut self.nested));
         self.sequence(seq, 1);
-        self.operand = operand;
+        (self.operand, self.nested) = (operand, nested);
     }
 
     fn sequence(&mut self, seq: &StmtSeq, deeper: usize) {

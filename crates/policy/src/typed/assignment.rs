@@ -36,6 +36,7 @@ impl Walk<'_> {
             AssignmentValue::Compound(array) => array,
         };
         self.out.push('(');
+        let from = self.out.len();
         for (index, element) in array.elements.iter().enumerate() {
             if index > 0 {
                 self.out.push(' ');
@@ -47,8 +48,27 @@ impl Walk<'_> {
             }
             self.word(&element.value().word);
         }
+        let keyed = array.elements.iter().any(|e| !matches!(e, ArrayElem::Sequential(_)));
+        let text = self.text(array.span).trim_start_matches('(').trim_end_matches(')');
+        if text.contains(['\'', '"', '\\', '$', '`', '{']) && !keyed && !self.reads_as(text, from) {
+            self.refuse(array.span, "an array whose words can't be told apart surely; write it more plainly");
+        }
         self.out.push(')');
         None
+    }
+
+    /// Whether text is printed as what stands from `from` on, if it is read as the words of a
+    /// command.
+    fn reads_as(&self, text: &str, from: usize) -> bool {
+        // A comment would end the command.
+        if text.contains('#') && text.contains('\n') || self.depth > 4 {
+            return false;
+        }
+        let line = format!(": {}", text.replace('\n', " "));
+        let printed = &self.out[from..];
+        super::parse_at(&line, self.gate, self.depth + 1).is_ok_and(|other| {
+            other.unfinished.strip_prefix("':'").is_some_and(|other| other.trim_start() == printed)
+        })
     }
 
     /// `export NAME=VALUE` as the word it is to the command.

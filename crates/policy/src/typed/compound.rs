@@ -6,7 +6,7 @@ use shuck_ast::{
 
 use super::Walk;
 use crate::printing::{Place, is_name};
-use crate::script::{Assignment, Word};
+use crate::script::{Assignment, Word, list_signature};
 
 /// The longest list of a loop whose words are remembered as the values of its variable.
 const MAX_VALUES: usize = 64;
@@ -39,10 +39,8 @@ impl Walk<'_> {
             CompoundCommand::Select(node) => {
                 self.loop_variable("select ", node.variable.as_str(), node.span);
                 self.out.push_str(" in");
-                for word in &node.words {
-                    self.out.push(' ');
-                    self.word(word);
-                }
+                let words: Vec<Word> = node.words.iter().map(|word| self.listed(word)).collect();
+                self.script.lists.push(list_signature(&words));
                 self.assigned(node.variable.as_str(), false, node.variable_span);
                 self.out.push_str("; do ");
                 self.block(&node.body, "done");
@@ -123,6 +121,12 @@ impl Walk<'_> {
         self.out.push_str(name);
     }
 
+    /// A word of a loop's list.
+    fn listed(&mut self, word: &shuck_ast::Word) -> Word {
+        self.out.push(' ');
+        self.word(word)
+    }
+
     fn for_loop(&mut self, node: &ForCommand) {
         if !matches!(node.syntax, ForSyntax::InDoDone { .. }) {
             self.refuse(node.span, "not bash: a for without do");
@@ -138,11 +142,8 @@ impl Walk<'_> {
             None => self.assigned(&name, false, target.span),
             Some(nodes) => {
                 self.out.push_str(" in");
-                let mut words: Vec<Word> = Vec::with_capacity(nodes.len());
-                for word in nodes {
-                    self.out.push(' ');
-                    words.push(self.word(word));
-                }
+                let words: Vec<Word> = nodes.iter().map(|word| self.listed(word)).collect();
+                self.script.lists.push(list_signature(&words));
                 self.loop_values(&name, words, super::span_of(target.span));
             }
         }

@@ -74,7 +74,13 @@ impl Walk<'_> {
     }
 
     /// `$x`, `${x}`.
-    fn plain(&mut self, name: &str, span: Span) -> Value {
+    pub(super) fn plain(&mut self, name: &str, span: Span) -> Value {
+        let text = self.text(span);
+        let written =
+            text.strip_prefix("${").and_then(|t| t.strip_suffix('}')).or_else(|| text.strip_prefix('$'));
+        if written != Some(name) {
+            self.refuse(span, "not a bash expansion");
+        }
         self.variable(name, span);
         match name {
             "?" | "#" | "$" => Value::Number,
@@ -82,7 +88,7 @@ impl Walk<'_> {
         }
     }
 
-    pub(super) fn variable(&mut self, name: &str, span: Span) {
+    fn variable(&mut self, name: &str, span: Span) {
         if !is_parameter(name) {
             self.refuse(span, "not a bash expansion");
         }
@@ -151,6 +157,9 @@ impl Walk<'_> {
         length: Option<(Option<&ArithmeticExprNode>, Span)>,
     ) {
         self.referenced("${", reference, ":(");
+        if offset.0.is_none() {
+            self.refuse(offset.1, "a part of a variable without a beginning");
+        }
         self.arithmetic_part(offset.0, Some(offset.1));
         self.out.push(')');
         if let Some((ast, span)) = length {
@@ -170,6 +179,7 @@ impl Walk<'_> {
         (span, quoted): (Span, bool),
     ) {
         self.referenced("${", reference, "");
+        self.nested += 1;
         let sign = match operator {
             ParameterOp::UseDefault => "-",
             ParameterOp::AssignDefault => {
@@ -178,7 +188,11 @@ impl Walk<'_> {
             }
             ParameterOp::UseReplacement => "+",
             ParameterOp::Error => "?",
-            _ => return self.transforming(operator, has_operand, (span, quoted)),
+            _ => {
+                self.transforming(operator, has_operand, (span, quoted));
+                self.nested -= 1;
+                return;
+            }
         };
         if colon {
             self.out.push(':');
@@ -190,6 +204,7 @@ impl Walk<'_> {
             None if has_operand => self.refuse(span, "an operand that could not be parsed"),
             None => {}
         }
+        self.nested -= 1;
         self.out.push('}');
     }
 
@@ -219,7 +234,7 @@ impl Walk<'_> {
             // `${x/#a/b}`: at the beginning, `${x/%a/b}`: at the end.
             let anchor =
                 self.text(pattern.span).chars().next().filter(|c| sign == "/" && matches!(c, '#' | '%'));
-            self.pattern(pattern, Place::Pattern, anchor.is_some());
+            self.pattern(pattern, Place::Stripped, anchor.is_some());
         }
         if let ParameterOp::ReplaceFirst { replacement_word_ast, .. }
         | ParameterOp::ReplaceAll { replacement_word_ast, .. } = operator

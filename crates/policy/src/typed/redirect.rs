@@ -132,9 +132,7 @@ impl Walk<'_> {
                 }
                 HeredocBodyPart::Variable(name) => {
                     let name = name.as_str().to_owned();
-                    let printed = self.apart(|walk| walk.variable(&name, part.span));
-                    value = Value::Variable(name);
-                    printed
+                    self.apart(|walk| value = walk.plain(&name, part.span))
                 }
                 HeredocBodyPart::CommandSubstitution { body, syntax } => {
                     if *syntax == CommandSubstitutionSyntax::Backtick && self.text(part.span).contains('\\') {
@@ -151,7 +149,7 @@ impl Walk<'_> {
                 }
                 HeredocBodyPart::Parameter(parameter) => self.apart(|walk| walk.parameter(parameter, true)),
             };
-            pieces.push(Piece::Expansion(Expansion { quoted: true, value, printed }));
+            pieces.push(Piece::Expansion(Expansion { quoted: true, group: 1, value, printed }));
         }
         match pieces.last_mut() {
             None => return,

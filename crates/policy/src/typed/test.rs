@@ -134,6 +134,7 @@ impl Walk<'_> {
                     });
                     pieces.push(Piece::Expansion(Expansion {
                         quoted: false,
+                        group: 0,
                         value: Value::Unknown,
                         printed,
                     }));

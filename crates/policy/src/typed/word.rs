@@ -5,7 +5,7 @@ use shuck_ast::{CommandSubstitutionSyntax, LiteralText, StmtSeq, Word as WordNod
 use super::Walk;
 use crate::printing::{Place, needs_backslash, push_word};
 use crate::quote::{self, Expansion, Piece, Quoting, Value, push_single_quoted};
-use crate::script::Word;
+use crate::script::{Frag, Word};
 
 impl Walk<'_> {
     /// A word of a command, printed.
@@ -19,6 +19,12 @@ impl Walk<'_> {
             self.part(part, false, &mut pieces);
         }
         let word = Word::from_pieces(&pieces, self.text(node.span));
+        let braces = |frag: &Frag| matches!(frag, Frag::Glob(text) if text.contains('{'));
+        // Braces are expanded as text: `$x{,b}` becomes `$x $xb`.
+        if word.frags.iter().any(braces) && node.parts.iter().any(|p| matches!(p.kind, WordPart::Variable(_)))
+        {
+            self.refuse(node.span, "a variable beside braces; write ${…}");
+        }
         // Most words are one literal.
         match word.run() {
             Some(text) if matches!(place, Place::Word | Place::Command) => {
@@ -109,8 +115,7 @@ impl Walk<'_> {
                     match chars.next() {
                         Some('\n') => {}
                         Some(c) if needs_backslash(c) => text.push(c),
-                        Some(c) if c != '}' => text.extend(['\\', c]),
-                        _ => self.refuse(node.span, "a brace within ${…}"),
+                        _ => self.refuse(node.span, "a backslash within \"${…}\""),
                     }
                     rest = chars.as_str();
                 }
@@ -142,6 +147,9 @@ impl Walk<'_> {
                 if !*dollar {
                     return quote::push(out, inner, true);
                 }
+                if self.nested > 0 {
+                    self.refuse(span, "$'…' within ${…} is read in several ways");
+                }
                 let whole = self.text(span);
                 let inner = whole.strip_prefix("$'").and_then(|t| t.strip_suffix('\''));
                 match inner.ok_or_else(|| "an unusual $'…'".to_owned()).and_then(quote::decode_ansi_c) {
@@ -157,11 +165,15 @@ impl Walk<'_> {
                 if *dollar {
                     self.refuse(span, "$\"…\" is translated by the locale");
                 }
-                if parts.is_empty() {
-                    quote::push(out, "", true);
-                }
+                self.group += 1;
+                let before = out.len();
+                let text = out.last().cloned();
                 for part in parts {
                     self.part(part, true, out);
+                }
+                // Quotes with nothing in them make a word all the same.
+                if out.len() == before && out.last() == text.as_ref() {
+                    quote::push(out, "", true);
                 }
                 return;
             }
@@ -185,7 +197,8 @@ impl Walk<'_> {
             }
         };
         let quoted = quoted || value == Value::Path;
-        out.push(Piece::Expansion(Expansion { quoted, value, printed }));
+        let group = if quoted { self.group } else { 0 };
+        out.push(Piece::Expansion(Expansion { quoted, group, value, printed }));
     }
 
     /// Literal text as it is written.
@@ -203,9 +216,7 @@ impl Walk<'_> {
     /// `$(…)`, in any of its spellings.
     pub(super) fn substitution(&mut self, body: &StmtSeq) {
         self.out.push_str("$( ");
-        let operand = std::mem::take(&mut self.operand);
         self.statements(body);
-        self.operand = operand;
         self.out.push_str(if self.out.ends_with('&') { " )" } else { "; )" });
         if body.stmts.is_empty() {
             self.out.truncate(self.out.len() - 3);
