@@ -99,6 +99,9 @@ impl PodRunner {
 #[derive(Debug)]
 struct LiveTask {
     kind: String,
+    /// Only our runners can: the original takes a workflow of jobs for one without steps, and
+    /// says that it succeeded.
+    needs_ours: bool,
     /// Only this runner may have it.
     wanted: Option<String>,
     session_id: Option<String>,
@@ -243,7 +246,7 @@ fn load(c: &Connection, data: &Path) -> rusqlite::Result<Live> {
     }
     let mut statement = c.prepare(
         "SELECT id, kind, wanted, session_id, state, runner, key, attempts, assigned_at_ms, expires_at_ms,
-             has_effects, cancel FROM pod_tasks WHERE finished_at_ms IS NULL ORDER BY id",
+             has_effects, cancel, config FROM pod_tasks WHERE finished_at_ms IS NULL ORDER BY id",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -268,8 +271,11 @@ fn load(c: &Connection, data: &Path) -> rusqlite::Result<Live> {
         live.unreadable.extend(unreadable.map(|why| (id, why)));
         let runner: Option<String> = row.get(5)?;
         let has_effects = row.get(10)?;
+        let kind: String = row.get(1)?;
+        let config: String = row.get(12)?;
         let task = LiveTask {
-            kind: row.get(1)?,
+            needs_ours: submit::needs_ours(&kind, &config),
+            kind,
             wanted: row.get(2)?,
             session_id: row.get(3)?,
             state: parsed.unwrap_or(State::Running),

@@ -753,6 +753,38 @@ async fn a_pool_stands_in_gvisor() {
     tokio::time::timeout(Duration::from_secs(30), pool.wait()).await.unwrap().unwrap();
 }
 
+/// A runner of the original does nothing with jobs, and says that it succeeded.
+#[tokio::test]
+async fn a_workflow_of_jobs_is_not_given_to_an_original() {
+    let pods = Pods::start().await;
+    let jobs = json!({"type": "workflow", "jobs": {"a": {"steps": [{"run": "true"}]}}});
+    let id = pods.submit(jobs.clone()).await;
+    assert_eq!(pods.register("original").await["task"], Value::Null);
+    let steps = pods.submit(json!({"type": "workflow", "steps": [{"run": "true"}]})).await;
+    assert_eq!(pods.register("original").await["task"]["id"], steps);
+    let body = json!({ "config": jobs, "runner": "original" });
+    let (status, said) = pods.hub.api().post("/pods/tasks", body).await;
+    assert_eq!(status, 422, "{said}");
+    assert!(said.to_string().contains("only workflows with steps"), "{said}");
+    let ours = json!({"pod_name": "ours", "pod_ip": "10.0.0.9", "capabilities": ["agent", "workflow"], "version": "1"});
+    assert_eq!(pods.post(&pods.register, &ours).await.1["task"]["id"], id);
+}
+
+/// It took 19 s: the runner heard of it with its next heartbeat.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_task_ends_at_once() {
+    let pods = Pods::start().await;
+    let place = Place::new();
+    let _pod = place.spawn(&pods.env());
+    legwork_e2e::until("it registers", || async { pods.runner_seen("pool-1").await }).await;
+    let id = pods.submit(steps(&["sleep 100"])).await;
+    legwork_e2e::until("it runs", || async { pods.task(id).await["state"] == "running" }).await;
+    let start = std::time::Instant::now();
+    assert_eq!(pods.hub.api().post(&format!("/pods/tasks/{id}/cancel"), json!({})).await.0 / 100, 2);
+    assert_eq!(pods.end(id).await["state"], "cancelled");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
 /// Two slots tried their walls under one name, and one of them went on without any.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_of_four_has_walls_in_every_slot() {

@@ -1,6 +1,7 @@
 //! The routes of task runners, in the words of docs/protocols/task.md §7.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -135,6 +136,7 @@ pub(super) async fn heartbeat(
     Path(name): Path<String>,
     Query(key): Query<Key>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
     if !is_internal(&hub, &headers, &key) {
         return unauthorized().into_response();
@@ -142,7 +144,14 @@ pub(super) async fn heartbeat(
     if name.trim().is_empty() {
         return bad("Missing pod_name").into_response();
     }
-    let cancel = hub.heartbeat(&name);
+    /// Our runners wait for the word that their task is to end.
+    #[derive(Default, serde::Deserialize)]
+    struct Beat {
+        #[serde(default)]
+        wait_s: u64,
+    }
+    let Beat { wait_s } = serde_json::from_slice(&body).unwrap_or_default();
+    let cancel = hub.heartbeat_until(&name, Duration::from_secs(wait_s)).await;
     match cancel.is_empty() {
         true => ok(),
         false => axum::Json(json!({ "ok": true, "cancel": cancel })).into_response(),

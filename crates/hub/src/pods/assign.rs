@@ -63,7 +63,8 @@ impl Hub {
                     runner_id: Some(runner_id),
                     task: Some(task),
                     callback_url: None,
-                    waited: false,
+                    // It is known by this that heartbeats are held back, too.
+                    waited: until.is_some(),
                 };
                 return Ok(Ready { answer, key: Some(key) });
             }
@@ -221,7 +222,10 @@ impl Hub {
                     && !task.closing
                     && !task.cancel
                     && task.wanted.as_ref().is_none_or(|wanted| wanted == name)
-                    && (runner.capabilities.is_empty() || runner.capabilities.contains(&task.kind))
+                    && match runner.capabilities.is_empty() {
+                        true => !task.needs_ours,
+                        false => runner.capabilities.contains(&task.kind),
+                    }
             };
             let Some((id, task)) = live.tasks.iter_mut().map(|(id, task)| (*id, task)).find(|(_, t)| fits(t))
             else {
@@ -289,6 +293,23 @@ impl Hub {
         task.tell_state(State::Delivered, &format!("given to {name}"));
         assigned.agent_token = token;
         Ok(Some((assigned, key)))
+    }
+
+    /// The same; the answer is held back, for at most so long, until there is something to end.
+    pub(crate) async fn heartbeat_until(&self, name: &str, wait: Duration) -> Vec<u32> {
+        let until = tokio::time::Instant::now() + wait.min(MAX_WAIT);
+        let mut wakes = self.pods.wake.subscribe();
+        loop {
+            wakes.borrow_and_update();
+            let cancel = self.heartbeat(name);
+            if !cancel.is_empty() {
+                return cancel;
+            }
+            match tokio::time::timeout_at(until, wakes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Vec::new(),
+            }
+        }
     }
 
     /// A runner is alive; what of its work is to be ended.

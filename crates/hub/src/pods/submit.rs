@@ -138,7 +138,28 @@ fn checked(config: &RawValue) -> Result<(String, String), SubmitError> {
     }
 }
 
+/// Whether a task is a workflow of jobs, which the original does not run.
+pub(super) fn needs_ours(kind: &str, config: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Form<'a> {
+        #[serde(borrow, default)]
+        steps: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        jobs: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        workflow: Option<&'a RawValue>,
+    }
+    kind == "workflow"
+        && serde_json::from_str::<Form<'_>>(config)
+            .is_ok_and(|form| form.steps.is_none() && (form.jobs.is_some() || form.workflow.is_some()))
+}
+
 impl Hub {
+    /// Whether a runner is known, and an original.
+    fn is_original(&self, name: &str) -> bool {
+        self.pods.lock().runners.get(name).is_some_and(|runner| runner.capabilities.is_empty())
+    }
+
     /// Takes a task; returns its id once it is durable.
     pub(crate) async fn submit_pod_task(
         self: &Arc<Self>,
@@ -146,6 +167,11 @@ impl Hub {
         created_by: String,
     ) -> Result<u32, SubmitError> {
         let (config, kind) = checked(&new.config)?;
+        let needs_ours = needs_ours(&kind, &config);
+        if needs_ours && new.runner.as_ref().is_some_and(|name| self.is_original(name)) {
+            let said = "the runner named is an original, which runs only workflows with steps, not with jobs";
+            return Err(invalid("runner", said));
+        }
         let key = new.idempotency_key.clone();
         if key.as_ref().is_some_and(|k| k.is_empty() || k.len() > MAX_KEY) {
             return Err(invalid("idempotency_key", format!("must be 1 to {MAX_KEY} bytes long")));
@@ -211,6 +237,7 @@ impl Hub {
         };
         let mut task = LiveTask {
             kind,
+            needs_ours,
             wanted: new.runner,
             session_id: new.session_id,
             state: State::Queued,
@@ -251,6 +278,8 @@ impl Hub {
         self.store
             .write(move |c| c.prepare_cached("UPDATE pod_tasks SET cancel = 1 WHERE id = ?1")?.execute([id]))
             .await?;
+        // Its runner may be waiting for the word.
+        self.pods.wake();
         Ok(true)
     }
 }
@@ -258,6 +287,19 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_our_runners_get_jobs() {
+        for (kind, config, want) in [
+            ("workflow", r#"{"jobs":{}}"#, true),
+            ("workflow", r#"{"workflow":"jobs: {}"}"#, true),
+            ("workflow", r#"{"steps":[],"jobs":{}}"#, false),
+            ("workflow", "{}", false),
+            ("agent", r#"{"jobs":{}}"#, false),
+        ] {
+            assert_eq!(needs_ours(kind, config), want, "{config}");
+        }
+    }
 
     #[test]
     fn a_config_gets_its_type() {
