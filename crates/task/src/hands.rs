@@ -21,6 +21,8 @@ use crate::abort::Abort;
 use crate::place::Place;
 use crate::settings::Settings;
 
+/// Silence after which output counts as seen.
+const SETTLE: Duration = Duration::from_millis(20);
 /// Output read at a time.
 const CHUNK: usize = 64 * 1024;
 /// Of the audit.
@@ -161,17 +163,36 @@ impl Hands {
         self.settings.policy.is_some()
     }
 
-    /// Runs a program to its end; `each` sees its output in the order of its arrival.
-    /// Where `file` is there already, an earlier process started it: that one is found
-    /// again, and seen from the given offsets of its streams on.
+    /// As `run_settling`, for who does not want to know when nothing comes.
     pub(crate) async fn run(
         &self,
         program: &Program,
         requester: &Requester,
         file: &Path,
         abort: &Abort,
-        (stdout, stderr): (u64, u64),
+        offsets: (u64, u64),
         mut each: impl AsyncFnMut(Chunk) -> Continue,
+    ) -> Result<Status, Failure> {
+        let each = async |chunk: Option<Chunk>| match chunk {
+            Some(chunk) => each(chunk).await,
+            None => Continue::Yes,
+        };
+        self.run_settling(program, requester, file, abort, offsets, each).await
+    }
+
+    /// Runs a program to its end; `each` sees its output in the order of its arrival, and
+    /// `None` when nothing more has come for a moment: what was written to both streams at
+    /// about the same time has been seen then.
+    /// Where `file` is there already, an earlier process started it: that one is found
+    /// again, and seen from the given offsets of its streams on.
+    pub(crate) async fn run_settling(
+        &self,
+        program: &Program,
+        requester: &Requester,
+        file: &Path,
+        abort: &Abort,
+        (stdout, stderr): (u64, u64),
+        mut each: impl AsyncFnMut(Option<Chunk>) -> Continue,
     ) -> Result<Status, Failure> {
         let runner = self.runner().await.map_err(Failure::Failed)?;
         let running = match file.exists() {
@@ -193,7 +214,22 @@ impl Hands {
         let mut cursor = Cursor::open(file, stdout, stderr).map_err(|e| Failure::Failed(e.to_string()))?;
         if let Some(running) = running {
             let mut watched = Watched { running, runner, file, cancelled: false };
-            while watched.progress(abort).await {
+            let mut settled = true;
+            loop {
+                let more = watched.progress(abort);
+                let more = match settled {
+                    true => Ok(more.await),
+                    false => tokio::time::timeout(SETTLE, more).await,
+                };
+                let Ok(more) = more else {
+                    settled = true;
+                    each(None).await;
+                    continue;
+                };
+                if !more {
+                    break;
+                }
+                settled = false;
                 let (back, go_on) = match pass(cursor, &mut each).await {
                     Ok(passed) => passed,
                     Err(failure) => {
@@ -286,7 +322,7 @@ impl Watched<'_> {
 /// Passes on what is written so far.
 async fn pass(
     mut cursor: Cursor,
-    each: &mut impl AsyncFnMut(Chunk) -> Continue,
+    each: &mut impl AsyncFnMut(Option<Chunk>) -> Continue,
 ) -> Result<(Cursor, Continue), Failure> {
     let mut go_on = Continue::Yes;
     loop {
@@ -299,7 +335,7 @@ async fn pass(
         match chunk.map_err(|e| Failure::Failed(format!("failed to read the command's output: {e}")))? {
             None => return Ok((cursor, go_on)),
             Some(chunk) => {
-                if each(chunk).await == Continue::No {
+                if each(Some(chunk)).await == Continue::No {
                     go_on = Continue::No;
                 }
             }

@@ -13,6 +13,7 @@ mod hands;
 mod journal;
 mod leftovers;
 pub mod log;
+mod masks;
 mod messages;
 mod place;
 mod random;
@@ -24,7 +25,8 @@ mod workflow;
 
 pub use abort::{Abort, Why};
 pub use config::{Agent, Budget, MAX_CONFIG, McpServer, Message, Price, Problems, Rules, Task};
-pub use events::{Events, Masks};
+pub use events::Events;
+pub use masks::Masks;
 pub use settings::{Api, DEFAULT_MODELS, Environment, Mode, Secret, Settings, Standby};
 pub use task::{Order, Outcome, Runner};
 pub use tools::Tool;

@@ -8,8 +8,17 @@ use std::time::Duration;
 use legwork_policy::Policy;
 use legwork_runner::process::sandbox::{Limits, Profile};
 
-/// The models that are allowed where nobody says otherwise: the original's list.
+/// The models that are allowed where nobody says otherwise: those in service, and the
+/// original's list, which its clients ask for.
 pub const DEFAULT_MODELS: &[&str] = &[
+    "claude-sonnet-5",
+    "claude-sonnet-5-5",
+    "claude-opus-5",
+    "claude-opus-5-5",
+    "claude-haiku-5-5",
+    "claude-opus-4-8",
+    "claude-sonnet-4-6",
+    "claude-haiku-4-5",
     "claude-sonnet-4-20250514",
     "claude-3-5-sonnet-20241022",
     "claude-3-5-haiku-20241022",

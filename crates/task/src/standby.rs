@@ -33,6 +33,8 @@ impl Runner {
         }
         let headers = self.internal_headers()?;
         let mut left = standby.tasks;
+        // The hub has held back an answer, as ours do.
+        let mut holds = false;
         let mut known_problem = String::new();
         while stop.now().is_none() && left != Some(0) {
             let asked = Instant::now();
@@ -41,8 +43,9 @@ impl Runner {
                 _ = stop.wished() => return Ok(()),
             };
             match answer {
-                Ok(Answer { task: Some(task), callback_url, .. }) => {
+                Ok(Answer { task: Some(task), callback_url, waited }) => {
                     known_problem.clear();
+                    holds |= waited;
                     let mut order = Order {
                         id: task.id,
                         config: task.config,
@@ -52,7 +55,7 @@ impl Runner {
                         refusal: None,
                     };
                     order.refusal = self.claim_off_thread(&order).await.err();
-                    self.work(standby, &order, stop).await;
+                    self.work(standby, &order, stop, holds).await;
                     if let Some(reason) = order.refusal {
                         return Err(reason);
                     }
@@ -60,6 +63,7 @@ impl Runner {
                     continue;
                 }
                 Ok(answer) => {
+                    holds |= answer.waited;
                     if !known_problem.is_empty() {
                         tracing::info!("registered again");
                         known_problem.clear();
@@ -120,7 +124,7 @@ impl Runner {
         read(&text)
     }
 
-    async fn work(self: &Arc<Self>, standby: &Standby, order: &Order, stop: &Abort) {
+    async fn work(self: &Arc<Self>, standby: &Standby, order: &Order, stop: &Abort, holds: bool) {
         tracing::info!(task_id = %order.id, "a task was assigned");
         let abort = Abort::default();
         let beating = {
@@ -128,7 +132,7 @@ impl Runner {
             let (standby, stop) = (standby.clone(), stop.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    () = runner.beat(&standby, &id, &abort) => {}
+                    () = runner.beat(&standby, &id, &abort, holds) => {}
                     _ = stop.wished() => abort.wish(Why::Stopped),
                 }
             })
@@ -147,14 +151,18 @@ impl Runner {
 
     /// Tells the hub that we are alive, until it does not want to know. Never ends before
     /// the process is told to stop.
-    async fn beat(&self, standby: &Standby, id: &TaskId, abort: &Abort) {
+    async fn beat(&self, standby: &Standby, id: &TaskId, abort: &Abort, holds: bool) {
         let Some(url) = heartbeat_url(standby) else { return std::future::pending().await };
         let headers = self.internal_headers().unwrap_or_default();
         let Ok(http) = self.http(url.as_str()) else { return std::future::pending().await };
-        loop {
+        let body = serde_json::json!({ "wait_s": WAIT_S });
+        // A hub that holds answers back says at once that a task is to end.
+        if !holds {
             tokio::time::sleep(HEARTBEAT).await;
-            let request =
-                http.post(url.clone()).headers(headers.clone()).json(&serde_json::json!({})).timeout(TIMEOUT);
+        }
+        loop {
+            let asked = Instant::now();
+            let request = http.post(url.clone()).headers(headers.clone()).json(&body).timeout(TIMEOUT);
             match request.send().await {
                 Ok(answer) if answer.status() == reqwest::StatusCode::NOT_FOUND => {
                     tracing::info!("the hub knows no heartbeats: none will be sent");
@@ -169,6 +177,12 @@ impl Runner {
                 }
                 Err(error) => tracing::debug!(error = %cause(&error), "a heartbeat failed"),
             }
+            // A hub of ours has held its answer back; so much was no waiting.
+            let pause = match asked.elapsed() > Duration::from_secs(WAIT_S) / 2 {
+                true => Duration::from_millis(200),
+                false => HEARTBEAT.saturating_sub(asked.elapsed()),
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 }

@@ -15,10 +15,11 @@ use crate::agent::{self, Persistence};
 use crate::clients::{Clients, Use};
 use crate::config::{Problems, Rules, Task};
 use crate::deliver::{Sender, Target};
-use crate::events::{Events, Masks};
+use crate::events::Events;
 use crate::hands::Hands;
 use crate::journal::{Entry, Journal};
 use crate::leftovers::Leftovers;
+use crate::masks::Masks;
 use crate::messages::Client;
 use crate::place::{self, Place};
 use crate::settings::{Secret, Settings};
@@ -187,6 +188,7 @@ impl Runner {
     /// Works on the task; its terminal event.
     async fn terminal(&self, order: &Order, events: &Events, dir: &Path, abort: &Abort) -> Body {
         let failed = |code: Code, message: String, usage: Option<Usage>| {
+            let message = events.masks.apply(message);
             tracing::error!(task_id = %order.id, error = %message, "the task failed");
             Body::Error { message, code: Some(code), usage }
         };

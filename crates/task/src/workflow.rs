@@ -52,6 +52,8 @@ pub(crate) struct Step {
     /// Among all steps of the workflow, from 0.
     index: u64,
     name: Template,
+    /// The name is what it runs, as nobody gave it one: the start of it is enough.
+    is_unnamed: bool,
     /// What others know it by.
     id: Option<String>,
     condition: Option<Condition>,

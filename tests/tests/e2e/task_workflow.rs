@@ -374,3 +374,110 @@ async fn a_list_of_destinations_holds() {
     let why = callback.of("step_end")[0]["output"].as_str().unwrap().to_owned();
     assert!(why.contains("LEGWORK_EGRESS"), "{why}");
 }
+
+/// The default name of a step is its command line, and that held the password.
+#[tokio::test]
+async fn no_mask_stands_in_a_name_or_on_the_other_stream() {
+    let (code, callback, place) = run(
+        r#"
+masks: ["hunter2", "-----BEGIN-----\nAAAABBBBCCCC\n-----END-----"]
+jobs:
+  a:
+    outputs: {who: "${{ steps.who.outputs.who }}"}
+    steps:
+      - run: echo -u admin:hunter2
+      - run: 'echo 12345678901234567890123456789012345 hunter2'
+      - {name: "login hunter2", run: echo hunter2}
+      - id: who
+        run: echo "who=hunter2" >> "$LEGWORK_OUTPUT"
+      - name: as ${{ steps.who.outputs.who }}
+        run: exit 0
+      - run: 'echo "::add-mask::pa%25ss%0Aline2"; echo "1:pa%ss"; echo "2:line2"'
+      - run: 'echo "  ::add-mask::indented-one"; echo "3:indented-one"'
+      - run: 'echo "::add-mask::seen-on-err" >&2; echo "4:seen-on-err"'
+      - run: 'X=seen-on; echo "5:$X-out" >&2; echo "::add-mask::$X-out"'
+      - run: 'echo "::add-mask::e"; echo "::add-mask::"; echo "6:hello there everyone"'
+      - run: 'printf hunter2 | base64; printf "u:hunter2" | base64; echo "7:$(printf hunter2 | base64)"'
+      - run: 'head -c 16380 /dev/zero | tr "\0" x; echo hunter2'
+  b:
+    needs: a
+    steps:
+      - name: b for ${{ needs.a.outputs.who }}
+        run: exit 0; echo hunter2
+      - run: exit 1; echo hunter2
+"#,
+        &[],
+    )
+    .await;
+    assert_eq!(code, Some(1));
+    let all =
+        callback.requests().iter().map(|(_, _, event)| event.to_string()).collect::<Vec<_>>().join("\n");
+    let log = std::fs::read_dir(place.dir.path()).is_ok();
+    assert!(log);
+    for secret in
+        ["hunter", "AAAABBBB", "pa%ss", ":line2", "indented-one", "seen-on-err", "seen-on-out", "aHVudGVy"]
+    {
+        assert!(!all.contains(secret), "{secret} in {all}");
+    }
+    let names: Vec<String> = ends(&callback).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names[0], "echo -u admin:***");
+    assert!(names.contains(&"as ***".to_owned()) && names.contains(&"b for ***".to_owned()), "{names:?}");
+    let out = messages(&callback, "stdout");
+    for line in ["1:***", "2:***", "3:***", "4:***", "6:hello there everyone", "7:***=="] {
+        assert!(
+            out.iter().any(|l| l == line || line == "7:***==" && l.starts_with("7:***")),
+            "{line} not in {out:?}"
+        );
+    }
+    assert!(messages(&callback, "stderr").contains(&"5:***".to_owned()));
+    assert!(messages(&callback, "info").iter().any(|m| m.contains("one or two characters")));
+}
+
+/// A report that is always made does not make a failed test good.
+#[tokio::test]
+async fn nothing_is_deployed_after_a_failed_test() {
+    let job =
+        |name: &str, more: &str, run: &str| format!("  {name}: {{{more} steps: [{{run: \"{run}\"}}]}}\n");
+    let jobs = [
+        job("test", "", "exit 1"),
+        job("report", "needs: test, if: always(),", "echo report"),
+        job("deploy", "needs: report,", "echo DEPLOYED"),
+        job("further", "needs: deploy, if: always(),", "echo further"),
+        job("last", "needs: further,", "echo DEPLOYED"),
+        job("mend", "needs: report, if: failure(),", "echo mend"),
+    ];
+    for parallel in ["", "parallel: 3\n"] {
+        let (code, callback, _) = run(&format!("{parallel}jobs:\n{}", jobs.concat()), &[]).await;
+        let mut out = messages(&callback, "stdout");
+        out.sort();
+        assert_eq!((code, out), (Some(1), vec!["further".to_owned(), "mend".into(), "report".into()]));
+    }
+    // A job that may fail fails nothing below it.
+    let jobs =
+        [job("test", "continue-on-error: true,", "exit 1"), job("deploy", "needs: test,", "echo deployed")];
+    let (code, callback, _) = run(&format!("jobs:\n{}", jobs.concat()), &[]).await;
+    assert_eq!((code, messages(&callback, "stdout")), (Some(0), vec!["deployed".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_workflow_is_not_said_to_be_right() {
+    let place = Place::new();
+    for (name, text) in [
+        ("typo.yaml", "job:\n  a:\n    steps:\n      - run: echo hi\n"),
+        ("typo.json", r#"{"mesages":[{"role":"user","content":"x"}],"tool":["shell"]}"#),
+        ("junk.yaml", "foo: bar\n"),
+        ("empty.yaml", "jobs: {}\n"),
+    ] {
+        place.write(name, text);
+        for (command, code) in [("lint", 2), ("run", 2)] {
+            let mut process = legwork_e2e::legwork(place.dir.path());
+            let output =
+                process.args(["task", command, name]).current_dir(&place.workspace).output().await.unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert_eq!(output.status.code(), Some(code), "{command} {name}: {said}");
+            assert!(!said.contains("nothing is wrong"), "{name}: {said}");
+            assert!(name != "typo.json" || said.contains("did you mean 'messages'?"), "{said}");
+        }
+    }
+}

@@ -161,12 +161,26 @@ pub(crate) fn is_workflow_file(node: &Node) -> bool {
     node.get("jobs").is_some() && node.get("type").is_none()
 }
 
+/// Checks what a person has written. A key that nobody knows is ignored where a server wrote
+/// it; of a person it is a slip, and the task would be another than they meant.
 fn check(settings: &Settings, node: &Node) -> Result<(), Problems> {
-    if is_workflow_file(node) {
+    let mut found = super::task_slips::find(node);
+    let read = if is_workflow_file(node) {
         let rules = Rules { models: &settings.models, strict: settings.strict };
-        return Workflow::of_file(node, rules).map(|_| ()).map_err(Problems);
-    }
-    Runner::check(settings, node).map(|_| ())
+        Workflow::of_file(node, rules).map(|_| ()).map_err(Problems)
+    } else {
+        Runner::check(settings, node).map(|_| ())
+    };
+    // Both may have seen the same.
+    let problems = read.err().map(|p| p.0).unwrap_or_default();
+    let is_said = |problem: &String| {
+        found
+            .iter()
+            .any(|slip| problem.split(": ").next() == slip.split(": ").next() && slip.starts_with("line "))
+    };
+    let more: Vec<String> = problems.into_iter().filter(|problem| !is_said(problem)).collect();
+    found.extend(more);
+    if found.is_empty() { Ok(()) } else { Err(Problems(found)) }
 }
 
 /// This process's environment. What children must not see is no longer in it when this
@@ -323,8 +337,9 @@ pub(crate) fn as_task(node: Node) -> Node {
 
 /// The kind of a task in a file.
 pub(crate) fn kind(settings: &Settings, node: &Node) -> Result<&'static str, Problems> {
+    check(settings, node)?;
     if is_workflow_file(node) {
-        return check(settings, node).map(|()| "workflow");
+        return Ok("workflow");
     }
     Runner::check(settings, node).map(|task| match task {
         Task::Agent(_) => "agent",

@@ -9,7 +9,8 @@ use legwork_yaml::{Node, Value};
 use super::shown;
 use crate::tools::Tool;
 
-const DEFAULT_MODEL: &str = "claude-sonnet-4-20250514";
+/// Where it is allowed; else the first that is.
+const DEFAULT_MODEL: &str = "claude-sonnet-5";
 const DEFAULT_TURNS: u32 = 20;
 /// What the original asks for in every request.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
@@ -84,7 +85,11 @@ impl Agent {
         let mut found = Vec::new();
         let problems = &mut found;
         let model = match config.get("model").map(|node| (&node.value, node)) {
-            None => DEFAULT_MODEL.to_owned(),
+            None => {
+                let is_default = |model: &&String| *model == DEFAULT_MODEL;
+                let default = models.iter().find(is_default).or(models.first());
+                default.map_or_else(|| DEFAULT_MODEL.to_owned(), Clone::clone)
+            }
             Some((Value::Text(model), _)) => model.clone(),
             Some((_, node)) => shown(node),
         };
@@ -127,7 +132,11 @@ impl Agent {
                 None
             }
         };
-        let prices = prices(config, problems);
+        let mut prices = prices(config, problems);
+        // A task that names no model was written for the default of its day, and its price for that.
+        if let (None, 1, Some(price)) = (config.get("model"), prices.len(), prices.values().next().copied()) {
+            prices.entry(model.clone()).or_insert(price);
+        }
         let budget = budget(config, problems);
         if budget.usd.is_some() && !prices.contains_key(&model) {
             problems.push(format!("budget.usd needs prices for the model {model}"));
@@ -192,12 +201,25 @@ fn messages(config: &Node, problems: &mut Vec<String>) -> Vec<Message> {
         match node.get("role").map(|role| (&role.value, role)) {
             None => problems.push("Each message must have a 'role' field".into()),
             Some((Value::Text(role), _)) if role == "user" || role == "assistant" => {
-                messages.push(Message(node.to_json().to_string()));
+                messages.push(Message(without_blanks(node.to_json()).to_string()));
             }
             Some((_, role)) => problems.push(format!("Invalid message role: {}", shown(role))),
         }
     }
     messages
+}
+
+/// A message without blocks of nothing but blanks beside others: the API would refuse it.
+fn without_blanks(mut message: serde_json::Value) -> serde_json::Value {
+    let is_blank = |block: &serde_json::Value| {
+        block["type"] == "text" && block["text"].as_str().is_some_and(|text| text.trim().is_empty())
+    };
+    if let Some(blocks) = message["content"].as_array_mut()
+        && !blocks.iter().all(is_blank)
+    {
+        blocks.retain(|block| !is_blank(block));
+    }
+    message
 }
 
 fn number(node: &Node) -> Option<f64> {

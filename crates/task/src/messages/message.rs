@@ -108,7 +108,14 @@ pub(crate) struct Message {
 impl Message {
     /// As it is sent back with the next request.
     pub(crate) fn as_param(&self) -> String {
-        let content = Value::Array(self.content.clone());
+        // The API gives blocks of blanks, and takes none.
+        let is_blank = |block: &&Value| {
+            block["type"] == "text" && block["text"].as_str().is_some_and(|text| text.trim().is_empty())
+        };
+        let kept: Vec<Value> = self.content.iter().filter(|b| !is_blank(b)).cloned().collect();
+        let kept =
+            if kept.is_empty() { vec![serde_json::json!({"type": "text", "text": "…"})] } else { kept };
+        let content = Value::Array(kept);
         format!("{{\"role\":\"assistant\",\"content\":{content}}}")
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use legwork_process::{Chunk, Stream};
 
 use crate::events::MAX_LINE;
+use crate::masks::Masks;
 
 #[derive(Debug, Default)]
 pub(super) struct Lines {
@@ -23,7 +24,7 @@ impl Lines {
     }
 
     /// Takes bytes in; returns the lines that are whole now.
-    pub(super) fn take(&mut self, chunk: &Chunk) -> Vec<String> {
+    pub(super) fn take(&mut self, chunk: &Chunk, masks: &Masks) -> Vec<String> {
         let index = usize::from(chunk.stream == Stream::Stderr);
         self.seen[index] = chunk.offset + chunk.data.len() as u64;
         let partial = &mut self.partial[index];
@@ -37,8 +38,8 @@ impl Lines {
         }
         partial.extend_from_slice(rest);
         // Somebody who writes no newlines is not waited for without end.
-        while partial.len() > MAX_LINE {
-            let at = boundary(partial, MAX_LINE);
+        while partial.len() > MAX_LINE + masks.longest() {
+            let at = boundary(partial, masks.cut(partial, MAX_LINE));
             let tail = partial.split_off(at);
             lines.push(text(partial));
             *partial = tail;
@@ -104,15 +105,29 @@ mod tests {
 
     #[test]
     fn lines_come_whole_and_the_place_is_after_them() {
-        let mut lines = Lines::from((0, 0));
-        assert_eq!(lines.take(&chunk(Stream::Stdout, 0, b"a\r\nb")), ["a"]);
-        assert_eq!(lines.take(&chunk(Stream::Stderr, 0, b"\n")), [""]);
+        let (mut lines, masks) = (Lines::from((0, 0)), Masks::default());
+        assert_eq!(lines.take(&chunk(Stream::Stdout, 0, b"a\r\nb"), &masks), ["a"]);
+        assert_eq!(lines.take(&chunk(Stream::Stderr, 0, b"\n"), &masks), [""]);
         assert_eq!(lines.told(), (3, 1));
-        assert_eq!(lines.take(&chunk(Stream::Stdout, 4, b"c\n")), ["bc"]);
-        assert_eq!(lines.take(&chunk(Stream::Stdout, 6, "\u{e9}".repeat(MAX_LINE).as_bytes())).len(), 1);
-        let long = lines.take(&chunk(Stream::Stdout, 6 + 2 * MAX_LINE as u64, b"x\n"));
+        assert_eq!(lines.take(&chunk(Stream::Stdout, 4, b"c\n"), &masks), ["bc"]);
+        assert_eq!(
+            lines.take(&chunk(Stream::Stdout, 6, "\u{e9}".repeat(MAX_LINE).as_bytes()), &masks).len(),
+            1
+        );
+        let long = lines.take(&chunk(Stream::Stdout, 6 + 2 * MAX_LINE as u64, b"x\n"), &masks);
         assert!(long[0].ends_with("\u{e9}x") && !long[0].contains('\u{fffd}'));
-        lines.take(&chunk(Stream::Stdout, 0, b"end"));
+        lines.take(&chunk(Stream::Stdout, 0, b"end"), &masks);
         assert_eq!(lines.rest(), [(Stream::Stdout, "end".to_owned())]);
+    }
+
+    #[test]
+    fn a_secret_is_not_split_with_its_line() {
+        let (mut lines, masks) = (Lines::from((0, 0)), Masks::default());
+        masks.add("topsecret");
+        let text = format!("{}topsecret{}", "x".repeat(MAX_LINE - 4), "y".repeat(MAX_LINE));
+        let mut told = lines.take(&chunk(Stream::Stdout, 0, text.as_bytes()), &masks);
+        told.extend(lines.rest().into_iter().map(|(_, line)| line));
+        assert_eq!(told.concat(), text);
+        assert!(told.len() > 1 && told.iter().any(|piece| piece.contains("topsecret")));
     }
 }

@@ -242,6 +242,7 @@ impl<'a> Reader<'a> {
         let mut step = Step {
             index,
             name: Template::plain(format!("step-{index}")),
+            is_unnamed: false,
             id: None,
             condition: None,
             env: Vec::new(),
@@ -292,9 +293,10 @@ impl<'a> Reader<'a> {
         if in_job {
             let text = match (&name, &script) {
                 (Some(name), _) => name.clone(),
-                (None, Some((Some(run), _))) => run.chars().take(50).collect(),
+                (None, Some((Some(run), _))) => run.clone(),
                 _ => "unnamed".into(),
             };
+            step.is_unnamed = name.is_none();
             step.name = Template::parse(&text).unwrap_or_else(|_| Template::plain(text));
         } else if let Some(name) = name {
             step.name = Template::plain(name);

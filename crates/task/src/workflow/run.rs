@@ -13,14 +13,21 @@ use legwork_runner::Requester;
 
 use super::scope::{Past, Scope};
 use super::step::{self, Ended};
-use super::{Job, Step, Workflow};
+use super::{Action, Job, Step, Workflow};
 use crate::abort::Abort;
 use crate::agent::Persistence;
 use crate::events::Events;
 use crate::hands::Hands;
 use crate::journal::{Entry, Journal};
+use crate::masks::written_in;
 use crate::messages::Client;
 use crate::settings::Settings;
+
+/// Most characters of a name that is what a step runs.
+const NAME: usize = 50;
+/// Said of a mask that is none. What it was is not said.
+pub(super) const TOO_SHORT: &str =
+    "A mask of one or two characters is not used: it would stand in every other word";
 
 /// What a workflow works with.
 pub(crate) struct World<'a> {
@@ -52,6 +59,16 @@ struct Shared<'a> {
     failed: Mutex<Ending>,
 }
 
+/// What is known of a job that is over.
+#[derive(Debug, Clone)]
+struct End {
+    end: JobEnd,
+    past: Past,
+    /// It went well, and so did all that it needed, and what those needed: a report that is
+    /// always made does not make a failed test good.
+    is_good: bool,
+}
+
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum JobEnd {
@@ -69,8 +86,13 @@ pub(crate) async fn run(workflow: &Workflow, world: &World<'_>) -> Ending {
             return Some((Code::Internal, format!("the journal {} can't be used: {error}", path.display())));
         }
     };
-    for mask in workflow.masks.iter().chain(&step::noted_masks(&world.dir)) {
-        world.events.masks.add(mask);
+    for mask in &workflow.masks {
+        if !world.events.masks.add(mask) {
+            world.events.log(Level::Info, TOO_SHORT).await;
+        }
+    }
+    for said in step::noted_masks(&world.dir) {
+        world.events.masks.add_said(&said);
     }
     let mut past = BTreeMap::new();
     let last_end = match entries.last() {
@@ -96,7 +118,7 @@ pub(crate) async fn run(workflow: &Workflow, world: &World<'_>) -> Ending {
 impl Shared<'_> {
     async fn jobs(&self) {
         let jobs = &self.workflow.jobs;
-        let mut ends: Vec<Option<(JobEnd, Past)>> = vec![None; jobs.len()];
+        let mut ends: Vec<Option<End>> = vec![None; jobs.len()];
         let mut started = vec![false; jobs.len()];
         let mut running = FuturesUnordered::new();
         let mut env = Scope::default();
@@ -112,30 +134,31 @@ impl Shared<'_> {
                 }
                 started[place] = true;
                 let scope = self.scope_of(job, &ends, &env);
-                running.push(async move { (place, self.job(job, scope).await) });
+                let above = scope.has_failed && !job.needs.is_empty();
+                running.push(async move {
+                    let (end, past) = self.job(job, scope).await;
+                    (place, End { is_good: end == JobEnd::Good && !above, end, past })
+                });
             }
-            let Some((place, (end, past))) = running.next().await else { return };
-            ends[place] = Some((end, past));
+            let Some((place, end)) = running.next().await else { return };
+            ends[place] = Some(end);
         }
     }
 
     /// What a job starts with. Without needs it counts what was before it, one after the
     /// other; side by side it counts nothing.
-    fn scope_of(&self, job: &Job, ends: &[Option<(JobEnd, Past)>], env: &Scope) -> Scope {
+    fn scope_of(&self, job: &Job, ends: &[Option<End>], env: &Scope) -> Scope {
         let mut scope = env.clone();
         for need in &job.needs {
-            if let Some((_, past)) = &ends[*need] {
+            if let Some(End { past, .. }) = &ends[*need] {
                 scope.needs.insert(self.workflow.jobs[*need].id.clone(), past.clone());
             }
         }
-        let counts: Vec<&JobEnd> = match (job.needs.is_empty(), self.workflow.parallel) {
-            (false, _) => job.needs.iter().filter_map(|n| ends[*n].as_ref().map(|(end, _)| end)).collect(),
-            (true, 1) => {
-                ends.iter().flatten().map(|(end, _)| end).filter(|e| **e == JobEnd::Failed).collect()
-            }
-            (true, _) => Vec::new(),
+        scope.has_failed = match (job.needs.is_empty(), self.workflow.parallel) {
+            (false, _) => job.needs.iter().any(|need| ends[*need].as_ref().is_some_and(|end| !end.is_good)),
+            (true, 1) => ends.iter().flatten().any(|end| end.end == JobEnd::Failed),
+            (true, _) => false,
         };
-        scope.has_failed = counts.iter().any(|end| **end != JobEnd::Good);
         scope
     }
 
@@ -186,6 +209,18 @@ impl Shared<'_> {
         (end, Past { outputs, ..word(text) })
     }
 
+    /// What a step is called, without secrets: also without the half of one that the cut leaves.
+    fn name_of(&self, step: &Step, scope: &Scope) -> String {
+        let masks = &self.world.events.masks;
+        if let Action::Run { script, .. } = &step.action {
+            for said in written_in(script) {
+                masks.add_said(said);
+            }
+        }
+        let name = masks.apply(step.name.fill(scope));
+        if step.is_unnamed { name.chars().take(NAME).collect() } else { name }
+    }
+
     /// Runs a step if it is to run; what to say of it if it failed.
     async fn step(
         &self,
@@ -193,7 +228,7 @@ impl Shared<'_> {
         scope: &mut Scope,
         time: Option<std::time::Duration>,
     ) -> Option<String> {
-        let name = step.name.fill(scope);
+        let name = self.name_of(step, scope);
         let events = self.world.events.in_step(StepName { step_name: name.clone(), step_index: step.index });
         let before = self.past.get(&step.index);
         if let Some(Some(Entry::StepEnd { state, outcome, left, told, .. })) = before {

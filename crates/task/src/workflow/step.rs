@@ -1,5 +1,6 @@
 //! One step, from its start to its end.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,13 +10,14 @@ use legwork_runner::{Failure, Program};
 
 use super::files::Files;
 use super::lines::{Lines, Position};
-use super::run::World;
+use super::run::{TOO_SHORT, World};
 use super::scope::Scope;
 use super::{Action, Shell, Step};
 use crate::agent;
 use crate::events::Events;
 use crate::hands::{Continue, command_file};
 use crate::journal::Left;
+use crate::masks::said_in;
 
 /// What no command may have under the original's rule.
 const META: &[char] = &[';', '\\', '|', '&', '$', '`', '<', '>'];
@@ -204,19 +206,36 @@ impl Command<'_> {
             Err(error) => return Ended::error(format!("the step's place can't be noted: {error}")),
         };
         let mut lines = Lines::from(from);
-        let each = async |chunk: Chunk| {
-            let level = level(chunk.stream);
-            for line in lines.take(&chunk) {
-                self.line(level, &line).await;
+        // Lines that are not told yet: a mask said on the other stream may be on its way.
+        let mut held = Held::default();
+        let each = async |chunk: Option<Chunk>| {
+            let now = Instant::now();
+            if let Some(chunk) = &chunk {
+                let level = level(chunk.stream);
+                for line in lines.take(chunk, &self.events.masks) {
+                    if !self.obey(&line).await {
+                        held.add(now, level, line);
+                    }
+                }
+            }
+            while let Some((level, line)) = held.next(now, chunk.is_none()) {
+                self.events.log(level, &line).await;
             }
             // What is told twice after a kill is better than what is never told.
-            let _ = position.save(lines.told());
+            if held.is_empty() {
+                let _ = position.save(lines.told());
+            }
             Continue::Yes
         };
         let world = self.world;
-        let status = world.hands.run(program, world.requester, &file, world.abort, from, each).await;
+        let status = world.hands.run_settling(program, world.requester, &file, world.abort, from, each).await;
         for (stream, line) in lines.rest() {
-            self.line(level(stream), &line).await;
+            if !self.obey(&line).await {
+                held.add(Instant::now(), level(stream), line);
+            }
+        }
+        while let Some((level, line)) = held.next(Instant::now(), true) {
+            self.events.log(level, &line).await;
         }
         match status {
             Ok(status) => self.ended(&status).await,
@@ -252,17 +271,50 @@ impl Command<'_> {
         }
     }
 
-    /// A line of output; one that is a command to us is obeyed as well.
-    async fn line(&self, level: Level, line: &str) {
-        if let Some(secret) = line.strip_prefix("::add-mask::") {
-            self.events.masks.add(secret);
-            // Whoever comes after a kill does not see this line again.
-            if let Err(error) = note_mask(&self.world.dir, secret) {
-                tracing::warn!(error = %error, "a mask can't be noted: it is lost if the runner is killed");
-            }
-            return;
+    /// Obeys a line that is a command to us; false if it is none.
+    async fn obey(&self, line: &str) -> bool {
+        let Some(said) = said_in(line) else { return false };
+        if !self.events.masks.add_said(said) && !said.trim().is_empty() {
+            self.events.log(Level::Info, TOO_SHORT).await;
         }
-        self.events.log(level, line).await;
+        // Whoever comes after a kill does not see this line again.
+        if let Err(error) = note_mask(&self.world.dir, said) {
+            tracing::warn!(error = %error, "a mask can't be noted: it is lost if the runner is killed");
+        }
+        true
+    }
+}
+
+/// Lines that wait for a moment, the oldest first.
+#[derive(Default)]
+struct Held {
+    lines: VecDeque<(Instant, Level, String)>,
+    bytes: usize,
+}
+
+impl Held {
+    /// How long a line waits, and most bytes that do.
+    const WAIT: Duration = Duration::from_millis(20);
+    const MOST: usize = 1 << 20;
+
+    fn add(&mut self, now: Instant, level: Level, line: String) {
+        self.bytes += line.len();
+        self.lines.push_back((now, level, line));
+    }
+
+    /// The next line that has waited long enough; all of them if nothing more has come.
+    fn next(&mut self, now: Instant, all: bool) -> Option<(Level, String)> {
+        let (since, ..) = self.lines.front()?;
+        if !all && self.bytes <= Self::MOST && now.duration_since(*since) < Self::WAIT {
+            return None;
+        }
+        let (_, level, line) = self.lines.pop_front()?;
+        self.bytes -= line.len();
+        Some((level, line))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty()
     }
 }
 
