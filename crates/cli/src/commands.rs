@@ -17,6 +17,7 @@ mod serve;
 mod ssh;
 mod stdin;
 pub(crate) mod task;
+mod task_slips;
 mod token;
 mod up;
 mod update;

@@ -441,3 +441,41 @@ async fn rules_bind_the_model_and_not_the_workflow() {
         ended.log
     );
 }
+
+/// The model gave a block of blanks, which its own API does not take back.
+#[tokio::test]
+async fn a_block_of_blanks_is_not_sent_back() {
+    let read = json!({"path": "f"});
+    let first = Answer::new().text(&["\n \n"]).tool("toolu_1", "read_file", &read).stop("tool_use");
+    let model = Model::start([first.scene(), Answer::new().text(&["done"]).scene()]).await;
+    let (place, callback) = (Place::new(), Callback::start().await);
+    place.write("f", "x");
+    let mut task = agent("read", &["read_file"]);
+    let blocks = json!([{"type": "text", "text": " "}, {"type": "text", "text": "read f"}]);
+    task["messages"][0]["content"] = blocks;
+    let ended = place.run(&task, &callback, &model_env(&model.url)).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let requests = model.requests();
+    assert_eq!(requests.len(), 2);
+    for request in &requests {
+        let json = request.json();
+        // Whoever says no model gets one that is in service.
+        assert_eq!(json["model"], "claude-sonnet-5");
+        for message in json["messages"].as_array().unwrap() {
+            for block in message["content"].as_array().into_iter().flatten() {
+                assert!(block["text"].as_str().is_none_or(|text| !text.trim().is_empty()), "{message}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_default_model_is_one_that_is_allowed() {
+    let model = Model::start([Answer::new().text(&["done"]).scene()]).await;
+    let (place, callback) = (Place::new(), Callback::start().await);
+    let [key, url] = model_env(&model.url);
+    let ended =
+        place.run(&agent("hi", &[]), &callback, &[key, url, ("ALLOWED_MODELS", "ours-1,ours-2")]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(model.requests()[0].json()["model"], "ours-1");
+}
