@@ -61,8 +61,8 @@ impl Sshd {
     }
 
     /// Starts one that is the host's own: its settings are `/etc/ssh/sshd_config`, to which
-    /// more is added, and it reads them again when it is told. Besides root there is `deploy`,
-    /// who may use sudo. A line `umask …` in `more` is for the host. Needs root.
+    /// more is added, and it reads them again when it is told. Besides root there are `deploy`,
+    /// who may use sudo, and `DOM+me`. A line `umask …` in `more` is for the host. Needs root.
     pub async fn start_as_host(dir: &Path, more: &str) -> Self {
         let (umask, more): (Vec<&str>, Vec<&str>) = more.lines().partition(|line| line.starts_with("umask "));
         let umask = umask.concat();
@@ -73,7 +73,8 @@ impl Sshd {
         let script = format!(
             "cd '{dir}'; mount -t tmpfs tmpfs /run; mkdir -p /run/sshd /run/sudo\n\
              for f in passwd shadow group sudoers; do cp -a /etc/$f $f; mount --bind $f /etc/$f; done\n\
-             echo 'deploy:x:4242:4242::/tmp:/bin/sh' >>/etc/passwd; echo 'deploy:*:19000:0:99999:7:::' >>/etc/shadow\n\
+             echo 'deploy:x:4242:4242::/tmp:/bin/sh' >>/etc/passwd; echo 'DOM+me:x:4243:4243::/tmp:/bin/sh' >>/etc/passwd\n\
+             for u in deploy DOM+me; do echo \"$u:*:19000:0:99999:7:::\" >>/etc/shadow; done\n\
              printf 'Defaults !lecture\\ndeploy ALL=(ALL) NOPASSWD: ALL\\n' >/etc/sudoers; chmod 440 /etc/sudoers\n\
              sed -i 's,^PidFile.*,PidFile {dir}/pid,' sshd_config; cat more >>sshd_config\n\
              mount -t tmpfs -o mode=755 tmpfs /etc/ssh; ln -s '{dir}/sshd_config' /etc/ssh/sshd_config\n\
@@ -142,6 +143,16 @@ impl Sshd {
             false => format!("{line}\n"),
         });
         std::fs::write(&file, config.collect::<String>()).unwrap();
+        self.restart().await;
+    }
+
+    /// Gives a setting of sshd's another value.
+    pub async fn configure(&mut self, keyword: &str, value: &str) {
+        let file = self.dir.join("sshd_config");
+        let config = std::fs::read_to_string(&file).unwrap();
+        let others = config.lines().filter(|line| !line.starts_with(keyword));
+        let config: String = others.map(|line| format!("{line}\n")).collect();
+        std::fs::write(&file, format!("{keyword} {value}\n{config}")).unwrap();
         self.restart().await;
     }
 

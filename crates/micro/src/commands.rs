@@ -12,6 +12,7 @@ mod sshd_lockout;
 mod sshd_pending;
 mod sudoers;
 
+pub(crate) use file::temporary;
 use legwork_proto::micro::{CommandType, result};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;

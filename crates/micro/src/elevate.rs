@@ -5,10 +5,12 @@
 //! All but `exec` is done by this very program, started once more as root: files are
 //! replaced as a whole there, too, and no other tool is needed.
 
+use std::path::{Path, PathBuf};
+
 use legwork_proto::micro::{Command, MAX_LINE, Message, kind};
 use serde_json::value::RawValue;
 
-use crate::commands::Answer;
+use crate::commands::{Answer, temporary};
 use crate::fields::Fields;
 use crate::output::entry;
 use crate::process::{Job, Keep};
@@ -19,10 +21,41 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Makes sudo run without asking, if a password was given.
-pub(crate) fn authenticate(context: &mut Context<'_>, password: &str) -> Result<(), Trouble> {
+/// How sudo is called once it knows us. Dropping it takes the password off the host.
+#[derive(Debug, Default)]
+pub(crate) struct Sudo {
+    /// Of one that keeps no credentials: the file with the password, which this program, as
+    /// sudo's askpass, reads.
+    answer: Option<PathBuf>,
+    program: String,
+}
+
+impl Sudo {
+    /// The words before a command.
+    pub(crate) fn words(&self) -> &'static [&'static str] {
+        if self.answer.is_some() { &["sudo", "-A", "-p", "", "--"] } else { &["sudo", "-n", "--"] }
+    }
+
+    /// The variables that sudo needs.
+    pub(crate) fn variables(&self) -> Vec<(&str, &str)> {
+        let answer = self.answer.as_ref().and_then(|file| file.to_str());
+        answer.map_or_else(Vec::new, |file| vec![("SUDO_ASKPASS", self.program.as_str()), (ASKPASS, file)])
+    }
+}
+
+impl Drop for Sudo {
+    fn drop(&mut self) {
+        self.answer.iter().for_each(|file| drop(std::fs::remove_file(file)));
+    }
+}
+
+/// Names the file with the password to this program as sudo's askpass.
+pub(crate) const ASKPASS: &str = "LEGWORK_MICRO_ASKPASS";
+
+/// Makes sudo run without asking a person, if a password was given.
+pub(crate) fn authenticate(context: &mut Context<'_>, password: &str) -> Result<Sudo, Trouble> {
     if password.is_empty() {
-        return Ok(());
+        return Ok(Sudo::default());
     }
     if password.contains(['\n', '\0']) {
         return Err("sudo_password: must be one line".into());
@@ -31,10 +64,26 @@ pub(crate) fn authenticate(context: &mut Context<'_>, password: &str) -> Result<
     let job = Job {
         input: input.as_bytes(),
         err: Keep::Capture(4096),
-        by_sudo: true,
+        sudo: Some(&Sudo::default()),
         ..Job::new("sudo", &["-S", "-p", "", "-v"])
     };
-    context.succeed(&job).map(drop).map_err(|trouble| trouble.context("sudo authentication failed"))
+    context.succeed(&job).map(drop).map_err(|trouble| trouble.context("sudo authentication failed"))?;
+    if context.run(&Job::new("sudo", &["-n", "-v"]))?.code == Some(0) {
+        return Ok(Sudo::default());
+    }
+    // It keeps no credentials (timestamp_timeout=0): it will ask each time, but never the
+    // command's own input, and nobody if no password is needed after all.
+    let failed =
+        |error: std::io::Error| format!("sudo keeps no credentials, and {}", crate::os::cause(&error));
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let (file, mut open) = temporary(&folder.join("legwork-sudo")).map_err(failed)?;
+    let sudo = Sudo {
+        answer: Some(file),
+        program: std::env::current_exe().map_err(failed)?.to_string_lossy().into_owned(),
+    };
+    std::io::Write::write_all(&mut open, input.as_bytes()).map_err(failed)?;
+    Ok(sudo)
 }
 
 /// Has a command carried out by this program as root.
@@ -43,7 +92,7 @@ pub(crate) fn as_root(
     request: &Request,
     password: &str,
 ) -> Result<Answer, Trouble> {
-    authenticate(context, password)?;
+    let sudo = authenticate(context, password)?;
     let program = std::env::current_exe().map_err(|error| crate::os::cause(&error))?;
     let program = program.to_string_lossy();
     let left = context.deadline.saturating_duration_since(std::time::Instant::now()).as_secs() + 1;
@@ -60,12 +109,15 @@ pub(crate) fn as_root(
     // Writing to memory can't fail, and our types have no keys that are no strings.
     let line = serde_json::to_vec(&message).unwrap_or_default();
     let (life, capture) = (format!("{}s", left + 10), Keep::Capture(MAX_LINE));
+    let words = [sudo.words(), &[&program, "--elevated", "--keep", "--ttl", &life]].concat();
+    let variables = sudo.variables();
     let job = Job {
         input: &line,
+        set: &variables,
         out: capture,
         err: Keep::Capture(4096),
-        by_sudo: true,
-        ..Job::new("sudo", &["-n", "--", &program, "--elevated", "--keep", "--ttl", &life])
+        sudo: Some(&sudo),
+        ..Job::new(words[0], &words[1..])
     };
     let ended = context.run(&job)?;
     let answer = std::str::from_utf8(&ended.stdout.bytes).unwrap_or_default();

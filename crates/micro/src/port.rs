@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::input::{Line, Lines};
 use crate::os::{Signals, Tree};
 use crate::output::Output;
+use crate::request;
 
 /// Read at once.
 const CHUNK: usize = 64 * 1024;
@@ -20,6 +21,8 @@ pub(crate) struct Port {
     pub(crate) output: Output,
     pub(crate) tree: Tree,
     lines: Lines,
+    /// Read while a command took its input, and not for it.
+    put_back: Option<Line>,
     closed: bool,
     /// The end of our life.
     pub(crate) end: Instant,
@@ -38,7 +41,15 @@ pub(crate) enum Next {
 impl Port {
     pub(crate) fn new(signals: Signals, mut output: Output, end: Instant) -> Self {
         output.obey(signals.stop());
-        Self { signals, output, tree: Tree::adopt_orphans(), lines: Lines::default(), closed: false, end }
+        Self {
+            signals,
+            output,
+            tree: Tree::adopt_orphans(),
+            lines: Lines::default(),
+            put_back: None,
+            closed: false,
+            end,
+        }
     }
 
     /// Waits for the controller's next line.
@@ -50,7 +61,7 @@ impl Port {
             if Instant::now() >= self.end {
                 return Next::Expired;
             }
-            if let Some(line) = self.lines.next_line() {
+            if let Some(line) = self.put_back.take().or_else(|| self.lines.next_line()) {
                 return Next::Line(line);
             }
             if self.closed {
@@ -73,15 +84,47 @@ impl Port {
                 return Next::Gone;
             }
             if readable {
-                let mut chunk = [0u8; CHUNK];
-                match rustix::io::read(stdin, &mut chunk) {
-                    Ok(0) => self.closed = true,
-                    Ok(n) => self.lines.push(&chunk[..n]),
-                    Err(Errno::AGAIN | Errno::INTR) => {}
-                    Err(_) => self.closed = true,
+                self.read();
+            }
+        }
+    }
+
+    /// Reads once.
+    fn read(&mut self) {
+        let mut chunk = [0u8; CHUNK];
+        match rustix::io::read(rustix::stdio::stdin(), &mut chunk) {
+            Ok(0) => self.closed = true,
+            Ok(n) => self.lines.push(&chunk[..n]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.closed = true,
+        }
+    }
+
+    /// More input for a running command, in the controller's next lines; true once there is
+    /// no more. Any other line is the next command's, and waits.
+    pub(crate) fn input_for(&mut self, id: &str, to: &mut Vec<u8>, readable: bool) -> bool {
+        if readable {
+            self.read();
+        }
+        while let Some(line) = self.lines.next_line() {
+            let Line::Complete(bytes) = &line else {
+                self.put_back = Some(line);
+                return true;
+            };
+            match request::parse(bytes).ok().filter(|request| request.id == id).and_then(|r| r.input()) {
+                Some((more, is_end)) => {
+                    to.extend_from_slice(&more);
+                    if is_end {
+                        return true;
+                    }
+                }
+                None => {
+                    self.put_back = Some(line);
+                    return true;
                 }
             }
         }
+        self.closed
     }
 }
 

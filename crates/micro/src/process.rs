@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use crate::elevate::Sudo;
 use crate::os::cause;
 use crate::port::{Port, poll_flags};
 
@@ -27,6 +28,8 @@ const ABANDON: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(20);
 /// Read at once.
 const CHUNK: usize = 64 * 1024;
+/// So much input may wait for a program that does not read it.
+const HIGH: usize = 256 * 1024;
 
 /// What becomes of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +51,12 @@ pub(crate) struct Job<'a> {
     pub(crate) set: &'a [(&'a str, &'a str)],
     pub(crate) dir: Option<&'a Path>,
     pub(crate) input: &'a [u8],
+    /// The id of the command whose input the controller goes on to send.
+    pub(crate) more: Option<&'a str>,
     pub(crate) out: Keep,
     pub(crate) err: Keep,
-    /// It runs as another user.
-    pub(crate) by_sudo: bool,
+    /// It runs as another user, by this.
+    pub(crate) sudo: Option<&'a Sudo>,
 }
 
 impl<'a> Job<'a> {
@@ -63,9 +68,10 @@ impl<'a> Job<'a> {
             set: &[],
             dir: None,
             input: &[],
+            more: None,
             out: Keep::Nothing,
             err: Keep::Nothing,
-            by_sudo: false,
+            sudo: None,
         }
     }
 }
@@ -147,13 +153,15 @@ pub(crate) fn run(
 ) -> Result<Ended, Broken> {
     port.tree.mark();
     let piped = |keep| keep != Keep::Nothing || streamer.is_some();
-    let (pid, mut stdin, stdout, stderr) = spawn(job, piped(job.out), piped(job.err))?;
+    let (pid, stdin, stdout, stderr) = spawn(job, piped(job.out), piped(job.err))?;
     let (mut out, mut err) = (Pump::new(stdout, job.out), Pump::new(stderr, job.err));
-    let mut input = job.input;
+    let mut input = Input { fd: stdin, bytes: job.input.to_vec(), written: 0, more: job.more };
+    // Some may have come with the command itself.
+    input.take(port, false);
     let mut status = None;
     let mut kill = Kill::No;
     // A signal by sudo is a process, and takes its time.
-    let look = if job.by_sudo { 10 * LOOK } else { LOOK };
+    let look = if job.sudo.is_some() { 10 * LOOK } else { LOOK };
     let mut again = deadline;
     let (mut timed_out, mut stopped, mut left) = (false, false, true);
     loop {
@@ -169,15 +177,15 @@ pub(crate) fn run(
                 kill = ask(port, pid, job);
             }
             Kill::Asked(at) if Instant::now() >= at => {
-                port.tree.signal(pid, Signal::KILL, job.by_sudo);
+                port.tree.signal(pid, Signal::KILL, job.sudo);
                 again = Instant::now() + look;
-                kill = Kill::Forced(Instant::now() + if job.by_sudo { 3 * ABANDON } else { ABANDON });
+                kill = Kill::Forced(Instant::now() + if job.sudo.is_some() { 3 * ABANDON } else { ABANDON });
             }
             Kill::Asked(_) if status.is_some() && !pipes_open && !port.tree.alive() => break,
             Kill::Forced(at) if Instant::now() >= at || (status.is_some() && !port.tree.alive()) => break,
             // What forked meanwhile.
             Kill::Forced(_) if Instant::now() >= again => {
-                port.tree.signal(pid, Signal::KILL, job.by_sudo);
+                port.tree.signal(pid, Signal::KILL, job.sudo);
                 again = Instant::now() + look;
             }
             _ => {}
@@ -187,7 +195,7 @@ pub(crate) fn run(
             Kill::Asked(at) if status.is_none() || pipes_open => at,
             Kill::Asked(at) | Kill::Forced(at) => at.min(Instant::now() + LOOK),
         };
-        let ready = poll_all(port, stdin.as_ref(), &out, &err, until);
+        let ready = poll_all(port, &input, &out, &err, until);
         if ready.signalled {
             port.signals.drain();
             left = reap(pid, &mut status);
@@ -197,8 +205,11 @@ pub(crate) fn run(
         } else if port.output.waiting() {
             port.output.try_flush();
         }
+        if ready.more {
+            input.take(port, true);
+        }
         if ready.input {
-            feed(&mut stdin, &mut input);
+            input.feed();
         }
         if let Some(streamer) = streamer.as_deref_mut() {
             if ready.out {
@@ -231,7 +242,7 @@ pub(crate) fn run(
 }
 
 fn ask(port: &Port, pid: Pid, job: &Job<'_>) -> Kill {
-    port.tree.signal(pid, Signal::TERM, job.by_sudo);
+    port.tree.signal(pid, Signal::TERM, job.sudo);
     Kill::Asked(Instant::now() + GRACE)
 }
 
@@ -240,12 +251,13 @@ fn ask(port: &Port, pid: Pid, job: &Job<'_>) -> Kill {
 struct Ready {
     signalled: bool,
     peer_gone: bool,
+    more: bool,
     input: bool,
     out: bool,
     err: bool,
 }
 
-fn poll_all(port: &Port, stdin: Option<&OwnedFd>, out: &Pump, err: &Pump, until: Instant) -> Ready {
+fn poll_all(port: &Port, input: &Input<'_>, out: &Pump, err: &Pump, until: Instant) -> Ready {
     let stdout = rustix::stdio::stdout();
     let writing = if port.output.waiting() { PollFlags::OUT } else { PollFlags::empty() };
     // Back-pressure: while the controller is behind, the program waits.
@@ -254,7 +266,8 @@ fn poll_all(port: &Port, stdin: Option<&OwnedFd>, out: &Pump, err: &Pump, until:
         (Some(port.signals.fd()), PollFlags::IN),
         // Asked for nothing, it still tells that the controller is gone.
         (Some(stdout).filter(|_| !port.output.broken()), writing),
-        (stdin.map(AsFd::as_fd), PollFlags::OUT),
+        (Some(rustix::stdio::stdin()).filter(|_| input.wants_more()), PollFlags::IN),
+        (input.fd.as_ref().filter(|_| input.has_some()).map(AsFd::as_fd), PollFlags::OUT),
         (out.fd.as_ref().filter(|_| reading(out)).map(AsFd::as_fd), PollFlags::IN),
         (err.fd.as_ref().filter(|_| reading(err)).map(AsFd::as_fd), PollFlags::IN),
     ];
@@ -269,9 +282,10 @@ fn poll_all(port: &Port, stdin: Option<&OwnedFd>, out: &Pump, err: &Pump, until:
     Ready {
         signalled: !answer(0).is_empty() || interrupted,
         peer_gone: answer(1).intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL),
-        input: !answer(2).is_empty(),
-        out: !answer(3).is_empty(),
-        err: !answer(4).is_empty(),
+        more: !answer(2).is_empty(),
+        input: !answer(3).is_empty(),
+        out: !answer(4).is_empty(),
+        err: !answer(5).is_empty(),
     }
 }
 
@@ -295,16 +309,54 @@ fn reap(main: Pid, found: &mut Option<Status>) -> bool {
     }
 }
 
-fn feed(stdin: &mut Option<OwnedFd>, input: &mut &[u8]) {
-    let Some(fd) = stdin else { return };
-    match rustix::io::write(&*fd, input) {
-        Ok(n) => *input = &input[n..],
-        Err(Errno::AGAIN | Errno::INTR) => {}
-        // It wants no more.
-        Err(_) => *input = &[],
+/// What a program is still to read.
+struct Input<'a> {
+    fd: Option<OwnedFd>,
+    bytes: Vec<u8>,
+    written: usize,
+    /// The controller sends more, under this id.
+    more: Option<&'a str>,
+}
+
+impl Input<'_> {
+    fn has_some(&self) -> bool {
+        self.written < self.bytes.len()
     }
-    if input.is_empty() {
-        *stdin = None;
+
+    /// A program that does not read holds the controller up.
+    fn wants_more(&self) -> bool {
+        self.more.is_some() && self.fd.is_some() && self.bytes.len() - self.written < HIGH
+    }
+
+    /// Takes what the controller has sent; closes the pipe after the last of it.
+    fn take(&mut self, port: &mut Port, readable: bool) {
+        if let Some(id) = self.more {
+            if port.input_for(id, &mut self.bytes, readable) {
+                self.more = None;
+            }
+        }
+        self.close_if_done();
+    }
+
+    fn feed(&mut self) {
+        let Some(fd) = &self.fd else { return };
+        match rustix::io::write(fd, &self.bytes[self.written..]) {
+            Ok(n) => self.written += n,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // It wants no more.
+            Err(_) => self.fd = None,
+        }
+        if !self.has_some() {
+            self.bytes.clear();
+            self.written = 0;
+        }
+        self.close_if_done();
+    }
+
+    fn close_if_done(&mut self) {
+        if self.more.is_none() && !self.has_some() {
+            self.fd = None;
+        }
     }
 }
 
@@ -327,7 +379,7 @@ fn spawn(job: &Job<'_>, out: bool, err: bool) -> Result<Started, Broken> {
     if let Some(dir) = job.dir {
         command.current_dir(dir);
     }
-    if !job.input.is_empty() {
+    if !job.input.is_empty() || job.more.is_some() {
         command.stdin(Stdio::piped());
     }
     if out {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use legwork_proto::micro::{CommandType, Metadata, kind};
 
 use crate::clock;
@@ -25,6 +27,23 @@ pub(crate) struct Request {
     pub(crate) params: String,
     pub(crate) key: Option<String>,
     pub(crate) signature: Option<String>,
+}
+
+impl Request {
+    /// What it brings for the input of the `exec` with its id, and whether that is all; `None`
+    /// if it is a command of its own.
+    pub(crate) fn input(&self) -> Option<(Vec<u8>, bool)> {
+        let is_exec = self.kind == CommandType::Exec;
+        let fields = Fields::parse(&self.params, &["command", "input_base64", "input_end"]).ok()?;
+        let is_input = fields.has("input_base64") || fields.has("input_end");
+        if !is_exec || !is_input || fields.has("command") {
+            return None;
+        }
+        // What can't be read ends the input: half of it would be worse.
+        let bytes = STANDARD.decode(fields.string("input_base64").ok()?).ok();
+        let is_end = bytes.is_none() || fields.boolean("input_end").unwrap_or(true);
+        Some((bytes.unwrap_or_default(), is_end))
+    }
 }
 
 /// A line that is no command.
@@ -145,6 +164,8 @@ pub(crate) struct Context<'a> {
     pub(crate) restricted: bool,
     /// We were started by sudo, for this one command.
     pub(crate) elevated: bool,
+    /// Commands must be signed.
+    pub(crate) signed: bool,
 }
 
 impl Context<'_> {

@@ -117,10 +117,13 @@ impl Session {
         };
         let capabilities: BTreeMap<String, bool> =
             CommandType::ALL.into_iter().map(|kind| (kind.name().to_owned(), can(kind))).collect();
+        // A command's input has no signature.
+        let features = if self.key.is_some() { "" } else { ",stdin" };
+        let features = format!("{}{features}", wire::FEATURES);
         let metadata = Metadata::from([
             ("ttl".to_owned(), go_duration(self.options.ttl.as_secs())),
             ("implementation".to_owned(), concat!("legwork/", env!("CARGO_PKG_VERSION")).to_owned()),
-            ("features".to_owned(), wire::FEATURES.to_owned()),
+            ("features".to_owned(), features),
         ]);
         let ready = Ready {
             version: wire::VERSION.to_owned(),
@@ -137,9 +140,14 @@ impl Session {
     fn line(&mut self, line: Line) -> Result<(), (&'static str, i32)> {
         let parsed = match line {
             Line::TooLong => Err(request::Invalid::new("", "line too long")),
-            Line::Complete(bytes) => request::parse(&bytes).and_then(|request| self.admit(request)),
+            Line::Complete(bytes) => request::parse(&bytes).and_then(|request| {
+                // It has no answer, and does nothing here.
+                if request.input().is_some() { Ok(request) } else { self.admit(request) }
+            }),
         };
         match parsed {
+            // Of a command that has ended: it wanted no more.
+            Ok(request) if request.input().is_some() => {}
             Ok(request) => self.carry_out(request),
             Err(invalid) => {
                 let failure = failure(&invalid.id, code::INVALID_CMD, invalid.message, None);
@@ -187,8 +195,8 @@ impl Session {
         let deadline = begun + Duration::from_secs(request.timeout.min(86_400 * 365));
         let restricted = !self.options.allowed.contains(&CommandType::Exec);
         let elevated = self.options.elevated;
-        let mut context =
-            Context { deadline: deadline.min(self.port.end), port: &mut self.port, restricted, elevated };
+        let (signed, deadline) = (self.key.is_some(), deadline.min(self.port.end));
+        let mut context = Context { deadline, port: &mut self.port, restricted, elevated, signed };
         let answer = commands::run(&mut context, &request);
         let duration = begun.elapsed().as_secs_f64();
         match answer {

@@ -17,12 +17,15 @@ pub const VERSION: &str = "1.0.0";
 pub const MAX_LINE: usize = 10 * 1024 * 1024;
 /// A line of output in an `EVENT` is cut into pieces of this many bytes (§9).
 pub const MAX_EVENT_TEXT: usize = 16 * 1024;
+/// Of several lines in one `EVENT`, where that was asked for (§10).
+pub const MAX_EVENT_CHUNK: usize = 64 * 1024;
 /// Captured output of a command, per stream (§9).
 pub const MAX_CAPTURE: usize = 4 * 1024 * 1024;
 /// The runner's life, unless it was told another (§2).
 pub const DEFAULT_TTL_S: u64 = 600;
-/// Names that `READY.metadata.features` may hold (§10).
-pub const FEATURES: &str = "stream,base64,idempotency,signature,sudo,dry_run,rollback";
+/// Names that `READY.metadata.features` holds (§10); `stdin` is added where commands need no
+/// signature.
+pub const FEATURES: &str = "stream,base64,idempotency,signature,sudo,dry_run,rollback,chunks,stat,parts";
 /// The runner's file has a name that starts so: it deletes no other file (§9).
 pub const FILE_PREFIX: &str = "micro-runner";
 /// Or so: the name under which the original's own command line puts it on a host.

@@ -218,7 +218,29 @@ impl Client {
         if let Err(error) = sent.await {
             self.shared.fail(&Error::Send(error.to_string()));
         }
-        Ok(Pending { client: self, answer, events: None, deadline, command: PhantomData })
+        Ok(Pending { client: self, id, answer, events: None, deadline, command: PhantomData })
+    }
+
+    /// Sends more input to the command that runs with `stdin`; with `end`, the last of it. It
+    /// may wait for as long as the command does not read: go on reading its events meanwhile.
+    /// Not to be dropped halfway: half a line would be on its way.
+    ///
+    /// # Errors
+    ///
+    /// If the runner takes no more.
+    pub async fn feed(&self, id: &str, bytes: &[u8], end: bool) -> Result<(), Error> {
+        let params = format!("{{\"input_base64\":\"{}\",\"input_end\":{end}}}", STANDARD.encode(bytes));
+        let params =
+            RawValue::from_string(params).map_err(|error| Error::InvalidCommand(error.to_string()))?;
+        let call = Call::within(Duration::from_secs(1));
+        let line = self.line(id, wire::CommandType::Exec.name(), &call, &params)?;
+        let mut writer = self.writer.lock().await;
+        let to = writer.as_mut().ok_or(Error::Closed)?;
+        let sent = async {
+            to.write_all(&line).await?;
+            to.flush().await
+        };
+        sent.await.map_err(|error| Error::Send(error.to_string()))
     }
 
     fn line(&self, id: &str, kind: &str, call: &Call, params: &RawValue) -> Result<Vec<u8>, Error> {
@@ -283,6 +305,7 @@ impl Drop for Client {
 #[derive(Debug)]
 pub struct Pending<'a, C: Command> {
     client: &'a Client,
+    id: String,
     answer: oneshot::Receiver<Result<Box<RawValue>, Error>>,
     events: Option<mpsc::Receiver<Event>>,
     deadline: Instant,
@@ -290,6 +313,11 @@ pub struct Pending<'a, C: Command> {
 }
 
 impl<C: Command> Pending<'_, C> {
+    /// Its name, for [`Client::feed`].
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The next event; `None` once the answer is there.
     pub async fn next_event(&mut self) -> Option<Event> {
         let events = self.events.as_mut()?;

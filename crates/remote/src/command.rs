@@ -40,6 +40,10 @@ impl Command for Exec {
     fn as_exec(&self) -> Option<&Exec> {
         Some(self)
     }
+
+    fn needs(&self) -> Vec<&'static str> {
+        features([(self.stream_chunks, "chunks"), (self.stdin, "stdin")])
+    }
 }
 
 impl Command for FileWrite {
@@ -47,7 +51,11 @@ impl Command for FileWrite {
     type Result = result::FileWrite;
 
     fn needs(&self) -> Vec<&'static str> {
-        features([(self.dry_run, "dry_run"), (self.content_base64.is_some(), "base64")])
+        features([
+            (self.dry_run, "dry_run"),
+            (self.content_base64.is_some(), "base64"),
+            (!self.parts.is_empty(), "parts"),
+        ])
     }
 }
 
@@ -56,7 +64,7 @@ impl Command for FileRead {
     type Result = result::FileRead;
 
     fn needs(&self) -> Vec<&'static str> {
-        features([(self.use_sudo, "sudo")])
+        features([(self.use_sudo, "sudo"), (self.stat, "stat")])
     }
 }
 

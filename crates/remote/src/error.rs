@@ -25,7 +25,7 @@ pub enum Error {
         reason: String,
     },
     /// The name of a host that could be taken for something else.
-    #[error("invalid host {0:?}: a host is letters, digits and ._:%@[]-, and does not start with -")]
+    #[error("invalid host {0:?}: a host is letters, digits and ._:%@[]+-, and does not start with -")]
     InvalidHost(String),
     /// There is no binary for the host.
     #[error("failed to upload runner: no micro-runner for {0}; there are: {1}")]

@@ -20,6 +20,7 @@ mod runs;
 mod sandbox;
 mod service;
 mod ssh;
+mod ssh_details;
 mod ssh_harden;
 mod task;
 mod task_faults;

@@ -287,6 +287,32 @@ async fn sudo_rules_are_valid_before_they_are_in_place() {
 }
 
 #[tokio::test]
+async fn users_whose_names_are_written_alike_have_rules_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut micro = start(dir.path(), ":").await;
+    let rule = |user: &str, state: &str| json!({ "user": user, "state": state, "commands": [format!("/bin/{user}")] });
+    let first = micro.done("sudoers.ensure", rule("weird.user", "present")).await;
+    let second = micro.done("sudoers.ensure", rule("weird_user", "present")).await;
+    assert_eq!((&first["action"], &second["action"]), (&json!("created"), &json!("created")));
+    assert_ne!(first["file_path"], second["file_path"]);
+    // Both hold, also a second time.
+    for user in ["weird.user", "weird_user"] {
+        assert_eq!(micro.done("sudoers.ensure", rule(user, "present")).await["action"], "already_present");
+    }
+    let all = "cat /etc/sudoers.d/froyo-* | grep -c '^weird[._]user ALL'; ls /etc/sudoers.d | grep -c '[.~]'";
+    assert_eq!(sh(&mut micro, all).await, "2\n0\n");
+    // One goes, the other stays; and what is made anew finds its own.
+    assert_eq!(micro.done("sudoers.ensure", rule("weird.user", "absent")).await["action"], "removed");
+    assert_eq!(micro.done("sudoers.ensure", rule("weird.user", "absent")).await["action"], "already_absent");
+    assert_eq!(
+        micro.done("sudoers.ensure", rule("weird_user", "present")).await["action"],
+        "already_present"
+    );
+    assert_eq!(micro.done("sudoers.ensure", rule("weird_user", "absent")).await["action"], "removed");
+    assert_eq!(sh(&mut micro, "ls -A /etc/sudoers.d").await, "");
+}
+
+#[tokio::test]
 async fn sshd_is_hardened_and_never_locked_out() {
     let dir = tempfile::tempdir().unwrap();
     let prepare = "printf 'Include /etc/ssh/sshd_config.d/*.conf\\nHostKey /etc/ssh/ssh_host_ed25519_key\\nPort 22\\n\
@@ -450,6 +476,11 @@ async fn a_real_systemd_does_what_it_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let prepare = "printf '[Service]\\nExecStart=/bin/sleep infinity\\nExecReload=/bin/true\\n[Install]\\n\
                    WantedBy=multi-user.target\\n' >etc/systemd/system/legwork-probe.service; \
+                   u() { printf '[Unit]\\nDescription=legwork says why\\n[Service]\\n%b\\n' \"$2\" >etc/systemd/system/$1.service; }; \
+                   u dies 'ExecStart=/bin/sh -c \"sleep 0.2; exit 3\"'; u ends 'ExecStart=/bin/true'; \
+                   u loops 'ExecStart=/bin/false\\nRestart=always\\nRestartSec=5'; u once 'Type=oneshot\\nExecStart=/bin/true'; \
+                   printf '#!/bin/sh\\ntrap \"exit 4\" HUP\\nwhile :; do sleep 0.05; done\\n' >etc/dies; chmod +x etc/dies; \
+                   u dies-on-reload 'ExecStart=/etc/dies\\nExecReload=/bin/kill -HUP $MAINPID'; \
                    rm -rf etc/ssh/sshd_config.d/*; printf 'Port 22\\nUsePAM no\\n' >etc/ssh/sshd_config; \
                    chroot . ssh-keygen -A >/dev/null";
     let Some(host) = Booted::boot(dir.path(), prepare).await else { return };
@@ -472,6 +503,26 @@ async fn a_real_systemd_does_what_it_is_told() {
             "enabled": enabled, "sub_state": sub_state });
         assert_eq!(result, expected, "{action}");
     }
+    // A start that the process does not survive is none; one that does its work and ends is.
+    for (unit, action, why) in [
+        ("dies", "start", "failed to start service: it did not stay up: failed (exit-code)"),
+        ("dies", "restart", "failed to restart service: it did not stay up: failed (exit-code)"),
+        ("ends", "restart", "failed to restart service: it did not stay up: inactive (success)"),
+        ("loops", "restart", "failed to restart service: it did not stay up: activating (exit-code)"),
+        ("dies-on-reload", "reload", "failed to reload service: it did not stay up: failed (exit-code)"),
+    ] {
+        if action == "reload" {
+            micro.done("service.reload", json!({ "name": unit, "action": "start" })).await;
+        }
+        let error = micro.error("service.reload", json!({ "name": unit, "action": action })).await;
+        assert_eq!(error["message"], why, "{unit}");
+        assert!(
+            error["details"]["output"].as_str().unwrap().contains("legwork says why") || unit == "ends",
+            "{error}"
+        );
+    }
+    let once = micro.done("service.reload", json!({ "name": "once", "action": "restart" })).await;
+    assert_eq!((&once["action"], &once["status"]), (&json!("restarted"), &json!("inactive")));
     let error = micro.error("service.reload", json!({ "name": "no-such", "action": "start" })).await;
     assert_eq!(error["message"], "failed to start service: exit status 5");
     assert!(error["details"]["output"].as_str().unwrap().contains("not found"), "{error}");

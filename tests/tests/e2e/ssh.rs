@@ -228,6 +228,7 @@ async fn a_connection_that_breaks_is_said_to_and_ends_what_ran() {
     let (output, ()) = tokio::join!(running, cutting);
     assert_eq!(output.unwrap().status.code(), Some(125));
     // In the middle of the upload: nothing runs, and nothing stays.
+    until("the folder is gone", || async { folders_in(&tmp).is_empty() }).await;
     proxy.slow_down(150_000);
     let running = sshd.legwork(&["-o", &port, "h2", "--json", "--", "true"]).output();
     let cutting = async {

@@ -31,8 +31,26 @@ pub(crate) struct SshArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SshCommon {
     /// Inventory of hosts and groups [default: ~/.config/legwork/inventory.yaml, if there]
-    #[arg(long, short, env = "LEGWORK_INVENTORY", value_name = "FILE", global = true)]
+    #[arg(long, env = "LEGWORK_INVENTORY", value_name = "FILE", global = true)]
     pub(crate) inventory: Option<PathBuf>,
+    /// A private key to log in with, as for ssh; a file that is none is the inventory
+    #[arg(short = 'i', value_name = "FILE", global = true)]
+    pub(crate) identity: Vec<PathBuf>,
+    /// Port of the hosts, as for ssh
+    #[arg(short = 'p', value_name = "PORT", global = true)]
+    pub(crate) ssh_port: Option<u16>,
+    /// User on the hosts, as for ssh
+    #[arg(short = 'l', value_name = "USER", global = true)]
+    pub(crate) login: Option<String>,
+    /// Hosts to jump by, as for ssh
+    #[arg(short = 'J', value_name = "HOST,...", global = true)]
+    pub(crate) jump: Option<String>,
+    /// Do not give the command our standard input
+    #[arg(long, short = 'n', global = true)]
+    pub(crate) no_input: bool,
+    /// How often to try again where a host, or one on the way, is too busy to let us log in
+    #[arg(long, default_value_t = 5, value_name = "N", global = true)]
+    pub(crate) connect_retries: u32,
     /// Hosts at once
     #[arg(long, short = 'P', default_value = "16", value_name = "N", global = true)]
     pub(crate) parallel: NonZeroUsize,

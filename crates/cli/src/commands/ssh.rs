@@ -2,6 +2,7 @@
 
 mod copy;
 mod harden;
+mod input;
 mod inventory;
 mod report;
 mod work;
@@ -38,7 +39,8 @@ const MAX_CONTENT: u64 = 7 * 1024 * 1024;
 struct Micro;
 
 pub(crate) async fn run(args: SshArgs) -> Result<u8> {
-    let common = args.common;
+    let mut common = args.common;
+    sort_out(&mut common)?;
     let Some(secret) = password(&common).await? else { return Ok(crate::exit::INTERRUPTED) };
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let inventory =
@@ -94,7 +96,7 @@ pub(crate) async fn run(args: SshArgs) -> Result<u8> {
             (service.hosts, Work::Services(service.services.into_iter().map(one).collect()))
         }
         Some(SshWork::File(FileCommand::Read { hosts, path })) => {
-            let read = FileRead { path, max_bytes: None, use_sudo: sudo, sudo_password: pass() };
+            let read = FileRead { path, use_sudo: sudo, sudo_password: pass(), ..Default::default() };
             (hosts, Work::Read(read))
         }
         Some(SshWork::File(FileCommand::Write {
@@ -155,6 +157,23 @@ pub(crate) async fn run(args: SshArgs) -> Result<u8> {
     carry_out(&common, targets, work).await
 }
 
+/// `-i` is ssh's for a key, and was ours for the inventory: what the file is decides.
+fn sort_out(common: &mut SshCommon) -> Result<()> {
+    for file in std::mem::take(&mut common.identity) {
+        let mut start = [0u8; 16];
+        let read = std::fs::File::open(&file)
+            .and_then(|mut file| std::io::Read::read(&mut file, &mut start))
+            .with_context(|| format!("failed to read {}", file.display()))?;
+        let keys: [&[u8]; 4] = [b"-----BEGIN ", b"ssh-", b"ecdsa-", b"sk-"];
+        if keys.iter().any(|key| start[..read].starts_with(key)) {
+            common.identity.push(file);
+        } else if common.inventory.replace(file).is_some() {
+            bail!("there are two inventories, and one is all that is read");
+        }
+    }
+    Ok(())
+}
+
 async fn carry_out(common: &SshCommon, targets: Vec<Target>, work: Work) -> Result<u8> {
     let style = match (common.json, common.group, targets.len()) {
         (true, _, _) => Style::Json,
@@ -183,6 +202,9 @@ async fn carry_out(common: &SshCommon, targets: Vec<Target>, work: Work) -> Resu
         timeout: Duration::from_secs(common.timeout),
         common: common.clone(),
         printer: Arc::clone(&printer),
+        stdin: (names.len() == 1 && !common.no_input && matches!(work, Work::Exec(_)))
+            .then(input::Input::open)
+            .flatten(),
         work,
     });
     let begun = Instant::now();
@@ -241,6 +263,8 @@ struct Shared {
     common: SshCommon,
     printer: Arc<Printer>,
     work: Work,
+    /// Our standard input, for the one host that there is.
+    stdin: Option<input::Input>,
 }
 
 impl Shared {
@@ -259,13 +283,7 @@ impl Shared {
         let mut report = match result {
             Ok(report) => report,
             Err(error) => {
-                let state = match &error {
-                    Error::Denied(_) => State::Denied,
-                    Error::Command(failure) if failure.code == "TIMEOUT" => State::TimedOut,
-                    Error::ResponseTimeout | Error::Read(_) | Error::Exited | Error::Send(_) => State::Lost,
-                    error if error.is_unreachable() => State::Unreachable,
-                    _ => State::Failed,
-                };
+                let state = state_of(&error);
                 Report { error: Some(work::explain(&error)), ..Report::new(&target.name, state) }
             }
         };
@@ -281,11 +299,13 @@ impl Shared {
             return self.with(&Template::new(&target.name, words), target, None).await;
         }
         let mut ssh = Ssh::new(&target.address)?.interactive(self.interactive).persist(self.persist);
+        ssh = ssh.retries(self.common.connect_retries);
         if let Some(config) = &self.common.ssh_config {
             ssh = ssh.arg(format!("-F{}", config.display()));
         }
-        for option in &self.common.ssh_option {
-            ssh = ssh.arg(format!("-o{option}"));
+        // ssh takes the first of each: what the host's name itself says, then the command line.
+        for arg in target.named.iter().chain(&arguments(&self.common)) {
+            ssh = ssh.arg(arg);
         }
         for arg in &target.args {
             ssh = ssh.arg(arg);
@@ -305,10 +325,38 @@ impl Shared {
         way: Option<&harden::Way<'_>>,
     ) -> Result<Report, Error> {
         let client = Client::start(transport, &self.binaries, self.options.clone()).await?;
-        let report = self.work.run(&client, target, &self.printer, self.timeout, way).await;
+        let mut report = Report::new(&target.name, State::Succeeded);
+        let given =
+            work::Given { printer: &self.printer, timeout: self.timeout, way, stdin: self.stdin.as_ref() };
+        let done = self.work.run(&client, target, &given, &mut report).await;
         client.close().await;
-        report
+        // What was done before something failed is part of the report.
+        if let Err(error) = done {
+            report.state = state_of(&error);
+            report.error = Some(work::explain(&error));
+        }
+        Ok(report)
     }
+}
+
+fn state_of(error: &Error) -> State {
+    match error {
+        Error::Denied(_) => State::Denied,
+        Error::Command(failure) if failure.code == "TIMEOUT" => State::TimedOut,
+        Error::ResponseTimeout | Error::Read(_) | Error::Exited | Error::Send(_) => State::Lost,
+        error if error.is_unreachable() => State::Unreachable,
+        _ => State::Failed,
+    }
+}
+
+/// What the command line says to ssh.
+fn arguments(common: &SshCommon) -> Vec<String> {
+    let mut args: Vec<String> = common.ssh_option.iter().map(|option| format!("-o{option}")).collect();
+    args.extend(common.ssh_port.map(|port| format!("-oPort={port}")));
+    args.extend(common.login.iter().map(|user| format!("-l{user}")));
+    args.extend(common.jump.iter().map(|hosts| format!("-J{hosts}")));
+    args.extend(common.identity.iter().map(|file| format!("-i{}", file.display())));
+    args
 }
 
 fn binaries(common: &SshCommon) -> Result<Binaries> {

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use legwork_proto::micro::{MAX_CAPTURE, MAX_LINE, Metadata, result};
 
-use crate::elevate;
+use crate::elevate::{self, Sudo};
 use crate::fields::Fields;
 use crate::output::{Text, length_of};
-use crate::process::{self, Broken, Captured, Ended, Job, Keep, Streamer};
+use crate::process::{self, Broken, Captured, Ended, Job, Keep, Streamer, look_up};
 use crate::request::{Context, Request, Trouble};
 
 /// What surrounds a result in its line, with a long id.
@@ -23,6 +23,8 @@ const PARAMS: &[&str] = &[
     "capture_out",
     "capture_err",
     "stream_lines",
+    "stream_chunks",
+    "stdin",
     "use_sudo",
     "sudo_password",
 ];
@@ -105,7 +107,11 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Outcom
     let dir = fields.string("work_dir")?;
     let env = fields.map("env")?;
     let (out, err) = (fields.boolean("capture_out")?, fields.boolean("capture_err")?);
-    let stream = fields.boolean("stream_lines")?;
+    let (stream, chunks) = (fields.boolean("stream_lines")?, fields.boolean("stream_chunks")?);
+    let stdin = fields.boolean("stdin")?;
+    if stdin && context.signed {
+        return Err("stdin: where commands are signed, their input can't be".into());
+    }
     let sudo = fields.boolean("use_sudo")? && !elevate::is_root();
     let password = fields.string("sudo_password")?;
     if command.is_empty() {
@@ -121,25 +127,32 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Outcom
     if shell.is_empty() {
         shell = "/bin/sh".to_owned();
     }
-    let mut words: Vec<&str> = if args.is_empty() {
-        vec![&shell, "-c", &command]
-    } else {
-        std::iter::once(command.as_str()).chain(args.iter().map(String::as_str)).collect()
+    let by = if sudo { Some(elevate::authenticate(context, &password)?) } else { None };
+    let direct = match &by {
+        Some(sudo) if args.is_empty() => by_itself(context, sudo, &shell, &command)?,
+        _ => None,
     };
-    if sudo {
-        elevate::authenticate(context, &password)?;
-        words.splice(0..0, ["sudo", "-n", "--"]);
+    let mut words: Vec<&str> = match &direct {
+        Some(direct) => direct.iter().map(String::as_str).collect(),
+        None if args.is_empty() => vec![&shell, "-c", &command],
+        None => std::iter::once(command.as_str()).chain(args.iter().map(String::as_str)).collect(),
+    };
+    if let Some(sudo) = &by {
+        words.splice(0..0, sudo.words().iter().copied());
     }
+    let variables = by.as_ref().map(Sudo::variables).unwrap_or_default();
     let keep = |captured| if captured { Keep::Capture(MAX_CAPTURE) } else { Keep::Nothing };
     let job = Job {
         env: (!env.is_empty()).then_some(&env),
         dir: (!dir.is_empty()).then(|| Path::new(&dir)),
         out: keep(out),
         err: keep(err),
-        by_sudo: sudo,
+        set: &variables,
+        more: stdin.then_some(request.id.as_str()),
+        sudo: by.as_ref(),
         ..Job::new(words[0], &words[1..])
     };
-    let mut streamer = stream.then(|| Streamer::new(&request.id));
+    let mut streamer = stream.then(|| Streamer::new(&request.id, chunks));
     let begun = Instant::now();
     match process::run(context.port, &job, context.deadline, streamer.as_mut()) {
         Ok(ended) => {
@@ -153,6 +166,63 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Outcom
         Err(Broken::Start(why)) => Err(format!("failed to execute command: {why}").into()),
         Err(Broken::Stopped) => Err(Trouble::Stopped),
     }
+}
+
+/// Only a shell has these; where programs of the names exist, they do nothing of use.
+const SHELLS_OWN: &[&str] = &[
+    ".", ":", "alias", "bg", "break", "cd", "command", "continue", "eval", "exec", "exit", "export", "fg",
+    "getopts", "hash", "jobs", "read", "readonly", "return", "set", "shift", "source", "times", "trap",
+    "type", "ulimit", "umask", "unalias", "unset", "wait",
+];
+
+/// The words of a line that starts one program and is nothing to a shell, if sudo may run
+/// that program but not the shell: a rule for a single program must be of use.
+fn by_itself(
+    context: &mut Context<'_>,
+    sudo: &Sudo,
+    shell: &str,
+    line: &str,
+) -> Result<Option<Vec<String>>, Trouble> {
+    let Some(words) = words_of(line) else { return Ok(None) };
+    let is_program = words.first().is_some_and(|program| {
+        !program.contains('=') && !SHELLS_OWN.contains(&program.as_str()) && look_up(program).is_ok()
+    });
+    if !is_program {
+        return Ok(None);
+    }
+    let mut ask = sudo.words().to_vec();
+    ask.insert(ask.len() - 1, "-l");
+    ask.extend([shell, "-c", line]);
+    let variables = sudo.variables();
+    let may = context.run(&Job { set: &variables, ..Job::new(ask[0], &ask[1..]) })?;
+    Ok((may.code != Some(0)).then_some(words))
+}
+
+/// The words of a line in which no character but quotes means anything to a shell.
+fn words_of(line: &str) -> Option<Vec<String>> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,@%+=".contains(c);
+    let (mut words, mut word, mut open) = (Vec::new(), String::new(), false);
+    let mut rest = line.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            ' ' | '\t' if std::mem::take(&mut open) => words.push(std::mem::take(&mut word)),
+            ' ' | '\t' => continue,
+            '\'' => loop {
+                match rest.next()? {
+                    '\'' => break,
+                    c => word.push(c),
+                }
+            },
+            '\\' => word.push(rest.next().filter(|c| *c != '\n')?),
+            c if plain(c) => word.push(c),
+            _ => return None,
+        }
+        open = !matches!(c, ' ' | '\t');
+    }
+    if open {
+        words.push(word);
+    }
+    Some(words)
 }
 
 #[cfg(test)]
@@ -172,6 +242,26 @@ mod tests {
             assert!(length > MAX_LINE / 2, "{byte}: {length} is too little");
             let truncated = outcome.result().metadata.is_some_and(|m| m.contains_key("stdout_truncated"));
             assert_eq!(truncated, byte != b'x', "{byte}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_one_program_has_words() {
+        let words = |line: &str| words_of(line).map(|words| words.join("|"));
+        for (line, expected) in [
+            ("systemctl  restart nginx ", Some("systemctl|restart|nginx")),
+            ("grep 'a b' '' x'y'", Some("grep|a b||xy")),
+            (r"echo 'it'\''s'", Some("echo|it's")),
+            ("ls | wc", None),
+            ("ls $HOME", None),
+            ("ls *", None),
+            ("ls ~", None),
+            ("a; b", None),
+            ("a\nb", None),
+            ("echo 'open", None),
+            ("echo \"x\"", None),
+        ] {
+            assert_eq!(words(line).as_deref(), expected, "{line}");
         }
     }
 }

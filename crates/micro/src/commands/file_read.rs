@@ -3,6 +3,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use legwork_proto::micro::{MAX_LINE, result};
 use sha2::{Digest, Sha256};
@@ -66,7 +67,7 @@ impl Content {
 }
 
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Content, Trouble> {
-    let fields = Fields::parse(&request.params, &["path", "max_bytes"])?;
+    let fields = Fields::parse(&request.params, &["path", "max_bytes", "stat"])?;
     let path = file::path(&fields.string("path")?)?;
     let limit = match fields.integer("max_bytes")? {
         0 => MAX_LINE as u64,
@@ -87,11 +88,12 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Conten
     let mut open = open.map_err(|error| format!("failed to open file: open {name}: {}", cause(&error)))?;
     let found = open.metadata().ok().filter(Metadata::is_file);
     let found = found.ok_or_else(|| format!("failed to open file: open {name}: not a regular file"))?;
+    if fields.boolean("stat")? {
+        let checksum = digest(context, &mut open).map_err(|halt| halt.explain(&path))?;
+        return Ok(Content { bytes: Vec::new(), found, checksum, truncated: false });
+    }
     let mut bytes = Vec::with_capacity(usize::try_from(found.len().min(limit)).unwrap_or(0));
-    let truncated = fill(context, &mut open, limit, &mut bytes).map_err(|error| match error {
-        Halt::Read(error) => format!("failed to read file: read {name}: {}", cause(&error)).into(),
-        Halt::Trouble(trouble) => trouble,
-    })?;
+    let truncated = fill(context, &mut open, limit, &mut bytes).map_err(|halt| halt.explain(&path))?;
     let mut content = Content { bytes, found, checksum: String::new(), truncated };
     content.fit();
     if content.bytes.len() > LONG {
@@ -104,6 +106,29 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Conten
 enum Halt {
     Read(std::io::Error),
     Trouble(Trouble),
+}
+
+impl Halt {
+    fn explain(self, path: &Path) -> Trouble {
+        match self {
+            Self::Read(error) => {
+                format!("failed to read file: read {}: {}", path.display(), cause(&error)).into()
+            }
+            Self::Trouble(trouble) => trouble,
+        }
+    }
+}
+
+/// The digest of a whole file.
+fn digest(context: &Context<'_>, open: &mut File) -> Result<String, Halt> {
+    let mut hash = Sha256::new();
+    let mut piece = Vec::new();
+    while open.take(PIECE).read_to_end(&mut piece).map_err(Halt::Read)? > 0 {
+        context.check().map_err(Halt::Trouble)?;
+        hash.update(&piece);
+        piece.clear();
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 /// Reads to the limit; true if the file goes on.

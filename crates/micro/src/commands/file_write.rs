@@ -1,22 +1,32 @@
 //! `file.write`: a file as a whole, or not at all.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use legwork_proto::micro::result;
-use sha2::{Digest, Sha256};
 
-use super::file::{self, Attributes, Stage};
+use super::file::{self, Attributes, Content, Stage};
 use crate::fields::Fields;
 use crate::ids::{self, Table};
 use crate::os::cause;
 use crate::request::{Context, Request, Trouble};
-use crate::signature::hex;
 
-const PARAMS: &[&str] =
-    &["path", "content", "content_base64", "mode", "owner", "group", "create", "backup", "dry_run"];
+const PARAMS: &[&str] = &[
+    "path",
+    "content",
+    "content_base64",
+    "mode",
+    "owner",
+    "group",
+    "create",
+    "backup",
+    "dry_run",
+    "parts",
+    "checksum",
+];
 
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::FileWrite, Trouble> {
     let fields = Fields::parse(&request.params, PARAMS)?;
@@ -35,7 +45,20 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
     let group = id(context, Table::Groups, &group)?;
     context.check()?;
     let wanted = Wanted { create, backup, dry_run: fields.boolean("dry_run")?, mode, owner, group };
-    write(&path, &content, &wanted)
+    let parts = Parts(fields.strings("parts")?.into_iter().map(PathBuf::from).collect());
+    if parts.0.is_empty() {
+        return write(&path, Content::Bytes(&content), &wanted);
+    }
+    write(&path, Content::Parts(&parts.0, &fields.string("checksum")?), &wanted)
+}
+
+/// Files that go, whatever becomes of what they are parts of.
+struct Parts(Vec<PathBuf>);
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|part| drop(std::fs::remove_file(part)));
+    }
 }
 
 /// Octal, all 12 bits.
@@ -70,7 +93,7 @@ struct Wanted {
     group: Option<u32>,
 }
 
-fn write(path: &Path, content: &[u8], wanted: &Wanted) -> Result<result::FileWrite, Trouble> {
+fn write(path: &Path, content: Content<'_>, wanted: &Wanted) -> Result<result::FileWrite, Trouble> {
     let Wanted { create, backup, dry_run, mode, owner, group } = *wanted;
     let failed = |what: &str, error: &io::Error| Trouble::from(format!("failed to {what}: {}", cause(error)));
     let target = file::target(path).map_err(|error| failed("write file", &error))?;
@@ -89,14 +112,23 @@ fn write(path: &Path, content: &[u8], wanted: &Wanted) -> Result<result::FileWri
         return Err(format!("file does not exist and create=false: {}", path.display()).into());
     }
     let created = former.is_none();
-    let done = |backup_path| result::FileWrite {
-        bytes_written: content.len() as u64,
+    let length = content.length().map_err(|error| failed("write file", &error))?;
+    let done = |changed, backup_path| result::FileWrite {
+        bytes_written: length,
         created,
+        changed,
         backup_path,
-        checksum: hex(&Sha256::digest(content)),
+        checksum: content.checksum(),
     };
-    if dry_run {
-        return Ok(done(None));
+    let is_so = former.as_ref().is_some_and(|former| {
+        mode.is_none_or(|mode| former.mode() & 0o7777 == mode)
+            && owner.is_none_or(|owner| former.uid() == owner)
+            && group.is_none_or(|group| former.gid() == group)
+            && former.len() == length
+            && content.is_in(&target)
+    });
+    if is_so || dry_run {
+        return Ok(done(!is_so, None));
     }
     let mut backup_path = None;
     if let Some(former) = former.as_ref().filter(|_| backup) {
@@ -125,7 +157,7 @@ fn write(path: &Path, content: &[u8], wanted: &Wanted) -> Result<result::FileWri
         Stage::Mode(error) => failed("set mode", &error),
         Stage::Owner(error) => failed("set ownership", &error),
     })?;
-    Ok(done(backup_path))
+    Ok(done(true, backup_path))
 }
 
 /// Copies a file as a whole, mode and owner with it.

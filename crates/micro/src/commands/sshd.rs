@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use legwork_proto::micro::result;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::file::{self, Stage};
+use super::file::{self, Content, Stage};
 use super::service::is_booted;
 use super::sshd_config::{Config, Setting, Source, same};
 use super::{sshd_lockout as lockout, sshd_pending as pending};
@@ -190,7 +190,8 @@ fn settings(fields: &Fields<'_>) -> Result<Vec<Setting>, Trouble> {
 fn back_up(main: &Path) -> std::io::Result<()> {
     let found = std::fs::metadata(main)?;
     let content = Files.read(main)?;
-    file::replace(Path::new(BACKUP), &content, file::attributes_of(&found)).map_err(into_error)
+    file::replace(Path::new(BACKUP), Content::Bytes(&content), file::attributes_of(&found))
+        .map_err(into_error)
 }
 
 pub(super) fn into_error(stage: Stage) -> std::io::Error {
@@ -281,7 +282,7 @@ fn install(config: &Config, former: &Config) -> Result<(), Trouble> {
 pub(super) fn put(path: &Path, lines: &[Vec<u8>]) -> std::io::Result<()> {
     let target = file::target(path)?;
     let found = std::fs::metadata(&target)?;
-    file::replace(&target, &lines.concat(), file::attributes_of(&found)).map_err(into_error)
+    file::replace(&target, Content::Bytes(&lines.concat()), file::attributes_of(&found)).map_err(into_error)
 }
 
 /// Puts back what is no longer as it was.

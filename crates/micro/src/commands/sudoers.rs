@@ -4,12 +4,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use legwork_proto::micro::result;
+use sha2::{Digest, Sha256};
 
-use super::file::{self, Attributes, Stage};
+use super::file::{self, Attributes, Content, Stage};
 use crate::fields::Fields;
 use crate::os::cause;
 use crate::process::{Job, Keep, look_up};
 use crate::request::{Context, Request, Trouble, failure};
+use crate::signature::hex;
 
 /// Where sudo looks.
 const FOLDER: &str = "/etc/sudoers.d";
@@ -33,8 +35,7 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
     if !matches!(state.as_str(), "present" | "absent") {
         return Err(format!("invalid state: {}", state.chars().take(100).collect::<String>()).into());
     }
-    // sudo skips files whose names hold a dot.
-    let path = Path::new(FOLDER).join(format!("froyo-{}", user.replace('.', "_")));
+    let path = place(&user);
     let action = match state.as_str() {
         "absent" => remove(&path, dry_run)?,
         _ => ensure(context, &path, &rule(&user, &commands, no_passwd), dry_run)?,
@@ -44,6 +45,24 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
         file_path: path.to_string_lossy().into_owned(),
         action: action.to_owned(),
     })
+}
+
+/// Where a user's rule is, or would be. sudo skips files whose names hold a dot, and so a name
+/// with a dot is written with `_`; the file of another whose name is written the same is left
+/// to them.
+fn place(user: &str) -> PathBuf {
+    let usual = Path::new(FOLDER).join(format!("froyo-{}", user.replace('.', "_")));
+    let digest = hex(&Sha256::digest(user));
+    let own = PathBuf::from(format!("{}-{}", usual.display(), &digest[..12]));
+    let (is_own, is_others) =
+        (owner(&own).is_some_and(|of| of == user), owner(&usual).is_some_and(|of| of != user));
+    if is_own || is_others { own } else { usual }
+}
+
+/// Whose rule a file holds, as its second line says.
+fn owner(file: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("# User: ")).map(|user| user.trim().to_owned())
 }
 
 fn check_user(user: &str) -> Result<(), Trouble> {
@@ -112,7 +131,7 @@ fn ensure(
         return Ok(action);
     }
     let root = Attributes { mode: MODE, owner: Some(0), group: Some(0) };
-    file::replace(path, rule.as_bytes(), root).map_err(|stage| {
+    file::replace(path, Content::Bytes(rule.as_bytes()), root).map_err(|stage| {
         let (Stage::Write(error) | Stage::Mode(error) | Stage::Owner(error)) = stage;
         format!("failed to write sudoers file: {}", cause(&error))
     })?;

@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::elevate::Sudo;
 use crate::process::quiet;
 
 /// The children of the runner.
@@ -78,7 +79,7 @@ impl Tree {
     }
 
     /// Signals the command's processes; by sudo where they are another user's.
-    pub(crate) fn signal(&self, main: Pid, signal: Signal, by_sudo: bool) {
+    pub(crate) fn signal(&self, main: Pid, signal: Signal, sudo: Option<&Sudo>) {
         let mut refused = Vec::new();
         // The group first: it is one call, and reaches what forks meanwhile.
         let _ = kill_process_group(main, signal);
@@ -88,10 +89,12 @@ impl Tree {
                 refused.push(process.pid.to_string());
             }
         }
-        if by_sudo && !refused.is_empty() {
-            let number = format!("-{}", signal.as_raw());
+        if let Some(sudo) = sudo.filter(|_| !refused.is_empty()) {
+            let (words, number) = (sudo.words(), format!("-{}", signal.as_raw()));
+            let mut kill = quiet(words[0]);
+            kill.args(&words[1..]).args(["kill", &number]).args(refused).envs(sudo.variables());
             // Reaped with the orphans.
-            let _ = quiet("sudo").args(["-n", "--", "kill", &number]).args(refused).spawn();
+            let _ = kill.spawn();
         }
     }
 

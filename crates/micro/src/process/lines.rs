@@ -5,7 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use legwork_proto::micro::MAX_EVENT_TEXT;
+use legwork_proto::micro::{MAX_EVENT_CHUNK, MAX_EVENT_TEXT};
 
 use crate::clock;
 use crate::output::Output;
@@ -17,23 +17,25 @@ pub(crate) struct Streamer {
     middle: String,
     out: Vec<u8>,
     err: Vec<u8>,
+    /// As many lines as there are in one event.
+    chunks: bool,
 }
 
 impl Streamer {
-    pub(crate) fn new(command: &str) -> Self {
+    pub(crate) fn new(command: &str, chunks: bool) -> Self {
         let id = serde_json::to_string(command).unwrap_or_default();
         let middle = format!("\",\"data\":{{\"command_id\":{id},\"level\":\"info\",\"message\":");
-        Self { middle, out: Vec::new(), err: Vec::new() }
+        Self { middle, out: Vec::new(), err: Vec::new(), chunks }
     }
 
     /// Standard output wrote this.
     pub(crate) fn out(&mut self, bytes: &[u8], output: &mut Output) {
-        cut(&self.middle, "stdout", &mut self.out, bytes, output);
+        cut(&self.middle, "stdout", &mut self.out, bytes, output, self.chunks);
     }
 
     /// Standard error wrote this.
     pub(crate) fn err(&mut self, bytes: &[u8], output: &mut Output) {
-        cut(&self.middle, "stderr", &mut self.err, bytes, output);
+        cut(&self.middle, "stderr", &mut self.err, bytes, output, self.chunks);
     }
 
     /// Nothing more comes: what has no newline goes out.
@@ -48,9 +50,15 @@ impl Streamer {
     }
 }
 
-fn cut(middle: &str, stream: &str, rest: &mut Vec<u8>, mut bytes: &[u8], output: &mut Output) {
+fn cut(middle: &str, stream: &str, rest: &mut Vec<u8>, mut bytes: &[u8], output: &mut Output, chunks: bool) {
     let now = clock::timestamp();
     while let Some(at) = memchr::memchr(b'\n', bytes) {
+        let window = &bytes[..bytes.len().min(MAX_EVENT_CHUNK)];
+        if let Some(at) = memchr::memrchr(b'\n', window).filter(|_| chunks && rest.is_empty()) {
+            event(middle, stream, &now, &bytes[..at], false, output);
+            bytes = &bytes[at + 1..];
+            continue;
+        }
         let line = &bytes[..at];
         bytes = &bytes[at + 1..];
         if rest.is_empty() && line.len() <= MAX_EVENT_TEXT {

@@ -54,6 +54,12 @@ pub struct Exec {
     pub capture_err: bool,
     /// Send each line as it comes.
     pub stream_lines: bool,
+    /// Lines that come together may be sent together (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub stream_chunks: bool,
+    /// Its input follows (§10); else the null device.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stdin: bool,
     /// By sudo.
     #[serde(skip_serializing_if = "is_false")]
     pub use_sudo: bool,
@@ -72,6 +78,12 @@ pub struct FileWrite {
     /// Wins over `content`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_base64: Option<String>,
+    /// Files on the host that make up the content, and go (§10). They win over both.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
+    /// Of the whole that the parts make: SHA-256, in hex.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub checksum: String,
     /// Octal.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mode: String,
@@ -105,6 +117,9 @@ pub struct FileRead {
     /// 0: 10 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<i64>,
+    /// Not the content, only what the file is, and the digest of all of it (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub stat: bool,
     /// By sudo.
     #[serde(skip_serializing_if = "is_false")]
     pub use_sudo: bool,

@@ -32,6 +32,14 @@ fn none<T>() -> Option<T> {
     None
 }
 
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
 /// `file.write`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FileWrite {
@@ -39,6 +47,10 @@ pub struct FileWrite {
     pub bytes_written: u64,
     /// The file is new.
     pub created: bool,
+    /// False, and only then said: content, mode and owner were so before, and nothing was
+    /// written.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub changed: bool,
     /// Where the former content is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_path: Option<String>,

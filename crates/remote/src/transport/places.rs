@@ -9,6 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::bootstrap::Place;
 
+/// A socket's path has at most 107 bytes; its name has 16, and ssh adds 17 for a moment.
+const MAX_FOLDER: usize = 107 - 17 - 16 - 1;
+
 /// The folder of connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
@@ -41,7 +44,6 @@ impl Places {
             hash.update(part);
             hash.update([0]);
         }
-        // Short: a socket's path has at most 108 bytes, and ssh adds 17 for a moment.
         let name: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         self.folder.join(name)
     }
@@ -51,9 +53,14 @@ fn default_folder() -> io::Result<PathBuf> {
     let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let runtime =
         var("XDG_RUNTIME_DIR").filter(|folder| folder.is_dir()).map(|folder| folder.join("legwork-ssh"));
-    runtime
-        .or_else(|| var("HOME").map(|home| home.join(".legwork/ssh")))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "neither XDG_RUNTIME_DIR nor HOME is set"))
+    let home = var("HOME").map(|home| home.join(".legwork/ssh"));
+    if runtime.is_none() && home.is_none() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "neither XDG_RUNTIME_DIR nor HOME is set"));
+    }
+    let fits = |folder: &PathBuf| folder.as_os_str().len() <= MAX_FOLDER;
+    // Of whoever else has made one of that name there, none is taken.
+    let short = PathBuf::from(format!("/tmp/legwork-ssh-{}", rustix::process::geteuid().as_raw()));
+    Ok(runtime.filter(fits).or(home.filter(fits)).unwrap_or(short))
 }
 
 /// Where the runner is, behind a socket.

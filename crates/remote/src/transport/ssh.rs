@@ -32,6 +32,11 @@ const ALONE: [&str; 5] = [
     "-oPermitLocalCommand=no",
 ];
 
+/// How often a login is tried again that the host, or one on the way, was too busy for.
+const RETRIES: u32 = 5;
+/// Before the first of these; each further one waits twice as long.
+const BACK_OFF: Duration = Duration::from_millis(300);
+
 /// A host that the user's `ssh` reaches.
 #[derive(Debug, Clone)]
 pub struct Ssh {
@@ -41,6 +46,7 @@ pub struct Ssh {
     persist: Duration,
     interactive: bool,
     shared: bool,
+    retries: u32,
     folder: Option<PathBuf>,
 }
 
@@ -60,12 +66,21 @@ impl Ssh {
     pub fn new(host: impl Into<String>) -> Result<Self, Error> {
         let host = host.into();
         // ssh puts a host's name into the user's ProxyCommand: it must be inert in a shell.
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._:%@[]-".contains(c);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._:%@[]+-".contains(c);
         if host.is_empty() || host.len() > 255 || host.starts_with('-') || !host.chars().all(plain) {
             return Err(Error::InvalidHost(host));
         }
         let (options, program) = (Vec::new(), PathBuf::from("ssh"));
-        Ok(Self { host, options, program, persist: PERSIST, interactive: false, shared: true, folder: None })
+        Ok(Self {
+            host,
+            options,
+            program,
+            persist: PERSIST,
+            interactive: false,
+            shared: true,
+            retries: RETRIES,
+            folder: None,
+        })
     }
 
     /// Adds an argument of `ssh`, such as `-oPort=2222` or `-F` and then its file.
@@ -87,6 +102,14 @@ impl Ssh {
     #[must_use]
     pub fn interactive(mut self, yes: bool) -> Self {
         self.interactive = yes;
+        self
+    }
+
+    /// How often a login is tried again, later and later, where the host or one on the way hangs
+    /// up before it asks who we are: too many are logging in [default: 5, some 10 s in all].
+    #[must_use]
+    pub fn retries(mut self, times: u32) -> Self {
+        self.retries = times;
         self
     }
 
@@ -194,9 +217,21 @@ impl Ssh {
         bootstrap::check_flags(flags)?;
         let socket = if self.shared { Some(self.socket()?) } else { None };
         let starting = async {
-            match &socket {
-                Some(socket) => self.start_at(socket, binaries, flags).await,
-                None => self.start_apart(binaries, flags).await,
+            let (mut wait, mut left) = (BACK_OFF, self.retries);
+            loop {
+                let started = match &socket {
+                    Some(socket) => self.start_at(socket, binaries, flags).await,
+                    None => self.start_apart(binaries, flags).await,
+                };
+                match started {
+                    Err(Error::Unreachable { reason, .. }) if left > 0 && is_busy(&reason) => left -= 1,
+                    started => return started,
+                }
+                // Not all at the same time again.
+                let mut random = [0u8; 1];
+                let _ = getrandom::fill(&mut random);
+                tokio::time::sleep(wait + wait * u32::from(random[0]) / 256).await;
+                wait *= 2;
             }
         };
         if self.interactive {
@@ -310,6 +345,14 @@ impl Ssh {
     }
 }
 
+/// Whether somebody hung up before a word about who we are was said: an sshd does that to some
+/// while more than its MaxStartups are logging in.
+fn is_busy(said: &str) -> bool {
+    let words =
+        ["kex_exchange_identification", "ssh_exchange_identification", "banner exchange", "MaxStartups"];
+    words.iter().any(|words| said.contains(words)) && !said.contains("Connection refused")
+}
+
 /// Whether a runner greets. What a profile printed before is dropped, the rest is kept.
 async fn is_ready(link: &mut Link) -> bool {
     const READY: &[u8] = b"{\"type\":\"READY\"";
@@ -345,7 +388,7 @@ mod tests {
         for host in ["", "-oProxyCommand=id", "a b", "a;id", "a\nb", "$(id)", "`id`", "a'b", "../x", "a|b"] {
             assert!(matches!(Ssh::new(host), Err(Error::InvalidHost(_))), "{host:?}");
         }
-        for host in ["web1", "me@web1.example.com", "::1", "fe80::1%eth0"] {
+        for host in ["web1", "me@web1.example.com", "::1", "fe80::1%eth0", "DOM+me@web1"] {
             assert!(Ssh::new(host).is_ok(), "{host:?}");
         }
     }

@@ -14,21 +14,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::inventory::{Inventory, Target};
 use super::report::Report;
-use super::work::{bytes_of, call, content};
+use super::work::{at_home, bytes_of, call, content};
 use crate::args::ssh::CpArgs;
 
 /// A part of an upload: below 10 MiB in base64.
 const UP: u64 = 6 * 1024 * 1024;
+/// Read at once for a digest.
+const PIECE: usize = 1024 * 1024;
 /// A part of a download: below the 4 MiB that are captured, in base64 below a line.
 const DOWN: u64 = 3 * 1024 * 1024;
-
-/// Puts parts together. The parts go in any case, and what was there stays until the new file
-/// is complete. Until then it is nobody else's to read, and never another's file or link.
-const JOIN: &str = "t=$(readlink -f -- \"$1\") || t=$1; sum=$2; mode=$3; owner=$4; shift 4; w=$1.whole; \
-    trap 'rm -f -- \"$@\" \"$w\"' 0; umask 077; set -eC; cat -- \"$@\" >\"$w\"; \
-    [ \"$(sha256sum <\"$w\" | cut -c1-64)\" = \"$sum\" ] || { echo 'the parts do not make the file' >&2; exit 1; }; \
-    [ -z \"$owner\" ] || chown -- \"$owner\" \"$w\"; chmod -- \"$mode\" \"$w\"; \
-    sync -- \"$w\" 2>/dev/null || sync; mv -fT -- \"$w\" \"$t\"";
 
 /// What to copy where.
 pub(crate) struct Plan {
@@ -56,7 +50,9 @@ enum Way {
 
 /// `HOST:PATH`, if a word is one. A path with a slash before the colon is local, as for scp.
 fn remote(word: &str) -> Option<(&str, &str)> {
-    let at = if word.starts_with('[') { word.find("]:")? + 1 } else { word.find(':')? };
+    // In brackets stand addresses with colons, and ranges.
+    let bracket = word.find('[').filter(|at| word.find(':').is_none_or(|colon| at < &colon));
+    let at = if bracket.is_some() { word.find("]:")? + 1 } else { word.find(':')? };
     let (host, path) = (&word[..at], &word[at + 1..]);
     (!host.is_empty() && !host.contains('/')).then_some((host, path))
 }
@@ -105,14 +101,27 @@ impl Plan {
         match &self.way {
             Way::Up(files) => {
                 for (from, to) in files {
-                    let size = self.send(client, from, to, timeout).await?;
-                    let dry = if self.dry_run { " (dry run: nothing was changed)" } else { "" };
-                    report.said.push(format!("{to}: {size} bytes{dry}"));
+                    let to = at_home(client, to, timeout).await?;
+                    let done = self.send(client, from, &to, timeout).await;
+                    let done = match done {
+                        // As for scp: into the folder.
+                        Err(Error::Command(failure)) if failure.message.ends_with("is a directory") => {
+                            let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                            self.send(client, from, &format!("{}/{name}", to.trim_end_matches('/')), timeout)
+                                .await
+                        }
+                        done => done,
+                    };
+                    let (size, changed) = done?;
+                    let dry = if self.dry_run && changed { " (dry run: nothing was changed)" } else { "" };
+                    let same = if changed { "" } else { ", unchanged" };
+                    report.said.push(format!("{to}: {size} bytes{same}{dry}"));
+                    report.changed = Some(report.changed.unwrap_or(false) || changed);
                 }
-                report.changed = Some(true);
             }
             Way::Down { paths, to, apart } => {
                 for path in paths {
+                    let path = &at_home(client, path, timeout).await?;
                     let to = place(path, to, apart.then_some(&target.name))?;
                     let size = self.fetch(client, path, &to, timeout).await?;
                     report.said.push(format!("{}: {size} bytes", to.display()));
@@ -122,15 +131,25 @@ impl Plan {
         Ok(())
     }
 
-    async fn send(&self, client: &Client, from: &Path, to: &str, timeout: Duration) -> Result<u64, Error> {
+    /// Sends a file: its size, and whether anything changed by it.
+    async fn send(
+        &self,
+        client: &Client,
+        from: &Path,
+        to: &str,
+        timeout: Duration,
+    ) -> Result<(u64, bool), Error> {
         let local = |error: std::io::Error| Error::InvalidCommand(format!("{}: {error}", from.display()));
         let mut file = tokio::fs::File::open(from).await.map_err(local)?;
         let found = file.metadata().await.map_err(local)?;
         let usual = format!("{:04o}", found.permissions().mode() & 0o777);
-        let mode = self.mode.clone().unwrap_or(usual);
-        let write = |path: String, part: &[u8]| FileWrite {
-            path,
+        let whole = |part: &[u8]| FileWrite {
+            path: to.to_owned(),
             create: true,
+            mode: self.mode.clone().unwrap_or(usual.clone()),
+            owner: self.owner.clone(),
+            group: self.group.clone(),
+            backup: self.backup,
             use_sudo: self.sudo,
             sudo_password: self.password.clone(),
             dry_run: self.dry_run,
@@ -139,44 +158,51 @@ impl Plan {
         let mut part = Vec::new();
         (&mut file).take(UP).read_to_end(&mut part).await.map_err(local)?;
         if (part.len() as u64) < UP {
-            let (owner, group) = (self.owner.clone(), self.group.clone());
-            let whole = FileWrite { mode, owner, group, backup: self.backup, ..write(to.to_owned(), &part) };
-            return call(client, &whole, timeout).await.map(|result| result.bytes_written);
+            let result = call(client, &whole(&part), timeout).await?;
+            return Ok((result.bytes_written, result.changed));
         }
-        if self.dry_run {
-            return Ok(found.len());
-        }
-        if self.backup {
-            return Err(Error::InvalidCommand("--backup is for files below 6 MiB".into()));
+        let checksum = digest_of(from).await.map_err(local)?;
+        // What is there already need not be sent.
+        let stat = FileRead { stat: true, ..self.read(to) };
+        let there = call(client, &stat, timeout).await.ok().filter(|there| there.checksum == checksum);
+        let mode = whole(&[]).mode;
+        let is_so = there.as_ref().is_some_and(|there| {
+            there.mode.trim_start_matches('0') == mode.trim_start_matches('0')
+                && self.owner.is_empty()
+                && self.group.is_empty()
+        });
+        if is_so || self.dry_run {
+            return Ok((found.len(), !is_so));
         }
         let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let (mut hash, mut names, mut size) = (Sha256::new(), Vec::new(), 0);
+        let (mut parts, mut size) = (Vec::new(), 0);
         while !part.is_empty() {
-            hash.update(&part);
             size += part.len() as u64;
-            let name = format!("{to}.legwork-{unique:x}.{}", names.len());
-            let one = FileWrite { mode: "0600".into(), ..write(name.clone(), &part) };
-            names.push(name);
+            let path = format!("{to}.legwork-{unique:x}.{}", parts.len());
+            parts.push(path.clone());
+            let (mode, owner, group) = ("0600".to_owned(), String::new(), String::new());
+            let one = FileWrite { path, mode, owner, group, backup: false, ..whole(&part) };
             let mut sent = call(client, &one, timeout).await.map(drop);
             part.clear();
             if sent.is_ok() {
                 sent = (&mut file).take(UP).read_to_end(&mut part).await.map(drop).map_err(local);
             }
             if let Err(error) = sent {
-                self.remove(client, &names, timeout).await;
+                self.remove(client, &parts, timeout).await;
                 return Err(error);
             }
         }
-        let sum: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let owner = match (self.owner.as_str(), self.group.as_str()) {
-            (owner, "") => owner.to_owned(),
-            (owner, group) => format!("{owner}:{group}"),
-        };
-        let mut args =
-            vec!["-c".to_owned(), JOIN.to_owned(), "sh".to_owned(), to.to_owned(), sum, mode, owner];
-        args.extend(names.iter().cloned());
-        self.shell(client, args, timeout).await?;
-        Ok(size)
+        let result = call(client, &FileWrite { parts, checksum, ..whole(&[]) }, timeout).await?;
+        Ok((size, result.changed))
+    }
+
+    fn read(&self, path: &str) -> FileRead {
+        FileRead {
+            path: path.to_owned(),
+            use_sudo: self.sudo,
+            sudo_password: self.password.clone(),
+            ..Default::default()
+        }
     }
 
     async fn remove(&self, client: &Client, names: &[String], timeout: Duration) {
@@ -207,13 +233,7 @@ impl Plan {
 
     async fn fetch(&self, client: &Client, path: &str, to: &Path, timeout: Duration) -> Result<u64, Error> {
         let local = |error: std::io::Error| Error::InvalidCommand(format!("{}: {error}", to.display()));
-        let read = FileRead {
-            path: path.to_owned(),
-            max_bytes: None,
-            use_sudo: self.sudo,
-            sudo_password: self.password.clone(),
-        };
-        let first = call(client, &read, timeout).await?;
+        let first = call(client, &self.read(path), timeout).await?;
         let mut bytes = bytes_of(first.content.as_bytes(), first.content_base64.as_deref())?;
         if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             tokio::fs::create_dir_all(folder).await.map_err(local)?;
@@ -224,7 +244,12 @@ impl Plan {
             std::process::id()
         ));
         let result = async {
-            let mut file = tokio::fs::File::create(&draft).await.map_err(local)?;
+            // A secret there is none of everybody's here: at most what it has, less our umask.
+            let mode = u32::from_str_radix(&first.mode, 8).unwrap_or(0) & 0o777;
+            let _ = tokio::fs::remove_file(&draft).await;
+            let mut options = tokio::fs::OpenOptions::new();
+            options.write(true).create_new(true).mode(mode);
+            let mut file = options.open(&draft).await.map_err(local)?;
             let mut size = 0u64;
             let more = first.truncated;
             loop {
@@ -248,6 +273,16 @@ impl Plan {
         }
         result
     }
+}
+
+async fn digest_of(file: &Path) -> std::io::Result<String> {
+    let mut file = tokio::fs::File::open(file).await?;
+    let (mut hash, mut piece) = (Sha256::new(), Vec::with_capacity(PIECE));
+    while (&mut file).take(PIECE as u64).read_to_end(&mut piece).await? > 0 {
+        hash.update(&piece);
+        piece.clear();
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn upload(from: &[String], to: &str) -> Result<Way> {
@@ -307,6 +342,7 @@ mod tests {
         assert_eq!(remote("web1:/etc/x"), Some(("web1", "/etc/x")));
         assert_eq!(remote("web[1-3]:x:y"), Some(("web[1-3]", "x:y")));
         assert_eq!(remote("[::1]:/x"), Some(("[::1]", "/x")));
+        assert_eq!(remote("me@[::1]:x"), Some(("me@[::1]", "x")));
         for local in ["./a:b", "/a:b", "plain", ":x"] {
             assert_eq!(remote(local), None, "{local}");
         }

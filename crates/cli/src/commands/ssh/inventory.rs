@@ -20,6 +20,28 @@ pub(crate) struct Target {
     pub(crate) address: String,
     /// Arguments of ssh.
     pub(crate) args: Vec<String>,
+    /// Those that its name holds: a port.
+    pub(crate) named: Vec<String>,
+}
+
+/// A host as ssh knows it, from one as people write it: `ssh://me@web1:2222`, `[::1]:2222`.
+fn written(word: &str) -> (String, Option<&str>) {
+    let (word, is_url) = word.strip_prefix("ssh://").map_or((word, false), |rest| (rest, true));
+    let word = if is_url { word.trim_end_matches('/') } else { word };
+    let (user, host) = word.rsplit_once('@').map_or((None, word), |(user, host)| (Some(user), host));
+    let bare = |host: &str| user.map_or_else(|| host.to_owned(), |user| format!("{user}@{host}"));
+    let port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    if let Some((address, rest)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        return match rest.strip_prefix(':').filter(|number| port(number)) {
+            Some(number) => (bare(address), Some(number)),
+            None if rest.is_empty() => (bare(address), None),
+            None => (word.to_owned(), None),
+        };
+    }
+    match host.split_once(':').filter(|(_, number)| is_url && port(number)) {
+        Some((name, number)) => (bare(name), Some(number)),
+        None => (word.to_owned(), None),
+    }
 }
 
 /// An inventory file.
@@ -136,7 +158,10 @@ impl Inventory {
             args.push(format!("-oProxyJump={jump}"));
         }
         args.extend(host.ssh_options.into_iter().map(|option| format!("-o{option}")));
-        Target { address: host.address.unwrap_or_else(|| name.clone()), name, args }
+        let address = host.address.unwrap_or_else(|| name.clone());
+        let (address, port) = written(&address);
+        let named = port.map(|port| format!("-oPort={port}")).into_iter().collect();
+        Target { address, name, args, named }
     }
 }
 
@@ -266,6 +291,22 @@ mod tests {
         let missing = inventory.resolve(&["@none".into()]).unwrap_err().to_string();
         assert!(missing.contains("there are: prod, web"), "{missing}");
         assert!(inventory.resolve(&["web1".into(), "!web1".into()]).is_err());
+    }
+
+    #[test]
+    fn hosts_are_written_as_ssh_takes_them() {
+        for (word, address, port) in [
+            ("web1", "web1", None),
+            ("[::1]", "::1", None),
+            ("me@[::1]:2222", "me@::1", Some("2222")),
+            ("ssh://me@web1:2222", "me@web1", Some("2222")),
+            ("ssh://[fe80::1%eth0]/", "fe80::1%eth0", None),
+            ("DOM+me@web1", "DOM+me@web1", None),
+            ("::1", "::1", None),
+            ("web1:22", "web1:22", None),
+        ] {
+            assert_eq!(written(word), (address.to_owned(), port), "{word}");
+        }
     }
 
     #[test]

@@ -62,6 +62,11 @@ pub(crate) struct Report {
     pub(crate) stdout_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stderr_base64: Option<String>,
+    /// Only the start of it was kept.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) stdout_truncated: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) stderr_truncated: bool,
     /// The results of the commands, as the runner gave them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) results: Vec<Value>,
@@ -76,7 +81,22 @@ pub(crate) struct Report {
     pub(crate) said: Vec<String>,
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl Report {
+    /// What was cut off, for people.
+    fn cut(&self) -> Option<String> {
+        let cut = match (self.stdout_truncated, self.stderr_truncated) {
+            (true, true) => "stdout and stderr",
+            (true, false) => "stdout",
+            (false, true) => "stderr",
+            (false, false) => return None,
+        };
+        Some(format!("only the first part of {cut} was kept: it is longer than 4 MiB"))
+    }
+
     pub(crate) fn new(host: &str, state: State) -> Self {
         Self {
             host: host.to_owned(),
@@ -87,6 +107,8 @@ impl Report {
             stderr: None,
             stdout_base64: None,
             stderr_base64: None,
+            stdout_truncated: false,
+            stderr_truncated: false,
             results: Vec::new(),
             error: None,
             seconds: 0.0,
@@ -154,9 +176,18 @@ impl Printer {
         self.clear(&mut state);
         let mut line = Vec::with_capacity(bytes.len() + self.width + 4);
         if self.style == Style::Prefixed {
-            line.extend_from_slice(format!("{:<width$} | ", visible(host), width = self.width).as_bytes());
+            // One event may hold many lines.
+            let prefix = format!("{:<width$} | ", visible(host), width = self.width);
+            let mut between = "";
+            for one in bytes.split(|b| *b == b'\n') {
+                line.extend_from_slice(between.as_bytes());
+                line.extend_from_slice(prefix.as_bytes());
+                line.extend_from_slice(one);
+                between = "\n";
+            }
+        } else {
+            line.extend_from_slice(bytes);
         }
-        line.extend_from_slice(bytes);
         // With others beside it, a line must end.
         if whole || self.style == Style::Prefixed {
             line.push(b'\n');
@@ -199,7 +230,7 @@ impl Printer {
         for line in &report.said {
             write(false, format!("{prefix}{}\n", visible(line)).as_bytes());
         }
-        if let Some(error) = &report.error {
+        for error in report.error.iter().chain(&report.cut()) {
             let prefix =
                 if prefix.is_empty() { format!("{}: ", visible(&report.host)) } else { prefix.to_owned() };
             for line in error.lines() {
@@ -271,6 +302,11 @@ fn summary(reports: &[Report], took: Duration) {
                 report.seconds,
                 visible(first)
             ));
+        }
+    }
+    for report in reports.iter().filter(|report| report.state == State::Succeeded) {
+        if let Some(cut) = report.cut() {
+            text.push_str(&format!("{}  {cut}\n", visible(&report.host)));
         }
     }
     let good = reports.len() - bad.len();

@@ -6,15 +6,19 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use legwork_remote::{
     Call, Client, Command, Error, Event, Exec, FileRead, FileWrite, PkgEnsure, Secret, ServiceReload,
-    SshdHarden, SudoersEnsure,
+    SshdHarden, SudoersEnsure, result,
 };
 use serde::Serialize;
 
+use super::input::Input;
 use super::inventory::Target;
 use super::report::{Printer, Report, State, Style};
 use super::{copy, harden};
 use crate::args::ssh::SshCommon;
 use crate::commands::exec::line_of;
+
+/// A file that goes as text whatever it holds: every runner takes that.
+const SHORT: usize = 1024 * 1024;
 
 /// The work, with all it needs but the host.
 pub(crate) enum Work {
@@ -28,11 +32,20 @@ pub(crate) enum Work {
     Harden(SshdHarden),
 }
 
-/// Bytes as a file's content: as text if they are.
+/// Bytes as a file's content: as text, if they are and if that is not the longer way (control
+/// characters take six bytes each).
 pub(crate) fn content(bytes: &[u8]) -> FileWrite {
+    let longer = |byte: &u8| match byte {
+        0..0x20 => 5,
+        b'"' | b'\\' => 1,
+        _ => 0,
+    };
+    let extra: usize = bytes.iter().map(longer).sum();
     match std::str::from_utf8(bytes) {
-        Ok(text) => FileWrite { content: text.to_owned(), ..Default::default() },
-        Err(_) => FileWrite { content_base64: Some(STANDARD.encode(bytes)), ..Default::default() },
+        Ok(text) if extra <= bytes.len() / 3 || bytes.len() < SHORT => {
+            FileWrite { content: text.to_owned(), ..Default::default() }
+        }
+        _ => FileWrite { content_base64: Some(STANDARD.encode(bytes)), ..Default::default() },
     }
 }
 
@@ -71,36 +84,40 @@ impl Work {
         &self,
         client: &Client,
         target: &Target,
-        printer: &Printer,
-        timeout: Duration,
-        way: Option<&harden::Way<'_>>,
-    ) -> Result<Report, Error> {
+        given: &Given<'_>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let (printer, timeout) = (given.printer, given.timeout);
         let call = || Call::within(timeout);
-        let mut report = Report::new(&target.name, State::Succeeded);
         match self {
-            Self::Exec(exec) => return run_exec(exec, client, target, printer, call()).await,
-            Self::Copy(plan) => plan.run(client, target, &mut report, timeout).await?,
+            Self::Exec(exec) => return run_exec(exec, client, target, given, report).await,
+            Self::Copy(plan) => plan.run(client, target, report, timeout).await?,
             Self::Packages(all) => {
                 for package in all {
-                    let result = client.run(package, call()).await?;
+                    let Some(result) = note(report, &package.name, client.run(package, call()).await)? else {
+                        continue;
+                    };
                     let version =
                         if result.installed_version.is_empty() { "" } else { &result.installed_version };
                     let line = format!("{}: {} {version}", package.name, result.action);
-                    add(&mut report, package.dry_run, result.changed, line.trim_end().to_owned(), &result);
+                    add(report, package.dry_run, result.changed, line.trim_end().to_owned(), &result);
                 }
             }
             Self::Services(all) => {
                 for service in all {
-                    let result = client.run(service, call()).await?;
+                    let Some(result) = note(report, &service.name, client.run(service, call()).await)? else {
+                        continue;
+                    };
                     let line = format!(
                         "{}: {}, {} ({})",
                         service.name, result.action, result.status, result.sub_state
                     );
-                    add(&mut report, service.dry_run, result.changed, line, &result);
+                    add(report, service.dry_run, result.changed, line, &result);
                 }
             }
             Self::Read(read) => {
-                let result = client.run(read, call()).await?;
+                let path = at_home(client, &read.path, timeout).await?;
+                let result = client.run(&FileRead { path, ..read.clone() }, call()).await?;
                 let bytes = bytes_of(result.content.as_bytes(), result.content_base64.as_deref())?;
                 if result.truncated {
                     report.state = State::Failed;
@@ -120,18 +137,23 @@ impl Work {
                 }
             }
             Self::Write(write) => {
-                let result = client.run(write, call()).await?;
-                let verb = if result.created { "created" } else { "written" };
+                let path = at_home(client, &write.path, timeout).await?;
+                let result = client.run(&FileWrite { path, ..write.clone() }, call()).await?;
+                let verb = match (result.created, result.changed) {
+                    (true, _) => "created",
+                    (_, true) => "written",
+                    (_, false) => "unchanged",
+                };
                 let line = format!("{}: {verb}, {} bytes", write.path, result.bytes_written);
-                add(&mut report, write.dry_run, true, line, &result);
+                add(report, write.dry_run, result.changed, line, &result);
             }
             Self::Sudoers(sudoers) => {
                 let result = client.run(sudoers, call()).await?;
                 let line = format!("{}: {}", result.file_path, result.action);
-                add(&mut report, sudoers.dry_run, result.changed, line, &result);
+                add(report, sudoers.dry_run, result.changed, line, &result);
             }
             Self::Harden(settings) => {
-                let result = match way.filter(|_| settings.test_connection) {
+                let result = match given.way.filter(|_| settings.test_connection) {
                     Some(way) => harden::run(settings, client, way, timeout).await?,
                     None if settings.test_connection => {
                         let why = "no new login can be tried through --via; --no-test hardens without";
@@ -146,11 +168,64 @@ impl Work {
                     "set"
                 };
                 let line = format!("sshd: {keys}: {}", if result.changed { proved } else { "already so" });
-                add(&mut report, settings.dry_run, result.changed, line, &result);
+                add(report, settings.dry_run, result.changed, line, &result);
             }
         }
-        Ok(report)
+        Ok(())
     }
+}
+
+/// What work on a host has besides the host.
+pub(crate) struct Given<'a> {
+    pub(crate) printer: &'a Printer,
+    pub(crate) timeout: Duration,
+    /// How to log in anew.
+    pub(crate) way: Option<&'a harden::Way<'a>>,
+    /// Our standard input.
+    pub(crate) stdin: Option<&'a Input>,
+}
+
+/// One of several: that it failed is noted, and the others have their turn. An error that
+/// leaves no way to go on ends it.
+fn note<R>(report: &mut Report, name: &str, result: Result<R, Error>) -> Result<Option<R>, Error> {
+    match result {
+        Ok(result) => Ok(Some(result)),
+        Err(error @ (Error::Command(_) | Error::InvalidCommand(_))) => {
+            let former = report.error.take().map(|former| format!("{former}\n")).unwrap_or_default();
+            report.error = Some(format!("{former}{name}: {}", explain(&error)));
+            let late = matches!(&error, Error::Command(failure) if failure.code == "TIMEOUT");
+            report.state = if late { State::TimedOut } else { State::Failed };
+            Ok(None)
+        }
+        Err(error) => {
+            let failed = report.error.take().map(|former| format!("{former}\n")).unwrap_or_default();
+            if !failed.is_empty() {
+                report.said.push(failed.trim_end().to_owned());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A path of which a shell would replace the start: `~` is our home there, `~USER` somebody's.
+pub(crate) async fn at_home(client: &Client, path: &str, timeout: Duration) -> Result<String, Error> {
+    let Some(rest) = path.strip_prefix('~') else { return Ok(path.to_owned()) };
+    let (user, rest) = rest.split_once('/').map_or((rest, None), |(user, rest)| (user, Some(rest)));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !user.chars().all(plain) {
+        return Ok(path.to_owned());
+    }
+    let ask = Exec { command: format!("printf %s ~{user}"), capture_out: true, ..Default::default() };
+    let home = match client.run(&ask, Call::within(timeout)).await {
+        Ok(result) => result.stdout.unwrap_or_default(),
+        // A policy that lets nothing be asked: we come in at home.
+        Err(Error::Denied(_)) if user.is_empty() => ".".to_owned(),
+        Err(error) => return Err(error),
+    };
+    if home.starts_with('~') || home.is_empty() {
+        return Err(Error::InvalidCommand(format!("there is no user {user} on the host, so no ~{user}")));
+    }
+    Ok(rest.map_or(home.clone(), |rest| format!("{home}/{rest}")))
 }
 
 fn add<R: Serialize>(report: &mut Report, dry: bool, changed: bool, line: String, result: &R) {
@@ -172,30 +247,60 @@ async fn run_exec(
     exec: &Exec,
     client: &Client,
     target: &Target,
+    given: &Given<'_>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let (printer, has) = (given.printer, |feature| client.ready().has(feature));
+    let live = matches!(printer.style, Style::Plain | Style::Prefixed) && has("stream");
+    let stdin = given.stdin.filter(|_| has("stdin"));
+    let exec = Exec {
+        stream_lines: live,
+        stream_chunks: live && has("chunks"),
+        stdin: stdin.is_some(),
+        capture_out: !live,
+        capture_err: !live,
+        ..exec.clone()
+    };
+    let mut pending = client.send(&exec, Call::within(given.timeout)).await?;
+    let (id, (ended, over)) = (pending.id().to_owned(), tokio::sync::watch::channel(false));
+    let giving = async {
+        match stdin {
+            Some(stdin) => stdin.give(client, &id, over).await,
+            None => Ok(()),
+        }
+    };
+    let showing = async {
+        while let Some(event) = pending.next_event().await {
+            show(&event, &target.name, printer)?;
+        }
+        let result = pending.result().await;
+        let _ = ended.send(true);
+        result
+    };
+    // That the host wants no more input is told by how the command ended.
+    let (_, result) = tokio::join!(giving, showing);
+    finish_exec(result?, live, target, printer, report)
+}
+
+fn finish_exec(
+    result: result::Exec,
+    live: bool,
+    target: &Target,
     printer: &Printer,
-    call: Call,
-) -> Result<Report, Error> {
-    let live = matches!(printer.style, Style::Plain | Style::Prefixed) && client.ready().has("stream");
-    let exec = Exec { stream_lines: live, capture_out: !live, capture_err: !live, ..exec.clone() };
-    let mut pending = client.send(&exec, call).await?;
-    while let Some(event) = pending.next_event().await {
-        show(&event, &target.name, printer)?;
-    }
-    let result = pending.result().await?;
+    report: &mut Report,
+) -> Result<(), Error> {
     let note = |name: &str| result.metadata.as_ref().and_then(|metadata| metadata.get(name));
     let (timed_out, signal) = (note("timed_out").is_some(), note("signal").and_then(|n| n.parse().ok()));
-    let state = match result.exit_code {
+    report.state = match result.exit_code {
         _ if timed_out => State::TimedOut,
         0 => State::Succeeded,
         _ => State::Failed,
     };
-    let mut error = timed_out.then(|| "the command ran out of time and was ended".to_owned());
-    for stream in ["stdout", "stderr"] {
-        if note(&format!("{stream}_truncated")).is_some() {
-            error = Some(format!("only the first part of {stream} was kept: it is longer than 4 MiB"));
-        }
-    }
-    let mut report = Report::new(&target.name, state);
+    report.error = timed_out.then(|| "the command ran out of time and was ended".to_owned());
+    report.stdout_truncated = note("stdout_truncated").is_some();
+    report.stderr_truncated = note("stderr_truncated").is_some();
+    report.exit_code = Some(result.exit_code);
+    report.signal = signal;
     if !live && !matches!(printer.style, Style::Json | Style::Grouped) {
         for (stderr, text, base64) in
             [(false, &result.stdout, &result.stdout_base64), (true, &result.stderr, &result.stderr_base64)]
@@ -207,9 +312,7 @@ async fn run_exec(
         (report.stdout, report.stderr) = (result.stdout, result.stderr);
         (report.stdout_base64, report.stderr_base64) = (result.stdout_base64, result.stderr_base64);
     }
-    report.exit_code = Some(result.exit_code);
-    (report.signal, report.error) = (signal, error);
-    Ok(report)
+    Ok(())
 }
 
 fn show(event: &Event, host: &str, printer: &Printer) -> Result<(), Error> {
