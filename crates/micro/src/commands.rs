@@ -5,6 +5,7 @@ mod file;
 mod file_read;
 mod file_write;
 mod package;
+mod package_manager;
 mod service;
 mod sshd;
 mod sshd_config;

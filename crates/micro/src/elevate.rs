@@ -6,8 +6,9 @@
 //! replaced as a whole there, too, and no other tool is needed.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use legwork_proto::micro::{Command, MAX_LINE, Message, kind};
+use legwork_proto::micro::{Command, CommandType, MAX_LINE, Message, code, kind};
 use serde_json::value::RawValue;
 
 use crate::commands::{Answer, temporary};
@@ -15,6 +16,9 @@ use crate::fields::Fields;
 use crate::output::entry;
 use crate::process::{Job, Keep};
 use crate::request::{Context, Request, Trouble, failure};
+
+/// How long our elevated self may take to say that its time is over.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Whether sudo would change nothing.
 pub(crate) fn is_root() -> bool {
@@ -95,12 +99,12 @@ pub(crate) fn as_root(
     let sudo = authenticate(context, password)?;
     let program = std::env::current_exe().map_err(|error| crate::os::cause(&error))?;
     let program = program.to_string_lossy();
-    let left = context.deadline.saturating_duration_since(std::time::Instant::now()).as_secs() + 1;
+    let left = context.deadline.saturating_duration_since(std::time::Instant::now()).as_secs();
     let params = serde_json::from_str::<&RawValue>(&request.params).map_err(|error| error.to_string())?;
     let data = Command {
         id: &request.id,
         kind: request.kind.name(),
-        timeout: left,
+        timeout: left.max(1),
         params,
         idempotency_key: None,
         signature: None,
@@ -108,6 +112,10 @@ pub(crate) fn as_root(
     let message = Message { kind: kind::CMD.to_owned(), timestamp: None, data };
     // Writing to memory can't fail, and our types have no keys that are no strings.
     let line = serde_json::to_vec(&message).unwrap_or_default();
+    // Our elevated self keeps to the time, and has a moment to say so. A package manager
+    // that it leaves to finish is not ours to end either.
+    context.deadline += ANSWER;
+    let finish = request.kind == CommandType::PkgEnsure;
     let (life, capture) = (format!("{}s", left + 10), Keep::Capture(MAX_LINE));
     let words = [sudo.words(), &[&program, "--elevated", "--keep", "--ttl", &life]].concat();
     let variables = sudo.variables();
@@ -116,6 +124,7 @@ pub(crate) fn as_root(
         set: &variables,
         out: capture,
         err: Keep::Capture(4096),
+        finish,
         sudo: Some(&sudo),
         ..Job::new(words[0], &words[1..])
     };
@@ -128,6 +137,9 @@ pub(crate) fn as_root(
     if let Some(result) = data.raw("result") {
         let result = RawValue::from_string(result.to_owned());
         return result.map(Answer::Raw).map_err(|_| "the elevated runner gave no result".into());
+    }
+    if data.string("code").is_ok_and(|code| code == code::TIMEOUT) {
+        return Err(Trouble::Left(data.string("message").unwrap_or_default()));
     }
     let said = data.map("details").ok().and_then(|mut details| details.remove("output"));
     Err(Trouble::Failed(data.string("message").unwrap_or_default(), said.map(|text| entry("output", text))))

@@ -55,6 +55,10 @@ pub(crate) struct Job<'a> {
     pub(crate) more: Option<&'a str>,
     pub(crate) out: Keep,
     pub(crate) err: Keep,
+    /// Both outputs go to this file instead: whoever outlives us can write on.
+    pub(crate) to: Option<&'a std::fs::File>,
+    /// Once begun it must not be ended: it is left to itself where others are killed.
+    pub(crate) finish: bool,
     /// It runs as another user, by this.
     pub(crate) sudo: Option<&'a Sudo>,
 }
@@ -71,6 +75,8 @@ impl<'a> Job<'a> {
             more: None,
             out: Keep::Nothing,
             err: Keep::Nothing,
+            to: None,
+            finish: false,
             sudo: None,
         }
     }
@@ -101,6 +107,8 @@ pub(crate) enum Broken {
     Start(String),
     /// We are to end, or nobody is listening: its tree was killed.
     Stopped,
+    /// Its time is over, and it goes on.
+    Left,
 }
 
 /// One of the two outputs while the program runs.
@@ -168,7 +176,11 @@ pub(crate) fn run(
         let pipes_open = out.fd.is_some() || err.fd.is_some();
         match kill {
             Kill::No if status.is_some() && !pipes_open => break,
-            Kill::No if port.signals.terminated().is_some() || port.output.broken() => {
+            Kill::No if job.finish && (Instant::now() >= deadline || is_over(port)) => {
+                port.tree.ended(true);
+                return Err(if is_over(port) { Broken::Stopped } else { Broken::Left });
+            }
+            Kill::No if is_over(port) => {
                 stopped = true;
                 kill = ask(port, pid, job);
             }
@@ -239,6 +251,11 @@ pub(crate) fn run(
     // What outlived its program and had to be killed was not over in time either.
     let code = status.code.filter(|_| !timed_out);
     Ok(Ended { code, signal: status.signal, timed_out, stdout: out.captured, stderr: err.captured })
+}
+
+/// Whether we are to end.
+fn is_over(port: &Port) -> bool {
+    port.signals.terminated().is_some() || port.output.broken()
 }
 
 fn ask(port: &Port, pid: Pid, job: &Job<'_>) -> Kill {
@@ -381,6 +398,10 @@ fn spawn(job: &Job<'_>, out: bool, err: bool) -> Result<Started, Broken> {
     }
     if !job.input.is_empty() || job.more.is_some() {
         command.stdin(Stdio::piped());
+    }
+    if let Some(file) = job.to {
+        let copy = || file.try_clone().map_err(|error| Broken::Start(cause(&error)));
+        command.stdout(copy()?).stderr(copy()?);
     }
     if out {
         command.stdout(Stdio::piped());

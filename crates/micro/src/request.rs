@@ -123,6 +123,8 @@ pub(crate) enum Trouble {
     Failed(String, Option<Metadata>),
     /// A program did not end in time.
     TimedOut,
+    /// Nor did this one, which is left to finish.
+    Left(String),
     /// We are to end.
     Stopped,
 }
@@ -176,6 +178,10 @@ impl Context<'_> {
             Ok(ended) => Ok(ended),
             Err(Broken::Start(why)) => Err(why.into()),
             Err(Broken::Stopped) => Err(Trouble::Stopped),
+            Err(Broken::Left) => Err(Trouble::Left(format!(
+                "{} did not end in time, and is left to finish: ended midway it would leave packages broken",
+                job.program
+            ))),
         }
     }
 

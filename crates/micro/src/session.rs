@@ -228,6 +228,7 @@ impl Session {
             Trouble::Stopped => {
                 failure(&request.id, code::EXEC_FAILED, "terminated by signal".to_owned(), None)
             }
+            Trouble::Left(message) => failure(&request.id, code::TIMEOUT, message, None),
             Trouble::TimedOut => {
                 let seconds = request.timeout;
                 let message = if Instant::now() >= self.port.end {

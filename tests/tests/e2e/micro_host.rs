@@ -39,11 +39,29 @@ grep -q /bin/refused "$3" && { echo "$3:3: syntax error" >&2; exit 1; }
 exec /usr/sbin/visudo "$@"
 "#;
 
+/// Does what it is told, as dnf 4 does: a lower version, too.
+const DNF: &str = r#"#!/bin/sh
+echo "$@" >>/tmp/dnf.log
+for spec in "$@"; do :; done
+echo "${spec#probe-}-1" >/tmp/rpm-version
+"#;
+
+/// Knows one package; compares as `sort -V` does.
+const RPM: &str = r#"#!/bin/sh
+case $1 in
+-q) cat /tmp/rpm-version 2>/dev/null || exit 1 ;;
+--eval)
+  set -- $(echo "$2" | sed "s/.*vercmp('\([^']*\)','\([^']*\)').*/\1 \2/")
+  [ "$1" = "$2" ] && { echo 0; exit; }
+  [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1)" = "$1" ] && echo -1 || echo 1 ;;
+esac
+"#;
+
 fn doubles(dir: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let doubles = dir.join("doubles");
     std::fs::create_dir(&doubles).unwrap();
-    for (name, script) in [("systemctl", SYSTEMCTL), ("visudo", VISUDO)] {
+    for (name, script) in [("systemctl", SYSTEMCTL), ("visudo", VISUDO), ("dnf", DNF), ("rpm", RPM)] {
         std::fs::write(doubles.join(name), script).unwrap();
         std::fs::set_permissions(doubles.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -195,6 +213,122 @@ async fn packages_come_and_go() {
     ] {
         assert_eq!(micro.error("pkg.ensure", params).await["message"], message);
     }
+}
+
+/// A host with a package source of its own, in files. Two versions of `legwork-probe`, each with
+/// a configuration file, and `legwork-slow`, which takes its time to configure itself.
+const SOURCE: &str = "for d in /var/lib/dpkg /var/lib/apt /etc/apt /var/cache/apt /var/log; do n=/run/h/$(echo $d | tr / _); \
+     mkdir -p $n/w; cp -a $d $n/u; mount --bind $n/u $d; done; mkdir -p /tmp/repo /tmp/probe; cd /tmp/repo; \
+     build() { d=/tmp/b-$1-$2; mkdir -p $d/DEBIAN; printf 'Package: %s\\nVersion: %s\\nArchitecture: all\\nMaintainer: x <x@x>\\nDescription: x\\n' \
+     $1 $2 >$d/DEBIAN/control; }; \
+     pack() { dpkg-deb -b /tmp/b-$1-$2 $1-$2.deb >/dev/null; { cat /tmp/b-$1-$2/DEBIAN/control; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \
+     $1-$2.deb $(stat -c %s $1-$2.deb) $(sha256sum $1-$2.deb | cut -c1-64); } >>Packages; }; \
+     for v in 1.0 2.0; do build legwork-probe $v; mkdir -p /tmp/b-legwork-probe-$v/tmp/probe; echo of $v >/tmp/b-legwork-probe-$v/tmp/probe/conf; \
+     echo /tmp/probe/conf >/tmp/b-legwork-probe-$v/DEBIAN/conffiles; pack legwork-probe $v; done; \
+     build legwork-slow 1.0; printf '#!/bin/sh\\n[ $1 = configure ] && sleep 4; exit 0\\n' >/tmp/b-legwork-slow-1.0/DEBIAN/postinst; \
+     chmod 755 /tmp/b-legwork-slow-1.0/DEBIAN/postinst; pack legwork-slow 1.0; \
+     rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /var/lib/apt/lists/*; \
+     echo 'deb [trusted=yes] file:/tmp/repo ./' >/etc/apt/sources.list; cd /";
+
+fn apt(name: &str, more: &Value) -> Value {
+    let mut params = json!({ "name": name, "manager": "apt", "options": ["-o", "APT::Sandbox::User=root"] });
+    params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    params
+}
+
+#[tokio::test]
+async fn a_package_is_there_if_dpkg_has_it_and_its_files_stay_as_they_were_edited() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT CHECKED HERE: installing a package needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut micro = start(dir.path(), SOURCE).await;
+    let probe = |more: Value| apt("legwork-probe", &more);
+    // The host has no lists yet.
+    let old = json!({ "state": "present", "version": "1.0" });
+    let result = micro.done("pkg.ensure", probe(old)).await;
+    assert_eq!((&result["action"], &result["installed_version"]), (&json!("installed"), &json!("1.0")));
+    // On hold it is no less there.
+    sh(&mut micro, "echo legwork-probe hold | dpkg --set-selections").await;
+    let held = micro.done("pkg.ensure", probe(json!({ "state": "present" }))).await;
+    assert_eq!((&held["action"], &held["installed_version"]), (&json!("already_present"), &json!("1.0")));
+    for state in ["absent", "latest"] {
+        let error = micro.error("pkg.ensure", probe(json!({ "state": state }))).await;
+        assert!(error["details"]["output"].as_str().unwrap().contains("eld packages"), "{error}");
+    }
+    sh(&mut micro, "echo legwork-probe install | dpkg --set-selections").await;
+    // A file that somebody edited is kept, and nobody is asked.
+    sh(&mut micro, "echo mine >/tmp/probe/conf").await;
+    let newest = micro.done("pkg.ensure", probe(json!({ "state": "latest" }))).await;
+    assert_eq!((&newest["action"], &newest["installed_version"]), (&json!("upgraded"), &json!("2.0")));
+    let state = sh(&mut micro, "dpkg -l legwork-probe | tail -1 | cut -c1-2; cat /tmp/probe/conf").await;
+    assert_eq!(state, "ii\nmine\n");
+    // What is half installed is neither there nor gone.
+    let half = "sed -i '/^Package: legwork-probe$/,/^$/s/^Status: .*/Status: install ok half-configured/' /var/lib/dpkg/status";
+    sh(&mut micro, half).await;
+    assert_eq!(micro.done("pkg.ensure", probe(json!({ "state": "present" }))).await["action"], "installed");
+    sh(&mut micro, half).await;
+    assert_eq!(micro.done("pkg.ensure", probe(json!({ "state": "absent" }))).await["action"], "removed");
+}
+
+#[tokio::test]
+async fn a_package_manager_is_waited_for_and_never_ended_midway() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT CHECKED HERE: installing a package needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut micro = start(dir.path(), SOURCE).await;
+    // Somebody else is at work, and done in a while.
+    let lock = "setsid python3 -c 'import fcntl,time; f=[open(n,\"w\") for n in (\"/var/lib/dpkg/lock-frontend\",\"/var/lib/apt/lists/lock\")]; \
+                [fcntl.lockf(x,fcntl.LOCK_EX) for x in f]; open(\"/tmp/locked\",\"w\"); time.sleep(3)' >/dev/null 2>&1 </dev/null & \
+                until [ -e /tmp/locked ]; do sleep 0.05; done";
+    sh(&mut micro, lock).await;
+    let begun = Instant::now();
+    let params = apt("legwork-probe", &json!({ "state": "present" }));
+    assert_eq!(micro.done("pkg.ensure", params).await["action"], "installed");
+    assert!(begun.elapsed() > Duration::from_secs(2), "it did not wait: {:?}", begun.elapsed());
+    // Its time is over while dpkg configures: that is said, and dpkg goes on.
+    let slow = apt("legwork-slow", &json!({ "state": "present" }));
+    let (_, answer) = micro.call("pkg.ensure", 3, slow.clone()).await;
+    let data = &answer["data"];
+    assert_eq!(data["code"], "TIMEOUT", "{answer}");
+    assert!(data["message"].as_str().unwrap().contains("is left to finish"), "{answer}");
+    // The next one waits for it, and finds all well.
+    assert_eq!(micro.done("exec", json!({ "command": "true" })).await["exit_code"], 0);
+    let state = "dpkg-query -W -f='${db:Status-Status}' legwork-slow";
+    let begun = Instant::now();
+    while sh(&mut micro, state).await != "installed" {
+        assert!(begun.elapsed() < DEADLINE, "dpkg was ended: {}", sh(&mut micro, state).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(micro.done("pkg.ensure", slow).await["action"], "already_present");
+    assert_eq!(sh(&mut micro, "dpkg --audit").await, "");
+}
+
+#[tokio::test]
+async fn a_lower_version_is_not_installed_unasked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut micro = start(dir.path(), "echo 2.0-1 >/tmp/rpm-version").await;
+    let pin = |version: &str, options: Value| json!({ "name": "probe", "manager": "dnf", "state": "present", "version": version, "options": options });
+    let error = micro.error("pkg.ensure", pin("1.0", json!([]))).await;
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("probe 1.0 is older than 2.0-1") && message.contains("--allow-downgrade"),
+        "{message}"
+    );
+    assert_eq!(
+        sh(&mut micro, "cat /tmp/rpm-version; cat /tmp/dnf.log 2>&1").await.lines().next(),
+        Some("2.0-1")
+    );
+    let same = micro.done("pkg.ensure", pin("2.0", json!([]))).await;
+    assert_eq!(same["action"], "already_present");
+    let down = micro.done("pkg.ensure", pin("1.0", json!(["--allow-downgrade"]))).await;
+    assert_eq!((&down["action"], &down["installed_version"]), (&json!("downgraded"), &json!("1.0-1")));
+    let up = micro.done("pkg.ensure", pin("3.0", json!([]))).await;
+    assert_eq!((&up["action"], &up["installed_version"]), (&json!("upgraded"), &json!("3.0-1")));
+    assert_eq!(sh(&mut micro, "cat /tmp/dnf.log").await, "downgrade -y probe-1.0\ninstall -y probe-3.0\n");
 }
 
 #[tokio::test]

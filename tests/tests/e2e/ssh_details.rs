@@ -378,3 +378,27 @@ async fn many_short_lines_come_whole_and_in_order() {
         ["h1 | ", "h1 | 1", "h1 | 2", "h1 | 3", "h1 | x", "h2 | ", "h2 | 1", "h2 | 2", "h2 | 3", "h2 | x"];
     assert_eq!(lines, both);
 }
+
+#[tokio::test]
+async fn one_that_fails_hides_nothing_of_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sshd = Sshd::start(dir.path()).await;
+    let bin = dir.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let double = "#!/bin/sh\nfor unit in \"$@\"; do :; done\necho \"$1 $unit\" >>\"$HOME/log\"\n\
+                  case $1-$unit in restart-bad) echo 'bad is bad' >&2; exit 1;; is-active-*) echo active;; *) echo;; esac\n";
+    std::fs::write(bin.join("systemctl"), double).unwrap();
+    std::fs::set_permissions(bin.join("systemctl"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    sshd.set_env(&[("PATH", &format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display()))]).await;
+    let (status, out, err) = sshd.ssh(&["service", "restart", "h1", "--", "first", "bad", "last"]).await;
+    assert_eq!(status, 1, "{out} {err}");
+    assert!(
+        out.contains("first: restarted") && out.contains("last: restarted") && !out.contains("bad:"),
+        "{out}"
+    );
+    assert!(err.contains("bad: failed to restart service") && err.contains("bad is bad"), "{err}");
+    let (_, out, _) = sshd.ssh(&["service", "restart", "h1", "--json", "--", "first", "bad", "last"]).await;
+    let host = &json(&out)["hosts"][0];
+    assert_eq!((&host["state"], host["results"].as_array().unwrap().len()), (&"failed".into(), 2), "{host}");
+    assert_eq!(host["changed"], true);
+}

@@ -164,7 +164,7 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Outcom
             Ok(outcome)
         }
         Err(Broken::Start(why)) => Err(format!("failed to execute command: {why}").into()),
-        Err(Broken::Stopped) => Err(Trouble::Stopped),
+        Err(Broken::Stopped | Broken::Left) => Err(Trouble::Stopped),
     }
 }
 

@@ -2,55 +2,14 @@
 
 use legwork_proto::micro::result;
 
+use super::package_manager::{Manager, OUTPUT, Run};
 use crate::fields::Fields;
 use crate::process::{Job, Keep, look_up};
 use crate::request::{Context, Request, Trouble};
 
-/// What a package manager says is kept up to this.
-const OUTPUT: usize = 256 * 1024;
 /// In a package manager's options these can run programs of the caller's choice.
 const SETTINGS: &[&str] =
     &["-o", "-c", "--option", "--config-file", "--setopt", "--config", "--installroot", "--root"];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manager {
-    Apt,
-    Dnf,
-    Yum,
-    Zypper,
-}
-
-impl Manager {
-    const ALL: [(Self, &'static str); 4] =
-        [(Self::Apt, "apt"), (Self::Dnf, "dnf"), (Self::Yum, "yum"), (Self::Zypper, "zypper")];
-
-    fn program(self) -> &'static str {
-        match self {
-            Self::Apt => "apt-get",
-            Self::Dnf => "dnf",
-            Self::Yum => "yum",
-            Self::Zypper => "zypper",
-        }
-    }
-
-    /// What makes it never ask.
-    fn unattended(self) -> &'static [&'static str] {
-        if self == Self::Zypper { &["--non-interactive"] } else { &[] }
-    }
-
-    fn upgrade(self) -> &'static [&'static str] {
-        match self {
-            Self::Apt => &["install", "--only-upgrade", "-y"],
-            Self::Dnf | Self::Yum => &["upgrade", "-y"],
-            Self::Zypper => &["update", "-y"],
-        }
-    }
-
-    fn with_version(self, name: &str, version: &str) -> String {
-        let between = if matches!(self, Self::Dnf | Self::Yum) { "-" } else { "=" };
-        format!("{name}{between}{version}")
-    }
-}
 
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::PkgEnsure, Trouble> {
     let fields =
@@ -67,30 +26,41 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
     }
     check_options(&options, context.restricted)?;
     let manager = find(&manager)?;
-    let before = installed(context, manager, &name)?;
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let found = installed(context, manager, &name)?;
+    // What is half there is neither present nor absent.
+    let (before, broken) = (found.version, found.broken);
+    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let down = options.iter().any(|option| option.contains("downgrade") || *option == "--oldpackage");
+    let is_older = manager != Manager::Apt
+        && !version.is_empty()
+        && !before.is_empty()
+        && !same(&before, &version)
+        && older(context, manager, &version, comparable(&before, &version))?;
+    if is_older && !down {
+        return Err(format!(
+            "failed to install package: {name} {version} is older than {before}, which is installed; the option \
+             --allow-downgrade permits it"
+        )
+        .into());
+    }
+    if manager != Manager::Apt {
+        options.retain(|option| !option.starts_with("--allow-downgrade"));
+    }
     let mut act = |verb: &str, words: &[&str], spec: &str| {
         if dry_run {
             return Ok(());
         }
-        let args = [manager.unattended(), words, &options, &[spec]].concat();
-        let set = [("DEBIAN_FRONTEND", "noninteractive"), ("LC_ALL", "C.UTF-8")];
-        let keep = Keep::Capture(OUTPUT);
-        let job = Job { set: &set, out: keep, err: keep, ..Job::new(manager.program(), &args) };
         let failed = format!("failed to {verb} package");
-        context
-            .succeed(&job)
-            .map(drop)
-            .map_err(|why| match why {
-                Trouble::Failed(why, said) if why.starts_with("exit status") => {
-                    Trouble::Failed(format!("command failed: {why}"), said)
-                }
-                other => other,
-            })
-            .map_err(|why| why.context(&failed))
+        let run = Run { manager, words, options: &options, spec };
+        run.carry_out(context).map_err(|why| match why {
+            Trouble::Failed(why, said) if why.starts_with("exit status") => {
+                Trouble::Failed(format!("{failed}: command failed: {why}"), said)
+            }
+            other => other.context(&failed),
+        })
     };
     let wanted = if version.is_empty() { name.clone() } else { manager.with_version(&name, &version) };
-    let action = match (state.as_str(), before.is_empty()) {
+    let action = match (state.as_str(), before.is_empty() || broken) {
         ("present", true) => {
             act("install", &["install", "-y"], &wanted)?;
             "installed"
@@ -98,16 +68,13 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
         ("present", false) if version.is_empty() => "already_present",
         ("present" | "latest", false) if same(&before, &version) => "already_present",
         ("present" | "latest", false) if !version.is_empty() => {
-            act("install", &["install", "-y"], &wanted)?;
-            // Only what the options permit got here: a manager refuses to downgrade unasked.
-            if options.iter().any(|option| option.contains("downgrade") || *option == "--oldpackage") {
-                "changed"
-            } else {
-                "upgraded"
-            }
+            let words = if is_older { manager.downgrade() } else { &["install", "-y"] };
+            act("install", words, &wanted)?;
+            // Only what the options permit got here: apt refuses to downgrade unasked.
+            if down { "changed" } else { "upgraded" }
         }
-        ("absent", true) => "already_absent",
-        ("absent", false) => {
+        ("absent", true) if !broken => "already_absent",
+        ("absent", _) => {
             act("remove", &["remove", "-y"], &name)?;
             "removed"
         }
@@ -124,7 +91,11 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
     let after = if action.starts_with("already") || dry_run {
         before.clone()
     } else {
-        installed(context, manager, &name)?
+        let now = installed(context, manager, &name)?;
+        if now.broken {
+            return Err(format!("the package manager left {name} {} half installed", now.version).into());
+        }
+        now.version
     };
     let action = match action {
         "changed" if older(context, manager, &after, &before)? => "downgraded",
@@ -187,25 +158,51 @@ fn find(name: &str) -> Result<Manager, Trouble> {
     found.map(|(manager, _)| manager)
 }
 
-/// The installed version; empty: none.
-fn installed(context: &mut Context<'_>, manager: Manager, name: &str) -> Result<String, Trouble> {
+/// What there is of a package.
+struct Found {
+    /// Empty: nothing.
+    version: String,
+    /// Unpacked and not configured, or half of it.
+    broken: bool,
+}
+
+fn installed(context: &mut Context<'_>, manager: Manager, name: &str) -> Result<Found, Trouble> {
     let (program, args) = match manager {
-        Manager::Apt => ("dpkg-query", ["-W", "-f=${Status}\t${Version}\n", "--", name].to_vec()),
+        // Not what is wanted of it (`hold`), but what is there.
+        Manager::Apt => {
+            let format = "-f=${db:Status-Status}\t${db:Status-Eflag}\t${Version}\n";
+            ("dpkg-query", ["-W", format, "--", name].to_vec())
+        }
         _ => ("rpm", ["-q", "--queryformat", "%{VERSION}-%{RELEASE}\n", "--", name].to_vec()),
     };
     let job = Job { out: Keep::Capture(OUTPUT), ..Job::new(program, &args) };
     let ended = context.run(&job).map_err(|why| why.context("failed to check package status"))?;
+    let mut found = Found { version: String::new(), broken: false };
     if ended.code != Some(0) {
-        return Ok(String::new());
+        return Ok(found);
     }
     let text = String::from_utf8_lossy(&ended.stdout.bytes);
     // Several architectures or kernels: the last one is the newest.
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let found = match manager {
-        Manager::Apt => lines.filter_map(|line| line.strip_prefix("install ok installed\t")).next_back(),
-        _ => lines.next_back(),
-    };
-    Ok(found.unwrap_or_default().to_owned())
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut fields = line.split('\t');
+        match (manager, fields.next(), fields.next(), fields.next()) {
+            (Manager::Apt, Some("not-installed" | "config-files"), ..) => {}
+            (Manager::Apt, Some(status), Some(flag), Some(version)) => {
+                let whole = matches!(status, "installed" | "triggers-pending" | "triggers-awaited");
+                found = Found { version: version.to_owned(), broken: !whole || flag != "ok" };
+            }
+            (Manager::Apt, ..) => {}
+            (_, Some(version), ..) => version.clone_into(&mut found.version),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Of what is installed, as much as a wanted version says.
+fn comparable<'a>(installed: &'a str, wanted: &str) -> &'a str {
+    let version = installed.split_once('-').map_or(installed, |(version, _)| version);
+    if wanted.contains('-') { installed } else { version }
 }
 
 /// Whether an installed version is the one that was asked for: rpm's may be asked for
