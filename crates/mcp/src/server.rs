@@ -75,6 +75,11 @@ pub struct Stdio {
 pub trait Launcher: Send + Sync + std::fmt::Debug {
     /// Starts one, or says why not.
     fn launch<'a>(&'a self, server: &'a Server) -> BoxFuture<'a, Result<Stdio, String>>;
+
+    /// Where we work: told to servers that ask for roots.
+    fn root(&self) -> Option<std::path::PathBuf> {
+        None
+    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! One session with a server: connecting by its transport, listing, calling.
+#![expect(deprecated, reason = "the protocol versions that we speak have roots; a later one drops them")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
-use rmcp::RoleClient;
 use rmcp::model::{
     CallToolRequestParams, ClientCapabilities, ClientConfig, ContentBlock, Implementation, JsonObject,
-    ProtocolVersion,
+    ListRootsResult, ProtocolVersion, Root, RootsCapabilities,
 };
-use rmcp::service::{ClientInitializeError, RunningService, ServiceError, ServiceExt};
+use rmcp::service::{ClientInitializeError, RequestContext, RunningService, ServiceError, ServiceExt};
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
+use rmcp::{ClientHandler, ErrorData, RoleClient};
 use serde::Serialize;
 
 use crate::http::{Client, SharedHeaders, parse};
@@ -71,7 +72,7 @@ pub struct Tool {
 
 /// A live session.
 pub(crate) struct Session {
-    service: RunningService<RoleClient, ClientConfig>,
+    service: RunningService<RoleClient, Us>,
     /// The process of a stdio server.
     _process: Option<Box<dyn Send + Sync>>,
 }
@@ -82,10 +83,39 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// Who we say we are: what servers of the original's users know.
-fn client_config() -> ClientConfig {
-    ClientConfig::new(ClientCapabilities::default(), Implementation::new("flashduty-runner", "1.0.0"))
-        .with_protocol_version(ProtocolVersion::V_2025_06_18)
+/// Our side of a session: who we are, and where we work.
+struct Us {
+    info: ClientConfig,
+    roots: Vec<Root>,
+}
+
+impl Us {
+    /// The name is the one that servers of the original's users know; the title is our own.
+    fn new(launcher: &dyn Launcher) -> Self {
+        let title = concat!("Legwork ", env!("CARGO_PKG_VERSION"));
+        let implementation = Implementation::new("flashduty-runner", "1.0.0").with_title(title);
+        let roots: Vec<Root> = launcher
+            .root()
+            .and_then(|root| Url::from_directory_path(root).ok())
+            .map(|url| Root::new(url.as_str().trim_end_matches('/')).with_name("workspace"))
+            .into_iter()
+            .collect();
+        let mut capabilities = ClientCapabilities::default();
+        capabilities.roots = (!roots.is_empty()).then(RootsCapabilities::default);
+        let info = ClientConfig::new(capabilities, implementation)
+            .with_protocol_version(ProtocolVersion::V_2025_06_18);
+        Self { info, roots }
+    }
+}
+
+impl ClientHandler for Us {
+    fn get_info(&self) -> ClientConfig {
+        self.info.clone()
+    }
+
+    async fn list_roots(&self, _: RequestContext<RoleClient>) -> Result<ListRootsResult, ErrorData> {
+        Ok(ListRootsResult::new(self.roots.clone()))
+    }
 }
 
 impl Session {
@@ -99,7 +129,7 @@ impl Session {
         let connecting = async {
             match server.transport() {
                 Some(Transport::Stdio) => Self::over_stdio(server, launcher).await,
-                Some(Transport::Http) => Self::over_http(server, http, dynamic).await,
+                Some(Transport::Http) => Self::over_http(server, http, dynamic, launcher).await,
                 None => return Err(Error::Transport(server.transport.clone())),
             }
             .map_err(|cause| Error::Connect { name: server.name.clone(), cause })
@@ -112,7 +142,7 @@ impl Session {
 
     async fn over_stdio(server: &Server, launcher: &dyn Launcher) -> Result<Self, String> {
         let stdio = launcher.launch(server).await?;
-        let service = client_config().serve((stdio.stdout, stdio.stdin)).await.map_err(|e| why(&e))?;
+        let service = Us::new(launcher).serve((stdio.stdout, stdio.stdin)).await.map_err(|e| why(&e))?;
         Ok(Self { service, _process: Some(stdio.process) })
     }
 
@@ -122,6 +152,7 @@ impl Session {
         server: &Server,
         http: &reqwest::Client,
         dynamic: &SharedHeaders,
+        launcher: &dyn Launcher,
     ) -> Result<Self, String> {
         let url = Url::parse(&server.url).map_err(|e| format!("the url is not valid: {e}"))?;
         let headers = parse(&server.headers)?;
@@ -130,7 +161,7 @@ impl Session {
             .custom_headers(headers.clone())
             .reinit_on_expired_session(false);
         let first =
-            match client_config().serve(StreamableHttpClientTransport::with_client(client, config)).await {
+            match Us::new(launcher).serve(StreamableHttpClientTransport::with_client(client, config)).await {
                 Ok(service) => return Ok(Self { service, _process: None }),
                 Err(error) => error,
             };
@@ -141,7 +172,7 @@ impl Session {
         let transport = SseTransport::connect(http.clone(), &url, headers, dynamic.clone())
             .await
             .map_err(|e| format!("{cause}; nor does it speak the older HTTP+SSE: {}", root(&e)))?;
-        let service = client_config().serve(transport).await.map_err(|e| why(&e))?;
+        let service = Us::new(launcher).serve(transport).await.map_err(|e| why(&e))?;
         Ok(Self { service, _process: None })
     }
 
@@ -223,8 +254,23 @@ fn service_error(error: &ServiceError) -> String {
 /// An error with the innermost reason, and without addresses it may quote.
 fn root(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause: &(dyn std::error::Error + 'static) = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+    loop {
+        // The SDK does not call what is within this one its cause.
+        let within = match cause.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+            Some(StreamableHttpError::Client(error)) => Some(error as &(dyn std::error::Error + 'static)),
+            _ => cause.source(),
+        };
+        match within {
+            Some(within) => cause = within,
+            None => return in_words(&cause.to_string()),
+        }
     }
-    cause.to_string()
+}
+
+/// An error of the system as the protocol has it: in lower case, and without a number.
+fn in_words(text: &str) -> String {
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text.to_owned(),
+    }
 }

@@ -248,6 +248,10 @@ impl Launcher for Supervised {
         }
         .boxed()
     }
+
+    fn root(&self) -> Option<PathBuf> {
+        Some(self.workspace.clone())
+    }
 }
 
 impl Supervised {
@@ -256,6 +260,15 @@ impl Supervised {
         let path = self.env.get("PATH").map(String::as_str).unwrap_or_default();
         let program = find_program(&server.command, path)
             .ok_or_else(|| format!("exec: \"{}\": executable file not found in $PATH", server.command))?;
+        // What is not there closes its pipes like one that ends: the reason would be lost.
+        if let Err(error) = program.metadata() {
+            let cause = match error.kind() {
+                std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+                std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+                _ => error.to_string(),
+            };
+            return Err(format!("fork/exec {}: {cause}", server.command));
+        }
         argv[0] = program.to_string_lossy().into_owned();
         let mut env = self.env.clone();
         let valid = |text: &str| !text.contains('\0');

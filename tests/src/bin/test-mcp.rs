@@ -19,14 +19,25 @@ fn main() {
         writeln!(file, "{}", std::process::id()).unwrap();
     }
     let mut calls = 0;
+    // What the client says of itself, where it is asked (`--roots`).
+    let mut client = json!({});
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { return };
         let request: Value = serde_json::from_str(&line).unwrap();
+        if request["id"] == "roots" {
+            client["roots"] = request["result"]["roots"].clone();
+            continue;
+        }
+        if has("--roots") && request["method"] == "notifications/initialized" {
+            println!("{}", json!({ "jsonrpc": "2.0", "id": "roots", "method": "roots/list" }));
+            std::io::stdout().flush().unwrap();
+        }
         let Some(id) = request.get("id") else { continue };
         let params = &request["params"];
         let result = match request["method"].as_str().unwrap_or_default() {
             "initialize" => {
                 assert_eq!(params["clientInfo"]["name"], "flashduty-runner");
+                client["info"] = params["clientInfo"].clone();
                 json!({
                     "protocolVersion": params["protocolVersion"], "capabilities": { "tools": {} },
                     "serverInfo": { "name": "inv", "version": "1" },
@@ -56,6 +67,7 @@ fn main() {
                         json!({ "content": [{ "type": "text", "text": "no such host" }], "isError": true })
                     }
                     "calls" => text(calls.to_string()),
+                    "client" => text(client.to_string()),
                     "env" => {
                         let mut all: Vec<String> =
                             std::env::vars().map(|(k, v)| format!("{k}={v}")).collect();

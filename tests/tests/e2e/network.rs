@@ -173,6 +173,33 @@ async fn stdio_servers_live_between_calls_and_are_noticed_when_dead() {
 }
 
 #[tokio::test]
+async fn an_mcp_server_that_can_not_be_had_says_why() {
+    let pair = Pair::start().await;
+    let nowhere = json!({ "name": "gone", "transport": "stdio", "command": "/nowhere/server" });
+    assert_eq!(
+        call(&pair, &nowhere, "x", json!({})).await["error"],
+        "failed to connect to MCP server 'gone': fork/exec /nowhere/server: no such file or directory"
+    );
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed =
+        json!({ "name": "closed", "transport": "sse", "url": format!("http://127.0.0.1:{port}/mcp") });
+    assert_eq!(
+        call(&pair, &closed, "x", json!({})).await["error"],
+        "failed to connect to MCP server 'closed': connection refused"
+    );
+}
+
+#[tokio::test]
+async fn an_mcp_server_learns_who_asks_and_where_it_works() {
+    let pair = Pair::start().await;
+    let said = call(&pair, &stdio(&["--roots"]), "client", json!({})).await;
+    let client: Value = serde_json::from_str(said["result"]["content"].as_str().unwrap()).unwrap();
+    assert!(client["info"]["title"].as_str().unwrap().starts_with("Legwork 0."), "{client}");
+    let workspace = pair.runner.workspace.canonicalize().unwrap();
+    assert_eq!(client["roots"][0]["uri"], format!("file://{}", workspace.display()), "{client}");
+}
+
+#[tokio::test]
 async fn a_server_ends_with_its_runner_even_after_kill_9() {
     let mut pair = Pair::start().await;
     let pids = pair.dir.path().join("pids");
