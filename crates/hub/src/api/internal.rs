@@ -136,7 +136,7 @@ pub(super) async fn heartbeat(
     Path(name): Path<String>,
     Query(key): Query<Key>,
     headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
     if !is_internal(&hub, &headers, &key) {
         return unauthorized().into_response();
@@ -150,7 +150,9 @@ pub(super) async fn heartbeat(
         #[serde(default)]
         wait_s: u64,
     }
-    let Beat { wait_s } = serde_json::from_slice(&body).unwrap_or_default();
+    // The original's heartbeat has no body.
+    let body = read(&hub, request, MAX_REGISTRATION).await;
+    let Beat { wait_s } = body.and_then(|body| parsed(&body)).unwrap_or_default();
     let cancel = hub.heartbeat_until(&name, Duration::from_secs(wait_s)).await;
     match cancel.is_empty() {
         true => ok(),

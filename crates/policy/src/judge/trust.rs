@@ -51,7 +51,7 @@ impl Judge<'_> {
             let texts = texts(&inner, false);
             let (part, _) =
                 self.by_rules((inner.display(), command.span), (&texts, &texts), None, Filling::Worst);
-            if part.decision == Decision::Deny && inner.words.iter().any(|word| is_command(word)) {
+            if part.decision == Decision::Deny && inner.words.iter().any(is_command) {
                 parts.push(Part { depth: self.depth + 1, ..part });
                 return;
             }
