@@ -66,7 +66,7 @@ pub(crate) fn launch(spec: &Spec, cwd: &OwnedFd, streams: Streams) -> io::Result
     // What the filter is made of has been made by now: the child only puts it in force.
     let filter = match &spec.gate {
         Some(gate) => Some(
-            legwork_sandbox::exec_filter(Judged { no_memfd: gate.no_memfd, writes: false })
+            legwork_sandbox::exec_filter(Judged { no_memfd: gate.no_memfd, writes: gate.writes })
                 .ok_or_else(|| io::Error::other("execs can't be judged on this architecture"))?,
         ),
         None => None,

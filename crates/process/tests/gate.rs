@@ -10,3 +10,5 @@ mod faults;
 mod kit;
 #[path = "gate/use.rs"]
 mod use_;
+#[path = "gate/writes.rs"]
+mod writes;

@@ -14,6 +14,7 @@ use super::process::Stat;
 use super::read::{self, Texts};
 use super::script;
 use super::target::{self, Base, FileId, Kind, NotFound, Root, Target};
+use super::write;
 use crate::spec::Spec;
 use crate::sys::{self, Notice};
 
@@ -199,6 +200,23 @@ impl Judge {
             self.cache.insert(key, (instance.clone(), program));
         }
         Ok(Passed { caller, instance, program, first })
+    }
+
+    /// Judges what is opened for writing: by the line's own shell; programs open what they like.
+    pub(super) fn opening(&mut self, notice: &Notice) -> Result<(), Refusal> {
+        let closed = || Refusal::always("> ?", read::Unreadable::Closed.reason());
+        let caller = Stat::of_thread(notice.thread).map_err(|_| closed())?;
+        self.lineage.look_at_root();
+        if !self.gate.shell || !self.lineage.is_the_shells(&caller) {
+            return Ok(());
+        }
+        let Some(file) = write::file(notice, self.root)? else { return Ok(()) };
+        let workspace = self.gate.workspace.to_string_lossy();
+        let file = file.to_string_lossy();
+        self.gate.rules.judge_write(&file, &workspace).map_err(|denial| {
+            let shown = format!("> {file}");
+            Refusal::Denied(Box::new(Denial::new(&shown, denial)))
+        })
     }
 
     fn find(&self, call: &Call, path: &[u8], called: &str) -> Result<Target, Refusal> {

@@ -171,6 +171,12 @@ impl Lineage {
         self.first.as_ref().filter(|(print, _)| *print == caller.print).map(|(_, first)| first.clone())
     }
 
+    /// Whether a process is the line's own shell or a fork of it; while that is not known, any
+    /// could be.
+    pub(super) fn is_the_shells(&self, caller: &Stat) -> bool {
+        self.first.as_ref().is_none_or(|(print, _)| *print == caller.print)
+    }
+
     /// Whether all executions of a program were free ones.
     pub(super) fn is_always_free(&self, program: FileId) -> bool {
         self.programs.get(&program) == Some(&true)

@@ -18,6 +18,7 @@ mod process;
 mod read;
 mod script;
 mod target;
+mod write;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,6 +55,10 @@ pub struct Gate {
     /// then start no others.
     #[serde(default)]
     pub strict: bool,
+    /// Judge what the shell itself opens for writing, too: every opening for writing of the
+    /// tree then costs a question.
+    #[serde(default)]
+    pub writes: bool,
     /// Refuse files in memory.
     #[serde(default)]
     pub no_memfd: bool,
@@ -103,7 +108,11 @@ impl Gatekeeper {
     }
 
     fn answer(&mut self, notice: &Notice) {
-        let judged = self.judge.call(notice);
+        let judged = if write::opens(notice) {
+            self.judge.opening(notice).map(|()| None)
+        } else {
+            self.judge.call(notice).map(Some)
+        };
         // What was read by the process's number was its own only if the call still waits.
         if !sys::still_waits(self.listener.as_fd(), notice.id) {
             return;
@@ -117,7 +126,7 @@ impl Gatekeeper {
             return;
         }
         match judged {
-            Ok(passed) => self.judge.passed(passed),
+            Ok(passed) => passed.into_iter().for_each(|passed| self.judge.passed(passed)),
             Err(Refusal::Denied(denial)) => self.denied.add(*denial),
             Err(Refusal::Silent(_)) => {}
         }

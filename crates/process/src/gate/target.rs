@@ -77,33 +77,82 @@ pub(super) fn find(thread: u32, base: Base, path: &[u8], own: Option<Root>) -> R
     if let Some(target) = own_program(thread, path) {
         return target;
     }
-    // What is followed by name in /proc is the reader's, not the caller's; nothing that
-    // could be executed lies there but behind links that are not followed.
-    let flags = ResolveFlags::NO_MAGICLINKS;
-    let root = format!("/proc/{thread}/root");
-    let same = own.is_some() && Root::of(&root) == own;
-    let path = Path::new(std::ffi::OsStr::from_bytes(path));
-    let open = OFlags::PATH | OFlags::CLOEXEC;
-    let from = match base {
-        Base::Cwd => format!("/proc/{thread}/cwd"),
-        Base::Fd(fd) => format!("/proc/{thread}/fd/{fd}"),
-    };
-    let opened = if same && path.is_absolute() {
-        rustix::fs::openat2(CWD, path, open, Mode::empty(), flags)
-    } else if same {
-        let folder = rustix::fs::open(&from, open, Mode::empty()).map_err(|_| NotFound::Base)?;
-        rustix::fs::openat2(folder, path, open, Mode::empty(), flags)
-    } else {
-        let root = rustix::fs::open(&root, open, Mode::empty()).map_err(|_| NotFound::Base)?;
-        let within = ResolveFlags::IN_ROOT | flags;
-        let path = if path.is_absolute() { path.to_owned() } else { base_within(&from, &root)?.join(path) };
-        rustix::fs::openat2(&root, path, open, Mode::empty(), within)
-    };
-    match opened {
+    match open_for(thread, base, Path::new(std::ffi::OsStr::from_bytes(path)), own, OFlags::empty())? {
         Ok(fd) => Target::of(fd),
         Err(Errno::LOOP) => Err(NotFound::NoPath),
         Err(errno) => Err(NotFound::Kernel(errno)),
     }
+}
+
+/// Opens a path, from where a thread would open it, as a mere place.
+fn open_for(
+    thread: u32,
+    base: Base,
+    path: &Path,
+    own: Option<Root>,
+    flags: OFlags,
+) -> Result<Result<OwnedFd, Errno>, NotFound> {
+    // What is followed by name in /proc is the reader's, not the caller's; nothing that
+    // could be executed lies there but behind links that are not followed.
+    let resolve = ResolveFlags::NO_MAGICLINKS;
+    let root = format!("/proc/{thread}/root");
+    let same = own.is_some() && Root::of(&root) == own;
+    let place = OFlags::PATH | OFlags::CLOEXEC;
+    let open = place | flags;
+    let from = match base {
+        Base::Cwd => format!("/proc/{thread}/cwd"),
+        Base::Fd(fd) => format!("/proc/{thread}/fd/{fd}"),
+    };
+    Ok(if same && path.is_absolute() {
+        rustix::fs::openat2(CWD, path, open, Mode::empty(), resolve)
+    } else if same {
+        let folder = rustix::fs::open(&from, place, Mode::empty()).map_err(|_| NotFound::Base)?;
+        rustix::fs::openat2(folder, path, open, Mode::empty(), resolve)
+    } else {
+        let root = rustix::fs::open(&root, place, Mode::empty()).map_err(|_| NotFound::Base)?;
+        let path = if path.is_absolute() { path.to_owned() } else { base_within(&from, &root)?.join(path) };
+        rustix::fs::openat2(&root, path, open, Mode::empty(), ResolveFlags::IN_ROOT | resolve)
+    })
+}
+
+/// The real path of a file that a thread opens for writing, which may not be there yet.
+/// Fails with the error that the kernel would give, or with none where it can't be told.
+pub(super) fn file_to_write(
+    thread: u32,
+    base: Base,
+    path: &[u8],
+    own: Option<Root>,
+    creates: bool,
+) -> Result<PathBuf, Option<Errno>> {
+    /// Links that lead to what is not there.
+    const MOST_LINKS: usize = 16;
+    let open = |path: &Path, flags| open_for(thread, base, path, own, flags).map_err(|_| None);
+    let mut path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+    for _ in 0..MOST_LINKS {
+        match open(&path, OFlags::empty())? {
+            Ok(fd) => return path_of(fd).ok_or(None),
+            Err(Errno::LOOP) => return Err(None),
+            Err(Errno::NOENT) if creates => {}
+            Err(errno) => return Err(Some(errno)),
+        }
+        let (Some(name), Some(folder)) = (path.file_name(), path.parent()) else { return Err(None) };
+        // A slash at its end asks for a folder, which is not made so.
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(Some(Errno::ISDIR));
+        }
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let real = path_of(open(folder, OFlags::DIRECTORY)?.map_err(Some)?).ok_or(None)?;
+        match open(&path, OFlags::NOFOLLOW)? {
+            Err(Errno::NOENT) => return Ok(real.join(name)),
+            // A link to what is not there: that will be made.
+            Ok(link) => {
+                let to = rustix::fs::readlinkat(link, "", Vec::new()).map_err(|_| None)?;
+                path = folder.join(std::ffi::OsStr::from_bytes(to.as_bytes()));
+            }
+            Err(errno) => return Err(Some(errno)),
+        }
+    }
+    Err(None)
 }
 
 /// A program that executes itself by the one link in /proc that leads to it.
