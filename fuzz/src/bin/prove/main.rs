@@ -106,6 +106,11 @@ fn args() -> Args {
     args
 }
 
+/// Whether we are no root, whose namespaces have one user.
+fn one_user() -> bool {
+    std::env::var_os("PROVE_ONE_USER").is_some()
+}
+
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("__supervisors") => return legwork_runner::process::helper_main(),
@@ -125,9 +130,8 @@ fn main() {
         open: None,
     }));
     cases.retain(|case| case.name.contains(&args.only));
-    let is_root = std::env::var_os("PROVE_ONE_USER").is_none();
-    let both = if is_root { vec![Who::Root, Who::Plain] } else { vec![Who::Root] };
-    if !is_root {
+    let both = if one_user() { vec![Who::Root] } else { vec![Who::Root, Who::Plain] };
+    if one_user() {
         println!("NOT TESTED HERE: lines as a plain user, as only root can make both");
     }
     let who: Vec<Who> = args.who.map_or(both, |who| vec![who]);
@@ -140,6 +144,10 @@ fn main() {
     };
     let all = who.iter().flat_map(|who| (0..cases.len()).map(move |number| (number, *who)));
     let jobs: Vec<(usize, Who)> = all.filter(|(number, who)| in_slice(*number, *who)).collect();
+    if let Err(problem) = canary(&args, who[0]) {
+        println!("no line was run: {problem}");
+        std::process::exit(1);
+    }
     let report = Mutex::new(Report::default());
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -157,6 +165,40 @@ fn main() {
         std::fs::write(file, report.text()).unwrap();
     }
     std::process::exit(i32::from(!report.print()));
+}
+
+/// Before any line is run: what is done in a yard is seen there, and does not reach the machine.
+fn canary(args: &Args, who: Who) -> Result<(), String> {
+    let [system, _] = setups(args);
+    let mut yard = Yard::open(&system, who)?;
+    let name = format!("legwork-canary-{}", std::process::id());
+    let places = ["/etc", "/tmp", "/usr/bin", "/home"].map(|folder| format!("{folder}/{name}"));
+    let free = [Rule::allow_all()];
+    let seen = yard.run(&free, &format!("touch {}", places.join(" ")), 5000)?;
+    if let Some(place) = places.iter().find(|place| std::path::Path::new(place).exists()) {
+        return Err(format!("the yard is not shut: {place} is on this machine; remove it"));
+    }
+    let is_root = who == Who::Root && !one_user();
+    let there = if is_root { &places[..] } else { &places[1..2] };
+    if let Some(place) = there.iter().find(|place| !seen.changes.contains(*place)) {
+        return Err(format!("{place} was made in the yard and not seen: {seen:?}"));
+    }
+    if !seen.execs.iter().any(|exec| exec.error.is_none() && exec.image.name() == "touch") {
+        return Err(format!("touch was run in the yard and not traced: {seen:?}"));
+    }
+    // What would change the kernel, with the values that it has.
+    for line in [
+        "date -s \"$(date)\"",
+        "f=/proc/sys/vm/swappiness; v=$(cat $f); echo $v > $f",
+        "f=/proc/sys/kernel/core_pattern; v=$(cat $f); mount -o remount,rw /proc/sys; echo \"$v\" > $f",
+        "mknod /tmp/disk b 8 0 && cat /tmp/disk",
+    ] {
+        let seen = yard.run(&free, &format!("({line}) 2>/dev/null && touch owned"), 5000)?;
+        if seen.changes.iter().any(|path| path.ends_with("/owned")) {
+            return Err(format!("the yard is not shut: `{line}` works in it"));
+        }
+    }
+    Ok(())
 }
 
 fn work(args: &Args, cases: &[Case], jobs: &[(usize, Who)], next: &AtomicUsize, report: &Mutex<Report>) {

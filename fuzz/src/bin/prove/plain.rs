@@ -184,3 +184,55 @@ pub(crate) fn wrong(rules: &[Rule], ancestors: &[Image], image: &Image) -> Optio
     let by = ancestors.first().map(|above| format!(" (run by {})", above.name())).unwrap_or_default();
     Some(format!("{} was executed{by}, and the rules say {rule}: {}", image.path, image.text()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(text: &str) -> Image {
+        let argv: Vec<String> = text.split(' ').map(String::from).collect();
+        Image { path: format!("/usr/bin/{}", argv[0]), argv }
+    }
+
+    fn rules(texts: &[&str]) -> Vec<Rule> {
+        std::iter::once(Rule::deny_all()).chain(texts.iter().map(|text| Rule::read(text))).collect()
+    }
+
+    #[test]
+    fn the_last_rule_that_fits_decides() {
+        let rules = rules(&["git *", "!git push *", "ls", "FOO=* cat *", "echo 'a b'"]);
+        let may = |text: &str| wrong(&rules, &[], &image(text)).is_none();
+        for text in ["git", "git log -1", "ls", "cat x", "echo a b"] {
+            assert!(may(text), "{text}");
+        }
+        for text in ["git push", "git push origin", "ls -l", "gitx", "rm x"] {
+            assert!(!may(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn argv_0_frees_nothing_and_can_convict() {
+        let rules = rules(&["ls *", "busybox *", "!rm *"]);
+        let mut called_ls = image("touch owned");
+        called_ls.argv[0] = "ls".into();
+        assert!(wrong(&rules, &[], &called_ls).is_some());
+        let mut called_rm = image("busybox x");
+        called_rm.argv[0] = "/bin/rm".into();
+        assert!(wrong(&rules, &[], &called_rm).is_some());
+    }
+
+    #[test]
+    fn what_stands_beneath_is_free_by_a_rule_that_says_so_or_as_a_part() {
+        let rules = rules(&["make * +any", "sudo systemctl restart x", "tar *", "env *"]);
+        let under = |above: &[&str], text: &str| {
+            let above: Vec<Image> = above.iter().map(|text| image(text)).collect();
+            wrong(&rules, &above, &image(text)).is_none()
+        };
+        assert!(under(&["sh -c cc", "make all"], "cc x.c"));
+        assert!(under(&["sudo systemctl restart x"], "systemctl restart x"));
+        assert!(!under(&["sudo systemctl restart y"], "systemctl restart y"));
+        assert!(under(&["sh -c gzip", "tar -czf x y"], "gzip"));
+        assert!(!under(&["env gzip"], "gzip"));
+        assert!(!under(&["env sh", "tar -cf x y"], "touch owned"));
+    }
+}

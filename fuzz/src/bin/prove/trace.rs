@@ -140,3 +140,28 @@ fn string(text: &str) -> (String, &str) {
     }
     (String::from_utf8_lossy(&out).into_owned(), "")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_read_with_who_ran_what() {
+        let log = r#"10 clone(child_stack=NULL, flags=CLONE_CHILD_CLEARTID) = 11
+11 execve("/usr/bin/bash", ["/usr/bin/bash", "--noprofile", "--norc", "-c", "x"], 0x1 /* 3 vars */) = 0
+11 clone(child_stack=NULL, flags=SIGCHLD <unfinished ...>
+12 execve("/usr/bin/env", ["env", "a\"b\303\244\n", "", "c"...], 0x1 /* 3 vars */ <unfinished ...>
+11 <... clone resumed>, child_tidptr=0x7f) = 12
+12 <... execve resumed>) = 0
+12 execve("/usr/bin/ls", ["ls"], 0x1 /* 3 vars */) = -1 EACCES (Permission denied)
+12 execve("/usr/bin/true", ["true"], 0x1 /* 3 vars */) = 0
+12 +++ exited with 0 +++
+"#;
+        let execs = read(log);
+        let names: Vec<(&str, bool, usize)> =
+            execs.iter().map(|e| (e.image.name(), e.error.is_none(), e.ancestors.len())).collect();
+        assert_eq!(names, [("env", true, 0), ("ls", false, 1), ("true", true, 1)]);
+        assert_eq!(execs[0].image.argv, ["env", "a\"bä\n", "", "c"]);
+        assert_eq!(execs[2].ancestors[0].name(), "env");
+    }
+}

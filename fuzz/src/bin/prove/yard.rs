@@ -39,7 +39,7 @@ impl Who {
 /// What all yards of a run share.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
-    /// Made by `scripts/prove`: `stand`, `gen`, `locale`, `template`.
+    /// Made by `scripts/prove`: `stand`, `gen`, `locale`, `template`. Yards are put there, too.
     pub(crate) home: PathBuf,
     /// The PATH of lines.
     pub(crate) path: String,
@@ -76,7 +76,7 @@ impl Yard {
     pub(crate) fn open(setup: &Setup, who: Who) -> Result<Self, String> {
         let base = tempfile::Builder::new()
             .prefix("yard-")
-            .tempdir_in("/var/tmp")
+            .tempdir_in(&setup.home)
             .map_err(|e| e.to_string())?
             .keep();
         build(setup, &base, who)?;
@@ -236,6 +236,39 @@ fn sh(program: &str, args: &[&str]) -> Result<(), String> {
     Err(format!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
+/// The machine's own files, with a layer over them that takes all changes.
+fn overlay(base: &Path) -> Result<(), String> {
+    let layer = |folder: &str| -> Result<(), String> {
+        let at = |name: &str| base.join(name).join(folder).to_string_lossy().into_owned();
+        for name in ["root", "upper", "work"] {
+            fs::create_dir_all(at(name)).map_err(|e| e.to_string())?;
+        }
+        let layers = format!("lowerdir=/{folder},upperdir={},workdir={}", at("upper"), at("work"));
+        sh("mount", &["-t", "overlay", "-o", &layers, "overlay", &at("root")])
+    };
+    if layer("").is_ok() {
+        return Ok(());
+    }
+    // In a namespace of a user's own the whole can't be a layer, for the mounts in it; folder
+    // by folder it can.
+    let root = base.join("root").to_string_lossy().into_owned();
+    sh("mount", &["--bind", &root, &root])?;
+    for entry in fs::read_dir("/").map_err(|e| e.to_string())?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let here = base.join("root").join(&name);
+        let kind = entry.file_type().map_err(|e| e.to_string())?;
+        if kind.is_symlink() {
+            let to = fs::read_link(entry.path()).map_err(|e| e.to_string())?;
+            std::os::unix::fs::symlink(to, here).map_err(|e| e.to_string())?;
+        } else if ["proc", "sys", "dev"].contains(&name.as_str()) {
+            fs::create_dir_all(here).map_err(|e| e.to_string())?;
+        } else if kind.is_dir() && !HIDDEN.contains(&name.as_str()) && fs::read_dir(entry.path()).is_ok() {
+            layer(&name)?;
+        }
+    }
+    Ok(())
+}
+
 fn build(setup: &Setup, base: &Path, who: Who) -> Result<(), String> {
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     let at = |name: &str| text(base.join(name));
@@ -243,8 +276,7 @@ fn build(setup: &Setup, base: &Path, who: Who) -> Result<(), String> {
     for folder in ["root", "upper", "work"] {
         fs::create_dir(base.join(folder)).map_err(|e| e.to_string())?;
     }
-    let layers = format!("lowerdir=/,upperdir={},workdir={}", at("upper"), at("work"));
-    sh("mount", &["-t", "overlay", "-o", &layers, "overlay", &at("root")])?;
+    overlay(base)?;
     for folder in HIDDEN {
         for place in [base.join("hide").join(folder), base.join("root").join(folder)] {
             fs::create_dir_all(&place).map_err(|e| format!("{}: {e}", place.display()))?;
@@ -264,15 +296,14 @@ fn build(setup: &Setup, base: &Path, who: Who) -> Result<(), String> {
     if let Some(bash) = &setup.bash {
         bind(bash, "root/bash")?;
     }
+    // Who is not root can't put these into folders of the machine's, and does without.
     for locale in fs::read_dir(setup.home.join("locale")).into_iter().flatten().flatten() {
         let name = locale.file_name().to_string_lossy().into_owned();
-        bind(&locale.path(), &format!("root/usr/lib/locale/{name}"))?;
+        let _ = bind(&locale.path(), &format!("root/usr/lib/locale/{name}"));
     }
     let awk = base.join("root/etc/alternatives/awk");
-    if awk.is_symlink() && Path::new("/usr/bin/mawk").exists() {
-        fs::remove_file(&awk)
-            .and_then(|()| std::os::unix::fs::symlink("/usr/bin/mawk", &awk))
-            .map_err(|e| e.to_string())?;
+    if Path::new("/usr/bin/mawk").exists() && fs::remove_file(&awk).is_ok() {
+        std::os::unix::fs::symlink("/usr/bin/mawk", &awk).map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -319,7 +350,7 @@ fn fill_proof(place: &Path, who: Who) -> Result<(), String> {
 fn copy_template(setup: &Setup, to: &Path, who: Who) -> Result<(), String> {
     fs::create_dir_all(to).map_err(|e| e.to_string())?;
     let from = setup.home.join("template/.");
-    sh("cp", &["-a", &from.to_string_lossy(), &to.to_string_lossy()])?;
+    sh("cp", &["-a", "--no-preserve=ownership", &from.to_string_lossy(), &to.to_string_lossy()])?;
     own(to, who)
 }
 
