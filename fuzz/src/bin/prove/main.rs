@@ -26,6 +26,7 @@ mod worker;
 mod yard;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -210,10 +211,12 @@ fn work(args: &Args, cases: &[Case], jobs: &[(usize, Who)], next: &AtomicUsize, 
         let key = (*who, generated);
         let start = Instant::now();
         let outcome = (|| {
-            if !yards.contains_key(&key) {
-                yards.insert(key, Yard::open(if generated { &own } else { &system }, *who)?);
-            }
-            let yard = yards.get_mut(&key).ok_or("no yard")?;
+            let yard = match yards.entry(key) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    entry.insert(Yard::open(if generated { &own } else { &system }, *who)?)
+                }
+            };
             try_case(yard, case, number % args.share == 0)
         })();
         let outcome = outcome.unwrap_or_else(|problem| {
