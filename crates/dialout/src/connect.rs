@@ -125,6 +125,9 @@ fn request(config: &Config, name: &str, place: TokenIn) -> Result<Request, Conne
     match &config.credential {
         Credential::Token(token) if place != TokenIn::Query => {
             set("authorization", &format!("Bearer {}", token.expose()))?;
+            // A name that was given is ours; the host's is only for a hub that knows no better.
+            let header = if config.name.is_empty() { "x-worknode-host" } else { "x-worknode-name" };
+            set(header, name)?;
         }
         Credential::Token(_) => {}
         Credential::ApiKey(key) => {

@@ -1,6 +1,7 @@
 //! Time and fresh ids.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use legwork_proto::base57;
 
@@ -9,6 +10,14 @@ pub(crate) fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Milliseconds that measure spans: as the wall's clock when the process started, and from
+/// there by one that can't jump.
+pub(crate) fn steady_ms() -> u64 {
+    static START: OnceLock<(Instant, u64)> = OnceLock::new();
+    let (start, began_ms) = START.get_or_init(|| (Instant::now(), now_ms()));
+    began_ms.saturating_add(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
 /// 128 random bits.

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::auth::hash;
-use crate::clock::{now_ms, secret};
+use crate::clock::{now_ms, secret, steady_ms};
 use crate::engine::Hub;
 use crate::events::{self, Kind, Log};
 use crate::fleet::Progress;
@@ -78,14 +78,20 @@ pub(crate) struct PodRunner {
     /// Empty for the original.
     pub(crate) version: String,
     pub(crate) capabilities: Vec<String>,
+    /// By the steady clock.
     pub(crate) seen_ms: u64,
     /// What it works on.
     pub(crate) task: Option<u32>,
 }
 
 impl PodRunner {
+    /// When it was seen, by the wall's clock.
+    pub(crate) fn seen_at_ms(&self) -> u64 {
+        now_ms().saturating_sub(steady_ms().saturating_sub(self.seen_ms))
+    }
+
     pub(crate) fn is_stale(&self) -> bool {
-        self.seen_ms + STALE_MS < now_ms()
+        self.seen_ms + STALE_MS < steady_ms()
     }
 
     /// Whether its silence means something.
@@ -112,7 +118,7 @@ struct LiveTask {
     /// Hashes of keys that were good once.
     old_keys: Vec<String>,
     attempts: u32,
-    /// When it was given out, or an event of it came.
+    /// When it was given out, or an event of it came; this and its expiry by the steady clock.
     heard_ms: u64,
     expires_at_ms: u64,
     /// An event of this assignment has come.
@@ -298,7 +304,7 @@ fn load(c: &Connection, data: &Path) -> rusqlite::Result<Live> {
         if let Some(runner) = runner.and_then(|name| live.runners.get_mut(&name)) {
             runner.task = Some(id);
             // It gets its time to come back to the hub.
-            runner.seen_ms = now_ms();
+            runner.seen_ms = steady_ms();
         }
         live.tasks.insert(id, task);
     }
@@ -415,7 +421,7 @@ impl Hub {
                 self.pods.lock().unreadable.push((id, why));
             }
         }
-        let now = now_ms();
+        let now = steady_ms();
         let (mut gone, mut expired) = (Vec::new(), Vec::new());
         {
             let live = self.pods.lock();

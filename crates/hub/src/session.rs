@@ -124,7 +124,10 @@ pub(crate) async fn upgrade(
         Ok(grant) => grant,
         Err(response) => return *response,
     };
-    let said = headers.get("X-Worknode-Name").and_then(|v| v.to_str().ok());
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    // Of a fleet's machines the host's name is better than none.
+    let host = text("X-Worknode-Host").filter(|_| grant.token.role == Role::Fleet);
+    let said = text("X-Worknode-Name").or(host);
     let seat = match hub.seat(&grant.token, said).await {
         Ok(seat) => seat,
         Err(error) => return refuse_name(&error),

@@ -288,3 +288,56 @@ async fn small_commands_and_bad_usage() {
         no_token.stderr
     );
 }
+
+/// A runner under the original's name; what it says until it is stopped.
+async fn as_original(home: &std::path::Path, args: &[&str], env: &[(&str, &str)]) -> String {
+    let program = home.join("flashduty-runner");
+    if !program.exists() {
+        std::os::unix::fs::symlink(legwork_e2e::binary(), &program).unwrap();
+    }
+    let mut command = legwork_e2e::legwork_at(&program, home);
+    command.args(args).envs(env.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = tokio::time::timeout(legwork_e2e::DEADLINE, command.output()).await.unwrap().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test]
+async fn under_the_original_s_name_any_config_is_the_original_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("my.yaml");
+    let text = "api_key: k\nworknode_id: wn_1\npermission:\n  bash:\n    \"git *\": allow\n    \"git push *\": deny\n    \"git p*\": allow\n";
+    std::fs::write(&config, text).unwrap();
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let path = config.to_str().unwrap();
+    let said = as_original(dir.path(), &["config", "check", "--config", path], &[]).await;
+    assert!(said.contains("unknown key worknode_id") && said.contains("alphabetical"), "{said}");
+    assert!(said.contains("ok: 3 rules"), "{said}");
+    let shown = as_original(dir.path(), &["config", "show", "--config", path], &[]).await;
+    assert!(shown.contains(".flashduty-runner/workspace"), "{shown}");
+    let judged = as_original(dir.path(), &["policy", "check", "-c", path, "--", "git push x"], &[]).await;
+    assert!(judged.contains("alphabetical"), "{judged}");
+    // By the environment alone.
+    let env = [("FLASHDUTY_RUNNER_API_KEY", "k")];
+    let shown = as_original(dir.path(), &["config", "show"], &env).await;
+    assert!(shown.contains(".flashduty-runner/workspace"), "{shown}");
+    // Under our own name the same file is ours, and a key that is none is an error.
+    let ours = run(dir.path(), None, &["config", "check", "--config", path]).await;
+    assert!(ours.code == 2 && ours.stderr.contains("unknown key worknode_id"), "{}", ours.stderr);
+}
+
+#[tokio::test]
+async fn a_relative_authority_is_written_as_a_path_that_holds_everywhere() {
+    let pair = Pair::start().await;
+    let made = pair.api.post("/tokens", json!({ "name": "web-1", "role": "enroll" })).await.1;
+    let home = pair.dir.path().join("new");
+    std::fs::create_dir_all(&home).unwrap();
+    let ca = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    std::fs::write(home.join("ca.pem"), ca.cert.pem()).unwrap();
+    let mut init = legwork(&home);
+    init.args(["init", "--hub-url", &pair.hub.url, "--ca-file", "ca.pem"]).current_dir(&home);
+    let output = init.env("LEGWORK_ENROLL_TOKEN", made["token"].as_str().unwrap()).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let config = std::fs::read_to_string(home.join(".legwork/config.yaml")).unwrap();
+    let want = home.canonicalize().unwrap().join("ca.pem");
+    assert!(config.contains(&format!("ca_file: \"{}\"", want.display())), "{config}");
+}

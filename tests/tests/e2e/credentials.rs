@@ -218,6 +218,11 @@ async fn one_credential_serves_many_machines_by_name() {
         ws.say("task.result", json!({ "task_id": request["task_id"], "success": true, "result": { "stdout": name, "exit_code": 0 } })).await;
         assert_eq!(api.end(&task).await["runs"][0]["result"]["stdout"], name);
     }
+    // Ours of the token generation, too: by the configured name, else the host's.
+    let home = dir.path().join("ours");
+    let url = format!("ws://{}/runner/ws", hub.address());
+    let _runner = Runner::start_with(&home, &url, &secret, ALLOW_ALL, "name: web-9").await;
+    until("ours is there", || api.is_online("web-9")).await;
     // They are known again after a restart, and end together.
     let before = api.get("/runners/web-1").await.1["id"].clone();
     let hub = hub.crash_and_restart().await;

@@ -192,8 +192,13 @@ async fn an_mcp_server_that_can_not_be_had_says_why() {
 #[tokio::test]
 async fn an_mcp_server_learns_who_asks_and_where_it_works() {
     let pair = Pair::start().await;
-    let said = call(&pair, &stdio(&["--roots"]), "client", json!({})).await;
-    let client: Value = serde_json::from_str(said["result"]["content"].as_str().unwrap()).unwrap();
+    let client = async || -> Value {
+        let said = call(&pair, &stdio(&["--roots"]), "client", json!({})).await;
+        serde_json::from_str(said["result"]["content"].as_str().unwrap()).unwrap()
+    };
+    // Our answer about roots and the call go side by side.
+    until("it is told the roots", || async { client().await.get("roots").is_some() }).await;
+    let client = client().await;
     assert!(client["info"]["title"].as_str().unwrap().starts_with("Legwork 0."), "{client}");
     let workspace = pair.runner.workspace.canonicalize().unwrap();
     assert_eq!(client["roots"][0]["uri"], format!("file://{}", workspace.display()), "{client}");

@@ -114,7 +114,7 @@ fn runner(runner: &PodRunner) -> serde_json::Value {
     };
     json!({
         "id": runner.id, "name": runner.name, "ip": runner.ip, "status": status, "task": runner.task,
-        "version": runner.version, "capabilities": runner.capabilities, "last_seen_ms": runner.seen_ms,
+        "version": runner.version, "capabilities": runner.capabilities, "last_seen_ms": runner.seen_at_ms(),
     })
 }
 

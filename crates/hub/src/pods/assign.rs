@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{End, LiveTask, MAX_ATTEMPTS, MAX_UNHEARD, NAMELESS, PodRunner, signed};
 use crate::auth::hash;
-use crate::clock::{now_ms, secret};
+use crate::clock::{now_ms, secret, steady_ms};
 use crate::engine::Hub;
 use crate::model::State;
 use crate::store::StoreError;
@@ -89,7 +89,7 @@ impl Hub {
 
     fn seen(&self, name: &str) {
         if let Some(runner) = self.pods.lock().runners.get_mut(name) {
-            runner.seen_ms = now_ms();
+            runner.seen_ms = steady_ms();
         }
     }
 
@@ -98,7 +98,7 @@ impl Hub {
         {
             let mut live = self.pods.lock();
             if let Some(runner) = live.runners.get_mut(&said.pod_name) {
-                runner.seen_ms = now_ms();
+                runner.seen_ms = steady_ms();
                 let same = runner.ip == said.pod_ip
                     && runner.version == version
                     && runner.capabilities == said.capabilities;
@@ -132,13 +132,13 @@ impl Hub {
             ip: String::new(),
             version: String::new(),
             capabilities: Vec::new(),
-            seen_ms: now_ms(),
+            seen_ms: steady_ms(),
             task: None,
         });
         runner.ip.clone_from(&said.pod_ip);
         runner.version = version;
         runner.capabilities.clone_from(&said.capabilities);
-        runner.seen_ms = now_ms();
+        runner.seen_ms = steady_ms();
         Ok(id)
     }
 
@@ -236,7 +236,7 @@ impl Hub {
             task.runner = Some(name.to_owned());
             task.key = Some(hashed.clone());
             task.attempts += 1;
-            task.heard_ms = now_ms();
+            task.heard_ms = steady_ms();
             runner.task = Some(id);
             let assigned = Assigned {
                 id: TaskId::Number(i64::from(id)),
@@ -317,7 +317,7 @@ impl Hub {
         let mut live = self.pods.lock();
         let live = &mut *live;
         let Some(runner) = live.runners.get_mut(name) else { return Vec::new() };
-        runner.seen_ms = now_ms();
+        runner.seen_ms = steady_ms();
         runner.task.filter(|id| live.tasks.get(id).is_some_and(|task| task.cancel)).into_iter().collect()
     }
 }

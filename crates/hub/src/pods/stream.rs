@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{End, signed};
 use crate::auth::hash;
-use crate::clock::now_ms;
+use crate::clock::{now_ms, steady_ms};
 use crate::engine::Hub;
 use crate::events::Kind;
 use crate::model::State;
@@ -174,7 +174,7 @@ impl Hub {
         let live = &mut *live;
         let Some(task) = live.tasks.get_mut(&id).filter(|task| !task.closing) else { return Ok(None) };
         if let Some(runner) = task.runner.as_ref().and_then(|name| live.runners.get_mut(name)) {
-            runner.seen_ms = now_ms();
+            runner.seen_ms = steady_ms();
         }
         let cancel = task.cancel;
         // Sent again, as the answer was lost.
@@ -185,7 +185,7 @@ impl Hub {
             })?;
             task.last = body.to_vec();
         }
-        task.heard_ms = now_ms();
+        task.heard_ms = steady_ms();
         task.has_begun = true;
         task.has_failed_step |= is_failed_step(event);
         task.has_effects |= has_effects(event);

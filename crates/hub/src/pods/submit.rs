@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::{End, LiveTask, events_path, signed, unsigned};
-use crate::clock::now_ms;
+use crate::clock::{now_ms, steady_ms};
 use crate::engine::{Hub, SubmitError};
 use crate::events::Log;
 use crate::model::State;
@@ -246,7 +246,7 @@ impl Hub {
             old_keys: Vec::new(),
             attempts: 0,
             heard_ms: 0,
-            expires_at_ms,
+            expires_at_ms: steady_ms() + expires_s * 1000,
             has_begun: false,
             has_effects: false,
             is_noted: false,
