@@ -163,6 +163,7 @@ impl Gates {
             strict: self.wanted == Gating::Strict,
             no_memfd: matches!(command.named, Named::These(_)),
             programs,
+            writes: false,
         }
     }
 }
