@@ -65,8 +65,8 @@ pub struct RunText {
     pub text: String,
     /// `text` is the printing of what was judged, not the line.
     pub reprinted: bool,
-    /// The shell itself opens files for writing whose paths it computes: each must be judged
-    /// when it is opened ([`crate::Policy::judge_write`]).
+    /// The shell itself opens files for writing that rules tell apart: each must be judged by
+    /// where its path really leads, when it is opened ([`crate::Policy::judge_write`]).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub computed_writes: bool,
     /// `bash -n` must accept `text` before it runs.

@@ -72,7 +72,11 @@ impl Judge<'_> {
             deciding.is_none().then(|| "writing to a file needs a rule that starts with '> '".to_owned());
         let matched = matched.iter().map(|r| r.pattern().to_owned()).collect();
         let narrow = rule.as_deref() != Some("*");
-        self.computed_writes |= at_exec && narrow && decision == Decision::Allow;
+        // A link leads elsewhere than its path says, and so does a path after `cd`.
+        let everywhere = rule.as_deref() == Some("> *") || !narrow;
+        let mut taken_away = self.policy.live_rules().iter().filter(|r| r.action != Action::Allow);
+        let somewhere = !everywhere || taken_away.any(Rule::is_redirect);
+        self.computed_writes |= self.gate && somewhere && decision == Decision::Allow;
         Some(Part {
             command: display,
             span: self.span(redirect.span),
