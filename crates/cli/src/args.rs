@@ -381,6 +381,15 @@ pub(crate) enum TokenCommand {
     },
 }
 
+/// By what a line is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum GateWord {
+    /// By its text, and each exec of it by its real arguments
+    Exec,
+    /// By its text alone
+    Reading,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
     /// Judge a line: exit 0 allow, 1 deny, 3 ask, 2 config error
@@ -394,6 +403,9 @@ pub(crate) enum PolicyCommand {
         /// Read one JSON object a line, {"id","policy":[["PATTERN","allow"],…],"command"}
         #[arg(long, conflicts_with_all = ["config", "json"])]
         stdin_json: bool,
+        /// Answer as where each exec is judged, or only the text [default: as on this machine]
+        #[arg(long, value_name = "BY")]
+        gate: Option<GateWord>,
         /// The line
         #[arg(last = true, value_name = "LINE", required_unless_present = "stdin_json")]
         line: Vec<String>,
@@ -406,6 +418,9 @@ pub(crate) enum PolicyCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Answer as where each exec is judged, or only the text [default: as on this machine]
+        #[arg(long, value_name = "BY")]
+        gate: Option<GateWord>,
         /// The line
         #[arg(last = true, value_name = "LINE", required = true)]
         line: Vec<String>,

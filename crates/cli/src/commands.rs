@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args) -> Result<u8> {
         Command::Tasks(args) => lists::tasks(args).await,
         Command::Logs(args) => exec::logs(args).await,
         Command::Token(command) => token::run(command).await,
-        Command::Policy(command) => policy::run(command),
+        Command::Policy(command) => policy::run(command).await,
         Command::Audit(command) => audit::run(command),
         Command::Config(command) => config::run(command),
         Command::Update(args) => update::run(args).await,

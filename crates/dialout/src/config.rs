@@ -281,7 +281,7 @@ pub fn load(
         }
     };
     let labels = r.list_or_env("labels", &["LEGWORK_LABELS", "FLASHDUTY_RUNNER_LABELS"])?;
-    let Rules { bash: mut policy, mcp: mut mcp_policy, shell } = rules::read(r)?;
+    let Rules { bash: mut policy, mcp: mut mcp_policy, shell, .. } = rules::read(r)?;
     if source.original {
         warnings.extend(rules::imply_children(&mut policy, mcp_policy.as_mut()));
     }

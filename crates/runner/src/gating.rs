@@ -108,6 +108,11 @@ const MOUNTING: &[&str] = &[
 ];
 
 impl Gates {
+    /// The gate as a trial has found it: `lacks` says why it can't be had.
+    pub fn tried(lacks: Option<String>) -> Self {
+        Self { lacks, ..Self::default() }
+    }
+
     /// How execs are judged under these rules.
     pub fn standing(&self, rules: &Policy, path: &str) -> Standing {
         if !rules.needs_exec_gate() {

@@ -1,36 +1,35 @@
 //! `legwork policy`.
 
+mod check;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use legwork_dialout::config::{Source, rules_of};
-use legwork_policy::{
-    Decision, Learned, NoteKind, PRESETS, Policy, Suggestions, Verdict, learn, preset, suggest, tables,
-};
-use serde::{Deserialize, Serialize};
+use legwork_dialout::config::{Rules, Source, rules_of};
+use legwork_policy::{Learned, NoteKind, PRESETS, Policy, Suggestions, learn, preset, suggest, tables};
+use serde::Deserialize;
 use serde_json::json;
+
+use check::Here;
 
 use crate::args::PolicyCommand;
 use crate::commands::audit;
 use crate::{context, exit};
 
-pub(crate) fn run(command: PolicyCommand) -> Result<u8> {
+pub(crate) async fn run(command: PolicyCommand) -> Result<u8> {
     match command {
-        PolicyCommand::Check { stdin_json: true, .. } => judge_stdin(),
-        PolicyCommand::Check { config, json, line, .. } => {
-            let path = config.as_deref().unwrap_or(Path::new(""));
-            with_rules(path, |policy| {
-                if context::is_originals(path) {
-                    for note in policy.order_notes() {
-                        eprintln!("note: rule '{}' {}", note.pattern, note.message);
-                    }
-                }
-                check(policy, json, &line.join(" "))
-            })
+        PolicyCommand::Check { stdin_json: true, gate, .. } => check::stdin(&Here::look(gate, &[]).await),
+        PolicyCommand::Check { config, json, gate, line, .. } => {
+            let path = config.unwrap_or_default();
+            let Some(rules) = rules_or_say(&path) else { return Ok(exit::CONFIG) };
+            let here = Here::look(gate, &rules.env_pass).await;
+            check::line(&here, &rules.bash, &path, json, &line.join(" "))
         }
-        PolicyCommand::Explain { config, json, line } => {
-            with_rules(&config, |policy| explain(policy, json, &line.join(" ")))
+        PolicyCommand::Explain { config, json, gate, line } => {
+            let Some(rules) = rules_or_say(&config) else { return Ok(exit::CONFIG) };
+            let here = Here::look(gate, &rules.env_pass).await;
+            check::explain(&here, &rules.bash, json, &line.join(" "))
         }
         PolicyCommand::Lint { config, attack: false, json } => {
             with_rules(&config, |policy| lint(policy, json))
@@ -51,95 +50,17 @@ pub(crate) fn run(command: PolicyCommand) -> Result<u8> {
 
 /// Rules that can't be read are a config error, whatever was to be done with them.
 fn with_rules(path: &Path, then: impl FnOnce(&Policy) -> Result<u8>) -> Result<u8> {
+    rules_or_say(path).map_or(Ok(exit::CONFIG), |rules| then(&rules.bash))
+}
+
+/// The rules of a config file. Says what is wrong with it, if it can't be read.
+fn rules_or_say(path: &Path) -> Option<Rules> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("failed to read {}: {e}", path.display()));
+    let original = context::is_originals(path);
     let rules = text.and_then(|text| {
-        rules_of(&Source { path: path.to_owned(), text, original: false }).map_err(|e| e.to_string())
+        rules_of(&Source { path: path.to_owned(), text, original }).map_err(|e| e.to_string())
     });
-    match rules {
-        Ok(rules) => then(&rules.bash),
-        Err(error) => {
-            eprintln!("Error: {error}");
-            Ok(exit::CONFIG)
-        }
-    }
-}
-
-fn check(policy: &Policy, json: bool, line: &str) -> Result<u8> {
-    for note in policy.notes() {
-        eprintln!("note: rule '{}' {}", note.pattern, note.message);
-    }
-    let verdict = policy.judge(line);
-    if json {
-        println!("{}", serde_json::to_string_pretty(&verdict)?);
-    } else {
-        match verdict.message() {
-            None => {
-                println!("allow{}", verdict.rule().map(|r| format!(" by rule '{r}'")).unwrap_or_default())
-            }
-            Some(message) => println!("{message}"),
-        }
-    }
-    Ok(status(verdict.decision))
-}
-
-fn status(decision: Decision) -> u8 {
-    match decision {
-        Decision::Allow => 0,
-        Decision::Deny => exit::DENY,
-        Decision::Ask => exit::ASK,
-    }
-}
-
-fn word(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Allow => "allow",
-        Decision::Ask => "ask",
-        Decision::Deny => "deny",
-    }
-}
-
-fn explain(policy: &Policy, json: bool, line: &str) -> Result<u8> {
-    let verdict = policy.judge(line);
-    if json {
-        println!("{}", serde_json::to_string_pretty(&verdict)?);
-        return Ok(status(verdict.decision));
-    }
-    println!("{line}");
-    if let Some(failure) = &verdict.failure {
-        println!("  deny   {failure}");
-    }
-    for (index, part) in verdict.parts.iter().enumerate() {
-        // What stands within another part's text, or is run by it, is shown beneath it.
-        let around = |other: &legwork_policy::Part| {
-            other.span.start <= part.span.start && part.span.end <= other.span.end && other.span != part.span
-        };
-        let depth = part.depth + verdict.parts[..index].iter().filter(|other| around(other)).count();
-        let why = match (&part.reason, &part.rule) {
-            (Some(reason), _) => reason.clone(),
-            (None, Some(rule)) => format!("rule '{rule}'"),
-            (None, None) if part.decision == Decision::Allow => "needs no rule".into(),
-            (None, None) => "no matching allow rule".into(),
-        };
-        println!(
-            "  {:<6} {}{}   [{}..{}]  {why}",
-            word(part.decision),
-            "  ".repeat(depth),
-            part.command,
-            part.span.start,
-            part.span.end
-        );
-        let others: Vec<&String> =
-            part.matched.iter().filter(|rule| part.rule.as_ref() != Some(rule)).collect();
-        if !others.is_empty() {
-            let others: Vec<String> = others.into_iter().map(|rule| format!("'{rule}'")).collect();
-            println!("         {}matched before it: {}", "  ".repeat(depth), others.join(", "));
-        }
-    }
-    if let Some(run) = verdict.run.as_ref().filter(|run| run.reprinted && run.text != line) {
-        println!("runs as: {}", run.text);
-    }
-    println!("=> {}", verdict.message().unwrap_or_else(|| "allow".into()));
-    Ok(status(verdict.decision))
+    rules.map_err(|error| eprintln!("Error: {error}")).ok()
 }
 
 fn lint(policy: &Policy, json: bool) -> Result<u8> {
@@ -328,61 +249,4 @@ fn presets(name: Option<&str>) -> Result<u8> {
         println!("    {}: {action}", json!(pattern));
     }
     Ok(0)
-}
-
-#[derive(Deserialize)]
-struct Question {
-    #[serde(default)]
-    id: serde_json::Value,
-    policy: Vec<(String, String)>,
-    command: String,
-}
-
-#[derive(Serialize)]
-struct Answer {
-    id: serde_json::Value,
-    decision: &'static str,
-    rule: Option<String>,
-    reason: Option<String>,
-    command: Option<String>,
-    span: Option<[usize; 2]>,
-}
-
-/// One question a line, one answer a line; a bad line answers `error` and the next
-/// is read.
-fn judge_stdin() -> Result<u8> {
-    for line in std::io::stdin().lock().split(b'\n') {
-        let line = line?;
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let answer = match serde_json::from_slice::<Question>(&line) {
-            Ok(question) => answer(question),
-            Err(error) => error_answer(serde_json::Value::Null, error.to_string()),
-        };
-        println!("{}", serde_json::to_string(&answer)?);
-    }
-    Ok(0)
-}
-
-fn error_answer(id: serde_json::Value, reason: String) -> Answer {
-    Answer { id, decision: "error", rule: None, reason: Some(reason), command: None, span: None }
-}
-
-fn answer(question: Question) -> Answer {
-    let pairs = question.policy.iter().map(|(p, a)| (p.as_str(), a.as_str()));
-    let policy = match Policy::from_pairs(pairs) {
-        Ok(policy) => policy,
-        Err(error) => return error_answer(question.id, error.to_string()),
-    };
-    let verdict: Verdict = policy.judge(&question.command);
-    let part = verdict.deciding.as_ref();
-    Answer {
-        id: question.id,
-        decision: word(verdict.decision),
-        rule: part.and_then(|p| p.rule.clone()),
-        reason: part.and_then(|p| p.reason.clone()).or_else(|| verdict.failure.clone()),
-        command: part.map(|p| p.command.clone()),
-        span: part.map(|p| [p.span.start, p.span.end]),
-    }
 }

@@ -15,13 +15,19 @@ pub struct Rules {
     pub mcp: Option<Policy>,
     /// Whether terminals may be opened.
     pub shell: bool,
+    /// What commands inherit beside the usual, as far as rules are all that was read.
+    pub env_pass: Vec<String>,
 }
 
 /// Reads only the rules of a config file: what `legwork policy` needs.
 pub fn rules_of(source: &Source) -> Result<Rules, ConfigError> {
     let (file, env) = (source.path.display().to_string(), std::collections::BTreeMap::new());
     let mut reader = Reader::new(&file, parse(source)?, &env)?;
-    let rules = read(&mut reader)?;
+    let mut rules = read(&mut reader)?;
+    rules.env_pass = reader.list("env.pass")?;
+    if source.original {
+        imply_children(&mut rules.bash, rules.mcp.as_mut());
+    }
     // The other keys are none of our business here, but a misspelt rule is.
     match reader.unknown().into_iter().find(|(_, problem)| problem.contains("permission")) {
         Some((line, problem)) => {
@@ -57,7 +63,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Rules, ConfigError> {
     let mcp = section(r, "permission.mcp", Vec::new())?;
     let words = [("allow", Some(true)), ("deny", Some(false)), ("auto", None)];
     let shell = r.word("permission.shell", &[], &words, "auto")?.unwrap_or_else(|| bash.allows_everything());
-    Ok(Rules { bash, mcp, shell })
+    Ok(Rules { bash, mcp, shell, env_pass: Vec::new() })
 }
 
 /// The rules of the original's file say nothing of what a program may start, and there it could
