@@ -198,7 +198,7 @@ impl Seen {
                 NodeKind::Redirect { op, target, .. } => {
                     let target = self.word(target)?.signature();
                     let operator = match op.as_str() {
-                        ">&-" | "<&-" | "<<<" => continue,
+                        ">&-" | "<&-" => continue,
                         ">&" | "<&" if is_descriptor(&target) => continue,
                         "<&" => "<",
                         other => other,

@@ -54,6 +54,11 @@ pub mod fuzzing {
         Some(crate::cross::commands(line).is_ok_and(|other| script.signature() == other))
     }
 
+    /// The same by the other parser.
+    pub fn other_signature(line: &str) -> Result<Vec<String>, String> {
+        crate::cross::commands(line)
+    }
+
     /// The commands and redirections of a line in which nothing is refused.
     pub fn signature(line: &str) -> Option<Vec<String>> {
         crate::limits::check(line).ok()?;

@@ -430,7 +430,8 @@ impl Script {
         for command in &self.commands {
             out.push(signature(command.prefixes.iter().map(|p| p.name.as_str()), &command.words));
         }
-        for redirect in self.redirects.iter().filter(|r| r.usage != RedirectUse::Inert) {
+        for redirect in self.redirects.iter().filter(|r| r.usage != RedirectUse::Inert || r.operator == "<<<")
+        {
             let target = redirect.target.as_ref().map(Word::signature).unwrap_or_default();
             out.push(redirect_signature(redirect.operator, &target));
         }

@@ -4,6 +4,7 @@ use shuck_ast::{ArrayElem, AssignmentValue, DeclClause, DeclOperand};
 
 use super::{Walk, span_of};
 use crate::printing::is_name;
+use crate::quote::{Piece, Quoting, read_literal};
 use crate::script::{Assignment, Frag, Word};
 
 impl Walk<'_> {
@@ -89,11 +90,25 @@ impl Walk<'_> {
                     }
                 }
             }
-            None => frags.push(Frag::Unknown { quoted: true }),
+            None => frags.push(self.array_text(node)),
         }
         let raw = self.text(node.span).to_owned();
         self.script.assignments.push(assignment);
         Word { frags, raw }
+    }
+
+    /// An array's text as a part of the word that it is to the command.
+    fn array_text(&self, node: &shuck_ast::Assignment) -> Frag {
+        let text = self.text(node.span).split_once('=').map_or("", |(_, value)| value);
+        let (mut state, mut pieces) = (Quoting::None, Vec::new());
+        if text.contains(['$', '`']) || read_literal(text, &mut state, &mut pieces).is_err() {
+            return Frag::Unknown { quoted: true };
+        }
+        let texts = pieces.iter().map(|piece| match piece {
+            Piece::Text { text, .. } => text.as_str(),
+            Piece::Expansion(_) => "",
+        });
+        Frag::Lit(texts.collect())
     }
 
     /// Names that `declare -A` makes associative arrays: only where it surely runs, and

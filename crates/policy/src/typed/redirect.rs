@@ -61,16 +61,15 @@ impl Walk<'_> {
             RedirectKind::DupOutput => (">&", RedirectUse::Write),
             RedirectKind::DupInput if is_descriptor => ("<&", RedirectUse::Inert),
             RedirectKind::DupInput | RedirectKind::Input => ("<", RedirectUse::Read),
-            RedirectKind::HereDoc | RedirectKind::HereDocStrip | RedirectKind::HereString => {
-                ("<<", RedirectUse::Inert)
-            }
+            RedirectKind::HereString => ("<<<", RedirectUse::Inert),
+            RedirectKind::HereDoc | RedirectKind::HereDocStrip => ("<<", RedirectUse::Inert),
         };
         let free = usage == RedirectUse::Inert || literal.as_deref() == Some("/dev/null");
-        self.script.plain &= free && target.is_some() && operator != "<<";
+        self.script.plain &= free && target.is_some() && operator != "<<<";
         match (usage, operator) {
             // A here-document is printed as the here-string that holds the same.
             (_, "<<") if printed.is_empty() => self.out.push_str("<'/dev/null'"),
-            (_, "<<") => {
+            (_, "<<" | "<<<") => {
                 self.out.push_str("<<<");
                 self.out.push_str(&printed);
             }

@@ -355,7 +355,8 @@ impl Maker<'_> {
 
     fn arithmetic(&mut self, depth: usize) -> String {
         if depth == 0 {
-            return self.number();
+            // Of a variable that holds nothing, `$i` leaves nothing: another expression.
+            return self.random.pick(&["1", "i", "2", "x", "'a[$(owned)]'", "${#x}", "010", "$#"]).to_owned();
         }
         let (left, right) = (self.arithmetic(depth - 1), self.arithmetic(depth - 1));
         let sign = self

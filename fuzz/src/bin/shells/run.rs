@@ -42,7 +42,7 @@ while IFS= builtin read -r -d '' t; do
 $t
 }" ) </dev/null >/dev/null 2>&1 && builtin printf 'valid'
     builtin printf '\1'
-    ( builtin eval "$t" ) </dev/null 2>/dev/null
+    ( builtin ulimit -t 1 -f 64; builtin eval "$t" ) </dev/null 2>/dev/null
     builtin printf '\1%s\1' "$?"
 done
 "#;
@@ -122,7 +122,7 @@ impl Yard {
         };
         let output = reader(child.stdout.take().map(|p| Box::new(p) as Box<dyn std::io::Read + Send>));
         let errors = reader(child.stderr.take().map(|p| Box::new(p) as Box<dyn std::io::Read + Send>));
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_secs(20);
         while child.try_wait().ok()?.is_none() {
             if Instant::now() > until {
                 child.kill().ok()?;
