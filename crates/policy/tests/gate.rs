@@ -112,6 +112,7 @@ fn what_no_start_shows_is_read_as_strictly_with_the_gate() {
         "RANDOM=$x",
         "echo $((a[$x]))",
         "x='a[$(id)]'; echo $((x))",
+        "cat <<$'E\\x4fF'\necho <<X\nEOF\nrm -rf /tmp/x\nX",
         "LC_ALL=zh_CN.gbk bash -c \"echo \\\"丁\\\\\\\"; touch owned #\\\"\"",
     ] {
         let verdict = policy(&rules).with_exec_gate(true).judge(line);
