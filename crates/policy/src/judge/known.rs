@@ -1,12 +1,16 @@
 //! What variables surely hold: those that the line sets to literal text, and to nothing
 //! else. (Before it is set, a variable holds nothing.)
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::script::{Command, Frag, Script, Word};
 
 /// Most commands that one command can stand for.
 const MAX_VARIANTS: usize = 64;
+
+/// Most commands that all of a line can stand for: a long line is judged in time.
+const MAX_IN_ALL: usize = 1024;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,19 +23,21 @@ enum Value {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     values: BTreeMap<String, Vec<Value>>,
+    /// How many variants were made.
+    made: Cell<usize>,
 }
 
 impl Known {
     pub(super) fn of(script: &Script, env_names: &BTreeSet<String>) -> Self {
         let mut values: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         if script.sets_from_data || script.assignments.is_empty() {
-            return Self { values };
+            return Self { values, made: Cell::new(0) };
         }
         let mut unknown: BTreeSet<&str> = env_names.iter().map(String::as_str).collect();
         for assignment in &script.assignments {
             let name = assignment.name.as_str();
             let value = match assignment.value.as_ref().map(Word::literal) {
-                _ if assignment.append || crate::names::is_integer(name) => None,
+                _ if assignment.append || is_set_by_bash(name) => None,
                 Some(Some(text)) => Some(Value::Text(text)),
                 _ => assignment.numeric.then_some(Value::Number),
             };
@@ -48,7 +54,7 @@ impl Known {
         }
         unknown.extend(script.commands.iter().flat_map(|c| c.prefixes.iter().map(|p| p.name.as_str())));
         values.retain(|name, _| !unknown.contains(name.as_str()));
-        Self { values }
+        Self { values, made: Cell::new(0) }
     }
 
     /// The commands that a command can come out as, if that is known of any of its words.
@@ -58,9 +64,11 @@ impl Known {
         }
         let names = self.names(&command.words);
         let count: usize = names.iter().map(|name| self.values[*name].len()).product();
-        if names.is_empty() || count > MAX_VARIANTS {
+        let made = self.made.get() + count;
+        if names.is_empty() || count > MAX_VARIANTS || made > MAX_IN_ALL {
             return None;
         }
+        self.made.set(made);
         let variant = |index: usize| {
             let chosen = self.chosen(&names, index);
             let words = command.words.iter().flat_map(|word| filled(word, &chosen)).collect();
@@ -107,6 +115,31 @@ impl Known {
         }
         chosen
     }
+}
+
+/// Whether bash itself gives the variable other values than the line does.
+fn is_set_by_bash(name: &str) -> bool {
+    const SET: &[&str] = &[
+        "_",
+        "PWD",
+        "OLDPWD",
+        "REPLY",
+        "OPTARG",
+        "OPTERR",
+        "MAPFILE",
+        "COPROC",
+        "PIPESTATUS",
+        "FUNCNAME",
+        "HOSTNAME",
+        "HOSTTYPE",
+        "MACHTYPE",
+        "OSTYPE",
+        "COLUMNS",
+        "LINES",
+        "BASH",
+        "READLINE_LINE",
+    ];
+    crate::names::is_integer(name) || SET.contains(&name) || name.starts_with("BASH_")
 }
 
 /// The words that a word becomes with these values.

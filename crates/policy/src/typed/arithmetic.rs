@@ -3,6 +3,8 @@
 //! part in parentheses. Where the gate stands behind the reading, a variable of unknown
 //! text is printed so that only digits, blanks and minus signs of it are left.
 
+use std::collections::BTreeMap;
+
 use shuck_ast::Span;
 use shuck_ast::{
     ArithmeticAssignOp as Assign, ArithmeticBinaryOp as Binary, ArithmeticExpr, ArithmeticExprNode,
@@ -13,7 +15,7 @@ use shuck_ast::{
 use super::{Walk, span_of};
 use crate::names::is_numeric_by_itself;
 use crate::printing::{is_name, is_parameter};
-use crate::script::{Assignment, Evaluated, Refused, Word};
+use crate::script::{Evaluated, Refused, Word};
 
 const COMPUTED: &str = "bash evaluates computed text as arithmetic";
 
@@ -224,12 +226,20 @@ impl Walk<'_> {
     /// Variables in arithmetic must be numbers, or bash evaluates their text (21).
     pub(super) fn check_evaluated(&mut self) {
         let evaluated = std::mem::take(&mut self.script.evaluated);
-        let mut numbers = std::collections::BTreeMap::new();
+        if evaluated.is_empty() {
+            return;
+        }
+        let set = self.set_to();
+        let is_number = |name: &str| {
+            let by_itself = is_numeric_by_itself(name);
+            set.get(name).map_or(by_itself, |to| to.numeric) && (by_itself || !self.variables_read)
+        };
+        let mut refused = Vec::new();
         for Evaluated { name, span, replaceable } in &evaluated {
-            let is_number = *numbers.entry(name.clone()).or_insert_with(|| self.is_number(name));
-            let replaced = self.gate && *replaceable && !self.is_known_text(name);
-            if !is_number && !replaced {
-                self.script.refused.push(Refused {
+            let is_text = set.get(name.as_str()).is_some_and(|to| to.text);
+            let replaced = self.gate && *replaceable && !is_text;
+            if !(is_number(name) || replaced) {
+                refused.push(Refused {
                     text: name.clone(),
                     reason: format!(
                         "arithmetic evaluates the text of '{name}'; it must be set to a number in this line"
@@ -238,34 +248,34 @@ impl Walk<'_> {
                 });
             }
         }
-        if evaluated.iter().any(|e| e.replaceable) {
-            let out = std::mem::take(&mut self.out);
-            self.out = unmark(&out, |name| numbers.get(name).copied().unwrap_or(false));
+        let any_marked = evaluated.iter().any(|e| e.replaceable);
+        let unmarked = any_marked.then(|| unmark(&self.out, is_number));
+        if let Some(text) = unmarked {
+            self.out = text;
         }
+        self.script.refused.append(&mut refused);
     }
 
-    /// Whether a variable surely holds a number, or nothing.
-    fn is_number(&self, name: &str) -> bool {
-        let by_itself = is_numeric_by_itself(name);
-        let mut set = self.assignments_of(name).peekable();
-        let is_set = set.peek().is_some();
-        (if is_set { set.all(|a| a.numeric) } else { by_itself }) && (by_itself || !self.variables_read)
+    /// What the line sets each variable to.
+    fn set_to(&self) -> BTreeMap<String, SetTo> {
+        let mut set: BTreeMap<String, SetTo> = BTreeMap::new();
+        let prefixes = self.script.commands.iter().flat_map(|c| &c.prefixes);
+        for assignment in self.script.assignments.iter().chain(prefixes) {
+            let literal = || assignment.value.as_ref().and_then(Word::literal);
+            let to = set.entry(assignment.name.clone()).or_insert(SetTo { numeric: true, text: false });
+            to.numeric &= assignment.numeric;
+            to.text |= !assignment.numeric && literal().is_some_and(|text| !text.is_empty());
+        }
+        set
     }
+}
 
-    /// Whether a variable is set to literal text that is no number.
-    fn is_known_text(&self, name: &str) -> bool {
-        self.assignments_of(name).any(|a| {
-            !a.numeric && a.value.as_ref().and_then(Word::literal).is_some_and(|text| !text.is_empty())
-        })
-    }
-
-    fn assignments_of<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Assignment> {
-        self.script
-            .assignments
-            .iter()
-            .chain(self.script.commands.iter().flat_map(|c| &c.prefixes))
-            .filter(move |a| a.name == name)
-    }
+/// What is known of all values of a variable.
+struct SetTo {
+    /// Each is a number.
+    numeric: bool,
+    /// One is literal text that is no number.
+    text: bool,
 }
 
 /// Prints the marked variables: as they are where they are numbers, else so that what is
