@@ -211,7 +211,7 @@ fn attend(report: &OwnedFd, spec: &Spec) -> io::Result<(Option<OwnedFd>, Option<
         let (said, asked) =
             (!fds[0].revents().is_empty(), fds.get(1).is_some_and(|f| f.revents().contains(PollFlags::IN)));
         if let Some(gatekeeper) = gatekeeper.as_mut().filter(|_| asked) {
-            gatekeeper.answer_next();
+            gatekeeper.answer_waiting()?;
         }
         if !said {
             continue;

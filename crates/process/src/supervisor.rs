@@ -150,9 +150,8 @@ fn stay(mut gatekeeper: Gatekeeper, signals: &OwnedFd) {
         let revents = fds[0].revents();
         let mut buffer = [0u8; 1024];
         while rustix::io::read(signals, &mut buffer).is_ok_and(|n| n > 0) {}
-        if revents.contains(PollFlags::IN) {
-            gatekeeper.answer_next();
-        } else if !revents.is_empty() {
+        let asked = revents.contains(PollFlags::IN);
+        if asked && gatekeeper.answer_waiting().is_err() || !asked && !revents.is_empty() {
             return;
         }
         tree::reap(None);
@@ -445,9 +444,8 @@ impl Supervisor {
     /// Answers an exec. When nobody is left who could make one there is nothing to answer.
     fn answer(&mut self, revents: PollFlags) {
         let Some(gatekeeper) = &mut self.gatekeeper else { return };
-        if revents.contains(PollFlags::IN) {
-            gatekeeper.answer_next();
-        } else {
+        let answered = revents.contains(PollFlags::IN) && gatekeeper.answer_waiting().is_ok();
+        if !answered {
             (self.status.denied, self.status.denied_more) = gatekeeper.denied();
             self.gatekeeper = None;
         }

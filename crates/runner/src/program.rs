@@ -97,11 +97,12 @@ impl Runner {
         let failed = |cause: String| Failure::Failed(format!("failed to execute command: {cause}"));
         let in_force = self.walls.current();
         let cwd = self.config.root.open_dir(&program.workdir).map_err(|e| failed(e.to_string()))?;
-        let (argv, under) = match &program.line {
-            None => (program.argv.clone(), Under::Programs),
+        let (argv, under, writes) = match &program.line {
+            None => (program.argv.clone(), Under::Programs, false),
             Some(line) => {
                 let run = self.judge(line, &in_force.rules.policy).map_err(|(failure, _)| failure)?;
-                (self.line(run.text).map_err(|e| failed(e.to_string()))?, Under::Lines)
+                let argv = self.line(run.text).map_err(|e| failed(e.to_string()))?;
+                (argv, Under::Lines, run.computed_writes)
             }
         };
         let mut env = self.config.env.clone();
@@ -117,6 +118,9 @@ impl Runner {
         let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let workspace = self.config.root.path();
         self.walls.surround(&mut spec, &in_force, under, (workspace, &here), &name);
+        if let Some(gate) = &mut spec.gate {
+            gate.writes = writes;
+        }
         Ok((cwd, spec))
     }
 

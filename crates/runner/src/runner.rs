@@ -207,6 +207,9 @@ impl Runner {
         let here = PathBuf::from(std::ffi::OsString::from(here.to_string_lossy().into_owned()));
         let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         self.walls.surround(&mut spec, &in_force, Under::Lines, (workspace, &here), &name);
+        if let Some(gate) = &mut spec.gate {
+            gate.writes = run.computed_writes;
+        }
         self.config
             .spawner
             .spawn(file, std::os::fd::AsFd::as_fd(&cwd), &spec)
@@ -330,7 +333,8 @@ impl Runner {
             stderr.push_str(line);
         };
         for denial in denials(status) {
-            add_line(&format!("legwork: denied at exec: {denial}"));
+            let what = if denial.starts_with("> ") { "denied to the shell" } else { "denied at exec" };
+            add_line(&format!("legwork: {what}: {denial}"));
         }
         for program in &guessed {
             add_line(&format!(

@@ -72,3 +72,32 @@ async fn a_carve_out_holds_whatever_leads_to_it() {
         assert!(run.to_string().contains("denied"), "{line}: {run}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_computed_target_is_written_only_where_a_rule_lets_it() {
+    let rules =
+        &[("*", "deny"), ("echo *", "allow"), ("cat *", "allow"), ("cd *", "allow"), ("> out/*", "allow")];
+    let (_dir, hub, runner) = setup(rules, "").await;
+    let api = hub.api();
+    std::fs::create_dir(runner.workspace.join("out")).unwrap();
+    let run = api.run("r", "for f in a b; do echo $f > \"out/$f\"; done; cat out/a out/b").await;
+    assert_eq!((&run["exit_code"], &run["result"]["stdout"]), (&json!(0), &json!("a\nb\n")), "{run}");
+    let run = api.run("r", "x=..; f=$(echo $x/owned); echo y > \"out/$f\"; echo done").await;
+    assert!(!runner.workspace.join("owned").exists(), "{run}");
+    let text = run.to_string();
+    assert!(text.contains("denied") && text.contains("owned"), "{run}");
+}
+
+/// A version manager's stand-in runs tools on its way to the program that was meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_python_is_on_this_machine_it_runs_by_its_rule() {
+    let (_dir, hub, _runner) = setup(&[("*", "deny"), ("python3 *", "allow")], "").await;
+    let run = hub.api().run("r", "python3 -c 'import sys; print(sys.version_info[0])'").await;
+    if run.to_string().contains("command not found") {
+        println!("NOT TESTED HERE: no python3");
+        return;
+    }
+    assert_eq!((&run["exit_code"], &run["result"]["stdout"]), (&json!(0), &json!("3\n")), "{run}");
+    let run = hub.api().run("r", "python3 -c 'import os; print(os.system(\"id -u\") >> 8)'").await;
+    assert_eq!(run["result"]["stdout"], json!("126\n"), "{run}");
+}

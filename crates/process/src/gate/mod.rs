@@ -20,12 +20,14 @@ mod script;
 mod target;
 mod write;
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use legwork_policy::Policy;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 pub use denied::Denial;
@@ -38,6 +40,9 @@ use judge::{Judge, Refusal};
 /// A judgement that takes longer means that something hangs; the supervisor is then ended,
 /// and the kernel refuses what it would have judged.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Calls that are read and wait for their answer.
+const MOST_WAITING: usize = 256;
 
 /// The gate around a command.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -97,14 +102,43 @@ impl Gatekeeper {
         self.judge.root_ended();
     }
 
-    /// Answers the call that waits.
-    pub(crate) fn answer_next(&mut self) {
-        sys::end_unless_done(Some(PATIENCE));
-        // It may have gone: somebody killed its process.
-        if let Ok(notice) = sys::next_notice(self.listener.as_fd()) {
+    /// Answers all calls that wait. Fails where they can't be read at all: then nobody can
+    /// answer, and the kernel refuses them once this is dropped.
+    pub(crate) fn answer_waiting(&mut self) -> io::Result<()> {
+        let answered = self.answer_all();
+        sys::end_unless_done(None);
+        answered
+    }
+
+    fn answer_all(&mut self) -> io::Result<()> {
+        // A call that was read waits whatever signals come; one in the queue is interrupted by
+        // them. So all are read before the first is judged.
+        let mut waiting = VecDeque::new();
+        loop {
+            while waiting.len() < MOST_WAITING && self.has_next()? {
+                sys::end_unless_done(Some(PATIENCE));
+                match sys::next_notice(self.listener.as_fd()) {
+                    Ok(notice) => waiting.push_back(notice),
+                    // It has gone: somebody killed its process.
+                    Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINTR | libc::EAGAIN)) => {
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+            let Some(notice) = waiting.pop_front() else { return Ok(()) };
+            sys::end_unless_done(Some(PATIENCE));
             self.answer(&notice);
         }
-        sys::end_unless_done(None);
+    }
+
+    /// Whether a call waits that was not read.
+    fn has_next(&self) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(_) => Ok(fds[0].revents().contains(PollFlags::IN)),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     fn answer(&mut self, notice: &Notice) {

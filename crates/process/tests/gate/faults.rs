@@ -264,3 +264,16 @@ async fn a_terminals_commands_are_judged() {
     running.input(b"exit\n");
     assert_eq!(outcome(&running, &file).await.denied(), ["id"]);
 }
+
+#[tokio::test]
+async fn a_program_with_a_fast_timer_gets_its_exec_however_many_wait() {
+    let yard = Yard::new(&["./attacker *", "true", "true *", "echo *", "/usr/bin/echo *"]);
+    if !attacker(&yard) {
+        eprintln!("NOT TESTED HERE: timers: no C compiler");
+        return;
+    }
+    let line = "./attacker many /usr/bin/true 400 & ./attacker many /usr/bin/true 400 & \
+                for i in {1..20}; do ./attacker timer /usr/bin/echo restart; done; wait";
+    let outcome = yard.run(line).await;
+    assert_eq!(outcome.stdout.matches("-u\n").count(), 20, "{}", outcome.all());
+}
