@@ -167,7 +167,6 @@ impl Gates {
             workspace: command.workspace.to_owned(),
             strict: self.wanted == Gating::Strict,
             no_memfd: matches!(command.named, Named::These(_)),
-            writes: false,
             programs,
             writes: false,
         }

@@ -357,7 +357,10 @@ impl Judge {
         }
         let names = match identity {
             Identity::Name(name) => vec![name.clone()],
-            Identity::Path => Vec::new(),
+            Identity::Path => {
+                paths.extend(self.names.paths_of(target));
+                Vec::new()
+            }
         };
         Image { names, paths, argv }
     }

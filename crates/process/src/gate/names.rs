@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::target::{FileId, Kind, Target};
+use super::target::{self, FileId, Kind, Target};
 
 /// What was read of files, kept.
 const MOST_KINDS: usize = 256;
@@ -125,6 +125,23 @@ impl Names {
             rustix::fs::stat(folder.path.join(name))
                 .is_ok_and(|s| FileId { dev: s.st_dev, ino: s.st_ino } == id)
         })
+    }
+
+    /// The paths of the PATH that are this very file: what is forbidden to them is forbidden to
+    /// another name of it.
+    pub(super) fn paths_of(&self, target: &Target) -> Vec<String> {
+        /// Entries looked at.
+        const MOST_ENTRIES: usize = 20_000;
+        if target.links < 2 {
+            return Vec::new();
+        }
+        let entries = self.folders.iter().filter_map(|folder| std::fs::read_dir(&folder.path).ok());
+        let same = |entry: &std::fs::DirEntry| {
+            use std::os::unix::fs::DirEntryExt;
+            entry.ino() == target.id.ino && target::id_of(&entry.path().to_string_lossy()) == Some(target.id)
+        };
+        let found = entries.flatten().flatten().take(MOST_ENTRIES).filter(same);
+        found.map(|entry| entry.path().to_string_lossy().into_owned()).collect()
     }
 
     /// Whether links that stand where a path leads through are the operator's own: elsewhere

@@ -29,6 +29,8 @@ pub(super) struct Target {
     pub(super) mode: u32,
     pub(super) owner: u32,
     pub(super) group: u32,
+    /// Names of it on its file system.
+    pub(super) links: u64,
     fd: OwnedFd,
 }
 
@@ -210,6 +212,7 @@ impl Target {
             mode: stat.st_mode,
             owner: stat.st_uid,
             group: stat.st_gid,
+            links: u64::from(stat.st_nlink),
             fd,
         })
     }

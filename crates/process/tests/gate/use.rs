@@ -166,3 +166,33 @@ async fn the_list_of_programs_stands_alone() {
     assert_eq!((outcome.stdout.as_str(), outcome.status.exit_code), ("x\n", Some(126)), "{}", outcome.all());
     assert!(outcome.denied().is_empty(), "{}", outcome.all());
 }
+
+#[tokio::test]
+async fn a_carve_out_holds_for_every_name_of_the_file() {
+    // A program of the operator's, on the file system of the workspace.
+    let mut yard = Yard::new(&["*", "!wipe *"]);
+    let bin = yard.dir.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::fs::copy("/usr/bin/uname", bin.join("wipe")).unwrap();
+    yard.env.insert("PATH".into(), format!("{}:{PATH}", bin.display()));
+    for line in [
+        "wipe -s",
+        "$(type -p wipe) -s",
+        "ln ../bin/wipe x; ./x -s",
+        "ln -s ../bin/wipe y; ./y -s",
+        "exec -a z wipe -s",
+    ] {
+        let control = yard.run_free(line).await;
+        assert!(control.stdout.contains("Linux"), "{line}: {}", control.all());
+        let _ = std::fs::remove_file(yard.work.join("x"));
+        let _ = std::fs::remove_file(yard.work.join("y"));
+        let outcome = yard.run(line).await;
+        let _ = std::fs::remove_file(yard.work.join("x"));
+        let _ = std::fs::remove_file(yard.work.join("y"));
+        assert!(
+            !outcome.stdout.contains("Linux") && outcome.denied().len() == 1,
+            "{line}: {}",
+            outcome.all()
+        );
+    }
+}
