@@ -72,6 +72,17 @@ const ATTACKS: &[Attack] = &[
         &["ln *", "./l *"],
         "for l in /lib64/ld-linux-*.so.2 /lib/ld-linux-*.so.1; do [ -e $l ] && ln -sf $l l; done; ./l /usr/bin/id -u",
     ),
+    held(
+        "by a link that turns",
+        &["ln *", "ls *"],
+        "for i in {1..60}; do ln -sfn /usr/bin/ls x; ln -sfn /usr/bin/id x; done & for i in {1..60}; do ./x -u; done 2>/dev/null; wait",
+    ),
+    held(
+        "by a name that turns",
+        &["ln *", "ls *"],
+        "for i in {1..60}; do ln -f /usr/bin/ls ls; ln -f /usr/bin/id ls; done 2>/dev/null & for i in {1..60}; do ./ls -u; done 2>/dev/null; wait; \
+         ln -sf /usr/bin/id ls; ./ls -u",
+    ),
     // By programs that run others.
     held("by env", &["env *"], "env id -u"),
     held("by env and a shell's file", &["env *"], "echo 'id -u' > s; env bash ./s"),
