@@ -132,7 +132,7 @@ impl Names {
     pub(super) fn paths_of(&self, target: &Target) -> Vec<String> {
         /// Entries looked at.
         const MOST_ENTRIES: usize = 20_000;
-        if target.links < 2 {
+        if !target.linked {
             return Vec::new();
         }
         let entries = self.folders.iter().filter_map(|folder| std::fs::read_dir(&folder.path).ok());

@@ -29,8 +29,8 @@ pub(super) struct Target {
     pub(super) mode: u32,
     pub(super) owner: u32,
     pub(super) group: u32,
-    /// Names of it on its file system.
-    pub(super) links: u64,
+    /// It has several names on its file system.
+    pub(super) linked: bool,
     fd: OwnedFd,
 }
 
@@ -212,7 +212,7 @@ impl Target {
             mode: stat.st_mode,
             owner: stat.st_uid,
             group: stat.st_gid,
-            links: u64::from(stat.st_nlink),
+            linked: stat.st_nlink > 1,
             fd,
         })
     }
