@@ -375,6 +375,7 @@ impl Client {
     /// asked for when it comes back.
     pub(crate) fn pause(&self) {
         for reader in &mut self.lock().readers {
+            reader.terminal().set_aside(self.id);
             reader.pause();
         }
     }
@@ -403,6 +404,7 @@ impl Client {
         inner.bytes = inner.waiting.iter().map(|w| w.cost().0).sum();
         inner.hasty = inner.waiting.iter().map(|w| w.cost().1).sum();
         for reader in &mut inner.readers {
+            reader.terminal().take_back(self.id);
             reader.go_on();
         }
         drop(inner);

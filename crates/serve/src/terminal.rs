@@ -75,6 +75,8 @@ struct Live {
     size: Option<Size>,
     /// What each viewer has room for, by the viewer's number.
     room: HashMap<u64, Size>,
+    /// The same of those whose connection is gone, and may come back.
+    away: HashMap<u64, Size>,
     process: Option<Arc<Process>>,
     started: Option<Instant>,
     exit: Option<Exit>,
@@ -83,6 +85,15 @@ struct Live {
     /// A program has the whole screen, as editors do. Known at once, unlike the picture of
     /// the screen, which is brought up to date when it is needed.
     alternate: bool,
+}
+
+impl Live {
+    /// As large as all viewers can show.
+    fn wanted(&self) -> Option<Size> {
+        let cols = self.room.values().map(|s| s.cols).min();
+        let rows = self.room.values().map(|s| s.rows).min();
+        cols.zip(rows).map(|(cols, rows)| Size { cols, rows })
+    }
 }
 
 /// A terminal. It outlives its viewers, and the shared one its shells.
@@ -368,6 +379,10 @@ impl Terminal {
                 return queue(&mut input, &data[at + 1..]);
             }
         }
+        // Taken as a whole, or not at all.
+        if input.len() + data.len() > MAX_INPUT {
+            return Err(InputError::Busy);
+        }
         let taken = if input.is_empty() { process.near.try_write(data).unwrap_or(0) } else { 0 };
         queue(&mut input, &data[taken..])?;
         if !input.is_empty() {
@@ -396,14 +411,39 @@ impl Terminal {
     pub(crate) fn make_room(&self, viewer: u64, room: Option<Size>) -> Size {
         let wanted = {
             let mut live = lock(&self.live);
+            live.away.remove(&viewer);
             match room {
                 Some(size) => live.room.insert(viewer, size),
                 None => live.room.remove(&viewer),
             };
-            let cols = live.room.values().map(|s| s.cols).min();
-            let rows = live.room.values().map(|s| s.rows).min();
-            cols.zip(rows).map(|(cols, rows)| Size { cols, rows })
+            live.wanted()
         };
+        self.fit(wanted)
+    }
+
+    /// A viewer's connection is gone: nobody is bound by what they had room for.
+    pub(crate) fn set_aside(&self, viewer: u64) {
+        let wanted = {
+            let mut live = lock(&self.live);
+            let Some(size) = live.room.remove(&viewer) else { return };
+            live.away.insert(viewer, size);
+            live.wanted()
+        };
+        self.fit(wanted);
+    }
+
+    /// They are back.
+    pub(crate) fn take_back(&self, viewer: u64) {
+        let wanted = {
+            let mut live = lock(&self.live);
+            let Some(size) = live.away.remove(&viewer) else { return };
+            live.room.insert(viewer, size);
+            live.wanted()
+        };
+        self.fit(wanted);
+    }
+
+    fn fit(&self, wanted: Option<Size>) -> Size {
         if let Some(size) = wanted {
             self.resize(size);
         }

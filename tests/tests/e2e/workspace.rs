@@ -874,3 +874,34 @@ async fn of_two_viewers_one_answers() {
         }
     }
 }
+
+/// A page that was closed bound the terminal's size for two minutes more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_page_binds_nobody_s_size() {
+    let workspace = Workspace::start(&[]).await;
+    let (mut small, mut large) = (workspace.client().await, workspace.client().await);
+    large.ask("terminal:attach", json!({ "id": "main", "cols": 120, "rows": 40 })).await;
+    let got = small.ask("terminal:attach", json!({ "id": "main", "cols": 30, "rows": 10 })).await;
+    assert_eq!((&got["cols"], &got["rows"]), (&json!(30), &json!(10)));
+    // Its connection breaks: it may come back, but not hold up the others.
+    drop(small);
+    until("the other's size", || async {
+        let mut looks = workspace.client().await;
+        looks.ask("terminal:list", json!({})).await["terminals"][0]["cols"] == 120
+    })
+    .await;
+}
+
+/// The start of it was typed, and then the rest was refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn input_that_is_refused_is_not_typed_in_part() {
+    let workspace = Workspace::start(&[]).await;
+    let mut client = workspace.client().await;
+    client.type_until("stty -echo -icanon; echo ready-$((1+1)); cat -v > typed\n", "ready-2").await;
+    let large = json!({ "data": "y".repeat(2 << 20) });
+    assert_eq!(client.refused("terminal:write", large).await, "terminal_busy");
+    client.ask("terminal:write", json!({ "data": "after\n\u{4}" })).await;
+    let typed = workspace.root.join("typed");
+    until("the rest", || async { std::fs::read_to_string(&typed).is_ok_and(|t| t.contains("after")) }).await;
+    assert!(!std::fs::read_to_string(&typed).unwrap().contains('y'));
+}
