@@ -15,4 +15,12 @@ document.createElement = ((name: string, options?: ElementCreationOptions) => {
   return element;
 }) as typeof document.createElement;
 
+// It colours single characters by the attribute, which the CSP refuses, and could by the
+// property, which it does not.
+const set = Element.prototype.setAttribute;
+Element.prototype.setAttribute = function (name: string, value: string): void {
+  if (name === "style" && this instanceof HTMLElement) this.style.cssText = value;
+  else set.call(this, name, value);
+};
+
 mount(Workspace, { target: document.getElementById("app")! });

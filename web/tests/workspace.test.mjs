@@ -1,6 +1,6 @@
 // The workspace's page in Chromium, against the real binary.
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -152,6 +152,240 @@ test("vim, tmux and htop draw what they should, for one who comes late as well",
     await page.keyboard.type("clear\n");
     await until("the prompt", async () => !shows.test(await terminalText(page)));
   }
+  await close();
+});
+
+const prompt = async (page) => {
+  await page.locator(".screen.active .xterm-rows").waitFor();
+  await page.locator(".screen.active").click();
+};
+
+test("vim, :q, reload, ls: nothing is typed into the shell that nobody typed", async () => {
+  const { page, close } = await open();
+  await prompt(page);
+  // What vim asks, and what it would not: the place of the cursor, colours, a version.
+  const asks = "\\033[6n\\033[c\\033[>c\\033]11;?\\007\\033[?2026$p\\033[>q";
+  await page.keyboard.type(
+    `clear; stty -echo -icanon; printf '${asks}'; timeout 2 cat > typed; stty sane; echo was-$((1+1))\n`,
+  );
+  await until("the questions", async () => (await terminalText(page)).includes("was-2"));
+  const answered = readFileSync(join(server.workspace, "typed"), "utf8");
+  assert.equal(answered.match(/\[\?1;2c/g)?.length, 1, JSON.stringify(answered));
+  assert.match(answered, /\d+;\d+R.*rgb:.*\$y/s, JSON.stringify(answered));
+  await page.keyboard.type("vim -u NONE index.js\n");
+  await until("vim", async () => /~/.test(await terminalText(page)));
+  await page.keyboard.type(":q!\n");
+  for (let n = 0; n < 3; n += 1) {
+    await page.reload();
+    await until("the replay", async () => (await terminalText(page)).includes("was-2"));
+    await sleep(300);
+    await prompt(page);
+    await page.keyboard.type(`echo again-${n}-$((1+1))\n`);
+    await until("the shell", async () => (await terminalText(page)).includes(`again-${n}-2`));
+    const text = await terminalText(page);
+    assert.doesNotMatch(text, /command not found|\d+;\d+R|\d;2c|rgb:|\$y/, text);
+  }
+  await close();
+});
+
+test("of two pages one answers what a program asks", async () => {
+  const [one, two] = [await open(), await open()];
+  await prompt(one.page);
+  await prompt(two.page);
+  await one.page.keyboard.type(
+    "clear; stty -echo -icanon; printf '\\033[c'; timeout 2 cat -v; stty sane; echo; echo over-$((1+1))\n",
+  );
+  await until("the end", async () => (await terminalText(one.page)).includes("over-2"));
+  const answers = (await terminalText(one.page)).match(/\^\[\[\?1;2c/g) ?? [];
+  assert.equal(answers.length, 1, await terminalText(one.page));
+  await one.close();
+  await two.close();
+});
+
+test("colours are shown, and can be read, in light and dark", async () => {
+  for (const colorScheme of ["light", "dark"]) {
+    const { page, complaints, close } = await open({ colorScheme });
+    await prompt(page);
+    await page.keyboard.type(
+      "clear; printf '\\033[31mRED\\033[32mGREEN\\033[38;2;250;120;10mTRUE\\033[38;5;99mPALE\\033[0m\\n'\n",
+    );
+    await until("the colours", async () => (await terminalText(page)).includes("REDGREENTRUEPALE\n"));
+    const colour = (word) =>
+      page.evaluate((word) => {
+        const all = [...document.querySelectorAll(".screen.active .xterm-rows span")];
+        const found = all.filter((span) => span.textContent === word).at(-1);
+        return (
+          found &&
+          getComputedStyle(found)
+            .color.match(/[\d.]+/g)
+            .map(Number)
+            .slice(0, 3)
+        );
+      }, word);
+    const back = await page.evaluate(
+      () =>
+        getComputedStyle(document.querySelector(".screen.active .xterm-viewport, .screens")).backgroundColor,
+    );
+    const plain = await page.evaluate(() => getComputedStyle(document.querySelector(".xterm-rows")).color);
+    const light = ([r, g, b]) => {
+      const part = (c) => ((c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+      return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+    };
+    const ground = light(back.match(/[\d.]+/g).map(Number));
+    for (const word of ["RED", "GREEN", "TRUE", "PALE"]) {
+      const shown = await colour(word);
+      assert.ok(shown, `${word} is no span of its own in ${colorScheme}`);
+      assert.notDeepEqual(
+        shown,
+        plain
+          .match(/[\d.]+/g)
+          .map(Number)
+          .slice(0, 3),
+        `${word} in ${colorScheme}`,
+      );
+      const [a, b] = [light(shown), ground].sort((x, y) => y - x);
+      assert.ok((a + 0.05) / (b + 0.05) > 4, `${word} ${shown} on ${back} in ${colorScheme}`);
+    }
+    if (shots) await page.screenshot({ path: join(shots, `workspace-colours-${colorScheme}.png`) });
+    assert.deepEqual(complaints, []);
+    await close();
+  }
+});
+
+test("a file keeps its ends of lines when it is saved", async () => {
+  writeFileSync(join(server.workspace, "dos.txt"), "one\r\ntwo\r\nthree\r\n");
+  writeFileSync(join(server.workspace, "mixed.txt"), "a\r\nb\nc\rd\r\nend");
+  const { page, close } = await open();
+  for (const [name, edit, want] of [
+    ["dos.txt", (text) => text.replace("two", "2\nnew"), "one\r\n2\r\nnew\r\nthree\r\n"],
+    ["mixed.txt", (text) => text.replace("d\n", "D\nnew\n"), "a\r\nb\nc\rD\r\nnew\r\nend"],
+  ]) {
+    await page.getByRole("treeitem", { name }).click();
+    const editor = page.getByRole("textbox", { name: new RegExp(name.replace(".", "\\.")) });
+    await editor.fill(edit(await editor.inputValue()));
+    await page.keyboard.press("Control+s");
+    await until("the save", () => readFileSync(join(server.workspace, name), "utf8") === want);
+  }
+  await close();
+});
+
+test("two names that are no UTF-8 do not blank the tree", async () => {
+  for (const byte of [0xe9, 0xea]) {
+    const name = Buffer.concat([Buffer.from(join(server.workspace, "latin-")), Buffer.from([byte])]);
+    writeFileSync(name, "x");
+  }
+  const { page, complaints, close } = await open();
+  await until("both", async () => (await page.getByRole("treeitem", { name: /^latin-/ }).count()) === 2);
+  await page.getByRole("treeitem", { name: "index.js" }).waitFor();
+  await page.getByRole("button", { name: /^Find/ }).click();
+  await page.getByRole("combobox", { name: "A file or an action" }).fill("latin");
+  await until("both, found", async () => (await page.getByRole("option").count()) >= 2);
+  assert.deepEqual(complaints, []);
+  await close();
+  for (const byte of [0xe9, 0xea]) {
+    unlinkSync(Buffer.concat([Buffer.from(join(server.workspace, "latin-")), Buffer.from([byte])]));
+  }
+});
+
+test("Ctrl-P and Ctrl-K are the shell's, and a key copies", async () => {
+  const { page, close } = await open();
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await prompt(page);
+  await page.keyboard.type("clear\n");
+  await page.keyboard.type("echo earlier-$((1+1))\n");
+  await until("the line", async () => (await terminalText(page)).includes("earlier-2"));
+  await page.keyboard.press("Control+p");
+  await page.keyboard.type(" ; echo gone");
+  for (let n = 0; n < 12; n += 1) await page.keyboard.press("ArrowLeft");
+  await page.keyboard.press("Control+k");
+  await page.keyboard.press("Enter");
+  await until("once more", async () => ((await terminalText(page)).match(/^earlier-2/gm) ?? []).length === 2);
+  assert.equal(await page.getByRole("dialog").count(), 0);
+  await page.keyboard.type("clear; echo copy-$((1+1))\n");
+  await until("the word", async () => /^copy-2/m.test(await terminalText(page)));
+  const row = page
+    .locator(".screen.active .xterm-rows > div")
+    .filter({ hasText: /^copy-2/ })
+    .first();
+  const place = await row.boundingBox();
+  await page.mouse.dblclick(place.x + 12, place.y + place.height / 2);
+  await page.keyboard.press("Control+Shift+c");
+  await until("the copy", async () =>
+    (await page.evaluate(() => navigator.clipboard.readText())).includes("copy"),
+  );
+  await page.keyboard.press("Control+Shift+p");
+  await page.getByRole("dialog").waitFor();
+  await close();
+});
+
+test("what is typed without a connection is not run later", async () => {
+  const { page, close } = await open();
+  await prompt(page);
+  await page.keyboard.type("clear\n");
+  await page.context().setOffline(true);
+  await page.evaluate(() => window.dispatchEvent(new Event("offline")));
+  await page.getByText("no connection", { exact: false }).first().waitFor();
+  await page.locator(".screen.active").click();
+  await page.keyboard.type("touch typed-offline\n");
+  await page.getByText("Not typed").waitFor();
+  await page.context().setOffline(false);
+  await page.getByText("connected", { exact: true }).waitFor();
+  await page.locator(".screen.active").click();
+  await page.keyboard.type("touch typed-online\n");
+  await until("the second", () => existsSync(join(server.workspace, "typed-online")));
+  assert.ok(!existsSync(join(server.workspace, "typed-offline")));
+  await close();
+});
+
+test("a paste of more than a megabyte arrives whole", async () => {
+  const { page, close } = await open();
+  await prompt(page);
+  await page.keyboard.type(
+    "clear; stty -echo; echo ready-$((1+1)); cat > pasted; stty echo; echo over-$((1+1))\n",
+  );
+  await until("cat", async () => (await terminalText(page)).includes("ready-2"));
+  const lines = 30_000;
+  await page.evaluate((lines) => {
+    const text = Array.from({ length: lines }, (_, n) => `line ${n} ${"x".repeat(40)}`).join("\n") + "\n";
+    const data = new DataTransfer();
+    data.setData("text/plain", text);
+    const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+    document.querySelector(".screen.active textarea").dispatchEvent(event);
+  }, lines);
+  const path = join(server.workspace, "pasted");
+  const last = `line ${lines - 1} ${"x".repeat(40)}\n`;
+  await until("all of it", () => existsSync(path) && readFileSync(path, "utf8").endsWith(last), 90_000);
+  assert.equal(readFileSync(path, "utf8").split("\n").length, lines + 1);
+  await page.keyboard.press("Control+d");
+  await until("the end", async () => (await terminalText(page)).includes("over-2"));
+  await close();
+});
+
+test("a double click opens what was clicked, and a moved file keeps its tab", async () => {
+  for (const name of ["m1.txt", "m2.txt", "m3.txt"]) writeFileSync(join(server.workspace, name), name);
+  const { page, complaints, close } = await open();
+  const item = page.getByRole("treeitem", { name: "m2.txt" });
+  await item.waitFor();
+  const box = await item.boundingBox();
+  await page.mouse.dblclick(box.x + 30, box.y + box.height / 2);
+  const editor = page.getByRole("textbox", { name: /m\d\.txt$/ });
+  await editor.waitFor();
+  assert.equal(await editor.inputValue(), "m2.txt");
+  await sleep(300);
+  assert.equal(await page.locator(".editor .tab").count(), 1);
+  await editor.fill("edited");
+  await page.getByRole("tree").focus();
+  await page.keyboard.press("F2");
+  await page.getByLabel("New path").fill("sub/m2-moved.txt");
+  await page.keyboard.press("Enter");
+  await until("the move", () => existsSync(join(server.workspace, "sub/m2-moved.txt")));
+  await page.getByRole("textbox", { name: /m2-moved\.txt$/ }).click();
+  await page.keyboard.press("Control+s");
+  const path = join(server.workspace, "sub/m2-moved.txt");
+  await until("the save", () => readFileSync(path, "utf8") === "edited");
+  assert.ok(!existsSync(join(server.workspace, "m2.txt")));
+  assert.equal(await page.locator(".editor .tab").count(), 1);
+  assert.deepEqual(complaints, []);
   await close();
 });
 

@@ -1,4 +1,5 @@
 /** The tree, and the files that are open. */
+import { plain, restore } from "./endings";
 import { link, RequestError } from "./link.svelte";
 
 export interface Node {
@@ -6,6 +7,13 @@ export interface Node {
   type: "file" | "directory";
   path: string;
   children?: Node[];
+}
+
+/** A line of the tree. */
+export interface Line {
+  key: string;
+  node: Node;
+  level: number;
 }
 
 interface Refresh {
@@ -17,11 +25,14 @@ interface Refresh {
 export interface OpenFile {
   path: string;
   text: string;
-  /** What is on disk, as far as we know. */
+  /** What is on disk, as far as we know, and with its own ends of lines. */
   saved: string;
+  raw: string;
   digest: string;
   /** Somebody else has changed it since. */
   conflict: boolean;
+  /** It is not there any more. */
+  gone: boolean;
   /** It is no text: shown, not edited. */
   binary: boolean;
 }
@@ -83,12 +94,19 @@ class Files {
   async view(path: string): Promise<void> {
     if (!this.open.some((file) => file.path === path)) {
       const { content, digest, encoding } = await this.fetch(path);
+      // A second click may have been faster.
+      if (this.open.some((file) => file.path === path)) {
+        this.current = path;
+        return;
+      }
       this.open.push({
         path,
-        text: content,
-        saved: content,
+        text: plain(content),
+        saved: plain(content),
+        raw: content,
         digest,
         conflict: false,
+        gone: false,
         binary: encoding !== undefined,
       });
     }
@@ -99,19 +117,35 @@ class Files {
   private async look(file: OpenFile): Promise<void> {
     try {
       const { content, digest } = await this.fetch(file.path);
+      file.gone = false;
       if (digest === file.digest) return;
       if (file.text !== file.saved) {
         file.conflict = true;
         return;
       }
-      Object.assign(file, { text: content, saved: content, digest, conflict: false });
+      this.take(file, content, digest);
     } catch (error) {
-      if (error instanceof RequestError && error.code === "not_found") file.conflict = true;
+      if (error instanceof RequestError && error.code === "not_found") file.gone = true;
     }
   }
 
+  private take(file: OpenFile, raw: string, digest: string): void {
+    const text = plain(raw);
+    Object.assign(file, { text, saved: text, raw, digest, conflict: false, gone: false });
+  }
+
+  /** What was moved is still what is open. */
+  moved(from: string, to: string): void {
+    const now = (path: string): string =>
+      path === from || path.startsWith(`${from}/`) ? to + path.slice(from.length) : path;
+    for (const file of this.open) file.path = now(file.path);
+    this.current = now(this.current);
+    for (const path of Object.keys(this.expanded)) this.expanded[now(path)] = this.expanded[path]!;
+  }
+
   async save(file: OpenFile, anyway = false): Promise<void> {
-    const content = file.text;
+    const text = file.text;
+    const content = restore(file.raw, text);
     try {
       const base = anyway ? {} : { base_digest: file.digest };
       // The digest of what was written, whatever the file has become meanwhile.
@@ -121,7 +155,13 @@ class Files {
         digest: true,
         ...base,
       });
-      Object.assign(file, { saved: content, digest: said.digest, conflict: false });
+      Object.assign(file, {
+        saved: text,
+        raw: content,
+        digest: said.digest,
+        conflict: false,
+        gone: false,
+      });
       // A change that was told while this was under way.
       void this.look(file);
     } catch (error) {
@@ -132,7 +172,7 @@ class Files {
 
   async revert(file: OpenFile): Promise<void> {
     const { content, digest } = await this.fetch(file.path);
-    Object.assign(file, { text: content, saved: content, digest, conflict: false });
+    this.take(file, content, digest);
   }
 
   close(path: string): void {
@@ -142,11 +182,15 @@ class Files {
   }
 
   /** The tree's lines as they are shown. */
-  get lines(): { node: Node; level: number }[] {
-    const lines: { node: Node; level: number }[] = [];
+  get lines(): Line[] {
+    const lines: Line[] = [];
+    // Names that are no UTF-8 may look alike.
+    const seen = new Map<string, number>();
     const add = (nodes: Node[], level: number): void => {
       for (const node of nodes) {
-        lines.push({ node, level });
+        const alike = seen.get(node.path) ?? 0;
+        seen.set(node.path, alike + 1);
+        lines.push({ key: alike ? `${node.path}\u0000${alike}` : node.path, node, level });
         if (node.children && this.expanded[node.path]) add(node.children, level + 1);
       }
     };
