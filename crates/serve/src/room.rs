@@ -111,9 +111,9 @@ impl Room {
         let root = Root::open(Path::new(&settings.workspace)).map_err(|e| e.to_string())?;
         let root = Arc::new(root);
         let names = Names::new(&settings.workspace, &root.path().to_string_lossy());
-        let shells =
-            Shells::new(program, root.clone(), settings.env.clone(), dir.to_owned(), settings.bounds.clone())
-                .map_err(|e| format!("cannot start the helper of terminals: {e}"))?;
+        let (env, bounds) = (settings.env.clone(), settings.bounds.clone());
+        let shells = Shells::new(program, root.clone(), env, dir.to_owned(), bounds, settings.unix_sockets)
+            .map_err(|e| format!("cannot start the helper of terminals: {e}"))?;
         let shells = Arc::new(shells);
         let store = settings.storage.as_deref().map(|address| Store::open(address, &settings.storage_env));
         let store = store.transpose().map_err(|e| e.to_string())?;

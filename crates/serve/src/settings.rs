@@ -51,6 +51,8 @@ pub struct Settings {
     pub sandbox: Profile,
     /// Bounds on what terminals behind a wall use.
     pub bounds: Bounds,
+    /// Whether terminals behind Landlock may use sockets by path, all of them.
+    pub unix_sockets: bool,
     /// Whether connections can be recovered.
     pub recovery: bool,
     /// Time between pings.
@@ -206,6 +208,9 @@ impl Settings {
         let env =
             crate::terminal::environment(environment.iter().cloned(), &file_names, &workspace, user_port);
         let state = match (vars.get("LEGWORK_STATE_DIR"), vars.get("XDG_STATE_HOME"), vars.get("HOME")) {
+            (Some(dir), ..) if !Path::new(dir).is_absolute() => {
+                return Err(Invalid(format!("LEGWORK_STATE_DIR must be an absolute path, not {dir:?}")));
+            }
             (Some(dir), ..) => PathBuf::from(dir),
             (None, Some(dir), _) => Path::new(dir).join("legwork"),
             (None, None, Some(home)) => Path::new(home).join(".local/state/legwork"),
@@ -233,6 +238,7 @@ impl Settings {
             terminal_timeout: vars.seconds("TERMINAL_TIMEOUT_SECONDS", 0)?,
             sandbox,
             bounds,
+            unix_sockets: vars.switch("SANDBOX_UNIX_SOCKETS", false)?,
             recovery: vars.switch("RECOVERY", true)?,
             ping_interval: Duration::from_millis(vars.number("PING_INTERVAL_MS", 25_000)?),
             ping_timeout: Duration::from_millis(vars.number("PING_TIMEOUT_MS", 20_000)?),

@@ -905,3 +905,53 @@ async fn input_that_is_refused_is_not_typed_in_part() {
     until("the rest", || async { std::fs::read_to_string(&typed).is_ok_and(|t| t.contains("after")) }).await;
     assert!(!std::fs::read_to_string(&typed).unwrap().contains('y'));
 }
+
+/// tmux, and whatever else speaks over a socket of its own, failed behind the walls.
+#[tokio::test(flavor = "multi_thread")]
+async fn tmux_and_sockets_of_the_workspace_work_behind_walls() {
+    let outside = tempfile::tempdir().unwrap();
+    let socket = outside.path().join("s");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let ask = format!(
+        r#"import socket, os
+def both(path):
+    l = socket.socket(socket.AF_UNIX); l.bind(path); l.listen()
+    c = socket.socket(socket.AF_UNIX); c.connect(path); os.unlink(path)
+both("own.sock"); both(os.environ["TMPDIR"] + "/own.sock")
+try:
+    socket.socket(socket.AF_UNIX).connect({:?}); print("reached")
+except OSError: open("refused", "w")
+"#,
+        socket.to_str().unwrap()
+    );
+    for (profile, env, works) in [
+        ("namespaces", &[][..], true),
+        ("landlock", &[], false),
+        ("landlock", &[("SANDBOX_UNIX_SOCKETS", "on")], true),
+    ] {
+        let workspace = Workspace::start(env).await;
+        std::fs::write(workspace.root.join("ask.py"), &ask).unwrap();
+        let mut client = workspace.client().await;
+        let tmux = "tmux -f /dev/null new-session -d 'echo in > tmux; exit' && while [ ! -e tmux ]; do sleep 0.05; done";
+        // Behind Landlock nobody can make a terminal, which tmux needs beside its socket.
+        let command = match profile {
+            "namespaces" => format!("python3 ask.py && {tmux}"),
+            _ => "python3 ask.py".to_owned(),
+        };
+        let made = client.ask("terminal:open", json!({ "command": command, "sandbox": profile })).await;
+        assert!(made["id"].is_string(), "{made}");
+        let exit = loop {
+            let exit = client.event("terminal:exit").await;
+            if exit["id"] == made["id"] {
+                break exit;
+            }
+        };
+        let shown: String = client.events.iter().filter_map(|(_, e)| e["data"].as_str()).collect();
+        if shown.contains("cannot start shell") {
+            println!("NOT CHECKED HERE: {profile}: {shown}");
+            continue;
+        }
+        assert_eq!(exit["code"] == 0, works, "{profile} {env:?}: {shown}");
+        assert!(profile != "namespaces" || workspace.root.join("refused").exists(), "{shown}");
+    }
+}

@@ -28,6 +28,12 @@ pub(crate) struct Launch {
     pub(crate) sandbox: Profile,
 }
 
+/// Sockets among the system's readable files, by which a shell without a network would have
+/// one. Of all others a shell in namespaces sees only those in its workspace and its own
+/// temporary folder, so there it may use sockets by path; Landlock can't tell them apart.
+const SYSTEM_SOCKETS: &[&str] =
+    &["/run/systemd/resolve/io.systemd.Resolve", "/run/systemd/resolve/io.systemd.Resolve.Monitor"];
+
 /// Starts shells in the workspace.
 pub(crate) struct Shells {
     spawner: Spawner,
@@ -37,6 +43,8 @@ pub(crate) struct Shells {
     /// Where the files of running commands are.
     dir: PathBuf,
     bounds: Bounds,
+    /// Whether sockets by path may be used behind Landlock, too.
+    unix_sockets: bool,
     groups: Groups,
     count: AtomicU64,
 }
@@ -48,9 +56,19 @@ impl Shells {
         env: BTreeMap<String, String>,
         dir: PathBuf,
         bounds: Bounds,
+        unix_sockets: bool,
     ) -> std::io::Result<Self> {
         let spawner = Spawner::start(program)?;
-        Ok(Self { spawner, root, env, dir, bounds, groups: Groups::find(), count: AtomicU64::new(0) })
+        Ok(Self {
+            spawner,
+            root,
+            env,
+            dir,
+            bounds,
+            unix_sockets,
+            groups: Groups::find(),
+            count: AtomicU64::new(0),
+        })
     }
 
     /// The process that starts the others.
@@ -108,11 +126,14 @@ impl Shells {
         if !missing.is_empty() {
             return Err(format!("this machine has no control group for: {}", missing.join(", ")));
         }
+        let mut hide = vec![self.dir.clone()];
+        hide.extend(SYSTEM_SOCKETS.iter().map(PathBuf::from).filter(|path| path.exists()));
         let settings = Settings {
             profile: launch.sandbox,
             limits: self.bounds.clone(),
             landlock_abi: abilities.landlock_abi,
-            hide: vec![self.dir.clone()],
+            hide,
+            unix_sockets: launch.sandbox == Profile::Namespaces || self.unix_sockets,
             ..Settings::default()
         };
         let cwd = self.root.path().join(&launch.cwd);
@@ -127,7 +148,9 @@ impl Shells {
             path: &path,
         };
         if let Some(plan) = settings.plan(&context) {
-            spec.env.insert("TMPDIR".into(), plan.tmp_seen().to_string_lossy().into_owned());
+            let tmp = plan.tmp_seen().to_string_lossy().into_owned();
+            spec.env.insert("TMPDIR".into(), tmp.clone());
+            spec.env.insert("TMUX_TMPDIR".into(), tmp);
             spec.group = self.groups.name(name);
             spec.sandbox = Some(plan);
         }
