@@ -223,6 +223,7 @@ const SECRETS: &str = "LEGWORK_SECRETS";
 
 /// Becomes this program once more, without some variables and with a text as its stdin;
 /// returns only if that fails.
+#[expect(clippy::disallowed_methods, reason = "it becomes this program once more, and starts none beside")]
 fn start_again<'a>(stdin: &str, without: impl Iterator<Item = &'a String>) -> std::io::Result<()> {
     use std::io::{Seek, Write};
     use std::os::unix::process::CommandExt;
