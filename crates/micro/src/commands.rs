@@ -18,7 +18,7 @@ use legwork_proto::micro::{CommandType, result};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::elevate;
+use crate::elevate::{self, Whom};
 use crate::fields::Fields;
 use crate::request::{Context, Request, Trouble};
 
@@ -61,10 +61,11 @@ impl Serialize for Answer {
 /// Carries a command out.
 pub(crate) fn run(context: &mut Context<'_>, request: &Request) -> Result<Answer, Trouble> {
     // `exec` has its own way: the program itself runs by sudo.
-    if request.kind != CommandType::Exec && !context.elevated && !elevate::is_root() {
-        let fields = Fields::parse(&request.params, &["use_sudo", "sudo_password"])?;
-        if fields.boolean("use_sudo")? {
-            return elevate::as_root(context, request, &fields.string("sudo_password")?);
+    if request.kind != CommandType::Exec && !context.elevated {
+        let names = &["use_sudo", "sudo_password", "become_method", "become_user"];
+        let fields = Fields::parse(&request.params, names)?;
+        if let Some(whom) = Whom::read(&fields)? {
+            return elevate::as_root(context, request, whom, &fields.string("sudo_password")?);
         }
     }
     match request.kind {

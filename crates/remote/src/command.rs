@@ -42,7 +42,8 @@ impl Command for Exec {
     }
 
     fn needs(&self) -> Vec<&'static str> {
-        features([(self.stream_chunks, "chunks"), (self.stdin, "stdin")])
+        let becomes = !(self.become_method.is_empty() && self.become_user.is_empty());
+        features([(self.stream_chunks, "chunks"), (self.stdin, "stdin"), (becomes, "become")])
     }
 }
 
@@ -55,6 +56,7 @@ impl Command for FileWrite {
             (self.dry_run, "dry_run"),
             (self.content_base64.is_some(), "base64"),
             (!self.parts.is_empty(), "parts"),
+            (!self.become_method.is_empty(), "become"),
         ])
     }
 }
@@ -64,7 +66,12 @@ impl Command for FileRead {
     type Result = result::FileRead;
 
     fn needs(&self) -> Vec<&'static str> {
-        features([(self.use_sudo, "sudo"), (self.stat, "stat")])
+        features([
+            (self.use_sudo, "sudo"),
+            (self.stat, "stat"),
+            (self.list, "list"),
+            (!self.become_method.is_empty(), "become"),
+        ])
     }
 }
 
@@ -73,7 +80,11 @@ impl Command for PkgEnsure {
     type Result = result::PkgEnsure;
 
     fn needs(&self) -> Vec<&'static str> {
-        features([(self.dry_run, "dry_run"), (self.use_sudo, "sudo")])
+        features([
+            (self.dry_run, "dry_run"),
+            (self.use_sudo, "sudo"),
+            (!self.become_method.is_empty(), "become"),
+        ])
     }
 }
 
@@ -82,7 +93,11 @@ impl Command for ServiceReload {
     type Result = result::ServiceReload;
 
     fn needs(&self) -> Vec<&'static str> {
-        features([(self.dry_run, "dry_run"), (self.use_sudo, "sudo")])
+        features([
+            (self.dry_run, "dry_run"),
+            (self.use_sudo, "sudo"),
+            (!self.become_method.is_empty(), "become"),
+        ])
     }
 }
 
@@ -91,7 +106,7 @@ impl Command for SudoersEnsure {
     type Result = result::SudoersEnsure;
 
     fn needs(&self) -> Vec<&'static str> {
-        features([(self.dry_run, "dry_run")])
+        features([(self.dry_run, "dry_run"), (!self.become_method.is_empty(), "become")])
     }
 }
 
@@ -101,7 +116,12 @@ impl Command for SshdHarden {
 
     fn needs(&self) -> Vec<&'static str> {
         let waits = self.confirm_within > 0 || !self.confirm.is_empty() || !self.undo.is_empty();
-        features([(self.dry_run, "dry_run"), (self.use_sudo, "sudo"), (waits, "rollback")])
+        features([
+            (self.dry_run, "dry_run"),
+            (self.use_sudo, "sudo"),
+            (waits, "rollback"),
+            (!self.become_method.is_empty(), "become"),
+        ])
     }
 }
 

@@ -22,6 +22,7 @@ mod service;
 mod ssh;
 mod ssh_details;
 mod ssh_harden;
+mod ssh_sync;
 mod task;
 mod task_faults;
 mod task_hub;

@@ -334,13 +334,13 @@ async fn a_sudo_that_remembers_nothing_is_told_each_time() {
 async fn a_host_that_is_too_busy_for_a_login_is_asked_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut sshd = Sshd::start(dir.path()).await;
-    sshd.configure("MaxStartups", "1:100:1").await;
+    sshd.configure("MaxStartups", "2:100:2").await;
     let (status, out, err) =
-        sshd.ssh(&["h[1-12]", "-P", "12", "--persist", "0", "--json", "--", "true"]).await;
-    assert_eq!((status, &json(&out)["summary"]["succeeded"]), (0, &12.into()), "{out} {err}");
+        sshd.ssh(&["h[1-8]", "-P", "8", "--persist", "0", "--json", "--connect-retries", "8", "--", "true"]).await;
+    assert_eq!((status, &json(&out)["summary"]["succeeded"]), (0, &8.into()), "{out} {err}");
     // That it was so is seen where nobody asks again.
     let (status, out, _) = sshd
-        .ssh(&["h[1-12]", "-P", "12", "--persist", "0", "--json", "--connect-retries", "0", "--", "true"])
+        .ssh(&["h[1-8]", "-P", "8", "--persist", "0", "--json", "--connect-retries", "0", "--", "true"])
         .await;
     if status == 0 {
         eprintln!("NOT CHECKED HERE: this machine logs in too fast to be refused: {out}");
@@ -401,4 +401,108 @@ async fn one_that_fails_hides_nothing_of_the_others() {
     let host = &json(&out)["hosts"][0];
     assert_eq!((&host["state"], host["results"].as_array().unwrap().len()), (&"failed".into(), 2), "{host}");
     assert_eq!(host["changed"], true);
+}
+
+#[tokio::test]
+async fn what_would_change_in_a_file_is_shown_and_nothing_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let sshd = Sshd::start(dir.path()).await;
+    let (new, there) = (dir.path().join("new"), dir.path().join("there"));
+    std::fs::write(&new, "port 80\nname b\n").unwrap();
+    std::fs::write(&there, "port 80\nname a\n").unwrap();
+    let (from, to) = (new.display().to_string(), format!("h1:{}", there.display()));
+    let expected =
+        format!("--- {0}\n+++ {0}\n@@ -1,2 +1,2 @@\n port 80\n-name a\n+name b\n", there.display());
+    let (_, out, err) = sshd.ssh(&["cp", "--diff", "--dry-run", &from, &to]).await;
+    assert!(out.ends_with(&expected), "{out} {err}");
+    let path = there.display().to_string();
+    let write = ["file", "write", "h1", "--diff", "--from", &from, "--dry-run", "--", &path];
+    assert!(sshd.ssh(&write).await.1.ends_with(&expected));
+    assert_eq!(std::fs::read_to_string(&there).unwrap(), "port 80\nname a\n");
+    assert!(sshd.ssh(&["cp", "--diff", &from, &to]).await.1.ends_with(&expected));
+    assert!(!sshd.ssh(&["cp", "--diff", &from, &to]).await.1.contains("---"));
+}
+
+#[tokio::test]
+async fn a_command_runs_as_whoever_it_is_to_run_as() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let sshd = Sshd::start_as_host(dir.path(), "").await;
+    let password = |user: &str, word: &str| {
+        let hash = std::process::Command::new("openssl").args(["passwd", "-6", word]).output().unwrap();
+        let hash = String::from_utf8(hash.stdout).unwrap();
+        let shadow = dir.path().join("shadow");
+        let text = std::fs::read_to_string(&shadow).unwrap();
+        let line = |line: &str| match line.strip_prefix(&format!("{user}:")) {
+            Some(rest) => format!("{user}:{}:{}\n", hash.trim(), rest.split_once(':').unwrap().1),
+            None => format!("{line}\n"),
+        };
+        std::fs::write(&shadow, text.lines().map(line).collect::<String>()).unwrap();
+    };
+    password("root", "hunter2");
+    let file = dir.path().join("password").display().to_string();
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let who = "echo $(id -un) $(cat)";
+    for (args, expected) in [
+        // By sudo, without a password.
+        (&["deploy@h1", "--become-user", "DOM+me"][..], "DOM+me"),
+        (&["deploy@h1", "--become-user", "root"], "root"),
+        // root needs nobody's leave.
+        (&["root@h1", "--become-user", "deploy"], "deploy"),
+        (&["root@h1", "--become-user", "DOM+me", "--become-method", "su"], "DOM+me"),
+        // By su, with the other's password, which is not the command's input.
+        (&["deploy@h1", "--become-method", "su", "--sudo-password-file", &file], "root"),
+    ] {
+        let args = [args, &["-n", "--", who]].concat();
+        let (status, out, err) = sshd.ssh(&args).await;
+        assert_eq!((status, out.trim()), (0, expected), "{args:?}: {err}");
+    }
+    let target = dir.path().join("of-root").display().to_string();
+    let by_su = ["file", "write", "deploy@h1", "--become-method", "su", "--sudo-password-file", &file];
+    let (status, _, err) = sshd.ssh(&[&by_su[..], &["--content", "x", "--", &target]].concat()).await;
+    assert_eq!((status, std::fs::metadata(&target).map(|found| found.uid()).ok()), (0, Some(0)), "{err}");
+    let hostile = ["deploy@h1", "--become-user", "-x", "--", "true"];
+    assert_ne!(sshd.ssh(&hostile).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_command_has_its_environment_folder_and_shell() {
+    let dir = tempfile::tempdir().unwrap();
+    let sshd = Sshd::start(dir.path()).await;
+    let run = async |args: &[&str]| {
+        let (status, out, err) = sshd.ssh(args).await;
+        assert_eq!(status, 0, "{args:?}: {err}");
+        out
+    };
+    let env = ["h1", "--env", "A=b c$(id)", "--env", "EMPTY=", "--", "echo \"$A|$EMPTY|$HOME\""];
+    assert_eq!(run(&env).await, format!("b c$(id)||{}\n", dir.path().join("home").display()));
+    assert_eq!(run(&["h1", "--chdir", "/usr/bin", "--", "pwd"]).await, "/usr/bin\n");
+    assert_eq!(
+        run(&["h1", "--shell", "/bin/bash", "--", "echo ${BASH_VERSION%%.*} $((2**3))"])
+            .await
+            .split(' ')
+            .nth(1),
+        Some("8\n")
+    );
+    for bad in ["NO", "=x", "A B=c", "1A=b"] {
+        let (status, _, err) = sshd.ssh(&["h1", "--env", bad, "--", "true"]).await;
+        assert!(status != 0 && err.contains("--env"), "{bad}: {err}");
+    }
+    let script = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    let plain = script("plain", "echo \"$0 $# $1\"; exit 3\n");
+    let (status, out, _) = sshd.ssh(&["h1", "--script", &plain, "--", "a b", "c"]).await;
+    assert_eq!((status, out.as_str()), (3, "plain 2 a b\n"));
+    let bash = script("bash", "#!/usr/bin/env bash\necho \"${1^^}\"; [[ -n $A ]] && echo $A\n");
+    assert_eq!(run(&["h1", "--env", "A=x", "--script", &bash, "--", "up"]).await, "UP\nx\n");
+    let python = script("python", "#!/usr/bin/python3\nimport sys\nprint(sys.argv[1:])\n");
+    if Path::new("/usr/bin/python3").exists() {
+        assert_eq!(run(&["h1", "--script", &python, "--", "it's"]).await, "[\"it's\"]\n");
+    }
+    assert_eq!(run(&["h1", "--script", &script("none", "echo alone")]).await, "alone\n");
 }

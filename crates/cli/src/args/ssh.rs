@@ -23,7 +23,7 @@ pub(crate) struct SshArgs {
     #[arg(required = true, value_name = "HOST", help = HOSTS)]
     pub(crate) hosts: Vec<String>,
     /// The command: one argument is a line of shell, several are quoted as given
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "script", value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
 }
 
@@ -67,12 +67,33 @@ pub(crate) struct SshCommon {
     /// Run it as root, by sudo
     #[arg(long, global = true)]
     pub(crate) sudo: bool,
+    /// Run the command as this user instead of root
+    #[arg(long, value_name = "USER", global = true)]
+    pub(crate) become_user: Option<String>,
+    /// How to become root, or that user [default: sudo]
+    #[arg(long, value_name = "METHOD", global = true)]
+    pub(crate) become_method: Option<BecomeMethod>,
+    /// Environment variable of the command; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", global = true)]
+    pub(crate) env: Vec<String>,
+    /// Folder that the command runs in
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) chdir: Option<String>,
+    /// Shell for the command [default: /bin/sh]
+    #[arg(long, value_name = "PROGRAM", global = true)]
+    pub(crate) shell: Option<String>,
+    /// Run this local file there, with the words after -- as its arguments; its #! line says by what
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) script: Option<PathBuf>,
     /// Ask for sudo's password, once for all hosts
-    #[arg(long, short = 'K', global = true, requires = "sudo")]
+    #[arg(long, short = 'K', global = true)]
     pub(crate) ask_password: bool,
     /// File with sudo's password
-    #[arg(long, value_name = "FILE", global = true, requires = "sudo", conflicts_with = "ask_password")]
+    #[arg(long, value_name = "FILE", global = true, conflicts_with = "ask_password")]
     pub(crate) sudo_password_file: Option<PathBuf>,
+    /// Show what changes in files that `cp` and `file write` change, with --dry-run what would
+    #[arg(long, global = true)]
+    pub(crate) diff: bool,
     /// Print each host's output in one piece, once it is complete
     #[arg(long, short, global = true)]
     pub(crate) group: bool,
@@ -100,10 +121,22 @@ pub(crate) struct SshCommon {
     pub(crate) micro_dir: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BecomeMethod {
+    /// By sudo
+    Sudo,
+    /// By su, with that user's own password
+    Su,
+    /// By doas, where it asks for no password
+    Doas,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum SshWork {
     /// Copy files to hosts, or from hosts
     Cp(CpArgs),
+    /// Make a folder on hosts what a folder here is, or the other way round; what is equal is not sent
+    Sync(SyncArgs),
     /// Make sure that packages are there, or are not
     Pkg(PkgArgs),
     /// Reload, restart, start, stop, enable or disable services
@@ -122,6 +155,9 @@ pub(crate) struct CpArgs {
     /// Source and destination; hosts stand before a colon: cp a.conf web[1-3]:/etc/a.conf
     #[arg(required = true, num_args = 2.., value_name = "[HOST:]PATH")]
     pub(crate) paths: Vec<String>,
+    /// Folders with all that is in them
+    #[arg(long, short = 'r')]
+    pub(crate) recursive: bool,
     /// Permissions, in octal [default: those of the file]
     #[arg(long)]
     pub(crate) mode: Option<String>,
@@ -134,6 +170,31 @@ pub(crate) struct CpArgs {
     /// Keep what was there as PATH.bak
     #[arg(long)]
     pub(crate) backup: bool,
+    /// Only tell what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SyncArgs {
+    /// The folder as it is to be; HOST:PATH if it is on a host
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+    /// The folder that becomes so; hosts stand before a colon: sync site/ web[1-3]:/srv/site
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+    /// Delete what is not in the first one
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// Leave out, on both sides, what fits: a name, or a path from the folder on (*.tmp, .git, build/*)
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// Owner of what is written, by name or number
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// Group of what is written, by name or number
+    #[arg(long)]
+    pub(crate) group_name: Option<String>,
     /// Only tell what would change
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -1,10 +1,13 @@
 //! `legwork ssh`: work on hosts where nothing is installed.
 
 mod copy;
+mod diff;
 mod harden;
 mod input;
 mod inventory;
 mod report;
+mod sync;
+mod tree;
 mod work;
 
 use std::path::PathBuf;
@@ -19,7 +22,7 @@ use legwork_remote::{
     Ssh, SshdHarden, SudoersEnsure, Template, Transport,
 };
 
-use crate::args::ssh::{FileCommand, PkgState, ServiceAction, SshArgs, SshCommon, SshWork};
+use crate::args::ssh::{BecomeMethod, FileCommand, PkgState, ServiceAction, SshArgs, SshCommon, SshWork};
 use inventory::{Inventory, Target};
 use report::{Printer, Report, State, Style};
 use work::Work;
@@ -48,11 +51,30 @@ pub(crate) async fn run(args: SshArgs) -> Result<u8> {
     if let (Some(_), Some(host)) = (&args.work, args.hosts.first()) {
         bail!("{host:?} stands before the name of a subcommand: hosts come after it, or give user@host");
     }
-    let (sudo, pass) = (common.sudo, || secret.clone());
+    let method = || match common.become_method {
+        None | Some(BecomeMethod::Sudo) => String::new(),
+        Some(BecomeMethod::Su) => "su".to_owned(),
+        Some(BecomeMethod::Doas) => "doas".to_owned(),
+    };
+    let sudo = common.sudo || common.become_user.is_some() || common.become_method.is_some();
+    if !sudo && !secret.is_empty() {
+        bail!("a password for sudo is of use with --sudo, --become-user or --become-method");
+    }
+    let pass = || secret.clone();
     let (hosts, work) = match args.work {
-        None => (args.hosts, Work::exec(&args.command, &common, pass())),
+        None => (args.hosts, Work::exec(&args.command, &common, sudo, method(), pass())?),
+        Some(SshWork::Cp(cp)) if cp.recursive => {
+            let [from, to] = &cp.paths[..] else { bail!("-r copies one folder: cp -r site web1:/srv/site") };
+            let plan = sync::Plan::copy(from, to, copy::Copier::new(&cp, sudo, pass(), method()))?;
+            let (hosts, plan) = plan.split(&inventory)?;
+            (hosts, Work::Sync(plan))
+        }
+        Some(SshWork::Sync(args)) => {
+            let (hosts, plan) = sync::Plan::new(args, sudo, pass(), method())?.split(&inventory)?;
+            (hosts, Work::Sync(plan))
+        }
         Some(SshWork::Cp(cp)) => {
-            let plan = copy::Plan::new(cp, sudo, pass())?;
+            let plan = copy::Plan::new(cp, (sudo, pass(), method()), common.diff)?;
             let (hosts, plan) = plan.split(&inventory)?;
             (hosts, Work::Copy(plan))
         }
@@ -73,6 +95,7 @@ pub(crate) async fn run(args: SshArgs) -> Result<u8> {
                 options: pkg.option.clone(),
                 use_sudo: sudo,
                 sudo_password: pass(),
+                become_method: method(),
                 dry_run: pkg.dry_run,
             };
             (pkg.hosts, Work::Packages(pkg.packages.into_iter().map(one).collect()))
@@ -91,12 +114,19 @@ pub(crate) async fn run(args: SshArgs) -> Result<u8> {
                 action: action.to_owned(),
                 use_sudo: sudo,
                 sudo_password: pass(),
+                become_method: method(),
                 dry_run: service.dry_run,
             };
             (service.hosts, Work::Services(service.services.into_iter().map(one).collect()))
         }
         Some(SshWork::File(FileCommand::Read { hosts, path })) => {
-            let read = FileRead { path, use_sudo: sudo, sudo_password: pass(), ..Default::default() };
+            let read = FileRead {
+                path,
+                use_sudo: sudo,
+                sudo_password: pass(),
+                become_method: method(),
+                ..Default::default()
+            };
             (hosts, Work::Read(read))
         }
         Some(SshWork::File(FileCommand::Write {
@@ -121,10 +151,11 @@ pub(crate) async fn run(args: SshArgs) -> Result<u8> {
                 backup,
                 use_sudo: sudo,
                 sudo_password: pass(),
+                become_method: method(),
                 dry_run,
                 ..work::content(&bytes)
             };
-            (hosts, Work::Write(write))
+            (hosts, Work::Write(write, common.diff.then_some(bytes)))
         }
         Some(SshWork::Sudoers(sudoers)) => {
             let ensure = SudoersEnsure {
@@ -134,6 +165,7 @@ pub(crate) async fn run(args: SshArgs) -> Result<u8> {
                 state: if sudoers.absent { "absent" } else { "present" }.to_owned(),
                 use_sudo: sudo,
                 sudo_password: pass(),
+                become_method: method(),
                 dry_run: sudoers.dry_run,
             };
             (sudoers.hosts, Work::Sudoers(ensure))
@@ -147,6 +179,7 @@ pub(crate) async fn run(args: SshArgs) -> Result<u8> {
                 test_connection: !harden.no_test,
                 use_sudo: sudo,
                 sudo_password: pass(),
+                become_method: method(),
                 dry_run: harden.dry_run,
                 ..Default::default()
             };

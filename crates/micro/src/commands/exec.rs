@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use legwork_proto::micro::{MAX_CAPTURE, MAX_LINE, Metadata, result};
 
-use crate::elevate::{self, Sudo};
+use crate::elevate::{self, Method, Sudo, Whom};
 use crate::fields::Fields;
 use crate::output::{Text, length_of};
 use crate::process::{self, Broken, Captured, Ended, Job, Keep, Streamer, look_up};
@@ -27,6 +27,8 @@ const PARAMS: &[&str] = &[
     "stdin",
     "use_sudo",
     "sudo_password",
+    "become_method",
+    "become_user",
 ];
 
 /// How it ended, and what it wrote.
@@ -112,7 +114,7 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Outcom
     if stdin && context.signed {
         return Err("stdin: where commands are signed, their input can't be".into());
     }
-    let sudo = fields.boolean("use_sudo")? && !elevate::is_root();
+    let whom = Whom::read(&fields)?;
     let password = fields.string("sudo_password")?;
     if command.is_empty() {
         return Err("command is required".into());
@@ -127,7 +129,7 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Outcom
     if shell.is_empty() {
         shell = "/bin/sh".to_owned();
     }
-    let by = if sudo { Some(elevate::authenticate(context, &password)?) } else { None };
+    let by = whom.map(|whom| elevate::authenticate(context, whom, &password)).transpose()?;
     let direct = match &by {
         Some(sudo) if args.is_empty() => by_itself(context, sudo, &shell, &command)?,
         _ => None,
@@ -138,9 +140,10 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Outcom
         None => std::iter::once(command.as_str()).chain(args.iter().map(String::as_str)).collect(),
     };
     if let Some(sudo) = &by {
-        words.splice(0..0, sudo.words().iter().copied());
+        words.splice(0..0, sudo.words());
     }
     let variables = by.as_ref().map(Sudo::variables).unwrap_or_default();
+    let first = by.as_ref().map_or("", |sudo| sudo.first.as_str());
     let keep = |captured| if captured { Keep::Capture(MAX_CAPTURE) } else { Keep::Nothing };
     let job = Job {
         env: (!env.is_empty()).then_some(&env),
@@ -148,6 +151,7 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Outcom
         out: keep(out),
         err: keep(err),
         set: &variables,
+        input: first.as_bytes(),
         more: stdin.then_some(request.id.as_str()),
         sudo: by.as_ref(),
         ..Job::new(words[0], &words[1..])
@@ -190,7 +194,13 @@ fn by_itself(
     if !is_program {
         return Ok(None);
     }
-    let mut ask = sudo.words().to_vec();
+    match sudo.method() {
+        Method::Sudo => {}
+        // It can't be asked.
+        Method::Doas => return Ok(Some(words)),
+        Method::Su => return Ok(None),
+    }
+    let mut ask = sudo.words();
     ask.insert(ask.len() - 1, "-l");
     ask.extend([shell, "-c", line]);
     let variables = sudo.variables();

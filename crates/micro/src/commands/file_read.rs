@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use legwork_proto::micro::{MAX_LINE, result};
 use sha2::{Digest, Sha256};
@@ -67,7 +67,7 @@ impl Content {
 }
 
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Content, Trouble> {
-    let fields = Fields::parse(&request.params, &["path", "max_bytes", "stat"])?;
+    let fields = Fields::parse(&request.params, &["path", "max_bytes", "stat", "list"])?;
     let path = file::path(&fields.string("path")?)?;
     let limit = match fields.integer("max_bytes")? {
         0 => MAX_LINE as u64,
@@ -76,6 +76,12 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<Conten
     let name = path.display();
     let found = std::fs::metadata(&path)
         .map_err(|error| format!("failed to stat file: stat {name}: {}", cause(&error)))?;
+    if found.is_dir() && fields.boolean("list")? {
+        let bytes = list(context, &path)?;
+        let mut content = Content { bytes, found, checksum: String::new(), truncated: false };
+        content.fit();
+        return Ok(content);
+    }
     if found.is_dir() {
         return Err(format!("failed to read file: read {name}: is a directory").into());
     }
@@ -117,6 +123,44 @@ impl Halt {
             Self::Trouble(trouble) => trouble,
         }
     }
+}
+
+/// What a folder holds, in all depths: a line of JSON for each, folders before what is in them.
+/// Links are told, not followed.
+fn list(context: &Context<'_>, root: &Path) -> Result<Vec<u8>, Trouble> {
+    let text = |text: &Path| serde_json::to_string(&*text.to_string_lossy()).unwrap_or_default();
+    let mut lines = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let unread = |error: std::io::Error| {
+            format!("failed to read file: read {}: {}", root.join(&folder).display(), cause(&error))
+        };
+        for entry in std::fs::read_dir(root.join(&folder)).map_err(unread)? {
+            context.check()?;
+            let entry = entry.map_err(unread)?;
+            let (path, name) = (entry.path(), folder.join(entry.file_name()));
+            let found = entry.metadata().map_err(unread)?;
+            let (mode, size, kind) = (found.mode() & 0o7777, found.len(), found.file_type());
+            let line = if kind.is_dir() {
+                folders.push(name.clone());
+                format!("[\"d\",\"{mode:04o}\",0,\"\",{}]\n", text(&name))
+            } else if kind.is_symlink() {
+                let to = std::fs::read_link(&path).map_err(unread)?;
+                format!("[\"l\",\"0777\",0,{},{}]\n", text(&to), text(&name))
+            } else if kind.is_file() {
+                let mut open = File::open(&path).map_err(unread)?;
+                let digest = digest(context, &mut open).map_err(|halt| halt.explain(&path))?;
+                format!("[\"f\",\"{mode:04o}\",{size},\"{digest}\",{}]\n", text(&name))
+            } else {
+                format!("[\"o\",\"{mode:04o}\",0,\"\",{}]\n", text(&name))
+            };
+            lines.extend_from_slice(line.as_bytes());
+            if lines.len() > MAX_LINE {
+                return Ok(lines);
+            }
+        }
+    }
+    Ok(lines)
 }
 
 /// The digest of a whole file.

@@ -66,6 +66,12 @@ pub struct Exec {
     /// For sudo.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub sudo_password: Secret,
+    /// `su` or `doas` instead of sudo (§10).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub become_method: String,
+    /// As this user instead of root (§10).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub become_user: String,
 }
 
 /// `file.write`
@@ -104,6 +110,9 @@ pub struct FileWrite {
     /// For sudo.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub sudo_password: Secret,
+    /// `su` or `doas` instead of sudo (§10).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub become_method: String,
     /// Change nothing, and tell what would change (§10).
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
@@ -120,12 +129,18 @@ pub struct FileRead {
     /// Not the content, only what the file is, and the digest of all of it (§10).
     #[serde(skip_serializing_if = "is_false")]
     pub stat: bool,
+    /// Of a folder: what it holds in all depths, a JSON list a line (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub list: bool,
     /// By sudo.
     #[serde(skip_serializing_if = "is_false")]
     pub use_sudo: bool,
     /// For sudo.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub sudo_password: Secret,
+    /// `su` or `doas` instead of sudo (§10).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub become_method: String,
 }
 
 /// `pkg.ensure`
@@ -150,6 +165,9 @@ pub struct PkgEnsure {
     /// For sudo.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub sudo_password: Secret,
+    /// `su` or `doas` instead of sudo (§10).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub become_method: String,
     /// Change nothing, and tell what would change (§10).
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
@@ -168,6 +186,9 @@ pub struct ServiceReload {
     /// For sudo.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub sudo_password: Secret,
+    /// `su` or `doas` instead of sudo (§10).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub become_method: String,
     /// Change nothing, and tell what would change (§10).
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
@@ -191,6 +212,9 @@ pub struct SudoersEnsure {
     /// For sudo.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub sudo_password: Secret,
+    /// `su` or `doas` instead of sudo (§10).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub become_method: String,
     /// Change nothing, and tell what would change (§10).
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
@@ -228,6 +252,9 @@ pub struct SshdHarden {
     /// For sudo.
     #[serde(skip_serializing_if = "Secret::is_empty")]
     pub sudo_password: Secret,
+    /// `su` or `doas` instead of sudo (§10).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub become_method: String,
     /// Change nothing, and tell what would change (§10).
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,

@@ -12,9 +12,10 @@ use legwork_remote::{Client, Error, Exec, FileRead, FileWrite, Secret};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::diff;
 use super::inventory::{Inventory, Target};
 use super::report::Report;
-use super::work::{at_home, bytes_of, call, content};
+use super::work::{at_home, bytes_of, call, content, former};
 use crate::args::ssh::CpArgs;
 
 /// A part of an upload: below 10 MiB in base64.
@@ -28,13 +29,37 @@ const DOWN: u64 = 3 * 1024 * 1024;
 pub(crate) struct Plan {
     hosts: Vec<String>,
     way: Way,
-    sudo: bool,
-    password: Secret,
-    mode: Option<String>,
-    owner: String,
-    group: String,
-    backup: bool,
-    pub(super) dry_run: bool,
+    copier: Copier,
+    /// Show what changes.
+    diff: bool,
+}
+
+/// How files are copied, whatever they are.
+pub(crate) struct Copier {
+    pub(crate) sudo: bool,
+    pub(crate) password: Secret,
+    /// Instead of sudo.
+    pub(crate) method: String,
+    pub(crate) mode: Option<String>,
+    pub(crate) owner: String,
+    pub(crate) group: String,
+    pub(crate) backup: bool,
+    pub(crate) dry_run: bool,
+}
+
+impl Copier {
+    pub(crate) fn new(args: &CpArgs, sudo: bool, password: Secret, method: String) -> Self {
+        Self {
+            sudo,
+            password,
+            method,
+            mode: args.mode.clone(),
+            owner: args.owner.clone().unwrap_or_default(),
+            group: args.group_name.clone().unwrap_or_default(),
+            backup: args.backup,
+            dry_run: args.dry_run,
+        }
+    }
 }
 
 enum Way {
@@ -49,7 +74,7 @@ enum Way {
 }
 
 /// `HOST:PATH`, if a word is one. A path with a slash before the colon is local, as for scp.
-fn remote(word: &str) -> Option<(&str, &str)> {
+pub(super) fn remote(word: &str) -> Option<(&str, &str)> {
     // In brackets stand addresses with colons, and ranges.
     let bracket = word.find('[').filter(|at| word.find(':').is_none_or(|colon| at < &colon));
     let at = if bracket.is_some() { word.find("]:")? + 1 } else { word.find(':')? };
@@ -58,7 +83,7 @@ fn remote(word: &str) -> Option<(&str, &str)> {
 }
 
 impl Plan {
-    pub(crate) fn new(args: CpArgs, sudo: bool, password: Secret) -> Result<Self> {
+    pub(crate) fn new(args: CpArgs, by: (bool, Secret, String), diff: bool) -> Result<Self> {
         let Some((to, from)) = args.paths.split_last() else {
             bail!("a source and a destination are needed")
         };
@@ -69,17 +94,10 @@ impl Plan {
         if args.dry_run && matches!(way, Way::Down { .. }) {
             bail!("--dry-run is for copies to hosts");
         }
-        Ok(Self {
-            hosts: hosts.split_whitespace().map(str::to_owned).collect(),
-            way,
-            sudo,
-            password,
-            mode: args.mode,
-            owner: args.owner.unwrap_or_default(),
-            group: args.group_name.unwrap_or_default(),
-            backup: args.backup,
-            dry_run: args.dry_run,
-        })
+        let hosts = hosts.split_whitespace().map(str::to_owned).collect();
+        let (sudo, password, method) = by;
+        let copier = Copier::new(&args, sudo, password, method);
+        Ok(Self { hosts, way, copier, diff })
     }
 
     /// The hosts, and the plan that knows how many they are.
@@ -102,28 +120,33 @@ impl Plan {
             Way::Up(files) => {
                 for (from, to) in files {
                     let to = at_home(client, to, timeout).await?;
-                    let done = self.send(client, from, &to, timeout).await;
+                    let former =
+                        if self.diff { self.former(client, from, &to, timeout).await? } else { Vec::new() };
+                    let done = self.copier.send(client, from, &to, timeout).await;
                     let done = match done {
                         // As for scp: into the folder.
                         Err(Error::Command(failure)) if failure.message.ends_with("is a directory") => {
                             let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                            self.send(client, from, &format!("{}/{name}", to.trim_end_matches('/')), timeout)
+                            self.copier
+                                .send(client, from, &format!("{}/{name}", to.trim_end_matches('/')), timeout)
                                 .await
                         }
                         done => done,
                     };
                     let (size, changed) = done?;
-                    let dry = if self.dry_run && changed { " (dry run: nothing was changed)" } else { "" };
+                    let dry =
+                        if self.copier.dry_run && changed { " (dry run: nothing was changed)" } else { "" };
                     let same = if changed { "" } else { ", unchanged" };
                     report.said.push(format!("{to}: {size} bytes{same}{dry}"));
                     report.changed = Some(report.changed.unwrap_or(false) || changed);
+                    report.said.extend(former);
                 }
             }
             Way::Down { paths, to, apart } => {
                 for path in paths {
                     let path = &at_home(client, path, timeout).await?;
                     let to = place(path, to, apart.then_some(&target.name))?;
-                    let size = self.fetch(client, path, &to, timeout).await?;
+                    let size = self.copier.fetch(client, path, &to, timeout).await?;
                     report.said.push(format!("{}: {size} bytes", to.display()));
                 }
             }
@@ -131,6 +154,29 @@ impl Plan {
         Ok(())
     }
 
+    /// The difference to what is there, if both are short enough to be texts.
+    async fn former(
+        &self,
+        client: &Client,
+        from: &Path,
+        to: &str,
+        timeout: Duration,
+    ) -> Result<Vec<String>, Error> {
+        let local = |error: std::io::Error| Error::InvalidCommand(format!("{}: {error}", from.display()));
+        if tokio::fs::metadata(from).await.map_err(local)?.len() >= UP {
+            return Ok(Vec::new());
+        }
+        let bytes = tokio::fs::read(from).await.map_err(local)?;
+        match former(client, &self.copier.read(to), timeout).await {
+            Ok(former) => Ok(diff::unified(to, former.as_deref(), &bytes)),
+            // A folder: it goes into it.
+            Err(Error::Command(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Copier {
     /// Sends a file: its size, and whether anything changed by it.
     async fn send(
         &self,
@@ -139,10 +185,22 @@ impl Plan {
         to: &str,
         timeout: Duration,
     ) -> Result<(u64, bool), Error> {
+        self.send_as(client, from, to, None, timeout).await
+    }
+
+    /// The same, with these permissions if no others were asked for.
+    pub(super) async fn send_as(
+        &self,
+        client: &Client,
+        from: &Path,
+        to: &str,
+        bits: Option<u32>,
+        timeout: Duration,
+    ) -> Result<(u64, bool), Error> {
         let local = |error: std::io::Error| Error::InvalidCommand(format!("{}: {error}", from.display()));
         let mut file = tokio::fs::File::open(from).await.map_err(local)?;
         let found = file.metadata().await.map_err(local)?;
-        let usual = format!("{:04o}", found.permissions().mode() & 0o777);
+        let usual = format!("{:04o}", bits.unwrap_or(found.permissions().mode() & 0o777));
         let whole = |part: &[u8]| FileWrite {
             path: to.to_owned(),
             create: true,
@@ -152,6 +210,7 @@ impl Plan {
             backup: self.backup,
             use_sudo: self.sudo,
             sudo_password: self.password.clone(),
+            become_method: self.method.clone(),
             dry_run: self.dry_run,
             ..content(part)
         };
@@ -196,12 +255,22 @@ impl Plan {
         Ok((size, result.changed))
     }
 
-    fn read(&self, path: &str) -> FileRead {
+    /// How a file is read.
+    pub(super) fn read(&self, path: &str) -> FileRead {
         FileRead {
             path: path.to_owned(),
             use_sudo: self.sudo,
             sudo_password: self.password.clone(),
+            become_method: self.method.clone(),
             ..Default::default()
+        }
+    }
+
+    /// As chown takes both.
+    pub(super) fn owner_and_group(&self) -> String {
+        match (self.owner.as_str(), self.group.as_str()) {
+            (owner, "") => owner.to_owned(),
+            (owner, group) => format!("{owner}:{group}"),
         }
     }
 
@@ -212,7 +281,12 @@ impl Plan {
     }
 
     /// Runs `sh` with arguments; what it wrote.
-    async fn shell(&self, client: &Client, args: Vec<String>, timeout: Duration) -> Result<Vec<u8>, Error> {
+    pub(super) async fn shell(
+        &self,
+        client: &Client,
+        args: Vec<String>,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, Error> {
         let exec = Exec {
             command: "/bin/sh".into(),
             args,
@@ -220,6 +294,7 @@ impl Plan {
             capture_err: true,
             use_sudo: self.sudo,
             sudo_password: self.password.clone(),
+            become_method: self.method.clone(),
             ..Default::default()
         };
         let result = call(client, &exec, timeout).await?;
@@ -231,7 +306,13 @@ impl Plan {
         Err(Error::InvalidCommand(format!("sh on the host ended with {}: {}", result.exit_code, said.trim())))
     }
 
-    async fn fetch(&self, client: &Client, path: &str, to: &Path, timeout: Duration) -> Result<u64, Error> {
+    pub(super) async fn fetch(
+        &self,
+        client: &Client,
+        path: &str,
+        to: &Path,
+        timeout: Duration,
+    ) -> Result<u64, Error> {
         let local = |error: std::io::Error| Error::InvalidCommand(format!("{}: {error}", to.display()));
         let first = call(client, &self.read(path), timeout).await?;
         let mut bytes = bytes_of(first.content.as_bytes(), first.content_base64.as_deref())?;
@@ -298,7 +379,7 @@ fn upload(from: &[String], to: &str) -> Result<Way> {
         let file = PathBuf::from(word);
         let found = std::fs::metadata(&file).with_context(|| format!("failed to open {word}"))?;
         if !found.is_file() {
-            bail!("{word} is no regular file; a folder goes as an archive: tar -cf - {word}");
+            bail!("{word} is no regular file; a folder goes with -r");
         }
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         files.push((file, if to.ends_with('/') { format!("{to}{name}") } else { to.to_owned() }));

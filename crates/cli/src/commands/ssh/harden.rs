@@ -39,6 +39,7 @@ pub(crate) async fn run(
         undo: undo.to_owned(),
         use_sudo: settings.use_sudo,
         sudo_password: settings.sudo_password.clone(),
+        become_method: settings.become_method.clone(),
         ..Default::default()
     };
     if let Err(why) = prove(settings, way, timeout).await {

@@ -1,6 +1,9 @@
 //! What is to be done on each host.
 
+use std::path::Path;
 use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,10 +16,12 @@ use serde::Serialize;
 use super::input::Input;
 use super::inventory::Target;
 use super::report::{Printer, Report, State, Style};
-use super::{copy, harden};
+use super::{copy, diff, harden, sync};
 use crate::args::ssh::SshCommon;
 use crate::commands::exec::line_of;
 
+/// Linux takes arguments below 128 KiB.
+const MAX_SCRIPT: usize = 120 * 1024;
 /// A file that goes as text whatever it holds: every runner takes that.
 const SHORT: usize = 1024 * 1024;
 
@@ -24,12 +29,50 @@ const SHORT: usize = 1024 * 1024;
 pub(crate) enum Work {
     Exec(Exec),
     Copy(copy::Plan),
+    Sync(sync::Plan),
     Packages(Vec<PkgEnsure>),
     Services(Vec<ServiceReload>),
     Read(FileRead),
-    Write(FileWrite),
+    /// With its bytes, where the difference is to be shown.
+    Write(FileWrite, Option<Vec<u8>>),
     Sudoers(SudoersEnsure),
     Harden(SshdHarden),
+}
+
+/// A local file as the text of the program that its first line names, or of a shell.
+fn script(exec: &mut Exec, file: &Path, words: &[String]) -> Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
+    if text.len() > MAX_SCRIPT {
+        bail!("{} is longer than an argument may be; `legwork ssh cp` copies it", file.display());
+    }
+    let first =
+        text.lines().next().and_then(|line| line.strip_prefix("#!")).map(str::trim).unwrap_or_default();
+    let mut program: Vec<String> = first.split_whitespace().map(str::to_owned).collect();
+    if program.is_empty() {
+        program.push(if exec.shell.is_empty() {
+            "/bin/sh".to_owned()
+        } else {
+            std::mem::take(&mut exec.shell)
+        });
+    }
+    let by = program.iter().rev().find(|word| !word.starts_with('-')).cloned().unwrap_or_default();
+    let by = by.rsplit('/').next().unwrap_or_default();
+    // What each takes a program's text by.
+    let flag = match by.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.') {
+        "perl" | "ruby" | "node" | "lua" => "-e",
+        "php" => "-r",
+        _ => "-c",
+    };
+    exec.command = program.remove(0);
+    exec.args = program;
+    exec.args.extend([flag.to_owned(), text]);
+    if matches!(by, "sh" | "bash" | "dash" | "ksh" | "zsh" | "ash") {
+        // A shell takes the name of the script before its arguments.
+        exec.args.push(file.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    }
+    exec.args.extend(words.iter().cloned());
+    exec.shell.clear();
+    Ok(())
 }
 
 /// Bytes as a file's content: as text, if they are and if that is not the longer way (control
@@ -61,13 +104,53 @@ pub(crate) fn explain(error: &Error) -> String {
 }
 
 impl Work {
-    pub(crate) fn exec(words: &[String], common: &SshCommon, password: Secret) -> Self {
-        Self::Exec(Exec {
+    pub(crate) fn exec(
+        words: &[String],
+        common: &SshCommon,
+        use_sudo: bool,
+        become_method: String,
+        sudo_password: Secret,
+    ) -> Result<Self> {
+        let mut exec = Exec {
             command: line_of(words),
-            use_sudo: common.sudo,
-            sudo_password: password,
+            shell: common.shell.clone().unwrap_or_default(),
+            work_dir: common.chdir.clone().unwrap_or_default(),
+            use_sudo,
+            sudo_password,
+            become_method,
+            become_user: common.become_user.clone().unwrap_or_default(),
             ..Default::default()
-        })
+        };
+        if let Some(file) = &common.script {
+            script(&mut exec, file, words)?;
+        }
+        for variable in &common.env {
+            let Some((name, _)) = variable.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+                bail!("--env {variable}: expected NAME=VALUE");
+            };
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                || name.starts_with(|c: char| c.is_ascii_digit())
+            {
+                bail!("--env {variable}: {name:?} is not the name of a variable");
+            }
+        }
+        if !common.env.is_empty() {
+            // Added to the host's own: a new environment would lack all of that.
+            let mut args = common.env.clone();
+            if exec.args.is_empty() {
+                let shell = if exec.shell.is_empty() {
+                    "/bin/sh".to_owned()
+                } else {
+                    std::mem::take(&mut exec.shell)
+                };
+                args.extend([shell, "-c".to_owned(), std::mem::take(&mut exec.command)]);
+            } else {
+                args.push(std::mem::take(&mut exec.command));
+                args.append(&mut exec.args);
+            }
+            (exec.command, exec.args) = ("env".to_owned(), args);
+        }
+        Ok(Self::Exec(exec))
     }
 
     /// How many commands one after the other.
@@ -75,7 +158,7 @@ impl Work {
         match self {
             Self::Packages(all) => all.len(),
             Self::Services(all) => all.len(),
-            Self::Copy(_) => 1000,
+            Self::Copy(_) | Self::Sync(_) => 1000,
             _ => 1,
         }
     }
@@ -92,6 +175,7 @@ impl Work {
         match self {
             Self::Exec(exec) => return run_exec(exec, client, target, given, report).await,
             Self::Copy(plan) => plan.run(client, target, report, timeout).await?,
+            Self::Sync(plan) => plan.run(client, target, report, timeout).await?,
             Self::Packages(all) => {
                 for package in all {
                     let Some(result) = note(report, &package.name, client.run(package, call()).await)? else {
@@ -136,8 +220,19 @@ impl Work {
                     text.lines().for_each(|line| printer.output(&target.name, false, line.as_bytes(), true));
                 }
             }
-            Self::Write(write) => {
+            Self::Write(write, bytes) => {
                 let path = at_home(client, &write.path, timeout).await?;
+                let former = match bytes {
+                    Some(_) => {
+                        let (use_sudo, sudo_password) = (write.use_sudo, write.sudo_password.clone());
+                        let become_method = write.become_method.clone();
+                        let path = path.clone();
+                        let read =
+                            FileRead { path, use_sudo, sudo_password, become_method, ..Default::default() };
+                        former(client, &read, timeout).await?
+                    }
+                    None => None,
+                };
                 let result = client.run(&FileWrite { path, ..write.clone() }, call()).await?;
                 let verb = match (result.created, result.changed) {
                     (true, _) => "created",
@@ -146,6 +241,9 @@ impl Work {
                 };
                 let line = format!("{}: {verb}, {} bytes", write.path, result.bytes_written);
                 add(report, write.dry_run, result.changed, line, &result);
+                if let Some(bytes) = bytes {
+                    report.said.extend(diff::unified(&write.path, former.as_deref(), bytes));
+                }
             }
             Self::Sudoers(sudoers) => {
                 let result = client.run(sudoers, call()).await?;
@@ -204,6 +302,19 @@ fn note<R>(report: &mut Report, name: &str, result: Result<R, Error>) -> Result<
             }
             Err(error)
         }
+    }
+}
+
+/// What a file holds before it is changed; `None`: it is not there.
+pub(crate) async fn former(
+    client: &Client,
+    read: &FileRead,
+    timeout: Duration,
+) -> Result<Option<Vec<u8>>, Error> {
+    match client.run(read, Call::within(timeout)).await {
+        Ok(found) => bytes_of(found.content.as_bytes(), found.content_base64.as_deref()).map(Some),
+        Err(Error::Command(failure)) if failure.message.ends_with("no such file or directory") => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
