@@ -13,6 +13,7 @@ const CONCURRENCY: usize = 16;
 pub struct Pool {
     concurrency: NonZeroUsize,
     max_failures: Option<usize>,
+    waves: Vec<usize>,
 }
 
 /// What became of one host.
@@ -28,7 +29,8 @@ pub enum Outcome<T, E> {
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { concurrency: NonZeroUsize::new(CONCURRENCY).unwrap_or(NonZeroUsize::MIN), max_failures: None }
+        let concurrency = NonZeroUsize::new(CONCURRENCY).unwrap_or(NonZeroUsize::MIN);
+        Self { concurrency, max_failures: None, waves: Vec::new() }
     }
 }
 
@@ -45,6 +47,15 @@ impl Pool {
     #[must_use]
     pub fn max_failures(mut self, failures: usize) -> Self {
         self.max_failures = Some(failures.max(1));
+        self
+    }
+
+    /// Hosts are worked on in waves of these sizes, the last of which is that of all further
+    /// ones [default: all in one]. A wave begins once the one before is over, and only if no
+    /// host has failed, or fewer than [`Pool::max_failures`] says.
+    #[must_use]
+    pub fn waves(mut self, sizes: impl IntoIterator<Item = usize>) -> Self {
+        self.waves = sizes.into_iter().map(|size| size.max(1)).collect();
         self
     }
 
@@ -72,10 +83,12 @@ impl Pool {
         let mut waiting: VecDeque<(usize, H)> = hosts.into_iter().enumerate().collect();
         let mut outcomes: Vec<Option<Outcome<T, E>>> = std::iter::repeat_with(|| None).take(count).collect();
         let mut running = JoinSet::new();
-        let mut failures = 0;
+        let (mut failures, mut wave) = (0, 0);
+        // So many hosts may have been begun.
+        let mut open = self.waves.first().map_or(count, |size| (*size).min(count));
         loop {
             let enough = self.max_failures.is_some_and(|most| failures >= most);
-            while !enough && running.len() < self.concurrency.get() {
+            while !enough && running.len() < self.concurrency.get() && count - waiting.len() < open {
                 let Some((at, host)) = waiting.pop_front() else { break };
                 let future = work(host);
                 running.spawn(async move { (at, future.await) });
@@ -96,7 +109,11 @@ impl Pool {
                     Ok(panic) => std::panic::resume_unwind(panic),
                     Err(_) => failures += 1,
                 },
-                None => break,
+                None if enough || waiting.is_empty() || failures >= self.max_failures.unwrap_or(1) => break,
+                None => {
+                    wave = (wave + 1).min(self.waves.len().saturating_sub(1));
+                    open += self.waves.get(wave).copied().unwrap_or(count);
+                }
             }
         }
         for (at, _) in waiting {
@@ -145,6 +162,33 @@ mod tests {
                 Outcome::Skipped => panic!("{at} was skipped"),
             }
         }
+    }
+
+    #[test]
+    fn a_wave_waits_for_the_one_before_and_for_its_success() {
+        let run = |bad: usize, most: Option<usize>| {
+            let pool = Pool { max_failures: most, ..Pool::default() }.waves([1, 3]);
+            let begun = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let outcomes = runtime().block_on(pool.run(
+                (0..10).collect(),
+                |host: usize| {
+                    let begun = Arc::clone(&begun);
+                    async move {
+                        begun.lock().unwrap().push(host);
+                        tokio::task::yield_now().await;
+                        if host == bad { Err(()) } else { Ok(()) }
+                    }
+                },
+                |_, _| {},
+            ));
+            let begun = begun.lock().unwrap().len();
+            (begun, outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Skipped)).count())
+        };
+        // The canary, the wave after it, the next one; all go on where a failure is let pass.
+        assert_eq!(run(0, None), (1, 9));
+        assert_eq!(run(2, None), (4, 6));
+        assert_eq!(run(99, None), (10, 0));
+        assert_eq!(run(0, Some(2)), (10, 0));
     }
 
     #[test]

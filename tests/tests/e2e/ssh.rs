@@ -497,3 +497,31 @@ async fn a_dry_run_is_not_sent_to_a_runner_that_would_do_it() {
     let error = Client::start(&runner, &Binaries::default(), only).await.unwrap_err();
     assert!(matches!(error, Error::NotReady(ref why) if why.contains("--allow")), "{error}");
 }
+
+#[tokio::test]
+async fn the_next_wave_waits_for_the_first_and_what_failed_can_be_named_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sshd, _tmp) = host(dir.path()).await;
+    let failed = dir.path().join("failed").display().to_string();
+    // The canary is fine, one of the next two is not, and the rest is left alone.
+    let mark = dir.path().join("mark");
+    std::fs::write(&mark, "").unwrap();
+    let script = format!("echo x >>{0}; [ $(wc -l <{0}) != 2 ]", mark.display());
+    let args = ["h[1-6]", "-P", "1", "--serial", "1,2", "--failed-to", &failed, "--json", "--", &script];
+    let (status, out, err) = sshd.ssh(&args).await;
+    let all: Value = serde_json::from_str(&out).unwrap();
+    let count = |name: &str| all["summary"][name].as_u64().unwrap();
+    assert_eq!(
+        (status, count("succeeded"), count("failed"), count("skipped")),
+        (125, 2, 1, 3),
+        "{out} {err}"
+    );
+    assert_eq!(std::fs::read_to_string(&failed).unwrap(), "h2\nh4\nh5\nh6\n");
+    let again = format!("@file:{failed}");
+    let (status, out, _) =
+        sshd.ssh(&[&again, "--serial", "50%", "--failed-to", &failed, "--", "echo again"]).await;
+    assert_eq!((status, out.lines().count()), (0, 4), "{out}");
+    assert_eq!(std::fs::read_to_string(&failed).unwrap(), "");
+    let (status, _, err) = sshd.ssh(&["h1", "--serial", "some", "--", "true"]).await;
+    assert!(status == 1 && err.contains("--serial some"), "{err}");
+}

@@ -335,8 +335,9 @@ async fn a_host_that_is_too_busy_for_a_login_is_asked_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut sshd = Sshd::start(dir.path()).await;
     sshd.configure("MaxStartups", "2:100:2").await;
-    let (status, out, err) =
-        sshd.ssh(&["h[1-8]", "-P", "8", "--persist", "0", "--json", "--connect-retries", "8", "--", "true"]).await;
+    let (status, out, err) = sshd
+        .ssh(&["h[1-8]", "-P", "8", "--persist", "0", "--json", "--connect-retries", "8", "--", "true"])
+        .await;
     assert_eq!((status, &json(&out)["summary"]["succeeded"]), (0, &8.into()), "{out} {err}");
     // That it was so is seen where nobody asks again.
     let (status, out, _) = sshd

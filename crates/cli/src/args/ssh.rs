@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 
 const HOSTS: &str = "Hosts: names that your ssh knows, [USER@]HOST, ranges (web[1-9]), @groups of the inventory, \
-                     patterns (web*), and !HOST to leave one out";
+                     patterns (web*), @file:FILE with any of these, and !HOST to leave one out";
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -60,6 +60,12 @@ pub(crate) struct SshCommon {
     /// Try no further host after so many failures
     #[arg(long, value_name = "N", global = true, conflicts_with = "fail_fast")]
     pub(crate) max_failures: Option<usize>,
+    /// Work on so many hosts, or so many in a hundred, and on the next only if all went well: 10%, or 1,10%,100%
+    #[arg(long, value_name = "N[%],...", value_delimiter = ',', global = true)]
+    pub(crate) serial: Vec<String>,
+    /// Write the names of the hosts that did not go well to this file, one a line; @file:FILE names them again
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) failed_to: Option<PathBuf>,
     /// Seconds that a command may take
     #[arg(long, short, default_value_t = 300, value_name = "SECONDS", global = true,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -245,6 +245,9 @@ async fn carry_out(common: &SshCommon, targets: Vec<Target>, work: Work) -> Resu
     if let Some(most) = common.max_failures.or(common.fail_fast.then_some(1)) {
         pool = pool.max_failures(most);
     }
+    if !common.serial.is_empty() {
+        pool = pool.waves(waves(&common.serial, names.len())?);
+    }
     let working = pool.run(
         targets,
         |target| {
@@ -277,7 +280,27 @@ async fn carry_out(common: &SshCommon, targets: Vec<Target>, work: Work) -> Resu
             Outcome::Skipped => skipped(name),
         })
         .collect();
+    if let Some(file) = &common.failed_to {
+        let failed = reports.iter().filter(|report| report.state != State::Succeeded);
+        let lines: String = failed.map(|report| format!("{}\n", report.host)).collect();
+        std::fs::write(file, lines).with_context(|| format!("failed to write {}", file.display()))?;
+    }
     Ok(report::finish(&reports, style, begun.elapsed()))
+}
+
+/// How many hosts each wave has: a number, or a part of all, of which one is the least.
+fn waves(words: &[String], hosts: usize) -> Result<Vec<usize>> {
+    let size = |word: &String| {
+        let (number, part) = word.strip_suffix('%').map_or((word.as_str(), false), |number| (number, true));
+        let number: usize = number.parse().ok().filter(|number| *number > 0)?;
+        Some(if part { (hosts * number.min(100) / 100).max(1) } else { number })
+    };
+    words
+        .iter()
+        .map(|word| {
+            size(word).with_context(|| format!("--serial {word}: expected a number of hosts, or 10%"))
+        })
+        .collect()
 }
 
 fn skipped(name: &str) -> Report {

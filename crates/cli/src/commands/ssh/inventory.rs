@@ -116,6 +116,11 @@ impl Inventory {
         for word in words {
             if let Some(word) = word.strip_prefix('!') {
                 self.expand(&[word.to_owned()], depth + 1, &mut without)?;
+            } else if let Some(file) = word.strip_prefix("@file:") {
+                let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {file}"))?;
+                let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+                let words: Vec<String> = lines.filter(|word| !word.is_empty()).map(str::to_owned).collect();
+                self.expand(&words, depth + 1, found)?;
             } else if let Some(group) = word.strip_prefix('@') {
                 match self.groups.get(group) {
                     Some(members) => self.expand(members, depth + 1, found)?,
