@@ -53,7 +53,8 @@ interop: $(LEGWORK)
 ## says, and hours of fuzzing (FUZZ_POLICY_SECONDS); BASH_51 and BASH_53 name other versions of bash
 proof: toolchain tools
 	PROVE_SHARE=1 PROVE_SLICE=1 PROVE_LINES=$${PROVE_LINES:-100000} PROVE_QUOTES=$${PROVE_QUOTES:-1000000} scripts/prove
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} FUZZ_POLICY_SECONDS=$${FUZZ_POLICY_SECONDS:-7200} scripts/fuzz-smoke
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} FUZZ_POLICY_SECONDS=$${FUZZ_POLICY_SECONDS:-7200} \
+		FUZZ_SHELLS_SECONDS=$${FUZZ_SHELLS_SECONDS:-3600} FUZZ_SEED=$${FUZZ_SEED:-$$$$} scripts/fuzz-smoke
 
 ## fmt: format everything
 fmt: toolchain web/node_modules
