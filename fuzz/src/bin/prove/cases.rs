@@ -77,10 +77,11 @@ pub(crate) struct Case {
     pub(crate) open: Option<String>,
 }
 
-/// Reads `attacks.jsonl` and `everyday.jsonl` of a folder, and the corpus.
+/// Reads `attacks.jsonl`, `options.jsonl` and `everyday.jsonl` of a folder, and the corpus.
 pub(crate) fn read(fixtures: &Path, corpus: &Path) -> Vec<Case> {
     let mut cases = Vec::new();
-    for value in lines_of(&fixtures.join("attacks.jsonl")) {
+    let attacks = ["attacks.jsonl", "options.jsonl"].map(|name| lines_of(&fixtures.join(name)));
+    for value in attacks.into_iter().flatten() {
         let harm = value["harm"].as_str().unwrap_or("owned");
         let harm = match harm.split_once(' ') {
             None => Harm::Owned,

@@ -136,12 +136,13 @@ fn main() {
         println!("NOT TESTED HERE: lines as a plain user, as only root can make both");
     }
     let who: Vec<Who> = args.who.map_or(both, |who| vec![who]);
-    // Attacks are all tried; of other lines, root gets one part and a plain user another.
+    // What must be held is all tried; of other lines, root gets one part and a plain user another.
     let in_slice = |number: usize, who: Who| {
         if cases[number].for_root && who != Who::Root {
             return false;
         }
-        matches!(cases[number].kind, Kind::Attack(_)) || number % args.slice == who as usize % args.slice
+        let held = matches!(cases[number].kind, Kind::Attack(_)) && cases[number].open.is_none();
+        held || number % args.slice == who as usize % args.slice
     };
     let all = who.iter().flat_map(|who| (0..cases.len()).map(move |number| (number, *who)));
     let jobs: Vec<(usize, Who)> = all.filter(|(number, who)| in_slice(*number, *who)).collect();
