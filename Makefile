@@ -18,9 +18,9 @@ test: toolchain tools web micro
 	scripts/check-borders
 	cd web && npm run --silent check
 	cargo build --locked -p legwork
-	nice -n 15 scripts/fuzz-smoke & fuzz=$$!; scripts/web-test && scripts/prove; status=$$?; wait $$fuzz && exit $$status
-	scripts/walls-test
-	scripts/gate-test
+	nice -n 15 scripts/fuzz-smoke & fuzz=$$!; \
+		scripts/web-test && scripts/prove && scripts/walls-test && scripts/gate-test; \
+		status=$$?; wait $$fuzz && exit $$status
 	cargo test --quiet --locked --doc -p legwork-remote
 	cargo nextest run --locked --workspace --no-fail-fast -E 'not binary(walls) and not binary(gate)'
 
@@ -54,7 +54,7 @@ interop: $(LEGWORK)
 proof: toolchain tools
 	PROVE_SHARE=1 PROVE_SLICE=1 PROVE_LINES=$${PROVE_LINES:-100000} PROVE_QUOTES=$${PROVE_QUOTES:-1000000} scripts/prove
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} FUZZ_POLICY_SECONDS=$${FUZZ_POLICY_SECONDS:-7200} \
-		FUZZ_SHELLS_SECONDS=$${FUZZ_SHELLS_SECONDS:-3600} FUZZ_SEED=$${FUZZ_SEED:-$$$$} scripts/fuzz-smoke
+		FUZZ_SHELLS_SECONDS=$${FUZZ_SHELLS_SECONDS:-3600} FUZZ_SHELLS_SEED=$${FUZZ_SHELLS_SEED:-$$$$} scripts/fuzz-smoke
 
 ## fmt: format everything
 fmt: toolchain web/node_modules
