@@ -86,12 +86,18 @@ impl Hub {
 
     /// The same with more flags.
     pub async fn start_with(data: &Path, listen: &str, flags: &[&str]) -> Self {
+        Self::start_under(data, listen, flags, &[]).await
+    }
+
+    /// The same with more variables.
+    pub async fn start_under(data: &Path, listen: &str, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut process = legwork(data)
             .args(["hub", "--listen", listen, "--data"])
             .arg(data)
             .args(flags)
             .env("LEGWORK_LOG_LEVEL", "warn")
+            .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -62,6 +62,14 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/agent/messages", post(internal::create_message))
         .route("/agent/messages/{id}", patch(internal::patch_message))
         .route("/agent/messages/{id}/parts", post(internal::create_part));
+    // What a browser shows, or needs no token.
+    let page = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route("/assets/{*path}", get(web::assets))
+        .route("/", get(web::page))
+        .route("/runners/{id}", get(web::page))
+        .route("/tasks/{id}", get(web::page))
+        .layer(from_fn_with_state(hub.clone(), web::own_names));
     Router::new()
         .nest("/api/v1", api)
         .nest("/internal", internal)
@@ -69,12 +77,8 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/safari/worknode/ws", get(session::upgrade))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(metrics::ready))
-        .route("/metrics", get(metrics::metrics))
         .route("/releases/{*path}", get(releases::file).layer(from_fn_with_state(hub.clone(), access::guard)))
-        .route("/assets/{*path}", get(web::assets))
-        .route("/", get(web::page))
-        .route("/runners/{id}", get(web::page))
-        .route("/tasks/{id}", get(web::page))
+        .merge(page)
         .with_state(hub)
 }
 

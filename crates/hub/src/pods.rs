@@ -47,6 +47,8 @@ pub(crate) struct Front {
     /// As the operator says.
     pub(crate) public_url: Option<String>,
     pub(crate) tls: bool,
+    /// Only this machine reaches us.
+    pub(crate) loopback: bool,
 }
 
 /// All of it.

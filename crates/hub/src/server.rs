@@ -92,7 +92,11 @@ pub async fn listen(
     let listener =
         TcpListener::bind(address).await.map_err(|source| ListenError::Bind { address, source })?;
     let address = listener.local_addr().map_err(|source| ListenError::Bind { address, source })?;
-    let _ = hub.pods.front.set(Front { public_url, tls: acceptor.is_some() });
+    let _ = hub.pods.front.set(Front {
+        public_url,
+        tls: acceptor.is_some(),
+        loopback: address.ip().is_loopback(),
+    });
     Ok(Listening { address, tls: acceptor.is_some(), listener, acceptor, hub })
 }
 

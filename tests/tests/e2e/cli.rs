@@ -310,12 +310,12 @@ async fn under_the_original_s_name_any_config_is_the_original_s() {
     std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
     let path = config.to_str().unwrap();
     let said = as_original(dir.path(), &["config", "check", "--config", path], &[]).await;
-    assert!(said.contains("unknown key worknode_id") && said.contains("alphabetical"), "{said}");
+    assert!(said.contains("unknown key worknode_id") && said.contains("which sorted rules"), "{said}");
     assert!(said.contains("ok: 3 rules"), "{said}");
     let shown = as_original(dir.path(), &["config", "show", "--config", path], &[]).await;
     assert!(shown.contains(".flashduty-runner/workspace"), "{shown}");
     let judged = as_original(dir.path(), &["policy", "check", "-c", path, "--", "git push x"], &[]).await;
-    assert!(judged.contains("alphabetical"), "{judged}");
+    assert!(judged.contains("which sorted rules"), "{judged}");
     // By the environment alone.
     let env = [("FLASHDUTY_RUNNER_API_KEY", "k")];
     let shown = as_original(dir.path(), &["config", "show"], &env).await;

@@ -315,3 +315,41 @@ async fn one_unreadable_file_of_events_costs_one_task() {
     assert!(task["runs"][0]["error"].as_str().unwrap().contains("can't open the task's events"), "{task}");
     assert_eq!(state(&api, &good).await, "queued");
 }
+
+#[tokio::test]
+async fn a_hub_whose_clock_is_set_right_loses_no_running_work() {
+    let library = ["x86_64-linux-gnu", "aarch64-linux-gnu"]
+        .map(|arch| format!("/usr/lib/{arch}/faketime/libfaketime.so.1"))
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())
+        .expect("Debian's faketime: run scripts/tools");
+    let dir = tempfile::tempdir().unwrap();
+    let clock = dir.path().join("clock");
+    std::fs::write(&clock, "+0\n").unwrap();
+    let env = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let hub = Hub::start_under(&dir.path().join("hub"), "127.0.0.1:0", &[], &env).await;
+    let api = hub.api();
+    let home = dir.path().join("r1");
+    let token = hub.runner_token("r1").await;
+    let mut runner = Runner::start(&home, &hub.address(), &token, ALLOW_ALL).await;
+    until("it is there", || api.is_online("r1")).await;
+    let id = api.bash("r1", "touch started; until [ -e go ]; do sleep 0.1; done; echo done").await;
+    until("it runs", || async { runner.workspace.join("started").exists() }).await;
+    runner.kill().await;
+    until("it is away", || async { !api.is_online("r1").await }).await;
+    let waiting = api.bash("r1", "echo later").await;
+    // Beyond every grace by the wall's clock, and an hour beyond.
+    std::fs::write(&clock, "+75m\n").unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(state(&api, &id).await, "running");
+    assert_eq!(state(&api, &waiting).await, "queued");
+    let runner = Runner::again(&home).await;
+    std::fs::write(runner.workspace.join("go"), "").unwrap();
+    assert_eq!(api.end(&id).await["runs"][0]["result"]["stdout"], "done\n");
+    assert_eq!(api.end(&waiting).await["state"], "succeeded");
+}
