@@ -167,6 +167,15 @@ fn state_event(state: &impl serde::Serialize, message: Option<&str>, runner: Opt
     .to_string()
 }
 
+/// A task's config, wherever it stands, of `pod_tasks`.
+const CONFIG: &str =
+    "iif(config = '', (SELECT body FROM payloads WHERE payloads.id = 'pod-' || pod_tasks.id), config)";
+
+/// Where a large config stands.
+fn payload_id(id: u32) -> String {
+    format!("pod-{id}")
+}
+
 /// The file of a task's events.
 pub(crate) fn events_path(data: &Path, id: u32) -> PathBuf {
     events::path(data, &format!("pod-{id:010}"))
@@ -252,10 +261,10 @@ fn load(c: &Connection, data: &Path) -> rusqlite::Result<Live> {
         };
         live.runners.insert(runner.name.clone(), runner);
     }
-    let mut statement = c.prepare(
+    let mut statement = c.prepare(&format!(
         "SELECT id, kind, wanted, session_id, state, runner, key, attempts, assigned_at_ms, expires_at_ms,
-             has_effects, cancel, config FROM pod_tasks WHERE finished_at_ms IS NULL ORDER BY id",
-    )?;
+             has_effects, cancel, {CONFIG} FROM pod_tasks WHERE finished_at_ms IS NULL ORDER BY id"
+    ))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let id: u32 = row.get(0)?;

@@ -154,10 +154,14 @@ const MIGRATIONS: &[&str] = &[
     INSERT INTO payloads SELECT id, result FROM runs WHERE length(result) > 16384;
     UPDATE runs SET result = NULL WHERE id IN (SELECT id FROM payloads);
 ",
+    "
+    INSERT INTO payloads SELECT 'pod-' || id, config FROM pod_tasks WHERE length(config) > 16384;
+    UPDATE pod_tasks SET config = '' WHERE 'pod-' || id IN (SELECT id FROM payloads);
+",
 ];
 
-/// Arguments and results beyond this size stand in a table of their own (`payloads`, by the id
-/// of the task or the run): what comes after them in a row is only read through them.
+/// Arguments, results and configs beyond this size stand in a table of their own (`payloads`, by
+/// the id of the task or the run, `pod-ID` for a task of pods): what comes after them in a row is only read through them.
 pub(crate) const LARGE: usize = 16 * 1024;
 
 /// Stores what may be large; returns what the row itself holds of it.

@@ -102,6 +102,31 @@ async fn lists_show_what_was_asked_and_not_what_was_sent() {
 }
 
 #[tokio::test]
+async fn a_large_config_of_a_pod_is_in_no_list_and_reaches_its_runner() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path()).await;
+    let prompt = "x".repeat(1 << 20);
+    let config = json!({ "type": "agent", "prompt": prompt });
+    let (status, task) = hub.api().post("/pods/tasks", json!({ "config": config })).await;
+    assert_eq!(status, 202, "{}", task["detail"]);
+    let hub = hub.crash_and_restart().await;
+    let api = hub.api();
+    let (_, list) = api.get("/pods/tasks").await;
+    assert!(
+        list["items"][0]["id"] == task["id"] && list.to_string().len() < 5_000,
+        "{}",
+        list.to_string().len()
+    );
+    let (_, whole) = api.get(&format!("/pods/tasks/{}", task["id"])).await;
+    assert_eq!(whole["config"]["prompt"], json!(prompt));
+    let (_, registration) = api.get("/pods/registration").await;
+    let url = format!("{}{}", hub.url, registration["path"].as_str().unwrap());
+    let said = json!({ "pod_name": "p1", "pod_ip": "127.0.0.1" });
+    let given: Value = api.http.post(url).json(&said).send().await.unwrap().json().await.unwrap();
+    assert_eq!(given["task"]["config"]["prompt"], json!(prompt));
+}
+
+#[tokio::test]
 async fn a_large_payload_reaches_every_runner_whole() {
     let pair = Pair::start().await;
     let token = pair.hub.runner_token("r2").await;

@@ -35,7 +35,8 @@ pub(super) async fn follow(client: &Client, task: &str, show: &mut impl Show, wa
             opened.unwrap_or_else(|_| Err(anyhow::anyhow!("the hub at {} does not answer", client.base())));
         let failed = match opened {
             Ok(response) => {
-                heard = Some(Instant::now());
+                // What it says counts, not that it lets us in: it may close the stream each time.
+                heard.get_or_insert_with(Instant::now);
                 let mut parser = Parser::default();
                 let mut stream = response.bytes_stream();
                 while let Ok(Some(Ok(bytes))) = tokio::time::timeout(SILENCE, stream.next()).await {

@@ -89,6 +89,7 @@ impl Hub {
                     c.prepare_cached("DELETE FROM tasks WHERE id = ?1")?.execute([&id])?;
                 }
                 for id in pod_rows {
+                    c.prepare_cached("DELETE FROM payloads WHERE id = 'pod-' || ?1")?.execute([id])?;
                     c.prepare_cached("DELETE FROM pod_tasks WHERE id = ?1")?.execute([id])?;
                 }
                 Ok(())

@@ -7,7 +7,7 @@ use legwork_proto::task::{Assigned, Register, Registered, TaskId};
 use rusqlite::params;
 use serde_json::value::RawValue;
 
-use super::{End, LiveTask, MAX_ATTEMPTS, MAX_UNHEARD, NAMELESS, PodRunner, signed};
+use super::{CONFIG, End, LiveTask, MAX_ATTEMPTS, MAX_UNHEARD, NAMELESS, PodRunner, signed};
 use crate::auth::hash;
 use crate::clock::{now_ms, secret, steady_ms};
 use crate::engine::Hub;
@@ -269,7 +269,7 @@ impl Hub {
                     super::messages::store_token(c, &token, &session, now)?;
                 }
                 // Kept on disk alone: a queue of large tasks costs no memory.
-                c.prepare_cached("SELECT config FROM pod_tasks WHERE id = ?1")?
+                c.prepare_cached(&format!("SELECT {CONFIG} FROM pod_tasks WHERE id = ?1"))?
                     .query_row([id], |row| row.get::<_, String>(0))
             })
             .await;

@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{End, LiveTask, events_path, signed, unsigned};
+use super::{CONFIG, End, LiveTask, events_path, payload_id, signed, unsigned};
 use crate::clock::{now_ms, steady_ms};
 use crate::engine::{Hub, SubmitError};
 use crate::events::Log;
 use crate::model::State;
-use crate::store::StoreError;
+use crate::store::{LARGE, StoreError, put_payload};
 
 const DEFAULT_EXPIRES_S: u64 = 3600;
 const MAX_EXPIRES_S: u64 = 7 * 24 * 3600;
@@ -69,7 +69,7 @@ impl PodTaskView {
 
 const COLUMNS: &str =
     "id, kind, state, runner, session_id, error, code, usage, attempts, created_by, created_at_ms,
-    expires_at_ms, started_at_ms, finished_at_ms, config";
+    expires_at_ms, started_at_ms, finished_at_ms";
 
 fn row(row: &Row<'_>) -> rusqlite::Result<PodTaskView> {
     let state: String = row.get(2)?;
@@ -96,18 +96,19 @@ fn row(row: &Row<'_>) -> rusqlite::Result<PodTaskView> {
 /// A task.
 pub(crate) fn view(c: &Connection, id: u32) -> rusqlite::Result<Option<PodTaskView>> {
     use rusqlite::OptionalExtension;
-    c.prepare_cached(&format!("SELECT {COLUMNS} FROM pod_tasks WHERE id = ?1"))?
+    c.prepare_cached(&format!("SELECT {COLUMNS}, {CONFIG} FROM pod_tasks WHERE id = ?1"))?
         .query_row([id], row)
         .optional()
 }
 
 /// Tasks, newest first, without their configs.
 pub(crate) fn page(c: &Connection, before: Option<u32>, limit: u64) -> rusqlite::Result<Vec<PodTaskView>> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM pod_tasks WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2");
+    let sql = format!(
+        "SELECT {COLUMNS}, NULL FROM pod_tasks WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2"
+    );
     let mut statement = c.prepare_cached(&sql)?;
     let rows = statement.query_map(params![before, signed(limit)], row)?;
-    rows.map(|task| task.map(PodTaskView::without_config)).collect()
+    rows.collect()
 }
 
 fn invalid(field: &'static str, reason: impl Into<String>) -> SubmitError {
@@ -209,7 +210,9 @@ impl Hub {
                     }
                 }
                 let (kind, config, wanted, session) = stored;
-                c.prepare_cached(
+                let large = config.len() > LARGE;
+                let id = c
+                    .prepare_cached(
                     "INSERT INTO pod_tasks (kind, config, wanted, session_id, state, created_by, created_at_ms,
                          expires_at_ms, idempotency_key, body_hash)
                      VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9) RETURNING id",
@@ -217,7 +220,7 @@ impl Hub {
                 .query_row(
                     params![
                         kind,
-                        config,
+                        if large { "" } else { config.as_str() },
                         wanted,
                         session,
                         created_by,
@@ -226,8 +229,12 @@ impl Hub {
                         key,
                         body_hash
                     ],
-                    |row| Ok((row.get::<_, u32>(0)?, None)),
-                )
+                    |row| row.get::<_, u32>(0),
+                )?;
+                if large {
+                    put_payload(c, &payload_id(id), &config)?;
+                }
+                Ok((id, None))
             })
             .await;
         let id = match inserted.map_err(SubmitError::Store)? {
