@@ -71,10 +71,7 @@ pub(crate) fn push_word(out: &mut String, pieces: &[Piece], place: Place) -> Res
             Piece::Text { text, .. } if place == Place::Quoted => push_double_quoted(out.out, text),
             Piece::Text { text, quoted: true } => out.quoted(text),
             Piece::Text { text, quoted: false } => {
-                // What begins like a name would be an assignment.
-                let may_assign = place == Place::Command
-                    && index == 0
-                    && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+                let may_assign = place == Place::Command && index == 0 && begins_assignment(text);
                 push_bare(&mut out, text, (place, braces, may_assign), index + 1 == pieces.len())?;
             }
         }
@@ -169,6 +166,12 @@ fn push_double_quoted(out: &mut String, text: &str) {
 /// Whether a character within double quotes needs a backslash before it.
 pub(crate) fn needs_backslash(c: char) -> bool {
     matches!(c, '$' | '`' | '"' | '\\')
+}
+
+/// Whether text at the beginning of a command would be read as an assignment.
+fn begins_assignment(text: &str) -> bool {
+    let head = text.split('=').next().unwrap_or_default();
+    is_name(head.strip_suffix('+').unwrap_or(head)) || head.contains('[')
 }
 
 /// Whether bash takes `name` for a parameter when it stands within `${…}`.
