@@ -223,22 +223,7 @@ pub(crate) fn run(
         if ready.input {
             input.feed();
         }
-        if let Some(streamer) = streamer.as_deref_mut() {
-            if ready.out {
-                out.pump(|bytes| streamer.out(bytes, &mut port.output));
-            }
-            if ready.err {
-                err.pump(|bytes| streamer.err(bytes, &mut port.output));
-            }
-            port.output.try_flush();
-        } else {
-            if ready.out {
-                out.pump(|_| {});
-            }
-            if ready.err {
-                err.pump(|_| {});
-            }
-        }
+        pump(port, &ready, &mut out, &mut err, streamer.as_deref_mut());
     }
     if let Some(streamer) = streamer {
         streamer.end(&mut port.output);
@@ -256,6 +241,26 @@ pub(crate) fn run(
 /// Whether we are to end.
 fn is_over(port: &Port) -> bool {
     port.signals.terminated().is_some() || port.output.broken()
+}
+
+/// Reads what can be read, and sends it off where it streams.
+fn pump(port: &mut Port, ready: &Ready, out: &mut Pump, err: &mut Pump, streamer: Option<&mut Streamer>) {
+    let Some(streamer) = streamer else {
+        if ready.out {
+            out.pump(|_| {});
+        }
+        if ready.err {
+            err.pump(|_| {});
+        }
+        return;
+    };
+    if ready.out {
+        out.pump(|bytes| streamer.out(bytes, &mut port.output));
+    }
+    if ready.err {
+        err.pump(|bytes| streamer.err(bytes, &mut port.output));
+    }
+    port.output.try_flush();
 }
 
 fn ask(port: &Port, pid: Pid, job: &Job<'_>) -> Kill {
@@ -347,10 +352,10 @@ impl Input<'_> {
 
     /// Takes what the controller has sent; closes the pipe after the last of it.
     fn take(&mut self, port: &mut Port, readable: bool) {
-        if let Some(id) = self.more {
-            if port.input_for(id, &mut self.bytes, readable) {
-                self.more = None;
-            }
+        if let Some(id) = self.more
+            && port.input_for(id, &mut self.bytes, readable)
+        {
+            self.more = None;
         }
         self.close_if_done();
     }

@@ -327,7 +327,7 @@ fn addresses(effective: &Effective) -> Vec<SocketAddr> {
 /// configuration again has others.
 fn listeners(effective: &Effective) -> Vec<String> {
     let ports: Vec<String> = addresses(effective).iter().map(|at| format!(":{:04X}", at.port())).collect();
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table));
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(std::fs::read_to_string);
     let mut sockets = Vec::new();
     for line in tables.iter().flatten().flat_map(|table| table.lines().skip(1)) {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();

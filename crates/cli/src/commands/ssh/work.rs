@@ -170,7 +170,7 @@ impl Work {
         given: &Given<'_>,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let (printer, timeout) = (given.printer, given.timeout);
+        let timeout = given.timeout;
         let call = || Call::within(timeout);
         match self {
             Self::Exec(exec) => return run_exec(exec, client, target, given, report).await,
@@ -199,75 +199,14 @@ impl Work {
                     add(report, service.dry_run, result.changed, line, &result);
                 }
             }
-            Self::Read(read) => {
-                let path = at_home(client, &read.path, timeout).await?;
-                let result = client.run(&FileRead { path, ..read.clone() }, call()).await?;
-                let bytes = bytes_of(result.content.as_bytes(), result.content_base64.as_deref())?;
-                if result.truncated {
-                    report.state = State::Failed;
-                    let (has, read) = (result.size, bytes.len());
-                    report.error = Some(format!(
-                        "the file has {has} bytes, and {read} were read; `legwork ssh cp` copies it"
-                    ));
-                }
-                match printer.style {
-                    Style::Json => report.results.push(serde_json::to_value(&result).unwrap_or_default()),
-                    Style::Plain => printer.output(&target.name, false, &bytes, false),
-                    _ => report.stdout = Some(String::from_utf8_lossy(&bytes).into_owned()),
-                }
-                if printer.style == Style::Prefixed {
-                    let text = report.stdout.take().unwrap_or_default();
-                    text.lines().for_each(|line| printer.output(&target.name, false, line.as_bytes(), true));
-                }
-            }
-            Self::Write(write, bytes) => {
-                let path = at_home(client, &write.path, timeout).await?;
-                let former = match bytes {
-                    Some(_) => {
-                        let (use_sudo, sudo_password) = (write.use_sudo, write.sudo_password.clone());
-                        let become_method = write.become_method.clone();
-                        let path = path.clone();
-                        let read =
-                            FileRead { path, use_sudo, sudo_password, become_method, ..Default::default() };
-                        former(client, &read, timeout).await?
-                    }
-                    None => None,
-                };
-                let result = client.run(&FileWrite { path, ..write.clone() }, call()).await?;
-                let verb = match (result.created, result.changed) {
-                    (true, _) => "created",
-                    (_, true) => "written",
-                    (_, false) => "unchanged",
-                };
-                let line = format!("{}: {verb}, {} bytes", write.path, result.bytes_written);
-                add(report, write.dry_run, result.changed, line, &result);
-                if let Some(bytes) = bytes {
-                    report.said.extend(diff::unified(&write.path, former.as_deref(), bytes));
-                }
-            }
+            Self::Read(read) => read_file(read, client, target, given, report).await?,
+            Self::Write(write, bytes) => write_file(write, bytes.as_deref(), client, timeout, report).await?,
             Self::Sudoers(sudoers) => {
                 let result = client.run(sudoers, call()).await?;
                 let line = format!("{}: {}", result.file_path, result.action);
                 add(report, sudoers.dry_run, result.changed, line, &result);
             }
-            Self::Harden(settings) => {
-                let result = match given.way.filter(|_| settings.test_connection) {
-                    Some(way) => harden::run(settings, client, way, timeout).await?,
-                    None if settings.test_connection => {
-                        let why = "no new login can be tried through --via; --no-test hardens without";
-                        return Err(Error::InvalidCommand(why.into()));
-                    }
-                    None => client.run(settings, call()).await?,
-                };
-                let keys = result.modified_keys.join(", ");
-                let proved = if settings.test_connection && !settings.dry_run {
-                    "set; a new login works, and what is to be off was tried in vain"
-                } else {
-                    "set"
-                };
-                let line = format!("sshd: {keys}: {}", if result.changed { proved } else { "already so" });
-                add(report, settings.dry_run, result.changed, line, &result);
-            }
+            Self::Harden(settings) => harden_sshd(settings, client, given, report).await?,
         }
         Ok(())
     }
@@ -337,6 +276,96 @@ pub(crate) async fn at_home(client: &Client, path: &str, timeout: Duration) -> R
         return Err(Error::InvalidCommand(format!("there is no user {user} on the host, so no ~{user}")));
     }
     Ok(rest.map_or(home.clone(), |rest| format!("{home}/{rest}")))
+}
+
+async fn read_file(
+    read: &FileRead,
+    client: &Client,
+    target: &Target,
+    given: &Given<'_>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let (printer, timeout) = (given.printer, given.timeout);
+    let call = || Call::within(timeout);
+    let path = at_home(client, &read.path, timeout).await?;
+    let result = client.run(&FileRead { path, ..read.clone() }, call()).await?;
+    let bytes = bytes_of(result.content.as_bytes(), result.content_base64.as_deref())?;
+    if result.truncated {
+        report.state = State::Failed;
+        let (has, read) = (result.size, bytes.len());
+        report.error =
+            Some(format!("the file has {has} bytes, and {read} were read; `legwork ssh cp` copies it"));
+    }
+    match printer.style {
+        Style::Json => report.results.push(serde_json::to_value(&result).unwrap_or_default()),
+        Style::Plain => printer.output(&target.name, false, &bytes, false),
+        _ => report.stdout = Some(String::from_utf8_lossy(&bytes).into_owned()),
+    }
+    if printer.style == Style::Prefixed {
+        let text = report.stdout.take().unwrap_or_default();
+        text.lines().for_each(|line| printer.output(&target.name, false, line.as_bytes(), true));
+    }
+    Ok(())
+}
+
+async fn write_file(
+    write: &FileWrite,
+    bytes: Option<&[u8]>,
+    client: &Client,
+    timeout: Duration,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let call = || Call::within(timeout);
+    let path = at_home(client, &write.path, timeout).await?;
+    let former = match bytes {
+        Some(_) => {
+            let (use_sudo, sudo_password) = (write.use_sudo, write.sudo_password.clone());
+            let become_method = write.become_method.clone();
+            let path = path.clone();
+            let read = FileRead { path, use_sudo, sudo_password, become_method, ..Default::default() };
+            former(client, &read, timeout).await?
+        }
+        None => None,
+    };
+    let result = client.run(&FileWrite { path, ..write.clone() }, call()).await?;
+    let verb = match (result.created, result.changed) {
+        (true, _) => "created",
+        (_, true) => "written",
+        (_, false) => "unchanged",
+    };
+    let line = format!("{}: {verb}, {} bytes", write.path, result.bytes_written);
+    add(report, write.dry_run, result.changed, line, &result);
+    if let Some(bytes) = bytes {
+        report.said.extend(diff::unified(&write.path, former.as_deref(), bytes));
+    }
+    Ok(())
+}
+
+async fn harden_sshd(
+    settings: &SshdHarden,
+    client: &Client,
+    given: &Given<'_>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let timeout = given.timeout;
+    let call = || Call::within(timeout);
+    let result = match given.way.filter(|_| settings.test_connection) {
+        Some(way) => harden::run(settings, client, way, timeout).await?,
+        None if settings.test_connection => {
+            let why = "no new login can be tried through --via; --no-test hardens without";
+            return Err(Error::InvalidCommand(why.into()));
+        }
+        None => client.run(settings, call()).await?,
+    };
+    let keys = result.modified_keys.join(", ");
+    let proved = if settings.test_connection && !settings.dry_run {
+        "set; a new login works, and what is to be off was tried in vain"
+    } else {
+        "set"
+    };
+    let line = format!("sshd: {keys}: {}", if result.changed { proved } else { "already so" });
+    add(report, settings.dry_run, result.changed, line, &result);
+    Ok(())
 }
 
 fn add<R: Serialize>(report: &mut Report, dry: bool, changed: bool, line: String, result: &R) {
