@@ -96,7 +96,13 @@ impl Policy {
         let prefixes = if by_helper { Vec::new() } else { changed(exec) };
         let mut denied: Option<Part> = None;
         let mut allowed: Option<Children> = None;
-        for form in forms(&exec.image) {
+        // A variable that steers is refused whatever else is set.
+        let plain = !by_helper && prefixes.is_empty();
+        let spelt = if plain { self.spelt_prefixes(exec) } else { Vec::new() };
+        let ways = std::iter::once(prefixes).chain(spelt);
+        let ways: Vec<Vec<Assignment>> = ways.collect();
+        for (form, prefixes) in forms(&exec.image).into_iter().flat_map(|f| ways.iter().map(move |w| (f, w)))
+        {
             let command = command(form, exec.image.argv, prefixes.clone());
             let parts = judge::command_alone(self, &command);
             let worst = parts.iter().max_by_key(|part| part.decision);
@@ -171,6 +177,21 @@ impl Policy {
             }
         }
         changed
+    }
+
+    /// What the call sets, as each rule spells it that is about variables set for one command.
+    fn spelt_prefixes(&self, exec: &Exec<'_>) -> Vec<Vec<Assignment>> {
+        let set: Vec<(&str, &str)> = exec.env.iter().filter_map(|entry| entry.split_once('=')).collect();
+        let rules = self.live_rules().iter().filter(|rule| rule.action == Action::Allow);
+        let of_rule = |rule: &Rule| {
+            let words = rule.pattern().split(' ').take_while(|word| judge::assigns(word));
+            let names = words.map(|word| word.split_once('=').map_or(word, |(name, _)| name));
+            let found = names.map(|name| set.iter().find(|(set, _)| *set == name).copied());
+            found.collect::<Option<Vec<_>>>().filter(|found| !found.is_empty())
+        };
+        let mut ways: Vec<Vec<(&str, &str)>> = rules.filter_map(of_rule).collect();
+        ways.dedup();
+        ways.into_iter().map(|way| way.into_iter().map(assignment).collect()).collect()
     }
 
     fn children_of(&self, pattern: Option<&str>) -> Children {
@@ -251,14 +272,18 @@ fn changed(exec: &Exec<'_>) -> Vec<Assignment> {
     names
         .filter(|(name, _)| crate::names::is_steering(name))
         .filter(|(name, _)| !(changes_user && OF_USER_CHANGERS.contains(name)))
-        .map(|(name, value)| Assignment {
-            name: name.to_owned(),
-            value: Some(literal(value)),
-            append: false,
-            numeric: false,
-            span: Span { start: 0, end: 0 },
-        })
+        .map(assignment)
         .collect()
+}
+
+fn assignment((name, value): (&str, &str)) -> Assignment {
+    Assignment {
+        name: name.to_owned(),
+        value: Some(literal(value)),
+        append: false,
+        numeric: false,
+        span: Span { start: 0, end: 0 },
+    }
 }
 
 /// Whether the table names a program as part of its caller's own work.
@@ -393,6 +418,17 @@ mod tests {
         assert!(judged(&policy, &["ls"], &[], &["OLDPWD=/", "SHLVL=2", "_=/usr/bin/ls"]).is_ok());
         assert!(judged(&policy, &["ls"], &["sudo", "ls"], &["HOME=/root", "SUDO_USER=x"]).is_ok());
         assert!(judged(&policy, &["ls"], &["sudo", "ls"], &["LD_PRELOAD=./x.so"]).is_err());
+    }
+
+    #[test]
+    fn a_rule_may_spell_what_is_set_for_one_command() {
+        let policy = policy(&[("*", "deny"), ("FOO=* cat *", "allow"), ("A=1 B=* ls", "allow")]);
+        assert!(judged(&policy, &["cat", "x"], &[], &["FOO=1", "SHLVL=2"]).is_ok());
+        assert!(judged(&policy, &["cat", "x"], &[], &[]).is_err());
+        assert!(judged(&policy, &["rm", "cat"], &[], &["FOO=1"]).is_err());
+        assert!(judged(&policy, &["ls"], &[], &["B=x", "A=1"]).is_ok());
+        assert!(judged(&policy, &["ls"], &[], &["B=x", "A=2"]).is_err());
+        assert!(judged(&policy, &["cat", "x"], &[], &["FOO=1", "LD_PRELOAD=x"]).is_err());
     }
 
     #[test]

@@ -479,9 +479,14 @@ impl Judge<'_> {
         let bare = texts(command, false);
         if command.prefixes.iter().all(|p| free(&p.name)) {
             let found = self.by_rules((display.clone(), span), (&bare, &bare), None, Filling::Worst);
-            return self.or_at_exec(command, found, || {
+            let found = self.or_at_exec(command, found, || {
                 self.by_rules((display, span), (&bare, &bare), None, Filling::Best)
             });
+            // What needs no rule may still have one, which then speaks for the whole.
+            let spelt = command.prefixes.iter().any(|p| !(is_free_prefix(&p.name) || of_read(&p.name)));
+            if found.0.decision != Decision::Deny || !spelt {
+                return found;
+            }
         }
         let display = command.display_with_prefixes();
         let whole = texts(command, true);

@@ -232,7 +232,6 @@ fn start_again<'a>(stdin: &str, without: impl Iterator<Item = &'a String>) -> st
     memory.write_all(stdin.as_bytes())?;
     memory.rewind()?;
     let mut arguments = std::env::args_os();
-    #[expect(clippy::disallowed_methods, reason = "it takes this process's place and starts none")]
     let mut command = std::process::Command::new("/proc/self/exe");
     command.arg0(arguments.next().unwrap_or_default()).args(arguments).stdin(memory).env(SECRETS, "stdin");
     for name in without {
