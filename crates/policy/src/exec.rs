@@ -135,16 +135,17 @@ impl Policy {
         }
     }
 
-    /// Judges a file that the shell itself opens for writing, by its resolved path. Beneath
-    /// `workspace` a rule may also name it relative to that folder, wherever the shell stands.
-    pub fn judge_write(&self, path: &str, workspace: &str) -> Result<(), ExecDenial> {
+    /// Judges a file that the shell itself opens for writing, by its resolved path. Beneath one
+    /// of `folders` a rule may also name it relative to that one, wherever the shell stands.
+    pub fn judge_write(&self, path: &str, folders: &[&str]) -> Result<(), ExecDenial> {
         const FREE: &[&str] = &["/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty"];
         if FREE.contains(&path) {
             return Ok(());
         }
-        let beneath = path.strip_prefix(workspace).and_then(|rest| rest.strip_prefix('/'));
+        let beneath = |folder: &&str| path.strip_prefix(*folder).and_then(|rest| rest.strip_prefix('/'));
+        let beneath: Vec<&str> = folders.iter().filter_map(beneath).collect();
         let mut ways = vec![format!("> {path}")];
-        ways.extend(beneath.into_iter().flat_map(|rest| [format!("> {rest}"), format!("> ./{rest}")]));
+        ways.extend(beneath.iter().flat_map(|rest| [format!("> {rest}"), format!("> ./{rest}")]));
         let deciding = self.live_rules().iter().rfind(|rule| {
             (rule.is_redirect() || rule.pattern.is_star()) && ways.iter().any(|way| rule.pattern.fits(way))
         });
@@ -155,7 +156,7 @@ impl Policy {
         let remedy = if rule.is_some() {
             "only a change of that rule would allow it".to_owned()
         } else {
-            format!("a rule '> {}': allow would let it be written", beneath.unwrap_or(path))
+            format!("a rule '> {}': allow would let it be written", beneath.first().unwrap_or(&path))
         };
         let reason = "writing to a file needs a rule that starts with '> '".into();
         Err(ExecDenial { command: format!("> {path}"), rule, reason, remedy })
@@ -458,12 +459,14 @@ mod tests {
         for (path, allowed) in [
             ("/ws/a.log", true),
             ("/ws/reports/x", true),
+            ("/ws/sub/reports/x", true),
+            ("/ws/other/reports/x", false),
             ("/ws/x", false),
             ("/etc/x.log", false),
             ("/dev/null", true),
             ("/reports/x", false),
         ] {
-            assert_eq!(policy.judge_write(path, "/ws").is_ok(), allowed, "{path}");
+            assert_eq!(policy.judge_write(path, &["/ws", "/ws/sub"]).is_ok(), allowed, "{path}");
         }
     }
 

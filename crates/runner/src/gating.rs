@@ -165,6 +165,7 @@ impl Gates {
             rules: command.rules.clone(),
             shell: command.shell,
             workspace: command.workspace.to_owned(),
+            folder: command.folder.to_owned(),
             strict: self.wanted == Gating::Strict,
             no_memfd: matches!(command.named, Named::These(_)),
             programs,
@@ -190,6 +191,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) program: &'a Path,
     pub(crate) shell: bool,
     pub(crate) workspace: &'a Path,
+    /// Where it starts.
+    pub(crate) folder: &'a Path,
     pub(crate) path: &'a str,
     /// Programs that may run beside those that rules name.
     pub(crate) extra: &'a [PathBuf],
@@ -270,6 +273,7 @@ mod tests {
                 program: Path::new("/bin/bash"),
                 shell: true,
                 workspace: Path::new("/tmp"),
+                folder: Path::new("/tmp"),
                 path: "/usr/bin:/bin",
                 extra: &[],
             };

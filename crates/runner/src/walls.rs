@@ -135,7 +135,7 @@ impl Walls {
         (workspace, cwd): (&Path, &Path),
         name: &str,
     ) {
-        self.judge_execs(spec, in_force, under, workspace);
+        self.judge_execs(spec, in_force, under, (workspace, cwd));
         if self.settings.profile == Profile::Off {
             return;
         }
@@ -161,7 +161,13 @@ impl Walls {
     }
 
     /// Has execs judged, if they are to be.
-    fn judge_execs(&self, spec: &mut Spec, in_force: &InForce, under: Under, workspace: &Path) {
+    fn judge_execs(
+        &self,
+        spec: &mut Spec,
+        in_force: &InForce,
+        under: Under,
+        (workspace, cwd): (&Path, &Path),
+    ) {
         let rules = &in_force.rules;
         let (rules, at) = match under {
             Under::Lines => (&rules.policy, 0),
@@ -177,6 +183,7 @@ impl Walls {
             program: Path::new(spec.argv.first().map(String::as_str).unwrap_or_default()),
             shell: under == Under::Lines,
             workspace: &real(workspace),
+            folder: cwd,
             path: spec.env.get("PATH").map(String::as_str).unwrap_or_default(),
             extra: &self.settings.exec,
         }));

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 
 use legwork_policy::{Exec, ExecVerdict};
@@ -211,9 +212,10 @@ impl Judge {
             return Ok(());
         }
         let Some(file) = write::file(notice, self.root)? else { return Ok(()) };
-        let workspace = self.gate.workspace.to_string_lossy();
+        let folders: Vec<_> = self.gate.folders().map(Path::to_string_lossy).collect();
+        let folders: Vec<&str> = folders.iter().map(AsRef::as_ref).collect();
         let file = file.to_string_lossy();
-        self.gate.rules.judge_write(&file, &workspace).map_err(|denial| {
+        self.gate.rules.judge_write(&file, &folders).map_err(|denial| {
             let shown = format!("> {file}");
             Refusal::Denied(Box::new(Denial::new(&shown, denial)))
         })
@@ -346,10 +348,8 @@ impl Judge {
         if paths.is_empty() {
             paths.push(format!("?{}", real.to_string_lossy()));
         }
-        if let Ok(beneath) = real.strip_prefix(&self.gate.workspace)
-            && !paths[0].starts_with('?')
-            && !self.gate.workspace.as_os_str().is_empty()
-        {
+        for folder in self.gate.folders().filter(|_| !paths[0].starts_with('?')).collect::<Vec<_>>() {
+            let Ok(beneath) = real.strip_prefix(folder) else { continue };
             let beneath = beneath.to_string_lossy();
             paths.push(format!("./{beneath}"));
             // Without a folder in it, it would be a name.

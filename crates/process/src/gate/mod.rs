@@ -23,7 +23,7 @@ mod write;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use legwork_policy::Policy;
@@ -55,6 +55,10 @@ pub struct Gate {
     /// The folder that rules for paths may be relative to, without links in it.
     #[serde(default)]
     pub workspace: PathBuf,
+    /// The folder that the command starts in, which rules may be relative to as well, without
+    /// links in it.
+    #[serde(default)]
+    pub folder: PathBuf,
     /// Refuse what is executed by a process that shares its memory with another one, as it
     /// could change what is executed after it was judged. Default off: programs with threads
     /// then start no others.
@@ -70,6 +74,15 @@ pub struct Gate {
     /// All that the kernel itself may let be executed; `None` for no such list.
     #[serde(default)]
     pub programs: Option<Vec<PathBuf>>,
+}
+
+impl Gate {
+    /// The folders that rules may be relative to.
+    fn folders(&self) -> impl Iterator<Item = &Path> {
+        let second = Some(&self.folder).filter(|folder| **folder != self.workspace);
+        let all = std::iter::once(&self.workspace).chain(second);
+        all.map(PathBuf::as_path).filter(|folder| folder.is_absolute())
+    }
 }
 
 /// Who answers for a command's execs.
