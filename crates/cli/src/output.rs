@@ -59,18 +59,16 @@ fn fail(error: &io::Error) -> ! {
     std::process::exit(i32::from(exit::ERROR));
 }
 
-/// Passes bytes of a remote command on as they are, at once where somebody watches. False
+/// Passes bytes of a remote command on as they are, at once. False
 /// when nobody reads any more: then [`reader_gone`] tells, too, and what goes on elsewhere can
 /// be ended.
 pub(crate) fn pass_on(is_stderr: bool, data: &[u8]) -> bool {
-    use std::io::IsTerminal;
     if is_stderr {
         let _ = io::stderr().write_all(data);
         return true;
     }
     let mut out = io::stdout().lock();
-    let flush = out.is_terminal();
-    let written = out.write_all(data).and_then(|()| if flush { out.flush() } else { Ok(()) });
+    let written = out.write_all(data).and_then(|()| out.flush());
     match written {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -507,3 +507,32 @@ async fn a_command_has_its_environment_folder_and_shell() {
     }
     assert_eq!(run(&["h1", "--script", &script("none", "echo alone")]).await, "alone\n");
 }
+
+#[tokio::test]
+async fn a_reader_that_goes_ends_what_runs_on_the_host() {
+    use tokio::io::AsyncReadExt;
+    let dir = tempfile::tempdir().unwrap();
+    let sshd = Sshd::start(dir.path()).await;
+    for (line, first) in [("yes", "y"), ("echo y; exec sleep 86311", "y")] {
+        let mut child = sshd.legwork(&["h1", "--", line]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = child.stdout.take().unwrap();
+        let mut byte = [0];
+        out.read_exact(&mut byte).await.unwrap();
+        assert_eq!(byte, first.as_bytes(), "{line}");
+        drop(out);
+        let ended = tokio::time::timeout(DEADLINE, child.wait()).await.expect("it ends").unwrap();
+        assert_eq!(ended.code(), Some(141), "{line}");
+    }
+    // The command that says nothing more has ended with its reader as well.
+    let left = || {
+        std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            line.starts_with(b"sleep\x0086311\0")
+        })
+    };
+    let start = std::time::Instant::now();
+    while left() {
+        assert!(start.elapsed() < DEADLINE, "it goes on");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

@@ -23,6 +23,7 @@ use legwork_remote::{
 };
 
 use crate::args::ssh::{BecomeMethod, FileCommand, PkgState, ServiceAction, SshArgs, SshCommon, SshWork};
+use crate::{exit, output};
 use inventory::{Inventory, Target};
 use report::{Printer, Report, State, Style};
 use work::Work;
@@ -248,6 +249,7 @@ async fn carry_out(common: &SshCommon, targets: Vec<Target>, work: Work) -> Resu
     if !common.serial.is_empty() {
         pool = pool.waves(waves(&common.serial, names.len())?);
     }
+    let runs_commands = matches!(shared.work, Work::Exec(_));
     let working = pool.run(
         targets,
         |target| {
@@ -270,6 +272,12 @@ async fn carry_out(common: &SshCommon, targets: Vec<Target>, work: Work) -> Resu
             eprintln!("legwork: interrupted; what was running on the hosts is being ended");
             let _ = interrupt.send(true);
             working.await
+        }
+        // What changes hosts is done to its end; a command's output is what it is run for.
+        () = output::reader_gone(), if runs_commands => {
+            let _ = interrupt.send(true);
+            working.await;
+            return Ok(exit::PIPE);
         }
     };
     let reports: Vec<Report> = outcomes

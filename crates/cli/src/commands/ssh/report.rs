@@ -1,6 +1,6 @@
 //! What people and programs see of work on many hosts.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::lists::visible;
-use crate::exit;
+use crate::{exit, output};
 
 /// How work on a host ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -255,11 +255,8 @@ impl Printer {
 }
 
 fn write(stderr: bool, bytes: &[u8]) {
-    // A reader that has left is told by the exit status of what it read from.
-    let _ = if stderr { std::io::stderr().write_all(bytes) } else { std::io::stdout().write_all(bytes) };
-    if !stderr {
-        let _ = std::io::stdout().flush();
-    }
+    // That nobody reads any more is seen where the work on the hosts is waited for.
+    let _ = output::pass_on(stderr, bytes);
 }
 
 /// The whole, once all hosts are done. The exit status.
