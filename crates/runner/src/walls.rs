@@ -243,7 +243,7 @@ pub(crate) fn blocked(plan: &Plan, env: &BTreeMap<String, String>, stderr: &str)
     let path = env.get("PATH").map(String::as_str).unwrap_or_default();
     let mut found: Vec<String> = Vec::new();
     for line in stderr.lines() {
-        if !["Permission denied", "command not found", "No such file"].iter().any(|w| line.contains(w)) {
+        if !["Permission denied", "command not found"].iter().any(|w| line.contains(w)) {
             continue;
         }
         let words =
@@ -265,4 +265,19 @@ pub(crate) fn blocked(plan: &Plan, env: &BTreeMap<String, String>, stderr: &str)
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_not_taken_for_a_blocked_program() {
+        let plan = Plan { exec: Some(vec!["/nonexistent".into()]), ..Plan::default() };
+        let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
+        let found = |stderr: &str| blocked(&plan, &env, stderr);
+        assert_eq!(found("ls: cannot access 'id': No such file or directory\n"), [] as [String; 0]);
+        assert_eq!(found("bash: line 1: id: command not found\n"), ["bash", "id"]);
+        assert_eq!(found("env: 'id': Permission denied\n"), ["env", "id"]);
+    }
 }
