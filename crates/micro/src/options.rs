@@ -54,8 +54,9 @@ pub(crate) enum Stop {
 impl Options {
     pub(crate) fn from_env() -> Result<Self, Stop> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        // sudo asks us for the password.
+        #[cfg(unix)]
         if let Some(file) = variable(crate::elevate::ASKPASS) {
-            // sudo asks us for the password.
             return Err(Stop::Say(std::fs::read_to_string(file).unwrap_or_default()));
         }
         Self::parse(std::env::args_os().skip(1), &variable)
