@@ -336,6 +336,17 @@ impl Judge<'_> {
                 return;
             }
         };
+        // A person who is asked sees the whole command.
+        if part.decision != Decision::Ask {
+            match self.check_options(command, part.rule.as_deref()) {
+                Ok(at_exec) => part.at_exec |= at_exec,
+                Err(refusal) => {
+                    let denied = Part { decision: Decision::Deny, at_exec: false, rule: None, ..part };
+                    parts.push(Part { reason: Some(refusal.reason), ..denied });
+                    return;
+                }
+            }
+        }
         parts.push(part);
         for inner in inner {
             let mut found = Vec::new();
@@ -385,6 +396,20 @@ impl Judge<'_> {
             Ok(inner) => Ok((inner, true)),
             Err(refusal) if refusal.computed && !programs::names_a_shell(command) => Ok((Vec::new(), true)),
             Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Holds a command's options against the table; says whether the start of the program
+    /// decides on words that bash computes.
+    fn check_options(&self, command: &Command, rule: Option<&str>) -> Result<bool, Refusal> {
+        match programs::check_options(command, rule, false) {
+            Ok(()) => Ok(false),
+            Err(refusal)
+                if !self.sees_exec(command) || command.words.iter().all(|word| word.literal().is_some()) =>
+            {
+                Err(refusal)
+            }
+            Err(_) => programs::check_options(command, rule, true).map(|()| true),
         }
     }
 

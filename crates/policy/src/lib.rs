@@ -36,7 +36,7 @@ pub use verdict::{Decision, Part, RunText, Span, Verdict};
 
 /// The tables of programs, as text (point 18).
 pub fn tables() -> &'static str {
-    programs::TABLE_TEXT
+    &programs::TABLES_TEXT
 }
 
 /// Reads the tables of programs, once: a process that is forked later has them.
@@ -52,6 +52,11 @@ pub mod fuzzing {
         crate::limits::check(line).ok()?;
         let script = crate::typed::parse(line, false).ok()?;
         Some(crate::cross::commands(line).is_ok_and(|other| script.signature() == other))
+    }
+
+    /// Whether a text passes as SQL that only looks, for each dialect that is read.
+    pub fn sql(text: &str) -> [(&'static str, bool); 3] {
+        crate::programs::sql_passes(text)
     }
 
     /// The same by the other parser.

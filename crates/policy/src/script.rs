@@ -206,7 +206,7 @@ impl Word {
     }
 
     /// The word's tokens; a word that is empty or holds a blank keeps quotes (7).
-    fn tokens(&self, style: Style, out: &mut Vec<Token>) {
+    pub(crate) fn tokens(&self, style: Style, out: &mut Vec<Token>) {
         let chars = |text: &str, out: &mut Vec<Token>| out.extend(text.chars().map(Token::Char));
         if self.holds_blank()
             && style != Style::Bare

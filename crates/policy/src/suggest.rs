@@ -306,6 +306,7 @@ fn of_command(policy: &Policy, command: &Command, depth: usize, found: &mut Vec<
     let examined = programs::examine(command, &policy.env_names);
     let subcommand =
         command.words.get(1).and_then(Word::literal).filter(|w| !w.starts_with('-') && !w.contains('*'));
+    let spelt_out = spelt.clone();
     let (pattern, danger) = match (&examined, &subcommand) {
         (Err(refusal), _) => (spelt, Some(refusal.reason.clone())),
         _ if DESTRUCTIVE.contains(&base.as_str()) || base.starts_with("mkfs") => {
@@ -324,6 +325,11 @@ fn of_command(policy: &Policy, command: &Command, depth: usize, found: &mut Vec<
         ),
         (Ok(_), _) if command.words.len() == 1 => (program.clone(), None),
         (Ok(_), _) => (format!("{program} *"), None),
+    };
+    // What a `*` does not let through must be spelt.
+    let (pattern, danger) = match programs::check_options(command, Some(&pattern), false) {
+        Err(refusal) if danger.is_none() => (spelt_out, Some(refusal.reason)),
+        _ => (pattern, danger),
     };
     let danger = danger.or_else(|| program.contains('/').then(|| "names a program by its path".to_owned()));
     found.push((prefix + &pattern, danger));
@@ -356,6 +362,7 @@ mod tests {
             "PATH=. cat x",
             "echo $(",
             "cargo test --workspace",
+            "sort -o x y",
         ];
         let got = suggest(&policy, lines);
         let rule = |pattern: &str| got.rules.iter().find(|r| r.pattern == pattern);
@@ -370,6 +377,7 @@ mod tests {
             ("> out/*", false),
             ("echo *", false),
             ("FOO=* cat *", false),
+            ("sort -o x y", true),
         ] {
             assert_eq!(rule(pattern).map(|r| r.danger.is_some()), Some(dangerous), "{pattern}: {got:?}");
         }

@@ -2,12 +2,9 @@
 
 use super::options::Options;
 use super::wrappers::replace;
-use super::{Finding, Inner, refuse, refuse_always, refuse_computed};
+use super::{Finding, Inner, refuse_always, refuse_computed};
 use crate::script::{Command, Frag, Word};
 
-/// Writes, deletes, or reads its start paths from a file.
-const REFUSED: &[&str] =
-    &["-delete", "-fprint", "-fprint0", "-fprintf", "-fls", "-files0-from", "--files0-from"];
 const RUNS: &[&str] = &["-exec", "-execdir", "-ok", "-okdir"];
 
 /// Tests and actions whose next word is a value.
@@ -75,9 +72,6 @@ pub(super) fn open(outer: &Command) -> Finding {
             }
             continue;
         };
-        if REFUSED.contains(&text.as_str()) {
-            return refuse(format!("'find' with {text} writes or deletes"));
-        }
         is_value = VALUES.contains(&text.as_str());
         if !RUNS.contains(&text.as_str()) {
             continue;

@@ -74,17 +74,30 @@ impl Globals {
     }
 }
 
+/// The index of the word before which options are moved away: 1 if none are.
+pub(super) fn before(command: &Command) -> usize {
+    let name = command.words.first().and_then(Word::run).map(|name| name.rsplit('/').next().unwrap_or(name));
+    let Some(globals) = name.and_then(|name| GLOBALS.get(name)) else { return 1 };
+    globals.before(command.words[1..].iter().map(Word::run)).unwrap_or(1)
+}
+
+/// The same for a rule's pattern that begins with the program's name.
+pub(super) fn before_in_pattern(pattern: &str) -> usize {
+    let mut words = pattern.split(' ');
+    let name = words.next().map(|name| name.rsplit('/').next().unwrap_or(name));
+    let Some(globals) = name.and_then(|name| GLOBALS.get(name)) else { return 1 };
+    globals.before(words.map(Some)).unwrap_or(1)
+}
+
 /// The command with what stands before its subcommand put behind it.
 pub(crate) fn behind(command: &Command) -> Cow<'_, Command> {
-    let name = command.words.first().and_then(Word::run).map(|name| name.rsplit('/').next().unwrap_or(name));
-    let Some(globals) = name.and_then(|name| GLOBALS.get(name)) else { return Cow::Borrowed(command) };
-    match globals.before(command.words[1..].iter().map(Word::run)) {
-        Some(before) if before > 1 => {
+    match before(command) {
+        1 => Cow::Borrowed(command),
+        before => {
             let mut moved = command.clone();
             moved.words[1..=before].rotate_right(1);
             Cow::Owned(moved)
         }
-        _ => Cow::Borrowed(command),
     }
 }
 
@@ -147,7 +160,8 @@ mod tests {
             ("kubectl -n x get pods", true),
             ("kubectl get -n x pods", true),
             ("kubectl -n x delete pod get y", false),
-            ("docker --context x ps -a", true),
+            ("docker --log-level debug ps -a", true),
+            ("docker --context x ps -a", false),
             ("docker --context ps rm x", false),
         ] {
             assert_eq!(policy.judge(line).message().is_none(), allowed, "{line}: {:?}", policy.judge(line));

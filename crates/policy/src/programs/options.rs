@@ -47,12 +47,6 @@ impl Options {
         Self { refused: refused.to_vec(), values: values.to_vec(), ..Self::default() }
     }
 
-    /// With options that exist by themselves, though they begin like a refused one.
-    pub(super) fn knowing(mut self, known: &[&'static str]) -> Self {
-        self.known = known.to_vec();
-        self
-    }
-
     /// Whether one of the refused options stands, or could stand, among the arguments.
     pub(super) fn check(&self, command: &str, args: &[Word]) -> Result<(), Refusal> {
         let mut values = 0usize;

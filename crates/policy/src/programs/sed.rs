@@ -1,6 +1,6 @@
 //! `sed`: its script may edit the stream, not run or write (point 19).
 
-use super::{Finding, refuse, refuse_computed};
+use super::{Finding, Refusal, refuse, refuse_computed};
 use crate::script::Word;
 
 pub(super) fn check(args: &[Word]) -> Finding {
@@ -27,21 +27,24 @@ pub(super) fn check(args: &[Word]) -> Finding {
         }
         match text.as_str() {
             "--" => options = false,
-            "-e" | "--expression" | "-ne" | "-Ee" | "-re" | "-nEe" | "-nre" | "-Ene" | "-rne" => {
-                match args.get(at).map(Word::literal) {
-                    Some(Some(script)) => scripts.push(script),
-                    _ => return refuse_computed("the script of 'sed' is computed", false),
-                }
+            "--expression" => {
+                scripts.push(next_script(args.get(at))?);
                 at += 1;
             }
+            // That it writes in place is for the table of options to say.
             "--quiet" | "--silent" | "--regexp-extended" | "--separate" | "--unbuffered" | "--null-data"
-            | "--posix" | "--debug" | "--sandbox" | "--version" | "--help" => {}
-            "-l" | "--line-length" => at += 1,
+            | "--posix" | "--debug" | "--sandbox" | "--version" | "--help" | "--follow-symlinks"
+            | "--in-place" => {}
+            "--line-length" => at += 1,
             _ => {
                 if let Some(script) = text.strip_prefix("--expression=") {
                     scripts.push(script.to_owned());
-                } else if text.starts_with("--") || !text[1..].chars().all(|c| "nErsuz".contains(c)) {
-                    return refuse(format!("'sed' with {text} can load, run or write something else"));
+                } else if text.starts_with("--") {
+                    if !text.starts_with("--in-place=") {
+                        return refuse(format!("'sed' with {text} can load, run or write something else"));
+                    }
+                } else {
+                    at += usize::from(cluster(&text, args.get(at), &mut scripts)?);
                 }
             }
         }
@@ -57,6 +60,37 @@ pub(super) fn check(args: &[Word]) -> Finding {
         Ok(()) => Ok(Vec::new()),
         Err(what) => refuse(format!("the script of 'sed' {what}")),
     }
+}
+
+/// A script in a word of its own.
+fn next_script(word: Option<&Word>) -> Result<String, Refusal> {
+    match word.and_then(Word::literal) {
+        Some(script) => Ok(script),
+        None => refuse_computed("the script of 'sed' is computed", false),
+    }
+}
+
+/// `-nEe SCRIPT`, `-i.bak`; says whether the next word belongs to it.
+fn cluster(text: &str, next: Option<&Word>, scripts: &mut Vec<String>) -> Result<bool, Refusal> {
+    for (at, letter) in text.char_indices().skip(1) {
+        let rest = &text[at + letter.len_utf8()..];
+        match letter {
+            'n' | 'E' | 'r' | 's' | 'u' | 'z' => {}
+            // What follows is the suffix of the copy.
+            'i' => return Ok(false),
+            'l' => return Ok(rest.is_empty()),
+            'e' if rest.is_empty() => {
+                scripts.push(next_script(next)?);
+                return Ok(true);
+            }
+            'e' => {
+                scripts.push(rest.to_owned());
+                return Ok(false);
+            }
+            _ => return refuse(format!("'sed' with {text} can load, run or write something else")),
+        }
+    }
+    Ok(false)
 }
 
 struct Script {
