@@ -114,6 +114,17 @@ pub const TARGETS: &[Target] = &[
             "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":1}}}\n{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"n\",\"input\":{}}}\n{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{}\"}}\n{\"type\":\"content_block_stop\",\"index\":0}\n{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\"},\"usage\":{}}\n{\"type\":\"message_stop\"}",
         ],
     },
+    Target {
+        name: "sql",
+        run: sql,
+        seeds: &[
+            "select replace(a, 'b''c', $$d$$) from \"t\" where x = 'y' -- z\n and b in (1, 2)",
+            "explain (analyze, format json) with x as (select count(*) from t) select * from x; show all",
+            "\\dt+ public.*",
+            "select `a` from t\\G use b; show tables # c\n; select \"d\" /* e */",
+            "pragma table_info(x); select [a] from b; values ($1, :c, @d)",
+        ],
+    },
 ];
 
 /// What a controller sends to a micro-runner, cut wherever it is cut.
@@ -225,6 +236,21 @@ fn tables(data: &[u8]) {
     for part in verdict.parts.iter().filter(|p| p.depth > 0 && p.rule.is_some()) {
         let program = part.command.split(' ').find(|w| !w.contains('=')).unwrap_or_default();
         assert!(PROGRAMS.contains(&program) || program.is_empty(), "{line:?} runs {part:?}");
+    }
+}
+
+/// What passes ends where it seems to: no quote or comment swallows a statement after it.
+fn sql(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for (dialect, passes) in fuzzing::sql(text) {
+        if !passes {
+            continue;
+        }
+        for more in ["\n; drop table t", "\n; copy t to program 'id'", "\n\\! id"] {
+            let longer = format!("{text}{more}");
+            let again = fuzzing::sql(&longer).into_iter().find(|(other, _)| *other == dialect);
+            assert_eq!(again, Some((dialect, false)), "{dialect}: {longer:?}");
+        }
     }
 }
 
