@@ -538,9 +538,10 @@ pub(crate) fn check_options(command: &Command, rule: Option<&str>, gate: bool) -
     {
         (rule, prefixes) = (rest, true);
     }
-    // A rule for such a program, without a word more, is a rule for everything.
+    // A rule for such a program, without a word more, is a rule for everything; so is one for
+    // a script.
     let rest = rule.strip_prefix(name.as_str()).unwrap_or_default();
-    if matches!(TABLE.get(base), Some(Kind::Interpreter)) && rest.trim_start().starts_with('*') {
+    if matches!(TABLE.get(base), Some(Kind::Interpreter)) && rest.trim_start().starts_with(['*', '{']) {
         return Ok(());
     }
     known::check(base, command, rule, gate).map_err(|found| found.refusal(base, command, prefixes))

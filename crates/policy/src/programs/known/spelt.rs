@@ -53,7 +53,13 @@ impl Spelt {
         let Some(word) = need.word.map(|word| word + 1) else { return false };
         let reaches =
             |word: usize, byte: usize| word < self.words || word == self.words && byte <= self.partial;
-        if !reaches(word, need.upto) {
+        // An operand is a file of a folder if the rule ends with that.
+        let is_operand = need.value == need.word.map(|word| (word, 0));
+        let in_folder = || {
+            let text = words.get(word).map(Word::literal_head).unwrap_or_default();
+            word == self.words && self.partial > 0 && text.as_bytes().get(self.partial - 1) == Some(&b'/')
+        };
+        if !(reaches(word, need.upto) || is_operand && in_folder()) {
             return false;
         }
         // A file beneath a folder that the rule names must not lead out of it again.
