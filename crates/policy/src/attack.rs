@@ -76,4 +76,17 @@ mod tests {
         assert!(passing.iter().all(|p| p.does == "exec" || p.line.contains("tee")), "{passing:?}");
         assert_eq!(Policy::deny_all().attacks(), []);
     }
+
+    #[test]
+    fn presets_hold_against_what_is_known() {
+        for name in ["strict", "read-only", "kubernetes-read-only"] {
+            let rules = crate::preset(name).expect("a preset").rules;
+            for gate in [false, true] {
+                let policy = Policy::from_pairs(rules.iter().copied()).expect("rules").with_exec_gate(gate);
+                let passing: Vec<&str> =
+                    policy.attacks().iter().filter(|p| !p.at_exec).map(|p| p.line).collect();
+                assert_eq!(passing, [] as [&str; 0], "{name}, gate {gate}");
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod find;
 pub(crate) mod globals;
 mod known;
 mod options;
+mod secrets;
 mod sed;
 mod special;
 mod sql;
@@ -544,6 +545,7 @@ pub(crate) fn check_options(command: &Command, rule: Option<&str>, gate: bool) -
     if matches!(TABLE.get(base), Some(Kind::Interpreter)) && rest.trim_start().starts_with(['*', '{']) {
         return Ok(());
     }
+    secrets::check(base, command, rule)?;
     known::check(base, command, rule, gate).map_err(|found| found.refusal(base, command, prefixes))
 }
 
