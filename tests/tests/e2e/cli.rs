@@ -29,6 +29,40 @@ async fn run(home: &Path, hub: Option<&Pair>, args: &[&str]) -> Ran {
     }
 }
 
+/// What `init` and `up` write where there is no Landlock is a config that they read.
+#[tokio::test]
+async fn up_works_the_first_time_on_a_kernel_without_landlock() {
+    let dir = tempfile::tempdir().unwrap();
+    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let plain = legwork(dir.path());
+    let mut up = tokio::process::Command::new("strace");
+    up.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=landlock_create_ruleset"]);
+    up.args(["-e", "inject=landlock_create_ruleset:error=ENOSYS"]);
+    up.arg(plain.as_std().get_program()).args(["up", "--listen", &listen]).stdout(Stdio::piped());
+    for (name, value) in plain.as_std().get_envs() {
+        match value {
+            Some(value) => up.env(name, value),
+            None => up.env_remove(name),
+        };
+    }
+    let mut up = up.kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
+    let mut said = String::new();
+    while !said.contains("Ctrl-C stops both.") {
+        let line = tokio::time::timeout(legwork_e2e::DEADLINE, lines.next_line()).await.unwrap().unwrap();
+        said.push_str(&line.unwrap_or_else(|| panic!("it ended: {said}")));
+    }
+    assert!(said.contains("sandbox off"), "{said}");
+    let tour = run(dir.path(), None, &["exec", "-l", "os:linux", "--", "uname -s"]).await;
+    assert_eq!((tour.code, tour.stdout.as_str()), (0, "Linux\n"), "{}", tour.stderr);
+    let tracer = up.id().unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{tracer}/task/{tracer}/children")).unwrap();
+    let pid = children.split_whitespace().next().unwrap().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert!(tokio::time::timeout(legwork_e2e::DEADLINE, up.wait()).await.unwrap().unwrap().success());
+}
+
 #[tokio::test]
 async fn up_works_the_first_time_and_again() {
     let dir = tempfile::tempdir().unwrap();
