@@ -24,7 +24,7 @@ const MAX_WAITING: usize = 1024;
 pub(crate) const MAX_ANSWERS: usize = 1 << 20;
 /// Most bytes of answers that did not wait for room, as those to input: beyond, the client is
 /// let go.
-const MAX_HASTY: usize = 512 * 1024;
+const MAX_HASTY: usize = 16 << 20;
 /// What an answer costs beside its payload.
 const OVERHEAD: usize = 128;
 /// Requests about files that wait to be worked on, and their bytes: a larger one waits until
