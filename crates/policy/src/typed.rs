@@ -51,12 +51,17 @@ fn parse_at(line: &str, gate: bool, depth: usize) -> Result<Script, String> {
         group: 0,
         nested: 0,
         depth,
+        reads_files: false,
+        output_from: None,
     };
     walk.top_level(&result.file.body);
     if depth > 0 {
         walk.script.unfinished = walk.out.clone();
     }
     walk.check_evaluated();
+    if let Some(span) = walk.output_from.filter(|_| walk.reads_files) {
+        walk.refuse(span, "output may go to a file that is read");
+    }
     walk.script.printed = std::mem::take(&mut walk.out);
     walk.script.sets_from_data = walk.variables_read;
     Ok(walk.script)
@@ -81,6 +86,10 @@ struct Walk<'a> {
     depth: usize,
     /// How many double quotes were seen.
     group: usize,
+    /// Some redirection opens a file for reading.
+    reads_files: bool,
+    /// Where output goes to a descriptor that is none of those for output.
+    output_from: Option<shuck_ast::Span>,
 }
 
 /// What stands within `"${x:-…}"`, the outermost one.

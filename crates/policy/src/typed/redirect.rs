@@ -64,6 +64,13 @@ impl Walk<'_> {
             RedirectKind::HereString => ("<<<", RedirectUse::Inert),
             RedirectKind::HereDoc | RedirectKind::HereDocStrip => ("<<", RedirectUse::Inert),
         };
+        self.note_descriptors(node, usage, literal.as_deref().filter(|_| is_descriptor));
+        // By its path the file behind a descriptor would be opened anew, whatever it was opened for.
+        let own = match (operator, literal.as_deref()) {
+            (">" | ">|" | ">>" | "&>", Some("/dev/stdout")) => Some('1'),
+            (">" | ">|" | ">>" | "&>", Some("/dev/stderr")) => Some('2'),
+            _ => None,
+        };
         let free = usage == RedirectUse::Inert || literal.as_deref() == Some("/dev/null");
         self.script.plain &= free && target.is_some() && operator != "<<<";
         match (usage, operator) {
@@ -80,6 +87,11 @@ impl Walk<'_> {
             // `<&file` can't be told from a descriptor that bash computes.
             (RedirectUse::Read, _) if node.kind == RedirectKind::DupInput => {
                 self.refuse(node.span, "a descriptor must be a number");
+            }
+            (RedirectUse::Write, _) if own.is_some() => {
+                self.out.push_str(">&");
+                self.out.extend(own);
+                self.out.push_str(if operator == "&>" { " 2>&1" } else { "" });
             }
             (RedirectUse::Write, "<>") if literal.is_none() => {
                 self.refuse(node.span, "a file that is read and written must be literal");
@@ -109,6 +121,22 @@ impl Walk<'_> {
             no_network,
             span: span_of(node.span),
         });
+    }
+
+    /// Notes what stands on which descriptor: output that goes to a file which was opened for
+    /// reading would, opened anew by `/dev/stdout`, be written to it.
+    fn note_descriptors(&mut self, node: &RedirectNode, usage: RedirectUse, source: Option<&str>) {
+        if usage == RedirectUse::Read {
+            self.reads_files = true;
+            if matches!(node.fd, Some(1 | 2)) {
+                self.refuse(node.span, "a file that is read stands where output goes");
+            }
+        }
+        let default = if node.kind == RedirectKind::DupInput { 0 } else { 1 };
+        let onto_output = matches!(node.fd.unwrap_or(default), 1 | 2) && node.fd_var.is_none();
+        if onto_output && source.is_some_and(|source| !matches!(source, "1" | "2" | "-")) {
+            self.output_from.get_or_insert(node.span);
+        }
     }
 
     /// Prints the word that holds a here-document's text, without its last newline; nothing
@@ -197,4 +225,40 @@ pub(crate) fn is_descriptor(text: &str) -> bool {
     // With a zero before it the parsers disagree on what is printed back.
     let plain = digits.len() < 2 || !digits.starts_with('0');
     plain && !text.is_empty() && digits.len() < 5 && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Decision, Policy};
+
+    #[test]
+    fn output_never_lands_in_a_file_that_was_opened_for_reading() {
+        let policy = Policy::from_pairs([
+            ("*", "deny"),
+            ("echo *", "allow"),
+            ("exec *", "allow"),
+            ("sort *", "allow"),
+        ]);
+        let policy = policy.expect("rules");
+        for line in [
+            "echo x 1< victim > /dev/stdout",
+            "sort -o /dev/stdout f 1< victim",
+            "exec 3< victim; echo x 1<&3 > /dev/stdout",
+            "exec 3< victim; sort -o /dev/stdout f >&3",
+            "exec 3< victim; sort -o /dev/stderr f 2>&3",
+            "echo x >&0 < victim",
+        ] {
+            assert_eq!(policy.judge(line).decision, Decision::Deny, "{line}");
+        }
+        for (line, text) in [
+            ("echo x > /dev/stdout", "'echo' 'x' >&1"),
+            ("echo x >> /dev/stderr", "'echo' 'x' >&2"),
+            ("echo x 2> /dev/stdout", "'echo' 'x' 2>&1"),
+            ("echo x &> /dev/stderr", "'echo' 'x' >&2 2>&1"),
+            ("echo x 3>&1 >&2 2>&1", "'echo' 'x' 3>&1 1>&2 2>&1"),
+        ] {
+            let run = policy.judge(line).run.map(|run| run.text);
+            assert_eq!(run.as_deref(), Some(text), "{line}");
+        }
+    }
 }
