@@ -108,9 +108,13 @@ impl Policy {
             let worst = parts.iter().max_by_key(|part| part.decision);
             match worst {
                 Some(part) if part.decision != Decision::Allow => {
-                    // A rule that names it decides over all other ways to call it.
-                    let named = |part: &Part| part.rule.as_deref().is_some_and(|rule| rule != "*");
-                    if denied.as_ref().is_none_or(|before| !named(before) && named(part)) {
+                    // A rule that names it decides over all other ways to call it; a reason says
+                    // more than that no rule speaks of it by that name.
+                    let weight = |part: &Part| {
+                        let named = part.rule.as_deref().is_some_and(|rule| rule != "*");
+                        if named { 2 } else { u8::from(part.reason.is_some()) }
+                    };
+                    if denied.as_ref().is_none_or(|before| weight(before) < weight(part)) {
                         denied = Some(part.clone());
                     }
                 }
@@ -216,6 +220,7 @@ impl Policy {
         let shown = command(name, image.argv, Vec::new()).display();
         let rule = part.as_ref().and_then(|p| p.rule.clone()).filter(|rule| rule != "*");
         let reason = part.as_ref().and_then(|p| p.reason.clone());
+        let spelt = reason.is_some();
         let caller = exec.by.and_then(|by| by.names.first().or(by.paths.first()).cloned());
         let reason = reason.unwrap_or_else(|| match (&rule, &caller) {
             (Some(_), _) => "a rule denies it".into(),
@@ -225,6 +230,7 @@ impl Policy {
         let pattern = if image.argv.len() > 1 { format!("{name} *") } else { name.to_owned() };
         let remedy = match caller.filter(|caller| programs::runs_anything(caller)) {
             _ if rule.is_some() => "only a change of that rule would allow it".into(),
+            _ if spelt => "a rule that spells it, without '*', would let it run".into(),
             Some(caller) => format!(
                 "a rule '{pattern}': allow would let it run, and children: any in the rule for {caller} would let \
                  {caller} start anything"
@@ -476,6 +482,14 @@ mod tests {
             policy(&[("*", "deny"), ("make *", "allow+any"), ("> x", "ask")]).with_env_names(["A".into()]);
         let text = serde_json::to_string(&policy).expect("JSON");
         assert_eq!(serde_json::from_str::<Policy>(&text).expect("a policy"), policy);
+    }
+
+    #[test]
+    fn a_denied_option_is_told_by_its_reason() {
+        let policy = policy(&[("*", "deny"), ("find *", "allow")]);
+        let denial = judged(&policy, &["find", ".", "-delete"], &["sh", "-c", "x"], &[]).expect_err("denied");
+        assert!(denial.reason.contains("-delete"), "{denial:?}");
+        assert!(!denial.remedy.contains("'find *'"), "{denial:?}");
     }
 
     #[test]

@@ -450,6 +450,7 @@ impl Judge<'_> {
                 ..Judge::new(self.policy, text, &script)
             };
             parts.extend(judge.parts(&script));
+            self.computed_writes |= judge.computed_writes;
             return Ok(());
         }
         cross_check(text, &script)?;
@@ -472,6 +473,7 @@ impl Judge<'_> {
         };
         parts.extend(judge.parts(&script));
         self.scripts = judge.scripts;
+        self.computed_writes |= judge.computed_writes;
         Ok(())
     }
 

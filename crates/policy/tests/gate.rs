@@ -238,3 +238,21 @@ fn the_accident_that_a_deny_rule_guards_against_is_found_behind_wrappers() {
     }
     assert!(!starts(&gated, &["rm", "-rf", "/"]));
 }
+
+#[test]
+fn what_the_shell_writes_from_script_text_is_judged_where_it_leads() {
+    let rules =
+        [("*", "deny"), ("echo *", "allow"), ("cd *", "allow"), ("eval *", "allow"), ("> out/*", "allow")];
+    let policy = Policy::from_pairs(rules).unwrap().with_exec_gate(true);
+    for line in [
+        "echo x > out/a",
+        "eval 'echo x > out/a'",
+        "cd /; eval 'echo x > out/a'",
+        "eval 'echo x > /dev/stdout'",
+    ] {
+        let run =
+            policy.judge(line).run.unwrap_or_else(|| panic!("{line}: {:?}", policy.judge(line).message()));
+        assert!(run.computed_writes, "{line}");
+    }
+    assert!(!policy.judge("echo x > /dev/stdout").run.unwrap().computed_writes);
+}

@@ -18,6 +18,8 @@ impl Judge<'_> {
         if let Some(text) = &literal
             && matches!(text.as_str(), "/dev/null" | "/dev/stdout" | "/dev/stderr")
         {
+            // Script text is not printed anew, so there it is opened by its path.
+            self.computed_writes |= self.policy.exec_gate && self.within.is_some() && text != "/dev/null";
             return None;
         }
         let may_be_network = match &literal {
@@ -76,7 +78,7 @@ impl Judge<'_> {
         let everywhere = rule.as_deref() == Some("> *") || !narrow;
         let mut taken_away = self.policy.live_rules().iter().filter(|r| r.action != Action::Allow);
         let somewhere = !everywhere || taken_away.any(Rule::is_redirect);
-        self.computed_writes |= self.gate && somewhere && decision == Decision::Allow;
+        self.computed_writes |= self.policy.exec_gate && somewhere && decision == Decision::Allow;
         Some(Part {
             command: display,
             span: self.span(redirect.span),
