@@ -295,7 +295,7 @@ async fn policies_are_explained_linted_and_suggested() {
         assert_eq!(run(dir.path(), None, &["policy", "lint", "-c", &path]).await.code, 0, "{preset}");
     }
     assert_eq!(run(dir.path(), None, &["policy", "preset", "none"]).await.code, 1);
-    assert!(run(dir.path(), None, &["policy", "tables"]).await.stdout.starts_with("version 2"));
+    assert!(run(dir.path(), None, &["policy", "tables"]).await.stdout.starts_with("version 3"));
 }
 
 #[tokio::test]
