@@ -185,6 +185,27 @@ impl Client {
         }
     }
 
+    /// Asks the same so many times at once, and returns what is answered.
+    pub async fn ask_at_once(&mut self, event: &str, data: &Value, times: u64) -> Vec<Value> {
+        let first = self.next_ack;
+        self.next_ack += times;
+        for id in first..first + times {
+            self.send(&format!("42{id}{}", json!([event, data]))).await;
+        }
+        let mut answers = Vec::new();
+        while answers.len() < usize::try_from(times).unwrap() {
+            let packet = self.packet().await;
+            assert!(!packet.starts_with("closed"), "{event}: {packet}");
+            match packet.strip_prefix("43").and_then(|rest| rest.split_once('[')) {
+                Some((_, said)) => {
+                    answers.push(serde_json::from_str(said.strip_suffix(']').unwrap()).unwrap())
+                }
+                None => self.note(&packet),
+            }
+        }
+        answers
+    }
+
     /// The code of a refusal.
     pub async fn refused(&mut self, event: &str, data: Value) -> String {
         let said = self.ask(event, data.clone()).await;
