@@ -17,6 +17,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
+pub(crate) use builtins::is_builtin;
+
 use crate::pattern::Pattern;
 use crate::rules::Children;
 use crate::script::{Command, Word};
@@ -120,7 +122,7 @@ pub(crate) fn runs_anything(name: &str) -> bool {
     let name = base_name(name);
     match TABLE.get(name) {
         Some(kind) => matches!(kind, Kind::Interpreter | Kind::Opaque | Kind::Shell(_)),
-        None => !known::knows(name) && !builtins::is_builtin(name),
+        None => !known::knows(name) && !is_builtin(name),
     }
 }
 
@@ -352,7 +354,7 @@ pub(crate) fn load_note(pattern: &str, children: Children) -> Option<Cow<'static
         _ if free && !exact => Some("lets this program start anything".into()),
         None if !exact
             && !known::knows(base)
-            && !builtins::is_builtin(base)
+            && !is_builtin(base)
             && !DANGERS.contains_key(base) =>
         {
             Some(
@@ -436,74 +438,6 @@ pub(crate) fn examine(command: &Command, env_names: &BTreeSet<String>) -> Findin
             _ => Ok(Vec::new()),
         },
     }
-}
-
-/// Whether bash itself does what the name says.
-pub(crate) fn is_builtin(name: &str) -> bool {
-    const BUILTINS: &[&str] = &[
-        ".",
-        ":",
-        "[",
-        "alias",
-        "bg",
-        "bind",
-        "break",
-        "builtin",
-        "caller",
-        "cd",
-        "command",
-        "compgen",
-        "complete",
-        "compopt",
-        "continue",
-        "declare",
-        "dirs",
-        "disown",
-        "echo",
-        "enable",
-        "eval",
-        "exec",
-        "exit",
-        "export",
-        "false",
-        "fc",
-        "fg",
-        "getopts",
-        "hash",
-        "help",
-        "history",
-        "jobs",
-        "kill",
-        "let",
-        "local",
-        "logout",
-        "mapfile",
-        "popd",
-        "printf",
-        "pushd",
-        "pwd",
-        "read",
-        "readarray",
-        "readonly",
-        "return",
-        "set",
-        "shift",
-        "shopt",
-        "source",
-        "suspend",
-        "test",
-        "times",
-        "trap",
-        "true",
-        "type",
-        "typeset",
-        "ulimit",
-        "umask",
-        "unalias",
-        "unset",
-        "wait",
-    ];
-    BUILTINS.contains(&name)
 }
 
 /// Whether one of the words is the name of a program that runs script text.
