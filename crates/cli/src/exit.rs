@@ -23,7 +23,7 @@ pub(crate) const DENIED: u8 = 126;
 pub(crate) const OWN: u8 = 255;
 /// `ssh`: the host was not reached, as ssh itself says it.
 pub(crate) const UNREACHABLE: u8 = 255;
-/// Interrupted.
+/// Interrupted by Ctrl-C, as a shell says it: 128 and the signal's number.
 pub(crate) const INTERRUPTED: u8 = 130;
 /// Nobody reads what is printed: as if SIGPIPE had ended us.
 pub(crate) const PIPE: u8 = 141;

@@ -64,7 +64,7 @@ pub enum OpenError {
     Folder {
         /// The folder, or a file in it.
         path: PathBuf,
-        /// Why.
+        /// Why it could not be done.
         source: std::io::Error,
     },
     /// Another hub uses it.

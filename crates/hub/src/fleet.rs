@@ -69,7 +69,7 @@ pub(crate) struct Runner {
     pub(crate) own_labels: Vec<String>,
     /// What was set here.
     pub(crate) set_labels: Vec<String>,
-    /// Both.
+    /// What it says and what was set here, together: by these it is chosen.
     pub(crate) labels: Vec<String>,
     /// It is given no new work.
     pub(crate) drained: bool,

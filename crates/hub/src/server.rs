@@ -45,7 +45,7 @@ pub enum ListenError {
     Bind {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// Why it could not be done.
         source: std::io::Error,
     },
     /// Certificate or key are unusable.
@@ -53,7 +53,7 @@ pub enum ListenError {
     Tls {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it could not be done.
         reason: String,
     },
 }

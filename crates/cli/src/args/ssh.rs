@@ -317,7 +317,7 @@ pub(crate) enum FileCommand {
 pub(crate) struct SudoersArgs {
     #[arg(required = true, value_name = "HOST", help = HOSTS)]
     pub(crate) hosts: Vec<String>,
-    /// Who
+    /// The user who gets the right
     #[arg(long)]
     pub(crate) user: String,
     /// A command that the user may run: an absolute path [default: all]
