@@ -121,8 +121,12 @@ impl Walk<'_> {
         }
     }
 
-    /// A part of an expression, in parentheses.
-    fn nested(&mut self, node: &ArithmeticExprNode) {
+    /// A part of an expression, in parentheses: in one pair, however many were written, so
+    /// that the printing of a printing is the same.
+    fn nested(&mut self, mut node: &ArithmeticExprNode) {
+        while let ArithmeticExpr::Parenthesized { expression } = &node.kind {
+            node = expression;
+        }
         let bare = matches!(
             node.kind,
             ArithmeticExpr::Number(_) | ArithmeticExpr::Variable(_) | ArithmeticExpr::ShellWord(_)
