@@ -45,19 +45,11 @@ impl Walk<'_> {
                         }
                         self.out.push_str(name);
                     }
-                    ConditionalUnaryOp::Not => {
-                        self.out.push_str("( ");
-                        self.conditional(&node.expr);
-                        self.out.push_str(" )");
-                    }
+                    ConditionalUnaryOp::Not => self.grouped(&node.expr),
                     _ => self.conditional(&node.expr),
                 }
             }
-            ConditionalExpr::Parenthesized(node) => {
-                self.out.push_str("( ");
-                self.conditional(&node.expr);
-                self.out.push_str(" )");
-            }
+            ConditionalExpr::Parenthesized(node) => self.grouped(&node.expr),
             ConditionalExpr::Word(word) => {
                 self.word(word);
             }
@@ -69,6 +61,17 @@ impl Walk<'_> {
                 self.refuse(reference.span, "bash evaluates this text as an array subscript");
             }
         }
+    }
+
+    /// A part in parentheses: in one pair, however many were written. Lists bring their own.
+    fn grouped(&mut self, mut expression: &ConditionalExpr) {
+        while let ConditionalExpr::Parenthesized(node) = expression {
+            expression = &node.expr;
+        }
+        let list = matches!(expression, ConditionalExpr::Binary(node) if matches!(node.op, Op::And | Op::Or));
+        self.out.push_str(if list { "" } else { "( " });
+        self.conditional(expression);
+        self.out.push_str(if list { "" } else { " )" });
     }
 
     /// An operand of `-eq` and its like.
