@@ -89,11 +89,16 @@ impl Policy {
     /// Judges a program start. Never panics, never runs anything. (The freedom that
     /// `children: any` gives to a whole tree is the caller's to remember.)
     pub fn judge_exec(&self, exec: &Exec<'_>) -> ExecVerdict {
+        let _tables = self.own_tables();
         if self.allows_everything() {
             return ExecVerdict::Allow { children_any: true };
         }
         let by_helper = exec.by.is_some_and(|by| is_helper(&by, &exec.image));
-        let prefixes = if by_helper { Vec::new() } else { changed(exec) };
+        let mut prefixes = if by_helper { Vec::new() } else { changed(exec) };
+        prefixes.retain(|set| {
+            let value = set.value.as_ref().and_then(Word::literal).unwrap_or_default();
+            !self.spells_export(&format!("{}={value}", set.name))
+        });
         let mut denied: Option<Part> = None;
         let mut allowed: Option<Children> = None;
         // A variable that steers is refused whatever else is set.
@@ -170,6 +175,7 @@ impl Policy {
     /// speak for all that the program starts, as such rules did before execs were judged.
     /// Returns the patterns of the rules that were changed.
     pub fn imply_children(&mut self) -> Vec<String> {
+        let _tables = self.own_tables();
         let mut changed = Vec::new();
         for rule in &mut self.rules {
             let allows = rule.action == Action::Allow && !rule.is_redirect();
@@ -199,7 +205,7 @@ impl Policy {
         ways.into_iter().map(|way| way.into_iter().map(assignment).collect()).collect()
     }
 
-    fn children_of(&self, pattern: Option<&str>) -> Children {
+    pub(crate) fn children_of(&self, pattern: Option<&str>) -> Children {
         let rule = self.live_rules().iter().find(|rule| Some(rule.pattern()) == pattern);
         rule.map_or(Children::Judged, Rule::children)
     }

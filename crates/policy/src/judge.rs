@@ -8,9 +8,10 @@ mod trust;
 use std::collections::BTreeSet;
 
 use crate::names::{is_free_prefix, is_harmless, is_steering};
+use crate::pattern::Token;
 use crate::programs::{Inner, Refusal, Syntax};
-use crate::rules::Policy;
-use crate::script::{Assignment, Command, Frag, Script, Word};
+use crate::rules::{Children, Policy};
+use crate::script::{Assignment, Command, Frag, Script, Style, Word};
 use crate::verdict::{Decision, Part, RunText, Span, Verdict};
 use crate::{cross, limits, programs, typed};
 
@@ -336,6 +337,11 @@ impl Judge<'_> {
                 return;
             }
         };
+        if let Err(reason) = self.known_program(command, &part, exact) {
+            let denied = Part { decision: Decision::Deny, at_exec: false, rule: None, ..part };
+            parts.push(Part { reason: Some(reason), ..denied });
+            return;
+        }
         // A person who is asked sees the whole command.
         if part.decision != Decision::Ask {
             match self.check_options(command, part.rule.as_deref()) {
@@ -360,6 +366,26 @@ impl Judge<'_> {
             };
             parts.extend(found.into_iter().filter(|p| !(exact && spoken_for(p))));
         }
+    }
+
+    /// Where no start of a program is judged, one that no table knows could run anything: its
+    /// rule must spell the command, or say so.
+    fn known_program(&self, command: &Command, part: &Part, exact: bool) -> Result<(), String> {
+        let Some(name) = command.words.first().and_then(Word::run) else { return Ok(()) };
+        let says_so = || self.policy.children_of(part.rule.as_deref()) == Children::Any;
+        if self.policy.exec_gate
+            || exact
+            || part.decision != Decision::Allow
+            || self.functions.contains(name)
+            || !programs::is_unknown(name)
+            || says_so()
+        {
+            return Ok(());
+        }
+        Err(format!(
+            "the table does not know '{name}', so it may run anything, and no start of a program is judged here; its \
+             rule must say children: any"
+        ))
     }
 
     /// `break` and `continue` are syntax, unless a function has their name.
@@ -494,8 +520,7 @@ impl Judge<'_> {
             command.words.first().and_then(Word::run) == Some("read") && !self.functions.contains("read");
         let of_read = |name: &str| reads && name == "IFS";
         if let Some(prefix) = command.prefixes.iter().find(|p| is_steering(&p.name) && !of_read(&p.name)) {
-            let reason = format!("setting {} steers what other commands do", prefix.name);
-            return (self.denied(command.display_with_prefixes(), span, &reason), false);
+            return self.steered(command, prefix);
         }
         // A prefix that is not free is allowed only by a rule for the whole text.
         let free = |name: &str| {
@@ -529,6 +554,38 @@ impl Judge<'_> {
         self.or_at_exec(command, by_rules(Filling::Worst), || by_rules(Filling::Best))
     }
 
+    /// A command for which a variable is set that steers: only a rule that spells the variable
+    /// with this value lets it pass.
+    fn steered(&self, command: &Command, steering: &Assignment) -> (Part, bool) {
+        let display = command.display_with_prefixes();
+        let spelt: Vec<String> = (0..command.prefixes.len())
+            .filter(|at| is_steering(&command.prefixes[*at].name))
+            .map(|at| {
+                text_of(&command.prefix_tokens(at, Style::Double)).filter(|text| !text.contains(['*', '{']))
+            })
+            .collect::<Option<_>>()
+            .unwrap_or_default();
+        let (whole, bare) = (texts(command, true), texts(command, false));
+        let about = || (display.clone(), command.span);
+        let found = self.by_rules(about(), (&whole, &bare), Some(command), Filling::Worst);
+        let found = self.or_at_exec(command, found, || {
+            self.by_rules(about(), (&whole, &bare), Some(command), Filling::Best)
+        });
+        let rule = found.0.rule.as_deref().unwrap_or_default();
+        let named: Vec<&str> = rule.split(' ').take_while(|word| assigns(word)).collect();
+        if !spelt.is_empty() && spelt.iter().all(|text| named.contains(&text.as_str())) {
+            return found;
+        }
+        let reason = match spelt.first() {
+            Some(spelt) => format!(
+                "setting {} steers what other commands do; a rule would have to spell it: \"{spelt} …\"",
+                steering.name
+            ),
+            None => format!("setting {} steers what other commands do", steering.name),
+        };
+        (self.denied(display, command.span, &reason), false)
+    }
+
     /// Where the start of the program decides, a command with computed words passes if some
     /// value of them could be allowed.
     fn or_at_exec(
@@ -550,8 +607,11 @@ impl Judge<'_> {
     /// An assignment that stands alone; `None` for one that is free.
     fn assignment(&self, assignment: &Assignment) -> Option<Part> {
         let name = &assignment.name;
+        let text = self.line.get(assignment.span.start..assignment.span.end).unwrap_or(name);
         let reason = if assignment.evaluates() {
             evaluates(name)
+        } else if self.policy.spells_export(text) {
+            return None;
         } else if is_steering(name) {
             format!("setting {name} steers what other commands do")
         } else if self.policy.env_names.contains(name) {
@@ -559,9 +619,17 @@ impl Judge<'_> {
         } else {
             return None;
         };
-        let text = self.line.get(assignment.span.start..assignment.span.end).unwrap_or(name);
         Some(self.denied(text.to_owned(), assignment.span, &reason))
     }
+}
+
+/// The text of tokens that are all known.
+fn text_of(tokens: &[Token]) -> Option<String> {
+    let known = |token: &Token| match token {
+        Token::Char(c) => Some(*c),
+        _ => None,
+    };
+    tokens.iter().map(known).collect()
 }
 
 fn evaluates(name: &str) -> String {

@@ -6,6 +6,7 @@ impl Policy {
     /// What an operator should know about these rules: dead rules, carve-outs,
     /// rules that allow everything.
     pub fn notes(&self) -> Vec<Note> {
+        let _tables = self.own_tables();
         let mut notes = Vec::new();
         let mut note = |rule: &Rule, kind: NoteKind, message: String| {
             notes.push(Note { pattern: rule.pattern().to_owned(), kind, message });

@@ -7,6 +7,7 @@ mod find;
 pub(crate) mod globals;
 mod known;
 mod options;
+pub(crate) mod own;
 mod secrets;
 mod sed;
 mod special;
@@ -115,6 +116,12 @@ pub(crate) fn prepare() {
 /// Whether the table names a program as one that runs anything by design.
 pub(crate) fn is_builder(name: &str) -> bool {
     matches!(TABLE.get(base_name(name)), Some(Kind::Interpreter))
+}
+
+/// Whether a rule has to free what its program starts, for it to do its work.
+pub(crate) fn starts_others(pattern: &str) -> bool {
+    let name = crate::exec::program_of(pattern);
+    !name.is_empty() && !Pattern::new(pattern).is_exact() && (is_builder(name) || is_unknown(name))
 }
 
 /// Whether a program runs anything by design, or is not known not to.
@@ -352,17 +359,11 @@ pub(crate) fn load_note(pattern: &str, children: Children) -> Option<Cow<'static
         ),
         Some(Kind::Never) => Some("has no effect: this builtin changes how later text is read".into()),
         _ if free && !exact => Some("lets this program start anything".into()),
-        None if !exact
-            && !known::knows(base)
-            && !is_builtin(base)
-            && !DANGERS.contains_key(base) =>
-        {
-            Some(
+        None if !exact && is_unknown(base) => Some(
             "is about a program that the table does not know: it may write and send what it likes; what it starts \
-             needs rules of its own, or children: any"
-                    .into(),
-            )
-        }
+             needs rules of its own, or children: any, and where starts can't be judged it runs only with that"
+                .into(),
+        ),
         _ => spans_words(pattern, rest)
             .or_else(|| {
                 let text = DANGERS.get(base).filter(|_| any_argument)?;
@@ -438,6 +439,18 @@ pub(crate) fn examine(command: &Command, env_names: &BTreeSet<String>) -> Findin
             _ => Ok(Vec::new()),
         },
     }
+}
+
+/// A long option that is not written in full: the word, the end of its name, and what it is in full.
+pub(crate) fn shortened(command: &Command) -> Option<(usize, usize, &'static str)> {
+    let name = command.words.first().and_then(Word::literal)?;
+    known::shortened(base_name(&name), command)
+}
+
+/// Whether no table knows a program, so that it may run anything.
+pub(crate) fn is_unknown(name: &str) -> bool {
+    let name = base_name(name);
+    !(TABLE.contains_key(name) || known::knows(name) || is_builtin(name) || DANGERS.contains_key(name))
 }
 
 /// Whether one of the words is the name of a program that runs script text.

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::pattern::Pattern;
+use crate::programs::own::Tables;
 use crate::verdict::Verdict;
 
 /// What a rule says about the commands it matches.
@@ -265,6 +266,8 @@ pub struct Policy {
     pub(crate) env_names: BTreeSet<String>,
     /// Each exec will be judged as well, so what bash computes may be left to that.
     pub(crate) exec_gate: bool,
+    /// What the operator knows of programs beside the built-in table.
+    pub(crate) tables: Option<Tables>,
 }
 
 impl Policy {
@@ -345,6 +348,18 @@ impl Policy {
         self
     }
 
+    /// What the operator knows of programs: it counts beside the built-in table, and before it.
+    #[must_use]
+    pub fn with_tables(mut self, tables: Option<Tables>) -> Self {
+        self.tables = tables;
+        self
+    }
+
+    /// Has the operator's table count until the guard is dropped.
+    pub(crate) fn own_tables(&self) -> impl Drop + use<> {
+        crate::programs::own::in_force(self.tables)
+    }
+
     /// The rules in file order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
@@ -357,14 +372,18 @@ impl Policy {
         // it is reserved, not committed.
         const INLINE_BYTES: usize = 1024;
         const DEEP_STACK: usize = 512 << 20;
+        let judge = || {
+            let _tables = self.own_tables();
+            crate::judge::judge(self, line)
+        };
         if line.len() <= INLINE_BYTES {
-            return crate::judge::judge(self, line);
+            return judge();
         }
         std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("policy".into())
                 .stack_size(DEEP_STACK)
-                .spawn_scoped(scope, || crate::judge::judge(self, line))
+                .spawn_scoped(scope, judge)
                 .map_err(|_| ())
                 .and_then(|thread| thread.join().map_err(|_| ()))
                 .unwrap_or_else(|()| Verdict::refused(line, "the line could not be analysed"))
@@ -402,6 +421,17 @@ impl Policy {
         known.filter(|(_, paths)| !paths.is_empty()).collect()
     }
 
+    /// Whether a rule writes out that a variable is exported with this very value.
+    pub(crate) fn spells_export(&self, assignment: &str) -> bool {
+        self.live_rules().iter().filter(|rule| rule.action == Action::Allow && rule.pattern.is_exact()).any(
+            |rule| {
+                rule.pattern()
+                    .strip_prefix("export ")
+                    .is_some_and(|set| set.split(' ').any(|set| set == assignment))
+            },
+        )
+    }
+
     /// Whether the policy is `*: allow` and nothing takes away from it.
     pub fn allows_everything(&self) -> bool {
         self.trusts() && self.live_rules().len() == 1
@@ -427,6 +457,8 @@ struct Stored {
     env_names: BTreeSet<String>,
     #[serde(default)]
     exec_gate: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    tables: String,
 }
 
 impl Serialize for Policy {
@@ -437,15 +469,20 @@ impl Serialize for Policy {
             children: if rule.children == Children::Any { "any".into() } else { String::new() },
             ..RuleText::default()
         });
-        Stored { rules: rules.collect(), env_names: self.env_names.clone(), exec_gate: self.exec_gate }
-            .serialize(serializer)
+        let tables = self.tables.as_ref().map(|tables| tables.text().to_owned()).unwrap_or_default();
+        let (env_names, exec_gate) = (self.env_names.clone(), self.exec_gate);
+        Stored { rules: rules.collect(), env_names, exec_gate, tables }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Stored { rules, env_names, exec_gate } = Stored::deserialize(deserializer)?;
+        let Stored { rules, env_names, exec_gate, tables } = Stored::deserialize(deserializer)?;
         let policy = Self::from_rules(rules).map_err(serde::de::Error::custom)?;
-        Ok(policy.with_env_names(env_names).with_exec_gate(exec_gate))
+        let tables = match tables.as_str() {
+            "" => None,
+            text => Some(Tables::parse(text).map_err(serde::de::Error::custom)?),
+        };
+        Ok(policy.with_env_names(env_names).with_exec_gate(exec_gate).with_tables(tables))
     }
 }

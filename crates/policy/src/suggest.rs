@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::pattern::Pattern;
 use crate::programs::{self, Inner};
-use crate::rules::{Children, Policy};
+use crate::rules::{Action, Children, Policy, Rule};
 use crate::script::{Command, RedirectUse, Style, Word};
 use crate::verdict::Decision;
 use crate::{limits, names, typed};
@@ -181,6 +182,7 @@ const DESTRUCTIVE_SUBCOMMANDS: &[&str] = &[
 
 /// Suggests rules beside those of `policy` for lines that it does not allow.
 pub fn suggest<'a>(policy: &Policy, lines: impl IntoIterator<Item = &'a str>) -> Suggestions {
+    let _tables = policy.own_tables();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for line in lines {
         *counts.entry(line).or_default() += 1;
@@ -192,7 +194,7 @@ pub fn suggest<'a>(policy: &Policy, lines: impl IntoIterator<Item = &'a str>) ->
             open.push((line, count));
             for (pattern, danger) in needed(policy, line) {
                 let rule = found.entry(pattern.clone()).or_insert_with(|| Suggestion {
-                    children_any: programs::is_builder(crate::exec::program_of(&pattern)),
+                    children_any: programs::starts_others(&pattern),
                     pattern,
                     lines: 0,
                     example: line.to_owned(),
@@ -215,40 +217,38 @@ pub fn suggest<'a>(policy: &Policy, lines: impl IntoIterator<Item = &'a str>) ->
         .collect();
     let mut result = Suggestions { rules, refused: Vec::new() };
     result.rules.sort_by(|a, b| b.lines.cmp(&a.lines).then_with(|| a.pattern.cmp(&b.pattern)));
-    let mut pairs: Vec<(String, String)> =
-        policy.rules().iter().map(|r| (r.pattern().to_owned(), r.action().to_string())).collect();
-    for rule in &result.rules {
-        pairs.retain(|(pattern, _)| *pattern != rule.pattern);
-        pairs.push((rule.pattern.clone(), "allow".into()));
-    }
-    // A suggestion that can't be a rule is left out below: its lines stay refused.
-    if let Ok(with) = Policy::from_pairs(pairs.iter().map(|(p, a)| (p.as_str(), a.as_str()))) {
-        let with = with.with_env_names(policy.env_names.iter().cloned());
-        for (line, _) in open {
-            if let Some(reason) = with.judge(line).message() {
-                result.refused.push((line.to_owned(), reason));
-            }
+    let mut with = policy.clone();
+    with.rules.retain(|rule| result.rules.iter().all(|new| new.pattern != rule.pattern()));
+    with.rules.extend(result.rules.iter().map(Suggestion::rule));
+    for (line, _) in open {
+        if let Some(reason) = with.judge(line).message() {
+            result.refused.push((line.to_owned(), reason));
         }
     }
     result
 }
 
-/// The patterns that a line needs, each with its danger.
+impl Suggestion {
+    /// The rule that is suggested.
+    pub(crate) fn rule(&self) -> Rule {
+        let children = if self.children_any { Children::Any } else { Children::Judged };
+        Rule { pattern: Pattern::of_rule(&self.pattern), action: Action::Allow, children }
+    }
+}
+
 /// Proposes rules for lines that ran elsewhere, and says what share of them would pass.
 pub fn learn(lines: &[String]) -> Learned {
     let found = suggest(&Policy::deny_all(), lines.iter().map(String::as_str));
     let passing = |dangerous: bool| {
         let rules = found.rules.iter().filter(|rule| dangerous || rule.danger.is_none());
-        let deny = std::iter::once(("*", "deny"));
-        let policy = Policy::from_pairs(deny.chain(rules.map(|rule| (rule.pattern.as_str(), "allow"))));
-        // A proposal that can't be loaded lets nothing pass.
-        let policy = policy.unwrap_or_default();
+        let policy = Policy { rules: rules.map(Suggestion::rule).collect(), ..Policy::default() };
         lines.iter().filter(|line| policy.judge(line).decision == Decision::Allow).count()
     };
     let (pass, pass_with_all) = (passing(false), passing(true));
     Learned { found, lines: lines.len(), pass, pass_with_all }
 }
 
+/// The patterns that a line needs, each with its danger.
 fn needed(policy: &Policy, line: &str) -> Vec<(String, Option<String>)> {
     let mut found = Vec::new();
     collect(policy, line, 0, &mut found);
@@ -284,15 +284,7 @@ fn of_command(policy: &Policy, command: &Command, depth: usize, found: &mut Vec<
     else {
         return;
     };
-    if command.prefixes.iter().any(|p| names::is_steering(&p.name)) {
-        return;
-    }
-    let prefix: String = command
-        .prefixes
-        .iter()
-        .filter(|p| !names::is_free_prefix(&p.name))
-        .map(|p| format!("{}=* ", p.name))
-        .collect();
+    let Some((prefix, steers)) = prefixes(command) else { return };
     let base = program.rsplit('/').next().unwrap_or(&program).to_owned();
     let spelt: String = command
         .tokens(Style::Double, false)
@@ -328,10 +320,11 @@ fn of_command(policy: &Policy, command: &Command, depth: usize, found: &mut Vec<
     };
     // What a `*` does not let through must be spelt.
     let (pattern, danger) = match programs::check_options(command, Some(&pattern), false) {
-        Err(refusal) if danger.is_none() => (spelt_out, Some(refusal.reason)),
+        Err(refusal) => (spelt_out, danger.or(Some(refusal.reason))),
         _ => (pattern, danger),
     };
     let danger = danger.or_else(|| program.contains('/').then(|| "names a program by its path".to_owned()));
+    let danger = danger.or(steers);
     found.push((prefix + &pattern, danger));
     for inner in examined.unwrap_or_default() {
         match inner {
@@ -339,6 +332,28 @@ fn of_command(policy: &Policy, command: &Command, depth: usize, found: &mut Vec<
             Inner::Script { text, .. } => collect(policy, &text, depth + 1, found),
         }
     }
+}
+
+/// What a rule has to say of the variables set for a command, and why to think about it.
+fn prefixes(command: &Command) -> Option<(String, Option<String>)> {
+    if command.prefixes.iter().all(|p| names::is_free_prefix(&p.name)) {
+        return Some((String::new(), None));
+    }
+    let (mut text, mut steers) = (String::new(), None);
+    for prefix in &command.prefixes {
+        if !names::is_steering(&prefix.name) {
+            text.push_str(&format!("{}=* ", prefix.name));
+            continue;
+        }
+        // Only its value, written out, makes it harmless.
+        let value = prefix.value.as_ref().and_then(Word::literal)?;
+        if prefix.append || value.contains(|c: char| c.is_whitespace() || "*{".contains(c)) {
+            return None;
+        }
+        text.push_str(&format!("{}={value} ", prefix.name));
+        steers = Some(format!("{} steers what the program does", prefix.name));
+    }
+    Some((text, steers))
 }
 
 #[cfg(test)]
@@ -383,8 +398,9 @@ mod tests {
         }
         assert_eq!(rule("cargo test *").map(|r| r.children_any), Some(true));
         assert_eq!(rule("grep *").map(|r| r.children_any), Some(false));
+        assert_eq!(rule("PATH=. cat *").map(|r| r.danger.is_some()), Some(true));
         let refused: Vec<&str> = got.refused.iter().map(|(line, _)| line.as_str()).collect();
-        assert_eq!(refused, ["PATH=. cat x", "echo $("]);
+        assert_eq!(refused, ["echo $("]);
     }
 
     #[test]

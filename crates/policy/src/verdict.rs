@@ -93,6 +93,9 @@ pub struct Verdict {
     pub at_exec: bool,
     /// The whole message, where no part could be judged (empty, unparsable).
     pub failure: Option<String>,
+    /// A line that does the same and passes, where one is known ([`crate::Policy::judge_and_repair`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
 }
 
 impl Verdict {
@@ -105,6 +108,7 @@ impl Verdict {
             run: None,
             at_exec: false,
             failure: Some(message.into()),
+            suggestion: None,
         }
     }
 
@@ -129,7 +133,7 @@ impl Verdict {
         let deciding = parts.iter().find(|p| p.decision == decision).cloned();
         let run = run.filter(|_| decision != Decision::Deny);
         let at_exec = decision != Decision::Deny && parts.iter().any(|p| p.at_exec);
-        Self { decision, deciding, parts, run, at_exec, failure: None }
+        Self { decision, deciding, parts, run, at_exec, failure: None, suggestion: None }
     }
 
     /// The rule that decided, if one did.
@@ -158,9 +162,14 @@ impl Verdict {
                 format!("command denied (no matching allow rule): {}", part.command)
             }
         };
-        Some(match &part.reason {
+        let mut text = match &part.reason {
             Some(reason) => format!("{text} ({reason})"),
             None => text,
-        })
+        };
+        if let Some(suggestion) = &self.suggestion {
+            text.push_str("; write instead: ");
+            text.push_str(suggestion);
+        }
+        Some(text)
     }
 }

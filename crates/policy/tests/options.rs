@@ -99,6 +99,34 @@ fn rules_that_reach_further_are_named_when_they_are_loaded() {
     }
 }
 
+/// What does more than a rule's plain purpose is refused, or the rule is named when it is loaded;
+/// what does no more passes.
+#[test]
+fn nothing_reaches_further_unsaid() {
+    let (mut wrong, mut lines) = (Vec::new(), 0);
+    for line in include_str!("reach.txt").lines().filter(|line| !line.starts_with('#')) {
+        let [rules, text, does] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        lines += 1;
+        for gate in [false, true] {
+            let policy = policy(rules.split(";;")).with_exec_gate(gate);
+            let passes = policy.judge(text).decision == Decision::Allow;
+            let notes = policy.notes();
+            if does == "none" {
+                // Where starts are not judged, what is computed or unknown is refused.
+                let verdict = policy.judge_and_repair(text);
+                let otherwise = verdict.suggestion.is_some() || verdict.rule() == Some("*");
+                if !passes && gate && !otherwise {
+                    wrong.push(format!("{text} is harmless: {:?}", verdict.message()));
+                }
+            } else if passes && notes.is_empty() {
+                wrong.push(format!("{text} passes unsaid ({does}), gate {gate}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(lines >= 436, "{lines}");
+}
+
 /// What a program's own help names must be known here: a table that lags behind refuses
 /// ordinary lines.
 #[test]

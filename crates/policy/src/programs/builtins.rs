@@ -79,7 +79,7 @@ pub(super) fn check(command: &str, args: &[Word], env_names: &BTreeSet<String>) 
         "printf" => match args.first() {
             Some(first) if first.literal_head().starts_with("-v") => true,
             Some(first) if first.literal().is_none() && first.could_start_with_dash() => {
-                return refuse("a computed format could be the option -v; write printf -- FORMAT");
+                return refuse("a computed format could be an option with which printf sets a variable");
             }
             _ => false,
         },
@@ -197,7 +197,8 @@ fn check_set(name: &str, value: Option<&str>, env_names: &BTreeSet<String>) -> R
         return refuse_always(format!("bash evaluates what is assigned to {name} as arithmetic"));
     }
     if crate::names::is_steering(name) || env_names.contains(name) {
-        return refuse_always(format!("setting {name} steers what other commands do"));
+        // An operator may have written out what it is set to.
+        return refuse(format!("setting {name} steers what other commands do"));
     }
     Ok(())
 }

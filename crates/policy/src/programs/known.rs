@@ -56,6 +56,16 @@ pub(super) fn prepare() {
     table::prepare();
 }
 
+/// An operator's own table, which counts beside the built-in one, and before it.
+pub(super) use table::Table as OwnTable;
+
+/// Reads an operator's table. What is wrong with it comes with the number of the line.
+pub(super) fn read_own(text: &'static str) -> Result<OwnTable, (usize, String)> {
+    table::read_own(text).map_err(|problem| (problem.line, problem.text))
+}
+
+pub(super) use table::{Own, with_own};
+
 /// Whether the table has the program.
 pub(super) fn knows(name: &str) -> bool {
     table::program(name).is_some()
@@ -79,10 +89,24 @@ pub(super) fn check(name: &str, command: &Command, rule: &str, gate: bool) -> Re
     }
 }
 
+/// A long option that is not written in full: the word, the end of its name, and what it is in full.
+pub(super) fn shortened(name: &str, command: &Command) -> Option<(usize, usize, &'static str)> {
+    let node = table::program(name)?;
+    let (needs, ..) = walk::needs(node, &command.words[1..], true);
+    needs.iter().find_map(|need| match need.why {
+        Why::Short(full) => Some((need.word? + 1, need.upto, full)),
+        _ => None,
+    })
+}
+
 /// What an operator should know about a rule whose own words reach further than to look.
 pub(super) fn note(name: &str, pattern: &str) -> Option<String> {
     let node = table::program(name)?;
-    let (head, _) = pattern.split_once('*')?;
+    let Some((head, _)) = pattern.split_once('*') else {
+        // The operator has written it out; what it runs, nobody has.
+        let runs = node.purpose == Some(Effect::Exec);
+        return runs.then(|| format!("runs whatever the files say that '{name}' reads"));
+    };
     // A word that is not ended says nothing yet.
     let words: Vec<Word> = head.rsplit_once(' ')?.0.split(' ').skip(1).map(Word::of).collect();
     let (needs, innermost, depth) = walk::needs(node, &words, true);
@@ -105,13 +129,13 @@ fn explain(name: &str, need: &Need, command: &Command, prefixes: bool) -> String
     let problem = match &need.why {
         Why::Computed => {
             return format!(
-                "a computed word could be an option with which '{name}' runs or writes something else; start it \
-                 with a literal such as ./, or write -- before it"
+                "a computed word could be an option with which '{name}' runs or writes something else; let it begin \
+                 with known text such as ./"
             );
         }
         Why::Does(effect) => format!("'{name}' with {what} {}", effect.says()),
         Why::Unknown(kind) => format!("'{name}' with {what}: {kind} that is not known to be harmless"),
-        Why::Short(full) => format!("'{name}' with {what}: write it out as {full}"),
+        Why::Short(_) => format!("'{name}' with {what}: an option that is not written in full"),
         Why::Text(problem) => format!("the {what} of '{name}' {problem}"),
     };
     problem + &remedy(command, prefixes)

@@ -112,7 +112,7 @@ impl Options {
             return refuse_computed(
                 format!(
                     "a computed word could be an option with which '{command}' runs or writes something else; \
-                 start it with a literal such as ./, or write -- before it"
+                 let it begin with known text such as ./"
                 ),
                 true,
             );
@@ -125,9 +125,13 @@ impl Options {
             Some(option) if self.is_option(&head, option) => {
                 refuse(format!("'{command}' with {option} can run or write something else"))
             }
-            Some(option) => {
-                refuse_computed(format!("a computed word could be {option} of '{command}'"), true)
-            }
+            Some(_) => refuse_computed(
+                format!(
+                    "the rest of '{head}' is computed, and it could come out as an option with which '{command}' runs or \
+                     writes something else"
+                ),
+                true,
+            ),
             None => Ok(()),
         }
     }

@@ -390,6 +390,8 @@ fn check_query(statement: &[Token]) -> Result<(), String> {
         let does = match found {
             // `replace(a, b, c)` is a function, `REPLACE INTO` is none.
             "replace" => statement.get(index + 1) != Some(&Token::Sign('(')),
+            // A sequence goes on.
+            "next" => word(index + 1) == "value" && word(index + 2) == "for",
             "share" => index > 0 && matches!(word(index - 1), "for" | "key" | "in"),
             _ => WRITES.contains(&found),
         };

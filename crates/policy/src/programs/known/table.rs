@@ -1,5 +1,6 @@
 //! The table of options, read from its text.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -22,6 +23,7 @@ pub(in crate::programs) const TEXT: &str = concat!(
     include_str!("../../../tables/options/packages.txt"),
     include_str!("../../../tables/options/data.txt"),
     include_str!("../../../tables/options/more.txt"),
+    include_str!("../../../tables/options/tools.txt"),
 );
 
 /// What an option, an operand or a subcommand does.
@@ -46,6 +48,18 @@ impl Effect {
             "change" => Self::Change,
             _ => return None,
         })
+    }
+
+    /// The effect as the table writes it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Exec => "exec",
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Send => "send",
+            Self::Change => "change",
+        }
     }
 
     /// The effect in words.
@@ -121,7 +135,7 @@ pub(super) enum Which {
 }
 
 /// A program, or a subcommand.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Node {
     options: HashMap<&'static str, Opt>,
     groups: Vec<&'static str>,
@@ -155,31 +169,67 @@ const FLAGS: &[&str] = &[
     "attached",
 ];
 
-struct Table {
+#[derive(Debug, Default)]
+pub(in crate::programs) struct Table {
     programs: HashMap<&'static str, Node>,
     groups: HashMap<&'static str, Node>,
     aliases: HashMap<&'static str, &'static str>,
 }
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| read(TEXT).0);
+static TABLE: LazyLock<Table> = LazyLock::new(|| read(TEXT, None).0);
+
+thread_local! {
+    /// An operator's own table, while rules that have one are held against something.
+    static OWN: Cell<Option<&'static Table>> = const { Cell::new(None) };
+}
 
 pub(super) fn prepare() {
     LazyLock::force(&TABLE);
 }
 
+/// Reads an operator's table, which counts beside the built-in one.
+pub(super) fn read_own(text: &'static str) -> Result<Table, Problem> {
+    let (table, problems) = read(text, Some(&TABLE));
+    problems.into_iter().next().map_or(Ok(table), Err)
+}
+
+/// Has an operator's own table count beside the built-in one, until the guard is dropped.
+pub(in crate::programs) fn with_own(own: Option<&'static Table>) -> Own {
+    Own(OWN.replace(own))
+}
+
+/// Brings back what counted before.
+pub(crate) struct Own(Option<&'static Table>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        OWN.set(self.0);
+    }
+}
+
 pub(super) fn program(name: &str) -> Option<&'static Node> {
-    let name = TABLE.aliases.get(name).copied().unwrap_or(name);
-    TABLE.programs.get(name)
+    OWN.get().and_then(|own| own.program(name)).or_else(|| TABLE.program(name))
+}
+
+fn group_of(name: &str) -> Option<&'static Node> {
+    OWN.get().and_then(|own| own.groups.get(name)).or_else(|| TABLE.groups.get(name))
+}
+
+impl Table {
+    fn program(&self, name: &str) -> Option<&Node> {
+        let name = self.aliases.get(name).copied().unwrap_or(name);
+        self.programs.get(name)
+    }
 }
 
 impl Node {
     pub(super) fn is(&self, flag: &str) -> bool {
-        let of_groups = || self.groups.iter().filter_map(|group| TABLE.groups.get(group)).any(|g| g.is(flag));
+        let of_groups = || self.groups.iter().filter_map(|group| group_of(group)).any(|g| g.is(flag));
         self.flags.contains(&flag) || of_groups()
     }
 
     pub(super) fn option(&self, name: &str) -> Option<Opt> {
-        let of_groups = || self.groups.iter().find_map(|g| TABLE.groups.get(g)?.option(name));
+        let of_groups = || self.groups.iter().find_map(|g| group_of(g)?.option(name));
         self.options.get(name).copied().or_else(of_groups)
     }
 
@@ -194,7 +244,7 @@ impl Node {
         if limits.peek().is_some() {
             return limits.all(fits);
         }
-        self.groups.iter().filter_map(|g| TABLE.groups.get(g)).all(|group| group.permits(option, value))
+        self.groups.iter().filter_map(|g| group_of(g)).all(|group| group.permits(option, value))
     }
 
     /// Whether the option may have a value that bash computes, whatever that comes out as.
@@ -208,13 +258,13 @@ impl Node {
         if limits.peek().is_some() {
             return limits.all(fits);
         }
-        let mut groups = self.groups.iter().filter_map(|g| TABLE.groups.get(g));
+        let mut groups = self.groups.iter().filter_map(|g| group_of(g));
         groups.all(|group| group.permits_computed(option, value, is_glob))
     }
 
     /// The one long option that a name could be short for.
     pub(super) fn written_out(&self, name: &str) -> Option<&'static str> {
-        let groups = self.groups.iter().filter_map(|group| TABLE.groups.get(group));
+        let groups = self.groups.iter().filter_map(|group| group_of(group));
         let all = groups.chain([self]).flat_map(|node| node.options.keys());
         let mut found = all.filter(|option| name.len() > 2 && option.starts_with(name));
         let first = found.next()?;
@@ -233,7 +283,7 @@ impl Node {
 
     /// Whether some option or subcommand does more than look.
     pub(super) fn is_dangerous(&self) -> bool {
-        self.dangerous || self.groups.iter().filter_map(|g| TABLE.groups.get(g)).any(Self::is_dangerous)
+        self.dangerous || self.groups.iter().filter_map(|g| group_of(g)).any(Self::is_dangerous)
     }
 }
 
@@ -263,13 +313,16 @@ impl Operands {
 /// Whether a word stands in a text, and not as a part of another, a field's name (`.env`) or
 /// a string (`"env"`).
 fn holds_word(text: &str, word: &str) -> bool {
+    // `eval(` is that word where it is called.
+    let (word, is_call) = word.strip_suffix('(').map_or((word, false), |word| (word, true));
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).any(|(at, _)| {
         let before = text[..at].chars().next_back();
         let after = text[at + word.len()..].chars().next();
         let quoted = before == Some('"') && after == Some('"');
         let is_field = before.is_some_and(|c| c == '.' || is_part(c)) && !text[..at].ends_with("..");
-        !quoted && !is_field && !after.is_some_and(is_part)
+        let called = !is_call || text[at + word.len()..].trim_start().starts_with('(');
+        !quoted && !is_field && called && !after.is_some_and(is_part)
     })
 }
 
@@ -295,6 +348,7 @@ fn fits(pattern: &str, text: &str) -> bool {
         return match pattern {
             "<blank>" => text.contains(char::is_whitespace),
             "<semicolon>" => text.contains(';'),
+            "<glob>" => text.contains(['*', '?', '[']),
             _ => pattern == text,
         };
     }
@@ -317,42 +371,55 @@ fn could_fit(pattern: &str, text: &[Token]) -> bool {
     pattern.starts_with('<') || Pattern::new(pattern).could_match(text)
 }
 
+/// Something that is wrong with a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// The line at which the entry begins, from 1.
+    pub(super) line: usize,
+    pub(super) text: String,
+}
+
 /// Reads a table's text; what is wrong with it comes second.
-fn read(text: &'static str) -> (Table, Vec<String>) {
-    let mut table = Table { programs: HashMap::new(), groups: HashMap::new(), aliases: HashMap::new() };
+/// `base` is the table beside which it counts.
+fn read(text: &'static str, base: Option<&'static Table>) -> (Table, Vec<Problem>) {
+    let mut table = Table::default();
     let mut problems = Vec::new();
-    for entry in entries(text) {
-        if let Err(problem) = table.add(entry) {
-            problems.push(format!("{}: {problem}", entry.lines().next().unwrap_or_default()));
+    for (line, entry) in entries(text) {
+        if let Err(text) = table.add(entry, base) {
+            problems.push(Problem { line, text });
         }
     }
     (table, problems)
 }
 
-/// The entries: from a line that begins at its start up to the next one.
-fn entries(text: &'static str) -> impl Iterator<Item = &'static str> {
+/// The entries, each with the number of its first line: from a line that begins at its start
+/// up to the next one.
+fn entries(text: &'static str) -> impl Iterator<Item = (usize, &'static str)> {
     let mut rest = text;
+    let mut line = 1;
     std::iter::from_fn(move || {
         loop {
             if rest.is_empty() {
                 return None;
             }
             let mut end = rest.find('\n').map_or(rest.len(), |at| at + 1);
-            let is_entry = !rest.starts_with(['#', '\n', ' ']) && !rest.starts_with("version ");
+            let is_entry = !rest.starts_with(['#', '\n', '\r', ' ']) && !rest.starts_with("version ");
             while is_entry && rest[end..].starts_with(' ') {
                 end += rest[end..].find('\n').map_or(rest.len() - end, |at| at + 1);
             }
             let (entry, after) = rest.split_at(end);
+            let first = line;
+            line += entry.matches('\n').count();
             rest = after;
             if is_entry {
-                return Some(entry);
+                return Some((first, entry));
             }
         }
     })
 }
 
 impl Table {
-    fn add(&mut self, entry: &'static str) -> Result<(), String> {
+    fn add(&mut self, entry: &'static str, base: Option<&'static Self>) -> Result<(), String> {
         let (head, clauses) = entry.split_once(';').unwrap_or((entry, ""));
         let mut words = head.split_whitespace();
         let kind = words.next().unwrap_or_default();
@@ -360,35 +427,102 @@ impl Table {
         for clause in clauses.split(';').map(str::trim).filter(|c| !c.is_empty()) {
             node.clause(clause)?;
         }
-        let first = words.next().ok_or("no name")?;
+        let first = words.next().ok_or("a name is missing: program NAME; CLAUSE; …")?;
+        node.check_limits(first)?;
+        let is_group = |name: &str| {
+            self.groups.contains_key(name) || base.is_some_and(|base| base.groups.contains_key(name))
+        };
+        if let Some(unknown) = node.groups.iter().find(|name| !is_group(name)) {
+            return Err(format!("{first}: use: there is no group {unknown}; it must stand before"));
+        }
         match kind {
             "group" => match self.groups.insert(first, node) {
-                Some(_) => Err("stands twice".into()),
+                Some(_) => Err(format!("the group {first} stands twice; keep one")),
                 None => Ok(()),
             },
+            "more" => self.more(base, (first, &words.collect::<Vec<_>>()), node),
             "program" => {
                 for alias in words {
                     if self.aliases.insert(alias, first).is_some() || self.programs.contains_key(alias) {
-                        return Err(format!("{alias} stands twice"));
+                        return Err(format!("{alias} stands twice; keep one"));
                     }
                 }
                 match self.programs.insert(first, node) {
-                    Some(_) => Err("stands twice".into()),
+                    Some(_) => Err(format!("{first} stands twice; keep one")),
                     None => Ok(()),
                 }
             }
             "sub" => {
-                let parent =
-                    self.programs.get_mut(first).ok_or("a sub of a program that does not stand before it")?;
+                let parent = self.programs.get_mut(first);
+                let parent = parent
+                    .ok_or_else(|| format!("a sub of {first}: program {first} must stand before it"))?;
                 parent.dangerous |= node.acts.is_some() || node.dangerous;
                 parent.add(&words.collect::<Vec<_>>(), node)
             }
-            other => Err(format!("unknown kind {other}")),
+            other => Err(format!("unknown kind {other} (there are program, sub, group and more)")),
         }
+    }
+
+    /// Adds to what is known of a program of the built-in table, or of one of its subcommands.
+    fn more(
+        &mut self,
+        base: Option<&'static Self>,
+        (name, path): (&'static str, &[&'static str]),
+        more: Node,
+    ) -> Result<(), String> {
+        if !self.programs.contains_key(name) {
+            let known = base.and_then(|base| base.program(name));
+            let known =
+                known.ok_or_else(|| format!("the table does not know {name}: write program {name}; …"))?;
+            self.programs.insert(name, known.clone());
+        }
+        let mut node = self.programs.get_mut(name).ok_or("no program")?;
+        node.dangerous |= more.dangerous || more.acts.is_some();
+        for word in path {
+            let child = node.children.iter_mut().find(|(sub, _)| sub == word);
+            let (_, child) =
+                child.ok_or_else(|| format!("'{name}' has no subcommand {word} in the table"))?;
+            node = child;
+        }
+        node.extend(name, more)
     }
 }
 
 impl Node {
+    /// Adds what another entry says. It may not say anything else of what stands here.
+    fn extend(&mut self, name: &str, more: Self) -> Result<(), String> {
+        for (option, new) in more.options {
+            match self.option(option) {
+                Some(old) if old != new => {
+                    let (old, new) = (old.effect.word(), new.effect.word());
+                    return Err(format!(
+                        "{option} of {name} stands in the table already, as {old}, and here as {new} or with another \
+                         value; program {name} would replace all that is known of it"
+                    ));
+                }
+                _ => self.options.insert(option, new),
+            };
+        }
+        self.groups.extend(more.groups);
+        self.limits.extend(more.limits);
+        self.operands.extend(more.operands);
+        self.flags.extend(more.flags);
+        self.needs.extend(more.needs);
+        self.dangerous |= more.dangerous;
+        Ok(())
+    }
+
+    /// Limits are about options that are there.
+    fn check_limits(&self, name: &str) -> Result<(), String> {
+        let mut limited = self.limits.iter().flat_map(|limit| &limit.options);
+        match limited.find(|option| self.groups.is_empty() && !self.options.contains_key(**option)) {
+            Some(option) => {
+                Err(format!("{name}: only or not for {option}, which no clause of the entry names"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Puts a subcommand at its place; the last word may name several.
     fn add(&mut self, path: &[&'static str], node: Self) -> Result<(), String> {
         let Some((first, rest)) = path.split_first() else { return Err("no subcommand".into()) };
@@ -401,30 +535,12 @@ impl Node {
         let names: Vec<&str> = first.split('|').collect();
         for (index, name) in names.iter().enumerate() {
             if self.children.iter().any(|(other, _)| other == name) {
-                return Err(format!("{name} stands twice"));
+                return Err(format!("the subcommand {name} stands twice; keep one"));
             }
-            let of_its_own =
-                if index + 1 == names.len() { node.take() } else { node.as_ref().map(Self::copy) };
+            let of_its_own = if index + 1 == names.len() { node.take() } else { node.clone() };
             self.children.extend(of_its_own.map(|node| (*name, node)));
         }
         Ok(())
-    }
-
-    /// The same subcommand by another name; it has no subcommands yet.
-    fn copy(&self) -> Self {
-        Self {
-            options: self.options.clone(),
-            groups: self.groups.clone(),
-            limits: self.limits.clone(),
-            operands: self.operands.clone(),
-            children: Vec::new(),
-            acts: self.acts,
-            purpose: self.purpose,
-            needs: self.needs.clone(),
-            sql_operands: self.sql_operands,
-            flags: self.flags.clone(),
-            dangerous: self.dangerous,
-        }
     }
 
     fn clause(&mut self, clause: &'static str) -> Result<(), String> {
@@ -432,7 +548,7 @@ impl Node {
             self.flags.push(clause);
             return Ok(());
         }
-        let (key, values) = clause.split_once(':').ok_or_else(|| format!("unknown clause {clause}"))?;
+        let (key, values) = clause.split_once(':').ok_or_else(|| unknown_clause(clause))?;
         let mut key = key.split_whitespace();
         let kind = key.next().unwrap_or_default();
         let mut values = values.split_whitespace();
@@ -440,7 +556,10 @@ impl Node {
             Some("postgres") => Ok(Dialect::Postgres),
             Some("mysql") => Ok(Dialect::Mysql),
             Some("sqlite") => Ok(Dialect::Sqlite),
-            other => Err(format!("unknown dialect {other:?}")),
+            other => Err(format!(
+                "{} is no SQL that is read: postgres, mysql or sqlite",
+                other.unwrap_or_default()
+            )),
         };
         let number = |mut values: std::str::SplitWhitespace<'_>| {
             values.next().and_then(|n| n.parse().ok()).ok_or("no number")
@@ -449,7 +568,7 @@ impl Node {
             "use" => self.groups.extend(values),
             "needs" => self.needs.extend(values),
             "acts" | "purpose" => {
-                let effect = values.next().and_then(Effect::parse).ok_or("unknown effect")?;
+                let effect = values.next().and_then(Effect::parse).ok_or(NO_EFFECT)?;
                 *(if kind == "acts" { &mut self.acts } else { &mut self.purpose }) = Some(effect);
                 self.dangerous |= kind == "acts";
             }
@@ -468,7 +587,7 @@ impl Node {
             }
             "sql-operands" => self.sql_operands = Some((dialect(key.next())?, number(values.clone())?)),
             "operands" | "first" | "against" | "words" | "urls" | "max" => {
-                let effect = key.next().and_then(Effect::parse).ok_or("unknown effect")?;
+                let effect = key.next().and_then(Effect::parse).ok_or(NO_EFFECT)?;
                 let which = match kind {
                     "operands" => Which::All,
                     "first" => Which::First,
@@ -482,7 +601,7 @@ impl Node {
                 self.operands.push(Operands { effect, which, patterns });
             }
             _ => {
-                let effect = Effect::parse(kind).ok_or_else(|| format!("unknown clause {kind}"))?;
+                let effect = Effect::parse(kind).ok_or_else(|| unknown_clause(kind))?;
                 self.dangerous |= effect.is_dangerous();
                 for option in values {
                     self.option_of(option, Opt { effect, value: Value::None, sql: None })?;
@@ -505,14 +624,17 @@ impl Node {
         };
         opt.value = value.unwrap_or(opt.value);
         if !name.starts_with('-') {
-            return Err(format!("{text} is no option"));
+            return Err(format!("{text} is no option: one begins with -"));
         }
         let is_cluster = name.len() > 2 && !name.starts_with("--") && !self.flags.contains(&"dash");
         if is_cluster && value.is_some() {
             return Err(format!("{text}: one letter, or the clause dash before it"));
         }
         let mut insert = |name: &'static str| match self.options.insert(name, opt) {
-            Some(_) => Err(format!("{name} stands twice")),
+            Some(old) if old.effect != opt.effect => {
+                Err(format!("{name} is {} and {}; keep one", old.effect.word(), opt.effect.word()))
+            }
+            Some(_) => Err(format!("{name} stands twice; keep one")),
             None => Ok(()),
         };
         if !is_cluster {
@@ -522,6 +644,15 @@ impl Node {
             .chars()
             .try_for_each(|letter| insert(short(letter).ok_or_else(|| format!("{text}: {letter}"))?))
     }
+}
+
+const NO_EFFECT: &str = "an effect is missing: free, exec, write, read, send or change";
+
+fn unknown_clause(clause: &str) -> String {
+    format!(
+        "unknown clause {clause} (there are free, exec, write, read, send and change with a colon and options, and those \
+         that legwork policy tables describes)"
+    )
 }
 
 /// `-x` for a letter, without a copy.
@@ -540,7 +671,7 @@ pub(super) type Placed = (Vec<&'static str>, &'static str, Opt, bool);
 #[cfg(test)]
 pub(super) fn every_option() -> Vec<Placed> {
     fn add(node: &'static Node, path: &[&'static str], out: &mut Vec<Placed>) {
-        let groups = node.groups.iter().filter_map(|group| TABLE.groups.get(group));
+        let groups = node.groups.iter().filter_map(|group| group_of(group));
         let own = |name: &&'static str| node.options.get(name).copied();
         for (name, opt) in groups.chain([node]).flat_map(|n| &n.options) {
             // What the (sub)command says itself holds over what a group says.
@@ -565,9 +696,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_wrong_with_a_table_is_said_with_its_line() {
+        for (text, line, problem) in [
+            ("program a; free: -x; write: -x", 1, "-x is free and write; keep one"),
+            ("# a\n\nprogram a; free: -x\n  -x", 3, "-x stands twice"),
+            ("program a; fre: -x", 1, "unknown clause fre"),
+            ("program a; harmless", 1, "unknown clause harmless"),
+            ("progam a; free: -x", 1, "unknown kind progam (there are program"),
+            ("program a; free: x", 1, "x is no option"),
+            ("program a\nprogram b a", 2, "a stands twice"),
+            ("program a\nprogram a", 2, "a stands twice"),
+            ("sub a b; free: -x", 1, "program a must stand before it"),
+            ("program a; use: nothing", 1, "there is no group nothing"),
+            ("program a; free: -x; only -y: z", 1, "only or not for -y"),
+            ("program a; acts: nothing", 1, "an effect is missing"),
+            ("more nobody-knows-it; free: -x", 1, "the table does not know nobody-knows-it"),
+            ("more kubectl; free: --kubeconfig=", 1, "stands in the table already"),
+            ("more kubectl nothing; free: --x", 1, "no subcommand nothing"),
+        ] {
+            let found = read_own(text).expect_err(text);
+            assert_eq!(found.line, line, "{text}: {found:?}");
+            assert!(found.text.contains(problem), "{text}: {found:?}");
+        }
+        assert!(read_own("# nothing\n").is_ok());
+    }
+
+    #[test]
     fn every_entry_is_understood_and_stands_once() {
-        let (table, problems) = read(TEXT);
-        assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+        let (table, problems) = read(TEXT, None);
+        assert_eq!(problems, []);
         let names = table.programs.len() + table.aliases.len();
         assert!(names > 200, "{names}");
         let known = |node: &Node| node.groups.iter().all(|group| table.groups.contains_key(group));

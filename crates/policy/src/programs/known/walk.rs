@@ -75,7 +75,9 @@ impl Walk<'_> {
         }
         let node = self.node();
         if !self.done && !node.needs.is_empty() && !node.needs.iter().any(|o| self.seen.contains(o)) {
-            let what = format!("none of {}, so that it does what its input says,", node.needs.join(", "));
+            let what =
+                "nothing that says what to do, so that it does what its input says or what is its default,"
+                    .to_owned();
             self.needs.push(Need { word: None, upto: 0, value: None, what, why: Why::Does(Effect::Exec) });
         }
     }

@@ -86,6 +86,7 @@ fn statements_that_act_do_not_pass() {
                 "with x as (insert into t values (1) returning 1) select 1",
                 "select * into t2 from t",
                 "select * from t for update",
+                "select next value for s",
                 "select * from t for key share",
                 "explain analyze delete from t",
                 "explain (analyze) update t set a = 1",
