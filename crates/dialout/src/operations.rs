@@ -248,6 +248,14 @@ pub(crate) fn outcome_of(failure: &Failure) -> OutcomeWord {
     }
 }
 
+/// What could have been asked for instead.
+pub(crate) fn suggestion_of(failure: &Failure) -> Option<String> {
+    match failure {
+        Failure::Denied(denial) => denial.suggestion.clone(),
+        Failure::Failed(_) | Failure::Lost(_) => None,
+    }
+}
+
 fn large(text: Large) -> (String, Truncation) {
     let truncation =
         Truncation { truncated: text.truncated, file_path: text.file_path, total_size: text.total_size };

@@ -207,6 +207,8 @@ struct StateEvent<'a> {
     exit_code: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suggestion: Option<&'a str>,
 }
 
 /// A state event's JSON.
@@ -217,9 +219,11 @@ pub(crate) fn state_event(
     at_ms: u64,
     exit_code: Option<i32>,
     error: Option<&str>,
+    suggestion: Option<&str>,
 ) -> Vec<u8> {
     // A plain struct always serialises.
-    serde_json::to_vec(&StateEvent { run, runner, state, at_ms, exit_code, error }).unwrap_or_default()
+    serde_json::to_vec(&StateEvent { run, runner, state, at_ms, exit_code, error, suggestion })
+        .unwrap_or_default()
 }
 
 /// Who is behind a task.

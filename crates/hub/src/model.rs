@@ -143,6 +143,8 @@ pub(crate) struct RunView {
     pub state: State,
     pub exit_code: Option<i32>,
     pub error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
     pub result: Option<Box<RawValue>>,
     pub queued_at_ms: u64,
     pub delivered_at_ms: Option<u64>,

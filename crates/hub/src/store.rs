@@ -158,6 +158,9 @@ const MIGRATIONS: &[&str] = &[
     INSERT INTO payloads SELECT 'pod-' || id, config FROM pod_tasks WHERE length(config) > 16384;
     UPDATE pod_tasks SET config = '' WHERE 'pod-' || id IN (SELECT id FROM payloads);
 ",
+    "
+    ALTER TABLE runs ADD COLUMN suggestion TEXT;
+",
 ];
 
 /// Arguments, results and configs beyond this size stand in a table of their own (`payloads`, by

@@ -254,6 +254,9 @@ pub struct TaskResult {
     /// 1 on failure, else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// For a line that the policy denied: one that does the same and passes, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeWord>,
@@ -348,6 +351,7 @@ mod tests {
             result: None,
             error: "e".into(),
             exit_code: Some(1),
+            suggestion: None,
             outcome: None,
         };
         assert_eq!(

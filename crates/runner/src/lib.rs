@@ -26,7 +26,7 @@ pub use gating::{Gates, Gating, Standing};
 pub use legwork_mcp as mcp;
 pub use legwork_process as process;
 pub use net::Egress;
-pub use operation::{Bash, BashOutput, Cancel, Done, Failure, Operation, Requester};
+pub use operation::{Bash, BashOutput, Cancel, Denial, Done, Failure, Operation, Requester};
 pub use output::{Exempt, Large, MAX_INLINE, store_large};
 pub use program::Program;
 pub use redact::redact;

@@ -16,7 +16,7 @@ use legwork_process::sandbox::Profile;
 use legwork_process::{Limits, Progress, Running, Spawner, Spec};
 
 use crate::fetch::{self, Fetch};
-use crate::operation::{Cancel, Done, Failure};
+use crate::operation::{Cancel, Denial, Done, Failure};
 use crate::runner::{Config, Runner, in_place};
 use crate::walls::{Under, Walls};
 
@@ -185,15 +185,14 @@ impl Runner {
             );
         }
         if verdict.decision != Decision::Allow {
-            let message = verdict.message().unwrap_or_else(|| "command denied".into());
-            return Err((Failure::Denied(message), Some(verdict)));
+            return Err((Failure::Denied(Denial::of(&verdict)), Some(verdict)));
         }
         if let Some(name) = server.env.keys().find(|name| is_steering(name)) {
             let message = format!(
                 "command denied: MCP server '{}' may not be given the variable {name}: it steers what runs",
                 server.name
             );
-            return Err((Failure::Denied(message), Some(verdict)));
+            return Err((Failure::Denied(message.into()), Some(verdict)));
         }
         Ok(verdict)
     }

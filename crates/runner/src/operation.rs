@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use legwork_mcp::{Server, Tool};
+use legwork_policy::Verdict;
 use tokio::sync::watch;
 
 use legwork_workspace::{Entry, FileData, GrepMatch};
@@ -223,11 +224,35 @@ pub struct BashOutput {
 pub enum Failure {
     /// The policy said no.
     #[error("{0}")]
-    Denied(String),
+    Denied(Denial),
     /// It could not be done.
     #[error("{0}")]
     Failed(String),
     /// It was started and its end is unknown.
     #[error("{0}")]
     Lost(String),
+}
+
+/// What the policy said.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Denial {
+    /// All of it, in words.
+    pub text: String,
+    /// A line that does the same and passes, where one is known.
+    pub suggestion: Option<String>,
+}
+
+impl From<String> for Denial {
+    fn from(text: String) -> Self {
+        Self { text, suggestion: None }
+    }
+}
+
+impl Denial {
+    /// What a verdict comes to that lets nothing run.
+    pub(crate) fn of(verdict: &Verdict) -> Self {
+        let text = verdict.message().unwrap_or_else(|| "command denied".into());
+        Self { text, suggestion: verdict.suggestion.clone() }
+    }
 }

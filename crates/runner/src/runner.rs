@@ -18,7 +18,7 @@ use crate::audit::{Audit, Record, hex};
 use crate::gating::Standing;
 use crate::net::Egress;
 use crate::network::Network;
-use crate::operation::{Bash, BashOutput, Failure, Requester};
+use crate::operation::{Bash, BashOutput, Denial, Failure, Requester};
 use crate::output::{Exempt, MAX_INLINE, store_large};
 use crate::redact::redact;
 use crate::system::now;
@@ -218,7 +218,7 @@ impl Runner {
 
     /// What of the line is to be run, if anything.
     pub(crate) fn judge(&self, line: &str, policy: &Policy) -> Result<RunText, (Failure, Box<Verdict>)> {
-        let verdict = Box::new(policy.judge(line));
+        let verdict = Box::new(policy.judge_and_repair(line));
         for part in &verdict.parts {
             tracing::debug!(
                 command = %redact(&part.command),
@@ -228,7 +228,6 @@ impl Runner {
                 "judged"
             );
         }
-        let message = verdict.message();
         match (verdict.decision, verdict.run.clone()) {
             (Decision::Allow, Some(run)) => {
                 let own = run.check_syntax.then_some(&run.text);
@@ -243,7 +242,7 @@ impl Runner {
                         Ok(SyntaxCheck::Valid) => {}
                         Ok(SyntaxCheck::Invalid(cause)) => {
                             let text = format!("failed to parse command: {cause}");
-                            return Err((Failure::Denied(text), verdict));
+                            return Err((Failure::Denied(text.into()), verdict));
                         }
                         Err(e) => {
                             let text = format!("failed to execute command: {}: {e}", bash.display());
@@ -253,7 +252,7 @@ impl Runner {
                 }
                 Ok(run)
             }
-            _ => Err((Failure::Denied(message.unwrap_or_else(|| "command denied".into())), verdict)),
+            _ => Err((Failure::Denied(Denial::of(&verdict)), verdict)),
         }
     }
 

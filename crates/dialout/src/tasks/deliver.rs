@@ -25,14 +25,18 @@ pub(crate) fn message<P: serde::Serialize>(id: &str, kind: &str, payload: &P) ->
 }
 
 /// A result as a hub wants it: without the word for how it ended, if it never heard
-/// of that. The word is the last field of the payload.
+/// of that, nor what could be written instead. They are the last fields of the payload, and
+/// within the text of another field their quotes would be escaped.
 pub(super) fn for_link(mut text: String, link: &Link) -> String {
-    const FIELD: &str = ",\"outcome\":\"";
+    const SUGGESTION: &str = ",\"suggestion\":\"";
+    const OUTCOME: &str = ",\"outcome\":\"";
     if !link.outcome
-        && let Some(start) = text.rfind(FIELD)
-        && let Some(len) = text[start + FIELD.len()..].find('"')
+        && let Some(start) = text.rfind(OUTCOME)
+        && let Some(len) = text[start + OUTCOME.len()..].find('"')
     {
-        text.replace_range(start..start + FIELD.len() + len + 1, "");
+        let end = start + OUTCOME.len() + len + 1;
+        let start = text[..start].rfind(SUGGESTION).unwrap_or(start);
+        text.replace_range(start..end, "");
     }
     text
 }

@@ -202,6 +202,7 @@ impl Tasks {
             result: Some(result),
             error: String::new(),
             exit_code: None,
+            suggestion: None,
             outcome: Some(outcome),
         };
         written(kind::TASK_RESULT, &result)
@@ -224,6 +225,7 @@ impl Tasks {
             result: None,
             error: failure.to_string(),
             exit_code: Some(1),
+            suggestion: operations::suggestion_of(failure),
             outcome: Some(operations::outcome_of(failure)),
         };
         written(kind::TASK_RESULT, &result)

@@ -123,7 +123,7 @@ fn with_runs(c: &Connection, mut task: TaskView, results: bool) -> rusqlite::Res
     };
     let mut statement = c.prepare_cached(&format!(
         "SELECT id, runner_name, runner_id, state, exit_code, error, {result}, queued_at_ms, delivered_at_ms,
-                started_at_ms, finished_at_ms
+                started_at_ms, finished_at_ms, suggestion
          FROM runs WHERE task_id = ?1 ORDER BY ordinal"
     ))?;
     let runs = statement.query_map([&task.id], |row| {
@@ -135,6 +135,7 @@ fn with_runs(c: &Connection, mut task: TaskView, results: bool) -> rusqlite::Res
             state: RunState::parse(&state).unwrap_or(RunState::Lost),
             exit_code: row.get(4)?,
             error: row.get(5)?,
+            suggestion: row.get(11)?,
             result: row.get::<_, Option<String>>(6)?.map(raw),
             queued_at_ms: number(row.get(7)?),
             delivered_at_ms: row.get::<_, Option<i64>>(8)?.map(number),

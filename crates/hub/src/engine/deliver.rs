@@ -190,7 +190,7 @@ impl Hub {
             let Some(run) = fleet.runs.get_mut(&id).filter(|r| !r.closing) else { continue };
             if run.state == State::Queued {
                 run.state = State::Delivered;
-                let event = state_event(&run.id, &run.runner_name, State::Delivered, now, None, None);
+                let event = state_event(&run.id, &run.runner_name, State::Delivered, now, None, None, None);
                 let task = run.task.clone();
                 let ordinal = run.ordinal;
                 task.append(|log| log.add(Kind::State, ordinal, 0, &event));
@@ -233,7 +233,7 @@ impl Hub {
                     }
                     run.task.append(|log| {
                         for state in [State::Accepted, State::Running] {
-                            let event = state_event(&run.id, &run.runner_name, state, now, None, None);
+                            let event = state_event(&run.id, &run.runner_name, state, now, None, None, None);
                             log.add(Kind::State, run.ordinal, 0, &event);
                         }
                     });

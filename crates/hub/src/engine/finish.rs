@@ -26,6 +26,8 @@ pub(crate) struct Ending {
     state: State,
     exit_code: Option<i32>,
     error: Option<String>,
+    /// What could have been asked for instead of what was denied.
+    suggestion: Option<String>,
     result: Option<String>,
     /// The runner did not say so: what it says later counts instead.
     unconfirmed: bool,
@@ -55,7 +57,14 @@ impl Known {
 
 impl Ending {
     fn without_result(state: State, error: &str) -> Self {
-        Self { state, exit_code: None, error: Some(error.to_owned()), result: None, unconfirmed: false }
+        Self {
+            state,
+            exit_code: None,
+            error: Some(error.to_owned()),
+            suggestion: None,
+            result: None,
+            unconfirmed: false,
+        }
     }
 
     pub(crate) fn lost(why: &str) -> Self {
@@ -100,6 +109,8 @@ impl Ending {
             error.truncate(error.floor_char_boundary(MAX_ERROR));
             error
         });
+        // In part it would be another line.
+        let suggestion = result.suggestion.filter(|line| line.len() <= MAX_ERROR);
         if !result.success {
             let denied = error.as_deref().is_some_and(|e| e.starts_with("command denied"));
             let state = match result.outcome {
@@ -112,13 +123,14 @@ impl Ending {
                 _ => State::Failed,
             };
             let error = error.or_else(|| Some("the runner gave no reason".into()));
-            return Self { state, exit_code: None, error, result: text, unconfirmed: false };
+            return Self { state, exit_code: None, error, suggestion, result: text, unconfirmed: false };
         }
         if !is_bash {
             return Self {
                 state: State::Succeeded,
                 exit_code: None,
                 error: None,
+                suggestion: None,
                 result: text,
                 unconfirmed: false,
             };
@@ -136,7 +148,14 @@ impl Ending {
             None if shell.exit_code == 0 => State::Succeeded,
             None => State::Failed,
         };
-        Self { state, exit_code: Some(shell.exit_code), error, result: text, unconfirmed: false }
+        Self {
+            state,
+            exit_code: Some(shell.exit_code),
+            error,
+            suggestion: None,
+            result: text,
+            unconfirmed: false,
+        }
     }
 }
 
@@ -195,7 +214,7 @@ impl Hub {
             };
             c.prepare_cached(
                 "UPDATE runs SET state = ?2, exit_code = ?3, error = ?4, result = ?5, finished_at_ms = ?6,
-                     unconfirmed = ?7, started_at_ms = coalesce(started_at_ms, delivered_at_ms)
+                     unconfirmed = ?7, suggestion = ?8, started_at_ms = coalesce(started_at_ms, delivered_at_ms)
                  WHERE id = ?1 AND finished_at_ms IS NULL",
             )?
             .execute(params![
@@ -205,7 +224,8 @@ impl Hub {
                 ending.error,
                 result,
                 i64::try_from(now).unwrap_or(i64::MAX),
-                ending.unconfirmed
+                ending.unconfirmed,
+                ending.suggestion
             ])
         };
         self.store
@@ -231,6 +251,7 @@ impl Hub {
                     now,
                     ending.exit_code,
                     ending.error.as_deref(),
+                    ending.suggestion.as_deref(),
                 );
                 let tail = |log: &mut Log| hub.tail_of(log, &run, &ending);
                 let written = run.task.finish_run(run.ordinal, tail, &event);

@@ -99,7 +99,7 @@ impl Hub {
             .read(move |c| {
                 let mut statement = c.prepare_cached(
                     "SELECT ordinal, id, runner_name, state, exit_code, error, finished_at_ms,
-                         coalesce(result, (SELECT body FROM payloads WHERE id = runs.id))
+                         coalesce(result, (SELECT body FROM payloads WHERE id = runs.id)), suggestion
                      FROM runs WHERE task_id = ?1 ORDER BY ordinal",
                 )?;
                 statement.query_map([&id], ended_run)?.collect::<rusqlite::Result<Vec<_>>>()
@@ -127,11 +127,11 @@ struct EndedRun {
 fn ended_run(row: &rusqlite::Row<'_>) -> rusqlite::Result<EndedRun> {
     let state = State::parse(&row.get::<_, String>(3)?).unwrap_or(State::Lost);
     let (id, runner): (String, String) = (row.get(1)?, row.get(2)?);
-    let error: Option<String> = row.get(5)?;
+    let (error, suggestion): (Option<String>, Option<String>) = (row.get(5)?, row.get(8)?);
     let at = u64::try_from(row.get::<_, Option<i64>>(6)?.unwrap_or(0)).unwrap_or(0);
     Ok(EndedRun {
         ordinal: row.get(0)?,
-        event: state_event(&id, &runner, state, at, row.get(4)?, error.as_deref()),
+        event: state_event(&id, &runner, state, at, row.get(4)?, error.as_deref(), suggestion.as_deref()),
         id,
         is_over: state.is_final(),
         result: row.get(7)?,

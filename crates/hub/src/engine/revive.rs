@@ -142,7 +142,7 @@ impl Hub {
         if changed == 0 {
             return Ok(false);
         }
-        let event = state_event(&run.id, &run.runner_name, State::Running, now_ms(), None, None);
+        let event = state_event(&run.id, &run.runner_name, State::Running, now_ms(), None, None, None);
         let ordinal = u32::try_from(run.ordinal).unwrap_or(u32::MAX);
         task.append(|log| log.add(Kind::State, ordinal, 0, &event));
         task.reopen_run();

@@ -215,10 +215,11 @@ impl Hub {
                     Kind::State,
                     run.ordinal,
                     0,
-                    &state_event(&run.id, &run.runner_name, State::Queued, now, None, None),
+                    &state_event(&run.id, &run.runner_name, State::Queued, now, None, None, None),
                 );
                 if run.state == State::Delivered {
-                    let event = state_event(&run.id, &run.runner_name, State::Delivered, now, None, None);
+                    let event =
+                        state_event(&run.id, &run.runner_name, State::Delivered, now, None, None, None);
                     log.add(Kind::State, run.ordinal, 0, &event);
                 }
             }

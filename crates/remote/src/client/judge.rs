@@ -20,7 +20,7 @@ pub(super) fn judge(policy: &Policy, exec: &Exec) -> Result<Exec, Error> {
         if !matches!(exec.shell.as_str(), "" | "/bin/sh" | "/bin/bash" | "bash" | "sh") {
             return denied(format!("command denied: {:?} is not a shell that can be judged", exec.shell));
         }
-        let verdict = policy.judge(&exec.command);
+        let verdict = policy.judge_and_repair(&exec.command);
         let Some(run) = verdict.run.clone().filter(|_| verdict.decision == Decision::Allow) else {
             return denied(verdict.message().unwrap_or_else(|| "command denied".into()));
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_runner::mcp::Server;
-use legwork_runner::{Done, Failure, Operation, Requester};
+use legwork_runner::{Done, Operation, Requester};
 use serde_json::{Map, Value, json};
 
 use crate::abort::Abort;
@@ -123,9 +123,7 @@ impl McpTools {
         match done {
             Ok(Done::McpCall { content, is_error }) => Answer { text: content.text, is_error },
             Ok(_) => Answer::raised("the server gave no answer"),
-            Err(Failure::Denied(cause) | Failure::Failed(cause) | Failure::Lost(cause)) => {
-                Answer::raised(cause)
-            }
+            Err(failure) => Answer::raised(failure.to_string()),
         }
     }
 }

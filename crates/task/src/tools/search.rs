@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use legwork_process::{Chunk, EndedBy, Stream};
-use legwork_runner::{Failure, Program};
+use legwork_runner::Program;
 use legwork_workspace::Root;
 
 use super::files::{cause, locate};
@@ -66,7 +66,7 @@ pub(super) async fn grep(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, 
     let status =
         match bench.hands.run(&program, bench.requester, &bench.file, bench.abort, (0, 0), each).await {
             Ok(status) => status,
-            Err(Failure::Denied(cause) | Failure::Failed(cause) | Failure::Lost(cause)) => return Err(cause),
+            Err(failure) => return Err(failure.to_string()),
         };
     match status.ended_by {
         Some(EndedBy::Timeout) => return Err("search timed out".into()),

@@ -70,8 +70,8 @@ pub(super) async fn run(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, S
             parts.push(format!("EXIT CODE: {code}"));
             Ok(Answer::ok(parts.join("\n\n")))
         }
-        Err(Failure::Denied(cause) | Failure::Failed(cause)) => Err(cause),
         // What it did is unknown; the model is told, and decides.
         Err(Failure::Lost(cause)) => Ok(Answer::raised(cause)),
+        Err(failure) => Err(failure.to_string()),
     }
 }

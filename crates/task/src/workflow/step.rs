@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use legwork_process::{Chunk, EndedBy, Status, Stream};
 use legwork_proto::task::{Level, StepState};
-use legwork_runner::{Failure, Program};
+use legwork_runner::Program;
 
 use super::files::Files;
 use super::lines::{Lines, Position};
@@ -239,9 +239,7 @@ impl Command<'_> {
         }
         match status {
             Ok(status) => self.ended(&status).await,
-            Err(Failure::Denied(cause) | Failure::Failed(cause) | Failure::Lost(cause)) => {
-                Ended::error(cause)
-            }
+            Err(failure) => Ended::error(failure.to_string()),
         }
     }
 

@@ -73,7 +73,7 @@ async fn answer(runner: &Arc<Runner>, request: &Value, number: usize) -> Value {
             "stderr": head(&output.stderr),
             "timed_out": output.ended_by == Some(EndedBy::Timeout),
         }),
-        Err(Failure::Denied(why)) => json!({"denied": why}),
+        Err(Failure::Denied(why)) => json!({"denied": why.text}),
         Err(other) => json!({"failed": other.to_string()}),
     }
 }
