@@ -22,21 +22,20 @@ pub(crate) async fn follow(
     load: impl Fn() -> Result<Config>,
 ) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut seen = stamp(path);
+    let mut seen = stamps(path, &config);
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = hangup.recv() => {}
             _ = look.tick() => {
-                let now = stamp(path);
-                if now == seen {
+                if stamps(path, &config) == seen {
                     continue;
                 }
             }
         }
-        seen = stamp(path);
-        match load() {
+        let loaded = load();
+        match loaded {
             Ok(new) => {
                 for warning in &new.warnings {
                     tracing::warn!("{warning}");
@@ -56,11 +55,19 @@ pub(crate) async fn follow(
             }
             Err(error) => tracing::error!("the old rules stay in force: {error:#}"),
         }
+        seen = stamps(path, &config);
     }
 }
 
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+/// Changes when one of the files is changed or replaced that rules are read from.
+fn stamps(path: &Path, config: &Config) -> (Stamp, Stamp) {
+    (stamp(path), config.tables.as_deref().and_then(stamp))
+}
+
 /// Changes when the file is changed or replaced; `None` while there is none.
-fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
+fn stamp(path: &Path) -> Stamp {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::metadata(path).ok()?;
     Some((meta.modified().ok()?, meta.ino(), meta.len()))

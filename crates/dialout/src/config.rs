@@ -135,6 +135,8 @@ pub struct Config {
     pub policy: Policy,
     /// For MCP servers; `policy` where there is none.
     pub mcp_policy: Option<Policy>,
+    /// The file with what the operator knows of programs.
+    pub tables: Option<PathBuf>,
     /// Whether terminals may be opened.
     pub shell: bool,
     /// Where the runner itself may connect for a controller.
@@ -281,7 +283,7 @@ pub fn load(
         }
     };
     let labels = r.list_or_env("labels", &["LEGWORK_LABELS", "FLASHDUTY_RUNNER_LABELS"])?;
-    let Rules { bash: mut policy, mcp: mut mcp_policy, shell, .. } = rules::read(r)?;
+    let Rules { bash: mut policy, mcp: mut mcp_policy, shell, tables, .. } = rules::read(r)?;
     if source.original {
         warnings.extend(rules::imply_children(&mut policy, mcp_policy.as_mut()));
     }
@@ -339,6 +341,7 @@ pub fn load(
         labels,
         policy,
         mcp_policy,
+        tables,
         shell,
         egress,
         sandbox,

@@ -1,6 +1,8 @@
 //! The rules of a config file.
 
-use legwork_policy::{Action, Policy, RuleError, RuleText};
+use std::path::{Path, PathBuf};
+
+use legwork_policy::{Action, Policy, RuleError, RuleText, Tables};
 
 use super::settings::{self, Reader};
 use super::{ConfigError, Source, parse};
@@ -17,6 +19,8 @@ pub struct Rules {
     pub shell: bool,
     /// What commands inherit beside the usual, as far as rules are all that was read.
     pub env_pass: Vec<String>,
+    /// The file with what the operator knows of programs.
+    pub tables: Option<PathBuf>,
 }
 
 /// Reads only the rules of a config file: what `legwork policy` needs.
@@ -59,11 +63,29 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Rules, ConfigError> {
     if bash.is_none() {
         r.note("permission.bash", "deny all", "default");
     }
-    let bash = bash.unwrap_or_default();
-    let mcp = section(r, "permission.mcp", Vec::new())?;
+    let tables = tables(r)?;
+    let own = tables.as_ref().map(|(_, tables)| *tables);
+    let bash = bash.unwrap_or_default().with_tables(own);
+    let mcp = section(r, "permission.mcp", Vec::new())?.map(|mcp| mcp.with_tables(own));
     let words = [("allow", Some(true)), ("deny", Some(false)), ("auto", None)];
     let shell = r.word("permission.shell", &[], &words, "auto")?.unwrap_or_else(|| bash.allows_everything());
-    Ok(Rules { bash, mcp, shell, env_pass: Vec::new() })
+    let tables = tables.map(|(path, _)| path);
+    Ok(Rules { bash, mcp, shell, env_pass: Vec::new(), tables })
+}
+
+/// What the operator knows of programs, from a file of its own. A relative path begins where
+/// the config file is.
+fn tables(r: &mut Reader<'_>) -> Result<Option<(PathBuf, Tables)>, ConfigError> {
+    const KEY: &str = "permission.tables";
+    let Some(named) = r.optional(KEY, &[])? else { return Ok(None) };
+    let folder = Path::new(r.file).parent().unwrap_or(Path::new(""));
+    let path = folder.join(named);
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        ConfigError(format!("failed to load config: {}: {KEY}: {}: {e}", r.file, path.display()))
+    })?;
+    let tables = Tables::parse(&text)
+        .map_err(|error| ConfigError(format!("failed to load config: {KEY}: {} {error}", path.display())))?;
+    Ok(Some((path, tables)))
 }
 
 /// The rules of the original's file say nothing of what a program may start, and there it could

@@ -68,9 +68,33 @@ impl Here {
         })
     }
 
+    /// What a runner's answer may depend on that can't be seen from here.
+    fn unknown(&self, policy: &Policy, verdict: &Verdict, line: &str) -> Vec<String> {
+        let mut unknown = Vec::new();
+        let (in_force, _) = self.in_force(policy);
+        // Setting a variable that commands inherit is exporting it.
+        for name in assigned(line) {
+            let is_set = self.env.contains_key(name);
+            let names = self.env.keys().map(String::as_str).filter(|known| *known != name);
+            let other = names.chain((!is_set).then_some(name)).map(str::to_owned);
+            if in_force.clone().with_env_names(other).judge(line).decision != verdict.decision {
+                let here = if is_set { "it is in this shell's" } else { "it is not in this shell's" };
+                unknown.push(format!(
+                    "the answer depends on whether {name} is in the environment of the runner's commands; {here}"
+                ));
+            }
+        }
+        if verdict.at_exec && self.word.is_some() {
+            unknown.push(
+                "what is judged when it is executed depends on the programs of the runner's machine".into(),
+            );
+        }
+        unknown
+    }
+
     fn judge(&self, policy: &Policy, line: &str) -> (Verdict, Standing) {
         let (policy, standing) = self.in_force(policy);
-        let mut verdict = policy.judge(line);
+        let mut verdict = policy.judge_and_repair(line);
         if let Some(cause) = self.syntax(&verdict) {
             verdict.decision = Decision::Deny;
             verdict.failure = Some(format!("failed to parse command: {cause}"));
@@ -78,6 +102,17 @@ impl Here {
         }
         (verdict, standing)
     }
+}
+
+/// The names before each `=` of a line.
+fn assigned(line: &str) -> std::collections::BTreeSet<&str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let before = line.match_indices('=').map(|(at, _)| line[..at].trim_end_matches('+'));
+    let name = |text: &'_ str| text.len() - text.chars().rev().take_while(|c| is_part(*c)).count();
+    before
+        .map(|text| &text[name(text)..])
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
+        .collect()
 }
 
 /// Tries whether execs can be judged on this machine, by having one judged.
@@ -102,6 +137,24 @@ struct Shown<'a> {
     /// `exec` where each exec is judged as well, `reading` where the text alone is.
     #[serde(skip_serializing_if = "str::is_empty")]
     gate: &'static str,
+    /// Rules that would let a denied line pass, as a config writes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    would_allow: Vec<String>,
+    /// What a runner's answer may depend on that could not be seen from here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<String>,
+}
+
+/// The rules that would let a denied line pass, as a config writes them.
+fn would_allow(policy: &Policy, verdict: &Verdict, line: &str) -> Vec<String> {
+    if verdict.decision != Decision::Deny || verdict.suggestion.is_some() {
+        return Vec::new();
+    }
+    let rule = |(pattern, any): (String, bool)| {
+        let action = if any { "{allow, children: any}" } else { "allow" };
+        format!("{}: {action}", serde_json::Value::from(pattern))
+    };
+    policy.would_allow(line).into_iter().map(rule).collect()
 }
 
 /// Judges one line. `path` is the config's, for what is to be said of it.
@@ -114,8 +167,14 @@ pub(super) fn line(here: &Here, policy: &Policy, path: &Path, json: bool, line: 
     if let Standing::Reading(reason) = &standing {
         eprintln!("note: judged by the text alone, as where execs can't be judged: {reason}");
     }
+    let unknown = here.unknown(policy, &verdict, line);
+    for what in &unknown {
+        eprintln!("note: {what}");
+    }
+    let would_allow = would_allow(&here.in_force(policy).0, &verdict, line);
     if json {
-        println!("{}", serde_json::to_string_pretty(&Shown { verdict: &verdict, gate: standing.name() })?);
+        let shown = Shown { verdict: &verdict, gate: standing.name(), would_allow, unknown };
+        println!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(status(verdict.decision));
     }
     let at_exec = if verdict.at_exec { "; what it computes is judged when it is executed" } else { "" };
@@ -125,6 +184,9 @@ pub(super) fn line(here: &Here, policy: &Policy, path: &Path, json: bool, line: 
             println!("allow{rule}{at_exec}");
         }
         Some(message) => println!("{message}"),
+    }
+    if !would_allow.is_empty() {
+        eprintln!("note: an operator would have to add {}", would_allow.join(" and "));
     }
     Ok(status(verdict.decision))
 }
@@ -149,7 +211,10 @@ fn word(decision: Decision) -> &'static str {
 pub(super) fn explain(here: &Here, policy: &Policy, json: bool, line: &str) -> Result<u8> {
     let (verdict, standing) = here.judge(policy, line);
     if json {
-        println!("{}", serde_json::to_string_pretty(&Shown { verdict: &verdict, gate: standing.name() })?);
+        let would_allow = would_allow(&here.in_force(policy).0, &verdict, line);
+        let unknown = here.unknown(policy, &verdict, line);
+        let shown = Shown { verdict: &verdict, gate: standing.name(), would_allow, unknown };
+        println!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(status(verdict.decision));
     }
     println!("{line}");
@@ -223,6 +288,8 @@ struct Answer {
     span: Option<[usize; 2]>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     at_exec: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suggestion: Option<String>,
 }
 
 /// One question a line, one answer a line; a bad line answers `error` and the next
@@ -251,6 +318,7 @@ fn error_answer(id: serde_json::Value, reason: String) -> Answer {
         command: None,
         span: None,
         at_exec: false,
+        suggestion: None,
     }
 }
 
@@ -273,5 +341,6 @@ fn answer(here: &Here, question: Question) -> Answer {
         command: part.map(|p| p.command.clone()),
         span: part.map(|p| [p.span.start, p.span.end]),
         at_exec: verdict.at_exec,
+        suggestion: verdict.suggestion,
     }
 }
