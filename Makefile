@@ -49,9 +49,12 @@ interop: $(LEGWORK)
 	scripts/interop-micro
 	scripts/interop-task
 
-## proof: what `make test` shows of a part, of the whole: every control, every line, as many more as PROVE_LINES
-## says, and hours of fuzzing (FUZZ_POLICY_SECONDS); BASH_51 and BASH_53 name other versions of bash
+## proof: what `make test` shows of a part, of the whole: the presets with kubectl, SQL with real databases, every
+## control, every line, as many more as PROVE_LINES says, and hours of fuzzing (FUZZ_POLICY_SECONDS); BASH_51 and BASH_53 name other versions of bash
 proof: toolchain tools
+	scripts/kubectl
+	cargo nextest run --locked -p legwork-e2e -E 'test(kubernetes::)'
+	scripts/databases
 	PROVE_SHARE=1 PROVE_SLICE=1 PROVE_LINES=$${PROVE_LINES:-100000} PROVE_QUOTES=$${PROVE_QUOTES:-1000000} scripts/prove
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} FUZZ_POLICY_SECONDS=$${FUZZ_POLICY_SECONDS:-7200} \
 		FUZZ_SHELLS_SECONDS=$${FUZZ_SHELLS_SECONDS:-3600} FUZZ_SHELLS_SEED=$${FUZZ_SHELLS_SEED:-$$$$} FUZZ_SEED=$${FUZZ_SEED:-$$$$} scripts/fuzz-smoke

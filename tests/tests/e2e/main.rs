@@ -1,6 +1,7 @@
 //! Whole binaries, end to end.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr, missing_docs)]
 
+mod answers;
 mod api;
 mod bounds;
 mod cli;
@@ -11,6 +12,7 @@ mod faults;
 mod gate;
 mod hostile;
 mod invariants;
+mod kubernetes;
 mod links;
 mod micro;
 mod micro_host;
