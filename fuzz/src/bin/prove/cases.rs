@@ -75,6 +75,8 @@ pub(crate) struct Case {
     pub(crate) for_root: bool,
     /// Known not to be held yet; why.
     pub(crate) open: Option<String>,
+    /// It is what its rule is for: the rule is named when it is loaded, and that is all.
+    pub(crate) named: bool,
 }
 
 /// Reads `attacks.jsonl`, `options.jsonl` and `everyday.jsonl` of a folder, and the corpus.
@@ -115,6 +117,7 @@ fn case(kind: Kind, value: &Value, rules: Vec<Rule>) -> Case {
         line: text("line"),
         for_root: value["who"] == "root",
         open: value["open"].as_str().map(String::from),
+        named: value["named"] == true,
     }
 }
 
@@ -178,6 +181,7 @@ fn corpus_of(text: &str) -> Vec<Case> {
                 line,
                 for_root: false,
                 open: None,
+                named: false,
             });
         }
     }

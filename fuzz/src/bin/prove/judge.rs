@@ -28,6 +28,9 @@ fn timeout_ms(case: &Case) -> u64 {
 pub(crate) fn try_case(yard: &mut Yard, case: &Case, with_control: bool) -> Result<Outcome, String> {
     let outcome = without_excuse(yard, case, with_control)?;
     Ok(match (&case.open, outcome) {
+        (_, Outcome::Failed(_)) if case.named && is_named(case) => {
+            Outcome::Good("named when its rule is loaded")
+        }
         (Some(why), Outcome::Failed(_)) => Outcome::Open(why.clone()),
         // Where one user is all there is, much belongs to nobody and is held for that.
         (Some(_), Outcome::Good(_)) if crate::one_user() => Outcome::Good("run"),
@@ -36,6 +39,17 @@ pub(crate) fn try_case(yard: &mut Yard, case: &Case, with_control: bool) -> Resu
         }
         (_, outcome) => outcome,
     })
+}
+
+/// Whether an operator is told at load what a rule of the case lets through.
+fn is_named(case: &Case) -> bool {
+    let rules = case.rules.iter().map(|rule| legwork_policy::RuleText {
+        pattern: rule.pattern.clone(),
+        action: rule.action.clone(),
+        children: if rule.any { "any".into() } else { String::new() },
+        ..legwork_policy::RuleText::default()
+    });
+    legwork_policy::Policy::from_rules(rules).is_ok_and(|policy| !policy.notes().is_empty())
 }
 
 fn without_excuse(yard: &mut Yard, case: &Case, with_control: bool) -> Result<Outcome, String> {

@@ -129,6 +129,7 @@ fn main() {
         line: generator.line(number as u64),
         for_root: false,
         open: None,
+        named: false,
     }));
     cases.retain(|case| case.name.contains(&args.only));
     let both = if one_user() { vec![Who::Root] } else { vec![Who::Root, Who::Plain] };
