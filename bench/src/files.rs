@@ -12,7 +12,14 @@ use legwork_workspace::Root;
 use crate::{median, report};
 
 pub(crate) fn verdict() {
+    let start = Instant::now();
+    legwork_policy::prepare();
+    let took = start.elapsed();
+    report("the tables of programs are read", &format!("{took:?}"), "5 ms", took.as_secs_f64() / 5e-3);
+    // As many rules as an operator has who names each program: none of the others matches.
+    let more: Vec<String> = (0..146).map(|at| format!("program{at} {{word}} *")).collect();
     let rules = [("*", "deny"), ("kubectl get *", "allow"), ("jq *", "allow"), ("grep *", "allow")];
+    let rules = rules.into_iter().chain(more.iter().map(|pattern| (pattern.as_str(), "allow")));
     let policy = Policy::from_pairs(rules).unwrap();
     let line = "kubectl get pods -n web -o json | jq '.items[].metadata.name' | grep -v test";
     assert!(policy.judge(line).message().is_none());
@@ -22,7 +29,7 @@ pub(crate) fn verdict() {
         start.elapsed()
     });
     let took = median(times.collect());
-    report("verdict on a typical line", &format!("{took:?}"), "20 µs", took.as_secs_f64() / 20e-6);
+    report("verdict on a typical line, 150 rules", &format!("{took:?}"), "20 µs", took.as_secs_f64() / 20e-6);
     let strict = Policy::from_pairs([("*", "deny"), ("echo *", "allow"), ("ls *", "allow")]).unwrap();
     let worst = |what: &str, lines: &[String], bound: f64| {
         let times = lines.iter().map(|line| {

@@ -22,6 +22,15 @@ async fn every_rule_set_of_the_cookbook_does_what_its_comments_say() {
     for block in cookbook.split("```yaml").skip(1).map(|b| b.split("```").next().unwrap()) {
         std::fs::write(&config, block).unwrap();
         sets += 1;
+        let attacked = legwork(dir.path())
+            .args(["policy", "lint", "--attack", "--json", "-c"])
+            .arg(&config)
+            .output()
+            .await
+            .unwrap();
+        let passing: Vec<serde_json::Value> = serde_json::from_slice(&attacked.stdout).unwrap();
+        // The last one is for accidents, and the page says so.
+        assert_eq!(passing.is_empty(), sets < 10, "set {sets}: {passing:?}");
         for comment in block.lines().filter_map(|l| l.strip_prefix("# ")) {
             let (decision, line) = comment.split_once(": ").unwrap();
             let output = legwork(dir.path())
