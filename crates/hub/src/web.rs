@@ -18,6 +18,8 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; font
 
 #[derive(Embed)]
 #[folder = "../../web/dist"]
+#[exclude = "workspace*"]
+#[exclude = "*.gz"]
 struct Assets;
 
 /// Answers only to names by which this machine knows itself, where nobody else reaches us: a

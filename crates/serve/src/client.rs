@@ -274,8 +274,7 @@ impl Client {
         let mut inner = self.lock();
         inner.readers.retain(|r| r.terminal().id != terminal.id);
         let viewer = Viewer {
-            client: self.id,
-            types: self.rights == Rights::Work,
+            named,
             wake: self.wake.clone(),
             offset: AtomicU64::new(from),
             skip: AtomicBool::new(false),
@@ -375,7 +374,7 @@ impl Client {
     /// asked for when it comes back.
     pub(crate) fn pause(&self) {
         for reader in &mut self.lock().readers {
-            reader.terminal().set_aside(self.id);
+            reader.terminal().set_aside(self.id, true);
             reader.pause();
         }
     }
@@ -404,7 +403,7 @@ impl Client {
         inner.bytes = inner.waiting.iter().map(|w| w.cost().0).sum();
         inner.hasty = inner.waiting.iter().map(|w| w.cost().1).sum();
         for reader in &mut inner.readers {
-            reader.terminal().take_back(self.id);
+            reader.terminal().set_aside(self.id, false);
             reader.go_on();
         }
         drop(inner);
@@ -417,7 +416,7 @@ impl Client {
     pub(crate) fn leave(&self) {
         let mut inner = self.lock();
         for reader in &inner.readers {
-            reader.terminal().make_room(self.id, None);
+            reader.terminal().leave_room(self.id);
         }
         *inner = Inner::default();
         drop(inner);

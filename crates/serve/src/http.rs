@@ -3,13 +3,16 @@
 mod archives;
 mod body;
 mod files;
+mod git;
 mod page;
 mod preview;
 pub(crate) mod reply;
 mod routes;
 mod storage;
+mod terminals;
 mod uploads;
 
+pub(crate) use preview::Previews;
 pub(crate) use routes::serve;
 pub(crate) use uploads::Uploads;
 

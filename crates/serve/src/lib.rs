@@ -3,7 +3,9 @@
 mod access;
 mod app;
 mod client;
+mod command;
 mod engine;
+mod exposure;
 mod http;
 mod ids;
 mod json;
@@ -44,7 +46,7 @@ pub mod fuzzing {
             assert!(!bad && !path.contains('\0'), "{text:?} became {path:?}");
         }
         let mut screen = crate::terminal::screen(data.first().copied().unwrap_or(80));
-        screen.process(data);
+        let _ = screen.process(data, crate::terminal::Colours::default());
         let _ = screen.snapshot();
     }
 }

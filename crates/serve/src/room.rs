@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::client::{Client, Joining, Payload, Rights, payload};
 use crate::engine::Sessions;
 use crate::engine::session::Session;
-use crate::http::Uploads;
+use crate::http::{Previews, Uploads};
 use crate::metrics::Metrics;
 use crate::paths::Names;
 use crate::requests::{self, Data};
@@ -61,10 +61,7 @@ pub(crate) struct Room {
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) watching: Watching,
     pub(crate) uploads: Uploads,
-    /// Good for the preview, and for nothing else.
-    pub(crate) preview_key: String,
-    /// The same for who may only look.
-    pub(crate) preview_look_key: String,
+    pub(crate) previews: Previews,
     /// Where the workspace is kept, if it is.
     pub(crate) sync: Option<Sync>,
     pub(crate) snapshots: Snapshots,
@@ -132,8 +129,14 @@ impl Room {
                 }
             });
             let most = settings.max_terminals;
-            let terminals =
-                Terminals::new(shells, most, settings.terminal_timeout, settings.sandbox, on_exit);
+            let terminals = Terminals::new(
+                shells,
+                most,
+                settings.terminal_timeout,
+                settings.sandbox,
+                settings.scrollback,
+                on_exit,
+            );
             Self {
                 root,
                 names,
@@ -144,8 +147,7 @@ impl Room {
                 stopping: watch::Sender::new(false),
                 watching: Watching::default(),
                 uploads: Uploads::default(),
-                preview_key: crate::ids::random(),
-                preview_look_key: crate::ids::random(),
+                previews: Previews::default(),
                 loaded: watch::Sender::new(sync.is_none()),
                 sync,
                 snapshots,
@@ -252,6 +254,7 @@ impl Room {
         let present = Present { client: client.clone(), session: Arc::downgrade(session) };
         self.clients().present.insert(client.id, present);
         self.metrics.recovered();
+        self.tell_terminals();
         self.touch();
         Some(client)
     }
@@ -284,12 +287,15 @@ impl Room {
             _ => client.leave(),
         }
         drop(clients);
+        // Terminals may have another size without them.
+        self.tell_terminals();
         self.touch();
     }
 
     pub(crate) fn left_plain(&self, client: &Arc<Client>) {
         self.clients().present.remove(&client.id);
         client.leave();
+        self.tell_terminals();
         self.touch();
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use legwork_process::sandbox::{Limits as Bounds, Profile};
 
 use crate::access::Access;
+use crate::exposure::{Exposure, HostName, Ports};
 
 /// Entries that trees leave out.
 const EXCLUDED: &[&str] = &["node_modules", ".git", ".hg", ".svn", "__pycache__", ".DS_Store"];
@@ -27,6 +28,8 @@ pub struct Settings {
     pub workspace: String,
     /// Who may connect.
     pub access: Access,
+    /// Which ports may be previewed, and by whom.
+    pub exposure: Exposure,
     /// Names that trees leave out.
     pub exclude: Vec<String>,
     /// Most clients.
@@ -47,6 +50,8 @@ pub struct Settings {
     pub start_command: Option<String>,
     /// How long a command in a terminal may take; the shared one is not bound.
     pub terminal_timeout: Option<Duration>,
+    /// Lines that are kept of what has left a terminal's screen.
+    pub scrollback: usize,
     /// The wall around terminals.
     pub sandbox: Profile,
     /// Bounds on what terminals behind a wall use.
@@ -110,6 +115,13 @@ impl Vars {
                 self.get(name).unwrap_or_default()
             ))),
         }
+    }
+
+    fn ports(&self, name: &str, default: impl FnOnce() -> Ports) -> Result<Ports, Invalid> {
+        let Some(text) = self.get(name) else { return Ok(default()) };
+        Ports::parse(text).ok_or_else(|| {
+            Invalid(format!("{name} must be ports like 3000,5000-5999, or none, not {text:?}"))
+        })
     }
 
     /// Seconds; 0 for none.
@@ -187,6 +199,12 @@ impl Settings {
         let listen = SocketAddr::new(address, vars.port("PORT", 3001)?);
         let user_port = vars.port("USER_PORT", 3000)?;
         let workspace = vars.get("WORKSPACE").unwrap_or("/workspace").to_owned();
+        let exposure = Exposure {
+            work: vars.ports("PREVIEW_PORTS", || Ports::parse("1-65535").unwrap_or_default())?,
+            look: vars.ports("PREVIEW_VIEW_PORTS", || Ports::one(user_port))?,
+            public: vars.ports("PREVIEW_PUBLIC_PORTS", Ports::default)?,
+            host: vars.get("PREVIEW_HOST").map(HostName::parse).transpose().map_err(Invalid)?,
+        };
         let max_file: u64 = vars.number("MAX_FILE_BYTES", 10 << 20)?;
         let sandbox = profile(vars.get("SANDBOX"))?;
         let memory: u64 = vars.number("MAX_MEMORY_BYTES", 0)?;
@@ -220,6 +238,7 @@ impl Settings {
             listen,
             user_port,
             access,
+            exposure,
             exclude: vars
                 .list("TREE_EXCLUDE")
                 .unwrap_or_else(|| EXCLUDED.iter().map(|&e| e.to_owned()).collect()),
@@ -236,6 +255,7 @@ impl Settings {
             min_free: vars.number("MIN_FREE_BYTES", 64 << 20)?,
             start_command: vars.get("START_COMMAND").map(str::to_owned),
             terminal_timeout: vars.seconds("TERMINAL_TIMEOUT_SECONDS", 0)?,
+            scrollback: vars.number("TERMINAL_SCROLLBACK_LINES", 5000)?,
             sandbox,
             bounds,
             unix_sockets: vars.switch("SANDBOX_UNIX_SOCKETS", false)?,
@@ -300,6 +320,10 @@ mod tests {
             (&[("PORT", "x")], false),
             (&[("MAX_CONNECTIONS", "many")], false),
             (&[("SANDBOX", "docker")], false),
+            (&[("PREVIEW_PORTS", "3000,5000-5999")], true),
+            (&[("PREVIEW_PORTS", "all")], false),
+            (&[("PREVIEW_HOST", "{port}--a.example.com")], true),
+            (&[("PREVIEW_HOST", "a.example.com")], false),
             (&[("MAX_MEMORY_BYTES", "1000000")], false),
             (&[("LEGWORK_WORKSPACE_VIEW_TOKEN", "t")], false),
         ] {

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use journal::Journal;
 pub(crate) use manager::{MAIN, Opening, Refused, Terminals};
+pub(crate) use questions::Colours;
 use screen::Screen;
 pub(crate) use shell::{Launch, Shells, environment};
 
@@ -32,15 +33,20 @@ pub(crate) const REPLAY: usize = 64 * 1024;
 const RESTART: Duration = Duration::from_secs(1);
 /// How far the screen may be behind before the terminal waits for it.
 const SCREEN_LAG: u64 = 3 << 20;
-/// How far the screen is behind when it is brought up to date.
-const SCREEN_STEP: u64 = 1 << 20;
+/// What the screen is shown at once, and not by another thread.
+const SCREEN_STEP: u64 = 16 * 1024;
+/// Of something long so much is typed at a time, and after so long it is looked again whether
+/// there is room for more.
+const PASTED: usize = 64 * 1024;
+const PASTE_LOOK: Duration = Duration::from_millis(5);
+/// How many of the answers to programs may wait for them to be read.
+const MAX_ANSWERED: usize = 16 * 1024;
 
 /// Someone who looks at a terminal.
 #[derive(Debug)]
 pub(crate) struct Viewer {
-    /// Whose it is, and whether they may type.
-    pub(crate) client: u64,
-    pub(crate) types: bool,
+    /// They know terminals by their ids, and are shown a lost screen as a screen.
+    pub(crate) named: bool,
     /// Wakes whoever sends to them.
     pub(crate) wake: Arc<Notify>,
     /// The next byte they want.
@@ -68,15 +74,27 @@ struct Process {
     file: PathBuf,
 }
 
+/// What a viewer's window is like.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    size: Size,
+    colours: Colours,
+    /// Who typed last has the highest; of those who have not typed, who came first.
+    turn: i64,
+    /// Their connection is gone, and may come back.
+    away: bool,
+}
+
 #[derive(Default)]
 struct Live {
     journal: Journal,
     title: String,
     size: Option<Size>,
-    /// What each viewer has room for, by the viewer's number.
-    room: HashMap<u64, Size>,
-    /// The same of those whose connection is gone, and may come back.
-    away: HashMap<u64, Size>,
+    /// Each viewer's, by the viewer's number.
+    windows: HashMap<u64, Window>,
+    /// How many have come, and how often the one who types has changed.
+    came: i64,
+    turns: i64,
     process: Option<Arc<Process>>,
     started: Option<Instant>,
     exit: Option<Exit>,
@@ -88,11 +106,14 @@ struct Live {
 }
 
 impl Live {
-    /// As large as all viewers can show.
+    /// The window of whoever types, or would be the first to.
+    fn leading(&self) -> Option<&Window> {
+        self.windows.values().filter(|w| !w.away).max_by_key(|w| w.turn)
+    }
+
+    /// As large as whoever types can show.
     fn wanted(&self) -> Option<Size> {
-        let cols = self.room.values().map(|s| s.cols).min();
-        let rows = self.room.values().map(|s| s.rows).min();
-        cols.zip(rows).map(|(cols, rows)| Size { cols, rows })
+        self.leading().map(|w| w.size)
     }
 }
 
@@ -106,9 +127,11 @@ pub(crate) struct Terminal {
     live: Mutex<Live>,
     input: Mutex<VecDeque<u8>>,
     viewers: Mutex<Vec<Arc<Viewer>>>,
-    /// Who has typed last: their emulator answers what programs ask.
-    typist: AtomicU64,
-    screen: Arc<Mutex<Screen>>,
+    screen: Mutex<Screen>,
+    /// Somebody brings the screen up to date.
+    following: AtomicBool,
+    /// Counts how often what reads was interrupted: what waits to be typed is not typed then.
+    interrupts: AtomicU64,
     /// A reader has come nearer to the end.
     credit: Notify,
     /// There is input.
@@ -144,9 +167,10 @@ impl Terminal {
         title: String,
         launch: Launch,
         shells: Arc<Shells>,
+        history: usize,
         on_exit: OnExit,
     ) -> Arc<Self> {
-        let screen = Arc::new(Mutex::new(Screen::new(launch.size)));
+        let screen = Mutex::new(Screen::new(launch.size, history));
         let live = Live { title, size: Some(launch.size), ..Live::default() };
         Arc::new(Self {
             id,
@@ -156,8 +180,9 @@ impl Terminal {
             live: Mutex::new(live),
             input: Mutex::default(),
             viewers: Mutex::default(),
-            typist: AtomicU64::new(0),
             screen,
+            following: AtomicBool::new(false),
+            interrupts: AtomicU64::new(0),
             credit: Notify::new(),
             typed: Notify::new(),
             on_exit,
@@ -274,30 +299,71 @@ impl Terminal {
         for viewer in lock(&self.viewers).iter() {
             viewer.wake.notify_one();
         }
-        let Ok(parsed) = self.screen.try_lock().map(|screen| screen.parsed()) else { return };
-        let lag = end - parsed;
-        if lag > SCREEN_LAG {
-            drop(self.catch_up());
-        } else if lag > SCREEN_STEP {
-            let terminal = self.clone();
-            tokio::task::spawn_blocking(move || drop(terminal.catch_up()));
+        self.follow(end);
+    }
+
+    /// Lets the screen follow what is shown, as programs wait for its answers: a little at once,
+    /// much on another thread.
+    fn follow(self: &Arc<Self>, end: u64) {
+        let lag = self.screen.try_lock().map(|screen| end.saturating_sub(screen.parsed()));
+        if self.following.swap(true, Ordering::SeqCst) {
+            // Whoever follows looks again before they stop.
+            if lag.is_ok_and(|lag| lag > SCREEN_LAG) {
+                drop(self.catch_up());
+            }
+            return;
+        }
+        if lag.is_ok_and(|lag| lag <= SCREEN_STEP) {
+            self.keep_up();
+            return;
+        }
+        let terminal = self.clone();
+        tokio::task::spawn_blocking(move || terminal.keep_up());
+    }
+
+    fn keep_up(&self) {
+        loop {
+            let parsed = self.catch_up().parsed();
+            self.following.store(false, Ordering::SeqCst);
+            if self.end() <= parsed || self.following.swap(true, Ordering::SeqCst) {
+                return;
+            }
         }
     }
 
-    /// Brings the screen up to date; returns it.
+    /// Brings the screen up to date; returns it. What programs have asked is answered.
     fn catch_up(&self) -> MutexGuard<'_, Screen> {
         let mut screen = lock(&self.screen);
         loop {
-            let piece = {
+            let (piece, colours) = {
                 let live = lock(&self.live);
                 let from = screen.parsed().max(live.journal.start());
                 screen.skip_to(from);
-                live.journal.read(from, 256 * 1024).unwrap_or_default()
+                let colours = live.leading().map(|w| w.colours).unwrap_or_default();
+                (live.journal.read(from, 256 * 1024).unwrap_or_default(), colours)
             };
             if piece.is_empty() {
                 return screen;
             }
-            screen.process(&piece);
+            let answers = screen.process(&piece, colours);
+            if !answers.is_empty() {
+                self.answer(&answers);
+            }
+        }
+    }
+
+    /// Types what the emulator answers. A program that asks and does not read has itself to
+    /// blame: people's input has the room.
+    fn answer(&self, answers: &[u8]) {
+        let Some(process) = lock(&self.live).process.clone() else { return };
+        let mut input = lock(&self.input);
+        if input.len() + answers.len() > MAX_ANSWERED {
+            return;
+        }
+        let taken = if input.is_empty() { process.near.try_write(answers).unwrap_or(0) } else { 0 };
+        input.extend(&answers[taken..]);
+        if !input.is_empty() {
+            self.typed.notify_one();
         }
     }
 
@@ -315,6 +381,11 @@ impl Terminal {
         if exit.timed_out {
             self.show(b"\r\n[time limit reached]");
         }
+        // The next program must not find the mouse reported, or half a screen.
+        let leftovers = self.catch_up().leftovers();
+        if !leftovers.is_empty() {
+            self.show(leftovers.as_bytes());
+        }
         self.show(format!("\r\n[process exited: {code}]\r\n").as_bytes());
         {
             let mut live = lock(&self.live);
@@ -331,24 +402,26 @@ impl Terminal {
         }
     }
 
-    /// Types what a client has sent, but for answers that are another's to give: every
-    /// emulator that looks answers every question, and a program has asked once. A shared
-    /// terminal whose shell has ended gets a new one.
-    pub(crate) fn write_for(self: &Arc<Self>, client: u64, data: &[u8]) -> Result<(), InputError> {
-        if !questions::is_answer(data) {
-            self.typist.store(client, Ordering::Relaxed);
-        } else if self.answers().is_some_and(|one| one != client) {
-            return Ok(());
+    /// Types what a client has sent, but for what its emulator answers programs: ours has done
+    /// that. The size is that of who types; returns whether it has become another.
+    pub(crate) fn write_for(self: &Arc<Self>, client: u64, data: &[u8]) -> Result<bool, InputError> {
+        if questions::is_answer(data) {
+            return Ok(false);
         }
-        self.write(data)
-    }
-
-    /// Who answers: who has typed last, else who has looked for longest of those who may type.
-    fn answers(&self) -> Option<u64> {
-        let typist = self.typist.load(Ordering::Relaxed);
-        let viewers = lock(&self.viewers);
-        let mut may = viewers.iter().filter(|v| v.types).map(|v| v.client);
-        if viewers.iter().any(|v| v.client == typist) { Some(typist) } else { may.next() }
+        self.write(data)?;
+        let wanted = {
+            let mut live = lock(&self.live);
+            let highest = live.turns;
+            let Some(window) = live.windows.get_mut(&client) else { return Ok(false) };
+            if window.turn == highest && highest > 0 {
+                return Ok(false);
+            }
+            window.turn = highest + 1;
+            live.turns += 1;
+            live.wanted()
+        };
+        let before = self.size();
+        Ok(self.fit(wanted) != before)
     }
 
     /// Types. A shared terminal whose shell has ended gets a new one.
@@ -368,6 +441,7 @@ impl Terminal {
         if let Some(at) = data.iter().position(|b| *b == 3)
             && process.near.interrupts(3)
         {
+            self.interrupts.fetch_add(1, Ordering::Relaxed);
             for viewer in lock(&self.viewers).iter() {
                 viewer.skip.store(true, Ordering::Relaxed);
                 viewer.wake.notify_one();
@@ -391,6 +465,40 @@ impl Terminal {
         Ok(())
     }
 
+    /// Types something long, as fast as it is read, until somebody interrupts what reads it.
+    pub(crate) async fn paste(self: &Arc<Self>, data: &[u8]) -> Result<(), InputError> {
+        let before = self.interrupts.load(Ordering::Relaxed);
+        if self.lasting {
+            self.ensure_started().map_err(InputError::Unavailable)?;
+        }
+        let Some(process) = lock(&self.live).process.clone() else {
+            return Err(InputError::Unavailable("the command has ended".into()));
+        };
+        for (n, piece) in data.chunks(PASTED).enumerate() {
+            loop {
+                let same = lock(&self.live).process.as_ref().is_some_and(|now| Arc::ptr_eq(now, &process));
+                if !same {
+                    let typed = n * PASTED;
+                    return Err(InputError::Unavailable(format!(
+                        "the command has ended after {typed} bytes"
+                    )));
+                }
+                if self.interrupts.load(Ordering::Relaxed) != before {
+                    return Ok(());
+                }
+                if lock(&self.input).len() < PASTED {
+                    break;
+                }
+                tokio::time::sleep(PASTE_LOOK).await;
+            }
+            let mut input = lock(&self.input);
+            queue(&mut input, piece)?;
+            drop(input);
+            self.typed.notify_one();
+        }
+        Ok(())
+    }
+
     /// Changes the size, for all.
     pub(crate) fn resize(&self, size: Size) {
         // The screen has seen all that was shown at the old size.
@@ -406,38 +514,45 @@ impl Terminal {
         }
     }
 
-    /// Says what a viewer has room for (`None`: they are gone). The terminal is as large
-    /// as all of them can show; returns its size.
-    pub(crate) fn make_room(&self, viewer: u64, room: Option<Size>) -> Size {
+    /// Says what a viewer has room for, and their colours. The terminal is as large as whoever
+    /// types can show; returns its size.
+    pub(crate) fn make_room(&self, viewer: u64, size: Size, colours: Option<Colours>) -> Size {
         let wanted = {
             let mut live = lock(&self.live);
-            live.away.remove(&viewer);
-            match room {
-                Some(size) => live.room.insert(viewer, size),
-                None => live.room.remove(&viewer),
-            };
+            live.came += 1;
+            let turn = -live.came;
+            let window = live.windows.entry(viewer).or_insert(Window {
+                size,
+                colours: Colours::default(),
+                turn,
+                away: false,
+            });
+            window.size = size;
+            window.away = false;
+            window.colours = colours.unwrap_or(window.colours);
             live.wanted()
         };
         self.fit(wanted)
     }
 
-    /// A viewer's connection is gone: nobody is bound by what they had room for.
-    pub(crate) fn set_aside(&self, viewer: u64) {
+    /// A viewer is gone: they have no say any more.
+    pub(crate) fn leave_room(&self, viewer: u64) {
         let wanted = {
             let mut live = lock(&self.live);
-            let Some(size) = live.room.remove(&viewer) else { return };
-            live.away.insert(viewer, size);
+            if live.windows.remove(&viewer).is_none() {
+                return;
+            }
             live.wanted()
         };
         self.fit(wanted);
     }
 
-    /// They are back.
-    pub(crate) fn take_back(&self, viewer: u64) {
+    /// A viewer's connection is gone, or back: nobody is bound by who is not there.
+    pub(crate) fn set_aside(&self, viewer: u64, away: bool) {
         let wanted = {
             let mut live = lock(&self.live);
-            let Some(size) = live.away.remove(&viewer) else { return };
-            live.room.insert(viewer, size);
+            let Some(window) = live.windows.get_mut(&viewer) else { return };
+            window.away = away;
             live.wanted()
         };
         self.fit(wanted);
@@ -517,7 +632,7 @@ impl Terminal {
         }
         if skip && behind > REPLAY as u64 || from < live.journal.start() {
             drop(live);
-            let (text, offset) = self.replay();
+            let (text, offset) = if viewer.named { self.snapshot() } else { self.replay() };
             return Some(Next::Replay(text, offset));
         }
         live.journal.read(from, max).map(Next::Bytes)
@@ -529,13 +644,14 @@ impl Terminal {
         lock(&self.live).journal.read(from, len).filter(|bytes| bytes.len() == len)
     }
 
-    /// What shows a new viewer the terminal as it is, without what programs asked, and the
-    /// offset after it.
+    /// What shows a new viewer of the shared terminal its last lines, without what programs
+    /// asked, and the offset after it (`docs/protocols/workspace.md`, §7).
     pub(crate) fn replay(&self) -> (String, u64) {
         let live = lock(&self.live);
         if live.alternate {
             drop(live);
-            return self.snapshot();
+            let screen = self.catch_up();
+            return (screen.picture(), screen.parsed());
         }
         let from = live.journal.replay_from(REPLAY);
         let bytes = live.journal.read(from, REPLAY).unwrap_or_default();
@@ -544,7 +660,7 @@ impl Terminal {
         (format!("\u{1b}c{}", String::from_utf8_lossy(&shown)), from + whole as u64)
     }
 
-    /// The screen as it is now, whatever came before, and the offset it is of.
+    /// The screen as it is now, with the lines above it, and the offset it is of.
     pub(crate) fn snapshot(&self) -> (String, u64) {
         let screen = self.catch_up();
         (screen.snapshot(), screen.parsed())
@@ -553,7 +669,7 @@ impl Terminal {
 
 /// A screen of that width, for the fuzzer.
 pub(crate) fn screen(cols: u8) -> Screen {
-    Screen::new(Size { cols: u16::from(cols).max(1), rows: 5 })
+    Screen::new(Size { cols: u16::from(cols).max(1), rows: 5 }, 20)
 }
 
 fn queue(input: &mut VecDeque<u8>, data: &[u8]) -> Result<(), InputError> {

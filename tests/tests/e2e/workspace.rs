@@ -839,62 +839,137 @@ async fn a_replay_asks_nothing_that_a_program_asked_before() {
     }
 }
 
-/// With two viewers each question was answered twice, and the second answer was typed.
+/// With two viewers each question was answered twice, and the second answer was typed; with none
+/// it was answered by nobody.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_viewers_one_answers() {
+async fn the_server_alone_answers_what_programs_ask() {
     let workspace = Workspace::start(&[]).await;
     let (mut one, mut two) = (workspace.client().await, workspace.client().await);
-    let answer = json!({ "data": "\u{1b}[?1;2c" });
-    let mut round = 0;
-    for types_first in [true, false] {
-        round += 1;
-        let (typist, other) = if types_first { (&mut one, &mut two) } else { (&mut two, &mut one) };
-        typist
-            .type_until(
-                &format!("stty -echo -icanon; echo ready-$(({round}+10)); cat -v\n"),
-                &format!("ready-1{round}"),
-            )
-            .await;
-        typist.shown.clear();
-        assert_eq!(other.ask("terminal:write", answer.clone()).await["success"], true);
-        assert_eq!(typist.ask("terminal:write", answer.clone()).await["success"], true);
-        let shown = typist.type_until("END", "END").await;
-        assert_eq!(shown.matches("^[[?1;2c").count(), 1, "{shown:?}");
-        // What looks alike and is typed counts for both.
-        other.ask("terminal:write", json!({ "data": "\u{1b}[1;2R" })).await;
-        typist.until_shown("^[[1;2R").await;
-        typist.send(r#"42["terminal:write",{"data":"\u0003"}]"#).await;
-        typist.type_until("stty sane; echo free-$((1+1))\n", "free-2").await;
-    }
-    // Who answered has gone: the other one does.
-    two.type_until("stty -echo -icanon; echo ready-$((1+20)); cat -v\n", "ready-21").await;
-    drop(two);
-    one.until_shown("ready-21").await;
-    loop {
-        one.shown.clear();
-        one.ask("terminal:write", answer.clone()).await;
-        one.listen(Duration::from_millis(50)).await.iter().for_each(|p| one.shown.push_str(p));
-        if one.shown.contains("^[[?1;2c") {
-            break;
+    let sizes =
+        json!({ "id": "main", "cols": 90, "rows": 20, "foreground": "#101112", "background": "#fefdfc" });
+    one.ask("terminal:resize", sizes).await;
+    one.type_until("stty -echo -icanon; echo ready-$((1+1)); cat -v\n", "ready-2").await;
+    // What emulators of viewers answer is not typed; what looks alike and is typed, is.
+    for client in [&mut one, &mut two] {
+        for answer in ["\u{1b}[?1;2c", "\u{1b}[5;7R", "\u{1b}]11;rgb:0/0/0\u{7}", "\u{1b}[?2026;2$y"] {
+            assert_eq!(client.ask("terminal:write", json!({ "data": answer })).await["success"], true);
         }
     }
+    one.shown.clear();
+    let shown = one.type_until("\u{1b}[1;2R END", "END").await;
+    assert!(shown.contains("^[[1;2R END") && !shown.contains("^[[?1;2c"), "{shown:?}");
+    one.send(r#"42["terminal:write",{"data":"\u0003"}]"#).await;
+    one.type_until("stty sane; echo free-$((1+1))\n", "free-2").await;
+    // Each question is answered once, with the colours and the size of who types.
+    let ask = r"stty -echo -icanon; printf '\033[18t\033[c\033]11;?\007\033[?2004$p'; timeout 1 cat -v; stty sane; echo over-$((1+1))";
+    one.shown.clear();
+    let shown = one.type_until(&format!("{ask}\n"), "over-2").await;
+    for answer in ["^[[8;20;90t", "^[[?1;2c", "^[]11;rgb:fefe/fdfd/fcfc^[\\", "^[[?2004;"] {
+        assert_eq!(shown.matches(answer).count(), 1, "{answer:?} in {shown:?}");
+    }
+    // With nobody there it is answered as well.
+    one.type_until("clear; (sleep 1; bash -c \"stty -echo -icanon; printf '\\033[c'; timeout --foreground 1 cat -v > alone; stty sane\"); echo done-$((1+1))\n", "").await;
+    drop((one, two));
+    let alone = workspace.root.join("alone");
+    until("an answer", || async { std::fs::read_to_string(&alone).is_ok_and(|t| t == "^[[?1;2c") }).await;
 }
 
-/// A page that was closed bound the terminal's size for two minutes more.
+/// A page that was closed bound the terminal's size for two minutes more, and one that only
+/// looked for as long as it did.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_page_binds_nobody_s_size() {
+async fn the_size_is_that_of_who_types() {
     let workspace = Workspace::start(&[]).await;
     let (mut small, mut large) = (workspace.client().await, workspace.client().await);
-    large.ask("terminal:attach", json!({ "id": "main", "cols": 120, "rows": 40 })).await;
+    let size = |said: &Value| (said["cols"].as_u64().unwrap(), said["rows"].as_u64().unwrap());
+    let got = large.ask("terminal:attach", json!({ "id": "main", "cols": 120, "rows": 40 })).await;
+    assert_eq!(size(&got), (120, 40));
     let got = small.ask("terminal:attach", json!({ "id": "main", "cols": 30, "rows": 10 })).await;
-    assert_eq!((&got["cols"], &got["rows"]), (&json!(30), &json!(10)));
+    assert_eq!(size(&got), (120, 40), "who comes to look changes nothing");
+    small.ask("terminal:write", json!({ "id": "main", "data": "\u{1b}[?1;2c" })).await;
+    let list =
+        async |client: &mut Client| size(&client.ask("terminal:list", json!({})).await["terminals"][0]);
+    assert_eq!(list(&mut large).await, (120, 40), "an emulator's answer is not typing");
+    small.ask("terminal:write", json!({ "id": "main", "data": "x" })).await;
+    assert_eq!(list(&mut large).await, (30, 10));
+    let got = large.ask("terminal:resize", json!({ "id": "main", "cols": 100, "rows": 40 })).await;
+    assert_eq!(size(&got), (30, 10));
+    large.ask("terminal:write", json!({ "id": "main", "data": "x" })).await;
+    assert_eq!(list(&mut large).await, (100, 40));
+    small.ask("terminal:write", json!({ "id": "main", "data": "x" })).await;
+    assert_eq!(list(&mut large).await, (30, 10));
     // Its connection breaks: it may come back, but not hold up the others.
     drop(small);
     until("the other's size", || async {
         let mut looks = workspace.client().await;
-        looks.ask("terminal:list", json!({})).await["terminals"][0]["cols"] == 120
+        looks.ask("terminal:list", json!({})).await["terminals"][0]["cols"] == 100
     })
     .await;
+}
+
+/// Who came late saw the last 64 KiB, cut within whatever was there.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_sees_the_screen_and_what_is_above_it() {
+    let workspace = Workspace::start(&[("TERMINAL_SCROLLBACK_LINES", "1000")]).await;
+    let mut client = workspace.client().await;
+    let print = "for n in $(seq 3000); do printf 'row \\033[3%dm%d\\033[m %s\\n' $((n%8)) $n xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done; echo end-$((1+1))";
+    client.type_until(&format!("{print}\n"), "end-2").await;
+    let mut late = workspace.client().await;
+    late.ask("terminal:attach", json!({ "id": "main", "cols": 80, "rows": 24 })).await;
+    let screen = late.events.iter().rev().find_map(|(name, data)| {
+        (name == "terminal:data" && data["id"] == "main").then(|| data["data"].as_str().unwrap().to_owned())
+    });
+    let screen = match screen {
+        Some(screen) => screen,
+        None => late.event("terminal:data").await["data"].as_str().unwrap().to_owned(),
+    };
+    let rows = screen.matches("row ").count();
+    assert!((1000..=1024).contains(&rows), "{rows}");
+    assert!(screen.contains("row \u{1b}[34m2500\u{1b}[m xxx") && screen.contains("end-2"));
+    // And a program's screen, with the shell's behind it.
+    client.type_until("printf '\\033[?1049h\\033[2J\\033[3;5Hful''l'; sleep 1000\n", "full").await;
+    let mut late = workspace.client().await;
+    late.ask("terminal:attach", json!({ "id": "main" })).await;
+    let shown = late
+        .events
+        .iter()
+        .rev()
+        .find(|(n, d)| n == "terminal:data" && d["id"] == "main")
+        .map(|(_, d)| d.clone());
+    let shown = match shown {
+        Some(shown) => shown,
+        None => late.event("terminal:data").await,
+    };
+    let shown = shown["data"].as_str().unwrap();
+    let (before, after) = shown.split_once("\u{1b}[?1049h").expect("its own screen");
+    assert!(before.contains("end-2") && after.contains("full"), "{shown:?}");
+}
+
+/// A paste came in pieces, and what was left of one when the connection broke was half a line.
+#[tokio::test(flavor = "multi_thread")]
+async fn input_of_any_length_is_typed_whole_or_not_at_all() {
+    use legwork_e2e::workspace::http;
+    use tokio::io::AsyncWriteExt;
+    let workspace = Workspace::start(&[]).await;
+    let mut client = workspace.client().await;
+    client.type_until("stty -echo; echo ready-$((1+1)); cat > typed; echo over-$((1+1))\n", "ready-2").await;
+    let text: String = (0..100_000).map(|n| format!("line {n} of what is pasted\n")).collect();
+    let head = format!(
+        "POST /api/terminals/main/input HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
+        workspace.address,
+        text.len()
+    );
+    let mut half = tokio::net::TcpStream::connect(&workspace.address).await.unwrap();
+    half.write_all(head.as_bytes()).await.unwrap();
+    half.write_all(&text.as_bytes()[..1 << 20]).await.unwrap();
+    drop(half);
+    let url = workspace.url("/api/terminals/main/input");
+    let said = http().post(&url).body(text.clone()).send().await.unwrap();
+    assert_eq!(said.status(), 200);
+    client.ask("terminal:write", json!({ "data": "\u{4}" })).await;
+    client.until_shown("over-2").await;
+    assert!(std::fs::read_to_string(workspace.root.join("typed")).unwrap() == text);
+    let nowhere = http().post(workspace.url("/api/terminals/t99/input")).body("x").send().await.unwrap();
+    assert_eq!(nowhere.status(), 404);
 }
 
 /// The start of it was typed, and then the rest was refused.

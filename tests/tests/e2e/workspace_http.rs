@@ -512,3 +512,165 @@ async fn the_preview_passes_no_rights_and_no_cookies_either_way() {
     assert!(!text.contains("secret") && text.contains("the application's own"), "{text}");
     assert!(text.contains(&format!("referer: http://localhost:{port}/before")), "{text}");
 }
+
+/// A preview of its own name: an origin of its own, in which applications work as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_by_name_is_the_application_s_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let page = |request: axum::extract::Request| async move {
+        use axum::http::HeaderValue;
+        use axum::response::IntoResponse;
+        let names: Vec<String> =
+            request.headers().iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        let mut response =
+            format!("{} {}\n{}", request.method(), request.uri(), names.join("\n")).into_response();
+        for (name, value) in [
+            ("set-cookie", "session=1; Domain=.example.com; Path=/; HttpOnly"),
+            ("set-cookie", "theme=dark"),
+            ("set-cookie", "legwork-preview=forged"),
+            ("clear-site-data", "\"*\""),
+            ("strict-transport-security", "max-age=1; includeSubDomains"),
+            ("x-frame-options", "DENY"),
+            ("www-authenticate", "Basic realm=its-own"),
+            ("content-security-policy", "default-src 'self'; frame-ancestors 'none'"),
+        ] {
+            response.headers_mut().append(name, HeaderValue::from_static(value));
+        }
+        if request_is(&names, "moved") {
+            response.headers_mut().insert("location", HeaderValue::from_str("/there").unwrap());
+        }
+        response
+    };
+    fn request_is(names: &[String], what: &str) -> bool {
+        names.iter().any(|n| n == &format!("x-ask: {what}"))
+    }
+    let app = axum::Router::new().fallback(page);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let env = [
+        ("LEGWORK_WORKSPACE_TOKEN", "work"),
+        ("LEGWORK_WORKSPACE_VIEW_TOKEN", "view"),
+        ("PREVIEW_HOST", "{port}--abc.example.com"),
+        ("ALLOWED_ORIGINS", "https://abc.example.com"),
+        ("PREVIEW_VIEW_PORTS", "none"),
+    ];
+    let workspace = Workspace::start(&env).await;
+    let named = format!("{port}--abc.example.com");
+    let get = async |host: &str, path: &str, more: &[(&str, &str)]| {
+        let mut request = http().get(workspace.url(path)).header("host", host);
+        for (name, value) in more {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    };
+    // No key, no preview; and nothing of ours under its name, whoever asks.
+    for path in ["/", "/api/info", "/files", "/socket.io/?EIO=4&transport=polling"] {
+        let said = get(&named, path, &[("authorization", "Bearer work")]).await;
+        assert_eq!(said.status(), 401, "{path}");
+    }
+    let local = format!("{port}.localhost");
+    assert_eq!(get(&local, "/api/info", &[("authorization", "Bearer work")]).await.status(), 401);
+    assert_eq!(get("evil.example", "/", &[]).await.status(), 403);
+    // What an ingress has set for all of its hosts comes with the request for the address.
+    let asked = [("authorization", "Bearer work"), ("cookie", "_ingress=secret; other=secret")];
+    let place: Value = get("abc.example.com", &format!("/api/preview?port={port}&secure=1"), &asked)
+        .await
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(place["host"], named);
+    let entry = place["entry"].as_str().unwrap();
+    assert_eq!(
+        get(&format!("{}--abc.example.com", port ^ 1), entry, &[]).await.status(),
+        401,
+        "another port's"
+    );
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let said = client
+        .get(workspace.url(&format!("{entry}&to=/a%3Fb=c")))
+        .header("host", &named)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!((said.status().as_u16(), &said.headers()["location"]), (303, &"/a?b=c".parse().unwrap()));
+    let cookie = said.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.starts_with("__Host-legwork-preview=") && cookie.contains("HttpOnly; Secure"), "{cookie}");
+    let key = cookie.split(';').next().unwrap();
+    let sent = format!("_ingress=secret; {key}; session=1; CF_Authorization=secret; other=secret");
+    let more = [
+        ("cookie", &*sent),
+        ("origin", "https://5--abc.example.com"),
+        ("referer", &format!("https://{named}/page?q")),
+        ("authorization", "Bearer theirs"),
+        ("x-forwarded-access-token", "secret"),
+        ("x-ask", "moved"),
+    ];
+    let said = client.get(workspace.url("/abs/path?x=y")).header("host", &named);
+    let said = more.iter().fold(said, |r, (n, v)| r.header(*n, *v)).send().await.unwrap();
+    assert_eq!(said.status(), 200);
+    let headers = said.headers().clone();
+    let cookies: Vec<&str> = headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
+    assert_eq!(cookies, ["session=1; Path=/; HttpOnly", "theme=dark"]);
+    for gone in ["clear-site-data", "strict-transport-security", "x-frame-options"] {
+        assert!(!headers.contains_key(gone), "{gone}");
+    }
+    assert_eq!(headers["content-security-policy"], "default-src 'self'");
+    assert_eq!(headers["location"], "/there");
+    assert!(headers.contains_key("www-authenticate"));
+    let text = said.text().await.unwrap();
+    for want in [
+        "GET /abs/path?x=y\n".to_owned(),
+        format!("host: localhost:{port}"),
+        format!("x-forwarded-host: {named}"),
+        "cookie: session=1\n".to_owned(),
+        "origin: https://5--abc.example.com".to_owned(),
+        format!("referer: http://localhost:{port}/page?q"),
+        "authorization: Bearer theirs".to_owned(),
+    ] {
+        assert!(format!("{text}\n").contains(&want), "{want} in {text}");
+    }
+    assert!(!text.contains("secret") && !text.contains("legwork"), "{text}");
+    // Our token is no application's.
+    let said =
+        get(&named, "/", &[("cookie", key), ("authorization", "Bearer work")]).await.text().await.unwrap();
+    assert!(!said.contains("authorization"), "{said}");
+    // Who may only look may not, here.
+    let said =
+        get("abc.example.com", &format!("/api/preview?port={port}"), &[("authorization", "Bearer view")])
+            .await;
+    assert_eq!(said.status(), 403);
+    let own = workspace.address.rsplit_once(':').unwrap().1;
+    let said =
+        get("abc.example.com", &format!("/api/preview?port={own}"), &[("authorization", "Bearer work")])
+            .await;
+    let place: Value = said.json().await.unwrap();
+    let entry = place["entry"].as_str().unwrap();
+    let host = place["host"].as_str().unwrap();
+    let said = client.get(workspace.url(entry)).header("host", host).send().await.unwrap();
+    let key = said.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    assert_eq!(get(host, "/", &[("cookie", &key)]).await.status(), 502, "a server does not preview itself");
+}
+
+/// Without a token on loopback the name alone is enough, as the port itself would be.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_loopback_every_port_has_a_name() {
+    use futures_util::{SinkExt, StreamExt};
+    let port = application().await;
+    let workspace = Workspace::start(&[("PREVIEW_PORTS", &port.to_string())]).await;
+    let local = format!("{port}.localhost:{}", workspace.address.rsplit_once(':').unwrap().1);
+    let said = http().get(workspace.url("/a/b?c=d")).header("host", &local).send().await.unwrap();
+    let text = said.text().await.unwrap();
+    assert!(text.starts_with("/a/b?c=d\n"), "{text}");
+    let said = http().get(workspace.url("/")).header("host", "9.localhost").send().await.unwrap();
+    assert_eq!(said.status(), 403, "not among PREVIEW_PORTS: {}", said.text().await.unwrap());
+    let request = tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(format!(
+        "ws://{}/echo",
+        workspace.address
+    ));
+    let mut request = request.unwrap();
+    request.headers_mut().insert("host", local.parse().unwrap());
+    let tcp = TcpStream::connect(&workspace.address).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, tcp).await.unwrap();
+    socket.send("hello".into()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), "hello");
+}

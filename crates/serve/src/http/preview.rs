@@ -1,102 +1,99 @@
-//! `/preview/`: the user's application, through us.
+//! The user's application, through us: under a name of its own, or below `/preview/`.
 //!
-//! Its answers run in a sandbox of the browser's, in an origin of its own: a previewed page
-//! can't read what we serve, nor drive a terminal. Frames and their parts can't send our
-//! token, so the address holds a key that is good for the preview alone.
+//! Under its own name it is of an origin of its own, as if it were served there alone. Below a
+//! path its answers run in a sandbox of the browser's: a previewed page can't read what we
+//! serve, nor drive a terminal. Frames and their parts can't send our token, so there the
+//! address holds a key that is good for the preview alone.
+
+pub(crate) mod door;
+mod headers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::Response;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::reply;
 use crate::access::Access;
 use crate::client::Rights;
 use crate::engine;
 use crate::room::Room;
+use headers::set;
 
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long a connection to an application waits for the next request.
+const IDLE: Duration = Duration::from_secs(20);
+const MAX_IDLE: usize = 16;
 const SANDBOX: &str = "sandbox allow-scripts allow-forms";
 
-/// Headers that are between two hops alone (RFC 9110 §7.6.1).
-const HOP: &[HeaderName] = &[
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
-/// What says who somebody is to whatever is in front of us: none of the application's business.
-const CREDENTIALS: &[&str] = &["authorization", "cookie", "cookie2"];
-/// The same, as proxies that sign people in name it.
-const CREDENTIAL_PREFIXES: &[&str] = &[
-    "cf-access-",
-    "proxy-",
-    "x-amzn-oidc-",
-    "x-auth-request-",
-    "x-authentik-",
-    "x-forwarded-access-token",
-    "x-forwarded-id-token",
-    "x-goog-authenticated-user-",
-    "x-goog-iap-",
-    "x-ms-client-principal",
-    "x-ms-token-",
-    "x-pomerium-",
-    "x-vouch-",
-];
-/// What browsers keep for all of our origin, not for the answer it comes with.
-const OF_THE_ORIGIN: &[&str] = &[
-    "accept-ch",
-    "access-control-allow-credentials",
-    "alt-svc",
-    "clear-site-data",
-    "critical-ch",
-    "expect-ct",
-    "nel",
-    "origin-agent-cluster",
-    "proxy-authenticate",
-    "public-key-pins",
-    "report-to",
-    "reporting-endpoints",
-    "sec-session-registration",
-    "secure-session-registration",
-    "service-worker-allowed",
-    "set-cookie",
-    "set-cookie2",
-    "set-login",
-    "strict-transport-security",
-    "www-authenticate",
-];
-
-/// Where the preview is for who has the key that goes with these rights.
-pub(crate) fn address(room: &Room, rights: Rights) -> String {
-    let key = match rights {
-        Rights::Work => &room.preview_key,
-        Rights::Look => &room.preview_look_key,
-    };
-    format!("/preview/~{key}/")
+/// How an application is reached.
+#[derive(Debug)]
+pub(crate) enum Mount<'a> {
+    /// What its paths have in front here.
+    Path(&'a str),
+    /// Its own host, as it was asked for.
+    Host(&'a str),
 }
 
-/// A path below a key's address: what is before the application's own path, that path, and
-/// what the key lets.
-pub(crate) type Keyed<'a> = (&'a str, &'a str, Rights);
+/// What previews need.
+pub(crate) struct Previews {
+    pub(crate) door: door::Door,
+    client: Client<HttpConnector, Body>,
+    /// For what does not give its connection back.
+    upgrading: Client<HttpConnector, Body>,
+}
+
+impl Default for Previews {
+    fn default() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .build(connector.clone());
+        let upgrading = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Self { door: door::Door::default(), client, upgrading }
+    }
+}
+
+/// Where a port's preview is, by path, for who has the key that goes with these rights.
+pub(crate) fn address(room: &Room, rights: Rights, port: u16) -> String {
+    let key = room.previews.door.key(rights);
+    if port == room.settings.user_port {
+        format!("/preview/~{key}/")
+    } else {
+        format!("/preview/{port}~{key}/")
+    }
+}
+
+/// A path below a key's address: what is before the application's own path, that path, what the
+/// key lets, and the port.
+pub(crate) struct Keyed<'a> {
+    pub(crate) before: &'a str,
+    pub(crate) rest: &'a str,
+    pub(crate) rights: Rights,
+    pub(crate) port: u16,
+}
 
 /// Takes a path apart; `None` if it is not the preview's, or has a wrong key.
 pub(crate) fn keyed<'a>(room: &Room, path: &'a str) -> Option<Keyed<'a>> {
-    [Rights::Work, Rights::Look].into_iter().find_map(|rights| {
-        let prefix = address(room, rights);
-        let rest = path.strip_prefix(prefix.trim_end_matches('/'))?;
-        let (before, rest) = path.split_at(path.len() - rest.len());
-        (rest.is_empty() || rest.starts_with('/')).then_some((before, rest, rights))
-    })
+    let after = path.strip_prefix("/preview/")?;
+    let (said, after) = after.split_once('~')?;
+    let port = if said.is_empty() { room.settings.user_port } else { said.parse().ok()? };
+    let rights = [Rights::Work, Rights::Look].into_iter().find(|rights| {
+        let rest = after.strip_prefix(room.previews.door.key(*rights));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })?;
+    let rest = after.strip_prefix(room.previews.door.key(rights))?;
+    let (before, rest) = path.split_at(path.len() - rest.len());
+    Some(Keyed { before, rest, rights, port })
 }
 
 /// Whether a request changes nothing, as far as HTTP tells: whoever may only look sends no
@@ -105,90 +102,90 @@ pub(crate) fn only_looks(request: &Request<Body>) -> bool {
     Access::is_safe(request.method()) && !request.headers().contains_key(header::UPGRADE)
 }
 
-/// Takes from a request what is ours.
-fn hide(headers: &mut HeaderMap, own: &str, before: &str) {
-    strip(headers);
-    for name in CREDENTIALS {
-        headers.remove(*name);
+/// Whether these rights let see a port; if not, the answer that says so.
+pub(crate) fn exposed(room: &Room, rights: Option<Rights>, port: u16) -> Result<(), Response> {
+    if room.settings.exposure.allows(rights, port) {
+        return Ok(());
     }
-    let named: Vec<HeaderName> = headers
-        .keys()
-        .filter(|n| CREDENTIAL_PREFIXES.iter().any(|p| n.as_str().starts_with(p)))
-        .cloned()
-        .collect();
-    for name in named {
-        headers.remove(name);
+    room.metrics.refused();
+    if rights.is_none() {
+        let page = "<!doctype html><meta charset=utf-8><title>Preview</title><p>This preview is for those who work in \
+                    the workspace. Open it from there: its address then lets this browser in. A browser that keeps no \
+                    cookies in frames has to open it in a tab of its own.";
+        return Err(reply::text(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", page.to_owned()));
     }
-    // The address a page was at has the key in it.
-    let at = headers.remove(header::REFERER).and_then(|r| r.to_str().ok().map(str::to_owned));
-    if let Some(rest) = at.as_deref().and_then(|at| at.split_once(before)).map(|(_, rest)| rest) {
-        set(headers, header::REFERER, &format!("http://{own}{rest}"));
-    }
+    let said = format!("port {port} may not be previewed: see PREVIEW_PORTS and PREVIEW_VIEW_PORTS");
+    Err(reply::error(StatusCode::FORBIDDEN, &said))
 }
 
-/// Takes from an answer what would be about more than the preview.
-fn contain(headers: &mut HeaderMap) {
-    strip(headers);
-    for name in OF_THE_ORIGIN {
-        headers.remove(*name);
+/// A request to a preview's own host.
+pub(crate) async fn by_host(room: &Arc<Room>, request: Request<Body>, port: u16) -> Response {
+    let door = &room.previews.door;
+    if request.uri().path() == door::ENTRY {
+        let query = request.uri().query().unwrap_or_default();
+        let entered = door.enter(port, query);
+        return entered.unwrap_or_else(|| {
+            reply::error(
+                StatusCode::UNAUTHORIZED,
+                "this address was good for a minute: open the preview again",
+            )
+        });
     }
+    let settings = &room.settings;
+    // Who needs no token to work here needs no key to look, where nobody else can come.
+    let open = settings.listen.ip().is_loopback() && !settings.access.has_token();
+    let rights = if open { Some(Rights::Work) } else { door.rights(port, request.headers()) };
+    if let Err(refused) = exposed(room, rights, port) {
+        return refused;
+    }
+    let rights = rights.unwrap_or(Rights::Work);
+    if rights == Rights::Look && !only_looks(&request) {
+        return reply::error(StatusCode::FORBIDDEN, "this token may look, and change nothing");
+    }
+    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
+    let rest = request.uri().path().to_owned();
+    serve(room, request, port, &Mount::Host(&host.unwrap_or_default()), &rest).await
 }
 
-/// Asks the application. `before` is what its paths have in front here.
+/// Asks the application.
 pub(crate) async fn serve(
     room: &Arc<Room>,
     mut request: Request<Body>,
-    before: &str,
+    port: u16,
+    mount: &Mount<'_>,
     rest: &str,
 ) -> Response {
-    let port = room.settings.user_port;
-    if rest.is_empty() {
+    if let (Mount::Path(before), true) = (mount, rest.is_empty()) {
         // Relative addresses need the slash.
         let mut response = reply::empty(StatusCode::PERMANENT_REDIRECT);
         set(response.headers_mut(), header::LOCATION, &format!("{before}/"));
-        return finish(response, before);
+        return finish(response, mount);
     }
     if port == room.own_port() || port == 0 {
-        return finish(reply::error(StatusCode::BAD_GATEWAY, "USER_PORT is this server's own port"), before);
+        return finish(
+            reply::error(StatusCode::BAD_GATEWAY, "this is the workspace server's own port"),
+            mount,
+        );
     }
-    let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(("localhost", port)));
-    let Ok(Ok(tcp)) = connecting.await else { return finish(waiting(port), before) };
+    let own = format!("localhost:{port}");
     let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
-    let Ok(path) = PathAndQuery::try_from(format!("{rest}{query}")) else {
-        return finish(reply::error(StatusCode::BAD_REQUEST, "bad path"), before);
+    let Ok(uri) = Uri::try_from(format!("http://{own}{rest}{query}")) else {
+        return finish(reply::error(StatusCode::BAD_REQUEST, "bad path"), mount);
     };
     let upgrade = engine::is_upgrade(request.headers());
     let protocol = request.headers().get(header::UPGRADE).cloned();
-    let host = request.headers().get(header::HOST).cloned();
-    let own = format!("localhost:{port}");
-    hide(request.headers_mut(), &own, before);
-    let headers = request.headers_mut();
-    set(headers, header::HOST, &own);
-    if headers.contains_key(header::ORIGIN) {
-        set(headers, header::ORIGIN, &format!("http://{own}"));
-    }
-    if let Some(host) = host {
-        headers.insert("x-forwarded-host", host);
-    }
-    set(headers, HeaderName::from_static("x-forwarded-prefix"), before);
-    if upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.extend(protocol.map(|p| (header::UPGRADE, p)));
-    }
+    headers::hide(request.headers_mut(), mount, &own, &room.previews.door, &room.settings.access);
     let theirs = upgrade.then(|| hyper::upgrade::on(&mut request));
-    *request.uri_mut() = Uri::from(path);
-    let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await else {
-        return finish(waiting(port), before);
-    };
-    tokio::spawn(async move {
-        let _ = connection.with_upgrades().await;
-    });
-    let mut response = match sender.send_request(request).await {
+    if upgrade {
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        request.headers_mut().extend(protocol.map(|p| (header::UPGRADE, p)));
+    }
+    *request.uri_mut() = uri;
+    *request.version_mut() = axum::http::Version::HTTP_11;
+    let client = if upgrade { &room.previews.upgrading } else { &room.previews.client };
+    let mut response = match client.request(request).await {
         Ok(response) => response,
-        Err(error) => {
-            tracing::debug!("the application on port {port} gave no answer: {error}");
-            return finish(reply::error(StatusCode::BAD_GATEWAY, "the application gave no answer"), before);
-        }
+        Err(error) => return finish(no_answer(port, &error), mount),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(theirs) = theirs
@@ -201,47 +198,34 @@ pub(crate) async fn serve(
             }
         });
         let answered = ["connection", "upgrade"].map(|name| response.headers().get(name).cloned());
-        contain(response.headers_mut());
+        headers::contain(response.headers_mut(), mount);
         let [connection, upgraded] = answered;
         response.headers_mut().extend(connection.map(|value| (header::CONNECTION, value)));
         response.headers_mut().extend(upgraded.map(|value| (header::UPGRADE, value)));
         return response.map(|_| Body::empty());
     }
-    contain(response.headers_mut());
+    headers::contain(response.headers_mut(), mount);
     let moved = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
     if let Some(moved) = moved {
         let local = [format!("http://{own}"), format!("http://127.0.0.1:{port}")];
-        let path = local.iter().find_map(|o| moved.strip_prefix(o.as_str())).unwrap_or(&moved);
+        let path = local
+            .iter()
+            .find_map(|o| {
+                moved.strip_prefix(o.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+            .map(|path| if path.is_empty() { "/" } else { path })
+            .unwrap_or(&moved);
         if path.starts_with('/') && !path.starts_with("//") {
+            let before = if let Mount::Path(before) = mount { before } else { "" };
             set(response.headers_mut(), header::LOCATION, &format!("{before}{path}"));
         }
     }
-    finish(response.map(Body::new), before)
-}
-
-fn strip(headers: &mut HeaderMap) {
-    let named: Vec<String> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(',').map(|name| name.trim().to_ascii_lowercase()))
-        .collect();
-    for name in named {
-        headers.remove(name.as_str());
-    }
-    for name in HOP {
-        headers.remove(name);
-    }
-}
-
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
+    finish(response.map(Body::new), mount)
 }
 
 /// What every answer of a preview has.
-fn finish(mut response: Response, before: &str) -> Response {
+fn finish(mut response: Response, mount: &Mount<'_>) -> Response {
+    let Mount::Path(before) = mount else { return response };
     let headers = response.headers_mut();
     headers.append(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
     // It is in a frame of ours, whatever it thinks of frames.
@@ -256,7 +240,11 @@ fn finish(mut response: Response, before: &str) -> Response {
 }
 
 /// Nobody listens yet: the page looks again by itself.
-fn waiting(port: u16) -> Response {
+fn no_answer(port: u16, error: &Error) -> Response {
+    if !error.is_connect() {
+        tracing::debug!("the application on port {port} gave no answer: {error}");
+        return reply::error(StatusCode::BAD_GATEWAY, "the application gave no answer");
+    }
     let page = format!(
         "<!doctype html><meta charset=utf-8><title>Preview</title><p>Nothing listens on port {port} yet. \
          Start your application there; this page looks again every two seconds."

@@ -3,19 +3,26 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use axum::response::Response;
 use serde_json::json;
 
-use super::{archives, files, page, preview, reply, storage, uploads};
+use super::preview::{self, Mount};
+use super::{archives, files, git, page, reply, storage, terminals, uploads};
 use crate::access::{Access, bearer};
 use crate::client::Rights;
 use crate::engine::{self, Refusal};
+use crate::exposure::Exposure;
 use crate::room::Room;
 use crate::seats::Standing;
 
 /// Answers a request.
 pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
+    // A preview's own name is the preview's alone.
+    if let Some(port) = room.settings.exposure.addressed(request.uri(), request.headers()) {
+        stands(&request, Rights::Look);
+        return preview::by_host(&room, request, port).await;
+    }
     if !room.settings.access.is_addressed(request.uri(), request.headers()) {
         room.metrics.refused();
         return reply::error(
@@ -27,14 +34,17 @@ pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
     // Who has the preview's key may see the preview, from wherever: pages in its sandbox are
     // of no origin.
     let path = request.uri().path().to_owned();
-    if let Some((before, rest, rights)) = preview::keyed(&room, &path)
+    if let Some(keyed) = preview::keyed(&room, &path)
         && request.method() != Method::OPTIONS
     {
-        if rights == Rights::Look && !preview::only_looks(&request) {
+        if keyed.rights == Rights::Look && !preview::only_looks(&request) {
             return looks_only();
         }
+        if let Err(refused) = preview::exposed(&room, Some(keyed.rights), keyed.port) {
+            return refused;
+        }
         stands(&request, Rights::Look);
-        return preview::serve(&room, request, before, rest).await;
+        return preview::serve(&room, request, keyed.port, &Mount::Path(keyed.before), keyed.rest).await;
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
     if !room.settings.access.admits(request.headers()) {
@@ -74,13 +84,17 @@ async fn route(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response
         "/" | "/ws" if engine::is_upgrade(request.headers()) => {
             return engine::plain_upgrade(room.clone(), request);
         }
-        "/" if request.method() == Method::GET => return page::page(),
+        "/" if request.method() == Method::GET => return page::page(&room.settings.exposure.frames()),
         _ => {}
     }
-    if let Some(asset) = path.strip_prefix("/assets/")
-        && request.method() == Method::GET
+    if request.method() == Method::GET
+        && let Some(found) = page::beside(path)
     {
-        return page::asset(&format!("assets/{asset}"));
+        return found;
+    }
+    let is_asset = path.starts_with("/assets/") || path.starts_with("/workspace/");
+    if is_asset && request.method() == Method::GET {
+        return page::asset(path.trim_start_matches('/'), request.headers());
     }
     let is_preview = path == "/preview" || path.starts_with("/preview/");
     if !(is_preview || path.starts_with("/api/") || path == "/metrics") {
@@ -103,7 +117,11 @@ async fn route(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response
         if rights == Rights::Look && !preview::only_looks(&request) {
             return looks_only();
         }
-        return preview::serve(room, request, "/preview", rest).await;
+        let port = room.settings.user_port;
+        if let Err(refused) = preview::exposed(room, Some(rights), port) {
+            return refused;
+        }
+        return preview::serve(room, request, port, &Mount::Path("/preview"), rest).await;
     }
     if !room.is_loaded() && path != "/metrics" {
         return reply::error(StatusCode::SERVICE_UNAVAILABLE, "the workspace is still being loaded");
@@ -125,20 +143,22 @@ async fn api(room: &Arc<Room>, request: Request<Body>, path: &str, rights: Right
     if let Some(rest) = path.strip_prefix("/api/snapshots") {
         return storage::snapshots(room, rest, request).await;
     }
+    if let Some(rest) = path.strip_prefix("/api/git").filter(|_| method == Method::GET) {
+        return git::serve(room, rest, request.uri().query().unwrap_or_default()).await;
+    }
     if let Some(rest) = path.strip_prefix("/api/storage") {
         return storage::storage(room, rest, &method).await;
+    }
+    let typed = path.strip_prefix("/api/terminals/").and_then(|rest| rest.strip_suffix("/input"));
+    if let Some(id) = typed.filter(|_| method == Method::POST) {
+        return terminals::input(room, id, request).await;
     }
     match (path, method) {
         ("/api/archive", _) => archives::serve(room, request).await,
         ("/api/scan", Method::POST) => storage::scan(room).await,
-        ("/api/info", Method::GET) => reply::json(StatusCode::OK, &storage::info(room)),
+        ("/api/info", Method::GET) => reply::json(StatusCode::OK, &storage::info(room, rights)),
         ("/api/preview", Method::GET) => {
-            let port = room.settings.user_port;
-            let open = tokio::task::spawn_blocking(crate::ports::listening).await.unwrap_or_default();
-            let said = json!({
-                "url": preview::address(room, rights), "port": port, "listening": open.contains(&port),
-            });
-            reply::json(StatusCode::OK, &said)
+            where_preview_is(room, request.uri(), request.headers(), rights).await
         }
         ("/metrics", Method::GET) => {
             let counting = room.clone();
@@ -147,6 +167,45 @@ async fn api(room: &Arc<Room>, request: Request<Body>, path: &str, rights: Right
         }
         _ => reply::not_found(),
     }
+}
+
+/// `GET /api/preview?port=&secure=`: where a port's preview is for who asks.
+async fn where_preview_is(room: &Arc<Room>, uri: &Uri, headers: &HeaderMap, rights: Rights) -> Response {
+    let (mut port, mut secure) = (room.settings.user_port, false);
+    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        match &*name {
+            "port" => match value.parse() {
+                Ok(given) => port = given,
+                Err(_) => {
+                    return reply::error(StatusCode::BAD_REQUEST, "port must be a number from 1 to 65535");
+                }
+            },
+            "secure" => secure = value == "1",
+            _ => {}
+        }
+    }
+    if let Err(refused) = preview::exposed(room, Some(rights), port) {
+        return refused;
+    }
+    let door = &room.previews.door;
+    if !Exposure::is_local(headers) {
+        door.learn(headers);
+    }
+    let host = room.settings.exposure.host_of(port, headers);
+    let entry = host.is_some().then(|| {
+        // Browsers take loopback for secure.
+        let ticket = door.ticket(rights, port, secure || Exposure::is_local(headers));
+        format!("{}?ticket={ticket}", preview::door::ENTRY)
+    });
+    let open = tokio::task::spawn_blocking(crate::ports::listening).await.unwrap_or_default();
+    let said = json!({
+        "url": preview::address(room, rights, port),
+        "port": port,
+        "listening": open.contains(&port),
+        "host": host,
+        "entry": entry,
+    });
+    reply::json(StatusCode::OK, &said)
 }
 
 pub(super) fn percent_decode(text: &str) -> Option<String> {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::reply;
+use crate::client::Rights;
 use crate::room::Room;
 use crate::storage::StorageError;
 
@@ -124,11 +125,12 @@ pub(crate) async fn scan(room: &Arc<Room>) -> Response {
 }
 
 /// `GET /api/info`: what this server can do.
-pub(crate) fn info(room: &Room) -> Value {
+pub(crate) fn info(room: &Room, rights: Rights) -> Value {
     let settings = &room.settings;
     json!({
         "workspace": room.names.configured,
         "user_port": settings.user_port,
+        "rights": if rights == Rights::Work { "work" } else { "look" },
         "shells": room.terminals.shells.installed(),
         "storage": room.sync.is_some(),
         "limits": {

@@ -11,7 +11,7 @@ use crate::client::{Client, Payload, payload};
 use crate::paths::Trouble;
 use crate::room::Room;
 use crate::settings::profile;
-use crate::terminal::{InputError, MAIN, Opening, REPLAY, Refused, Terminal};
+use crate::terminal::{Colours, InputError, MAIN, Opening, REPLAY, Refused, Terminal};
 
 const MAX_SIDE: u64 = 1000;
 const MAX_TIMEOUT: u64 = 7 * 24 * 3600;
@@ -89,12 +89,15 @@ fn write(room: &Room, client: &Client, data: Data) -> Answer {
     let terminal = find(room, &mut fields)?;
     let bytes = fields.bytes("data")?.ok_or_else(|| Trouble::bad("data is required"))?;
     may(client.rights)?;
-    terminal.write_for(client.id, &bytes).map_err(|error| match error {
+    let resized = terminal.write_for(client.id, &bytes).map_err(|error| match error {
         InputError::Busy => Trouble::new("terminal_busy", "terminal is not reading input"),
         InputError::Unavailable(why) => {
             Trouble::new("terminal_unavailable", format!("cannot start shell: {why}"))
         }
     })?;
+    if resized {
+        room.tell_terminals();
+    }
     Ok(success())
 }
 
@@ -109,6 +112,16 @@ fn size(fields: &mut Fields) -> Result<Option<Size>, Trouble> {
     }
 }
 
+/// The colours of a viewer's window, for programs that ask.
+fn colours(fields: &mut Fields) -> Result<Option<Colours>, Trouble> {
+    let (foreground, background) = (fields.text("foreground")?, fields.text("background")?);
+    let (Some(foreground), Some(background)) = (foreground, background) else { return Ok(None) };
+    match (Colours::parse(&foreground), Colours::parse(&background)) {
+        (Some(foreground), Some(background)) => Ok(Some(Colours { foreground, background })),
+        _ => Err(Trouble::bad("foreground and background must be colours like #1a2b3c")),
+    }
+}
+
 /// With an `id` it says what this viewer has room for; without, the size of the shared
 /// terminal for all.
 fn resize(room: &Room, client: &Client, data: Data) -> Answer {
@@ -116,12 +129,13 @@ fn resize(room: &Room, client: &Client, data: Data) -> Answer {
     let named = fields.has("id");
     let terminal = find(room, &mut fields)?;
     let wanted = size(&mut fields)?.ok_or_else(|| Trouble::bad("cols and rows are required"))?;
+    let colours = colours(&mut fields)?;
     may(client.rights)?;
     if !named {
         terminal.resize(wanted);
         return Ok(success());
     }
-    let got = terminal.make_room(client.id, Some(wanted));
+    let got = terminal.make_room(client.id, wanted, colours);
     room.tell_terminals();
     Ok(payload(&json!({ "success": true, "cols": got.cols, "rows": got.rows })))
 }
@@ -130,6 +144,7 @@ fn open(room: &Arc<Room>, client: &Arc<Client>, data: Data) -> Answer {
     may(client.rights)?;
     let mut fields = data.object("shell")?;
     let size = size(&mut fields)?;
+    let colours = colours(&mut fields)?;
     let given = fields.text("cwd")?.unwrap_or_default();
     let env = match fields.map.remove("env") {
         None | Some(Value::Null) => Default::default(),
@@ -163,7 +178,7 @@ fn open(room: &Arc<Room>, client: &Arc<Client>, data: Data) -> Answer {
         Refused::Failed(why) => Trouble::new("terminal_unavailable", format!("cannot start shell: {why}")),
     })?;
     if let Some(size) = size {
-        terminal.make_room(client.id, Some(size));
+        terminal.make_room(client.id, size, colours);
     }
     client.attach(terminal.clone(), 0, true);
     room.tell_terminals();
@@ -181,8 +196,9 @@ fn attach(room: &Arc<Room>, client: &Arc<Client>, data: Data) -> Answer {
     let terminal = find(room, &mut fields)?;
     let from = fields.number("offset", 0, u64::MAX)?;
     let size = size(&mut fields)?;
+    let colours = colours(&mut fields)?;
     if let Some(size) = size.filter(|_| may(client.rights).is_ok()) {
-        terminal.make_room(client.id, Some(size));
+        terminal.make_room(client.id, size, colours);
     }
     if terminal.lasting
         && let Err(error) = terminal.ensure_started()
@@ -201,8 +217,7 @@ fn attach(room: &Arc<Room>, client: &Arc<Client>, data: Data) -> Answer {
         None => {
             // What the client has been sent of it so far comes before.
             client.detach(&terminal.id);
-            // Who has seen nothing of it gets its last lines; who has, its screen.
-            let (text, offset) = if from.is_none() { terminal.replay() } else { terminal.snapshot() };
+            let (text, offset) = terminal.snapshot();
             client.answer(
                 "terminal:data",
                 payload(&json!({ "id": terminal.id, "data": text, "offset": offset })),
@@ -221,7 +236,7 @@ fn detach(room: &Room, client: &Client, data: Data) -> Answer {
     let mut fields = data.object("id")?;
     let terminal = find(room, &mut fields)?;
     client.detach(&terminal.id);
-    terminal.make_room(client.id, None);
+    terminal.leave_room(client.id);
     room.tell_terminals();
     Ok(success())
 }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_process::sandbox::Profile;
-use legwork_process::{Cursor, Progress, Size, Stream};
 use serde_json::Value;
 
 use super::rules::masked;
 use super::{Finding, Report};
+use crate::command::{self, Command};
 use crate::room::Room;
-use crate::terminal::Launch;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_OUTPUT: usize = 32 << 20;
@@ -47,42 +46,9 @@ async fn add(
 }
 
 async fn output(room: &Arc<Room>, argv: Vec<String>) -> Result<Value, String> {
-    let launch = Launch {
-        argv,
-        cwd: String::new(),
-        env: BTreeMap::new(),
-        size: Size { cols: 80, rows: 24 },
-        timeout: Some(TIMEOUT),
-        sandbox: Profile::Off,
-    };
-    let running = room.terminals.shells.run(&launch)?;
-    while !matches!(running.progress().await, Progress::Ended) {}
-    let file = running.path().to_owned();
-    tokio::task::spawn_blocking(move || {
-        let result = read_output(&file);
-        let _ = std::fs::remove_file(&file);
-        result
-    })
-    .await
-    .map_err(|e| e.to_string())?
-}
-
-fn read_output(file: &std::path::Path) -> Result<Value, String> {
-    let status = legwork_process::status(file).map_err(|e| e.to_string())?;
-    let mut cursor = Cursor::open(file, 0, 0).map_err(|e| e.to_string())?;
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    while let Some(chunk) = cursor.next(64 * 1024).map_err(|e| e.to_string())? {
-        let into = if chunk.stream == Stream::Stdout { &mut out } else { &mut err };
-        into.extend(chunk.data);
-        if out.len() + err.len() > MAX_OUTPUT {
-            return Err("its report is too large".into());
-        }
-    }
-    if status.exit_code != Some(0) {
-        let said = String::from_utf8_lossy(&err);
-        let last = said.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("no reason given");
-        return Err(format!("it failed: {}", last.chars().take(300).collect::<String>()));
-    }
+    let command =
+        Command { argv, env: BTreeMap::new(), sandbox: Profile::Off, timeout: TIMEOUT, most: MAX_OUTPUT };
+    let out = command::output(room, command).await?;
     serde_json::from_slice(&out).map_err(|e| format!("its report can't be read: {e}"))
 }
 

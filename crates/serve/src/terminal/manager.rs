@@ -51,6 +51,7 @@ pub(crate) struct Terminals {
     most: usize,
     timeout: Option<Duration>,
     sandbox: Profile,
+    history: usize,
     on_exit: Listener,
 }
 
@@ -60,6 +61,7 @@ impl Terminals {
         most: usize,
         timeout: Option<Duration>,
         sandbox: Profile,
+        history: usize,
         on_exit: Listener,
     ) -> Self {
         let launch = Launch {
@@ -77,10 +79,11 @@ impl Terminals {
             "Terminal".into(),
             launch,
             shells.clone(),
+            history,
             Box::new(move |t, e| told(t, e)),
         );
         let count = AtomicU64::new(1);
-        Self { main, shells, opened: Mutex::default(), count, most, timeout, sandbox, on_exit }
+        Self { main, shells, opened: Mutex::default(), count, most, timeout, sandbox, history, on_exit }
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<Arc<Terminal>> {
@@ -141,6 +144,7 @@ impl Terminals {
             title,
             launch,
             self.shells.clone(),
+            self.history,
             Box::new(move |t, e| told(t, e)),
         );
         {

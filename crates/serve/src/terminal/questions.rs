@@ -1,8 +1,140 @@
 //! What programs ask of a terminal, and what terminals answer.
 //!
-//! A program's question stands in its output, and the emulator that reads it types the answer.
-//! Who is shown the output once more must not answer once more: the program is gone, and the
-//! shell would be given the answer as a line.
+//! A program's question stands in its output. The server's own emulator reads it first, and is
+//! the only one that answers: those of the viewers answer as well, each of them, and once more
+//! whenever the output is shown again, when the program is gone and the shell would be given
+//! the answer as a line.
+
+/// The colours of whoever types, as programs ask for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Colours {
+    pub(crate) foreground: [u8; 3],
+    pub(crate) background: [u8; 3],
+}
+
+impl Default for Colours {
+    /// Light on dark: what programs take for granted.
+    fn default() -> Self {
+        Self { foreground: [0xe7, 0xeb, 0xf1], background: [0x0e, 0x11, 0x15] }
+    }
+}
+
+impl Colours {
+    /// From `#rrggbb`.
+    pub(crate) fn parse(text: &str) -> Option<[u8; 3]> {
+        let digits = text.strip_prefix('#').filter(|d| d.len() == 6 && d.is_ascii())?;
+        let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+        Some([byte(0)?, byte(2)?, byte(4)?])
+    }
+
+    fn is_light(&self) -> bool {
+        self.background.iter().map(|c| u16::from(*c)).sum::<u16>() > 3 * 128
+    }
+}
+
+/// The sixteen colours that have names, as viewers' emulators show them.
+const NAMED: [u32; 16] = [
+    0x2e3436, 0xcc0000, 0x4e9a06, 0xc4a000, 0x3465a4, 0x75507b, 0x06989a, 0xd3d7cf, 0x555753, 0xef2929,
+    0x8ae234, 0xfce94f, 0x729fcf, 0xad7fa8, 0x34e2e2, 0xeeeeec,
+];
+
+/// A colour of the 256.
+fn palette(index: u8) -> [u8; 3] {
+    let step = |n: u8| if n == 0 { 0 } else { 55 + 40 * n };
+    match index {
+        0..16 => {
+            let [_, rgb @ ..] = NAMED[usize::from(index)].to_be_bytes();
+            rgb
+        }
+        16..232 => {
+            let n = index - 16;
+            [step(n / 36), step(n / 6 % 6), step(n % 6)]
+        }
+        232.. => [8 + 10 * (index - 232); 3],
+    }
+}
+
+/// What a control sequence is answered; `None` if it asks nothing that we know.
+pub(super) fn answer_csi(
+    screen: &vt100::Screen,
+    colours: &Colours,
+    middle: (Option<u8>, Option<u8>),
+    params: &[&[u16]],
+    last: char,
+) -> Option<String> {
+    let first = params.first().and_then(|p| p.first()).copied().unwrap_or(0);
+    let (row, col) = screen.cursor_position();
+    let (rows, cols) = screen.size();
+    // A cursor beyond the last column is on it, to whoever asks.
+    let (row, col) = (row.min(rows.get() - 1) + 1, col.min(cols.get() - 1) + 1);
+    Some(match (middle, last, first) {
+        ((None, None), 'c', 0) => "\u{1b}[?1;2c".to_owned(),
+        ((Some(b'>'), None), 'c', 0) => "\u{1b}[>0;276;0c".to_owned(),
+        ((None, None), 'n', 5) => "\u{1b}[0n".to_owned(),
+        ((None, None), 'n', 6) => format!("\u{1b}[{row};{col}R"),
+        ((Some(b'?'), None), 'n', 6) => format!("\u{1b}[?{row};{col}R"),
+        ((Some(b'?'), None), 'n', 996) => {
+            format!("\u{1b}[?997;{}n", if colours.is_light() { 2 } else { 1 })
+        }
+        ((Some(b'>'), None), 'q', 0) => {
+            concat!("\u{1b}P>|legwork(", env!("CARGO_PKG_VERSION"), ")\u{1b}\\").to_owned()
+        }
+        ((None, None), 't', 18) => format!("\u{1b}[8;{rows};{cols}t"),
+        ((Some(b'$'), None), 'p', mode) => {
+            let state = if matches!(mode, 4 | 20) { 2 } else { 0 };
+            format!("\u{1b}[{mode};{state}$y")
+        }
+        ((Some(b'?'), Some(b'$')), 'p', mode) => {
+            let state = match private_mode(screen, mode) {
+                Some(true) => 1,
+                Some(false) => 2,
+                None => 0,
+            };
+            format!("\u{1b}[?{mode};{state}$y")
+        }
+        _ => return None,
+    })
+}
+
+/// Whether a mode is on; `None` if it is none of ours.
+fn private_mode(screen: &vt100::Screen, mode: u16) -> Option<bool> {
+    use vt100::{MouseProtocolEncoding as Encoding, MouseProtocolMode as Mouse};
+    let mouse = screen.mouse_protocol_mode();
+    let encoding = screen.mouse_protocol_encoding();
+    Some(match mode {
+        1 => screen.application_cursor(),
+        7 => true,
+        9 => mouse == Mouse::Press,
+        25 => !screen.hide_cursor(),
+        47 | 1047 | 1049 => screen.alternate_screen(),
+        66 => screen.application_keypad(),
+        1000 => mouse == Mouse::PressRelease,
+        1002 => mouse == Mouse::ButtonMotion,
+        1003 => mouse == Mouse::AnyMotion,
+        1005 => encoding == Encoding::Utf8,
+        1006 => encoding == Encoding::Sgr,
+        2004 => screen.bracketed_paste(),
+        // Viewers draw what comes between its two ends at once; no end of it is open for long.
+        2026 => false,
+        _ => return None,
+    })
+}
+
+/// The same of a text with parameters: colours.
+pub(super) fn answer_osc(colours: &Colours, params: &[&[u8]]) -> Option<String> {
+    let (what, rgb) = match params {
+        [b"10", b"?"] => ("10".to_owned(), colours.foreground),
+        [b"11", b"?"] => ("11".to_owned(), colours.background),
+        [b"12", b"?"] => ("12".to_owned(), colours.foreground),
+        [b"4", index, b"?"] => {
+            let index: u8 = std::str::from_utf8(index).ok()?.parse().ok()?;
+            (format!("4;{index}"), palette(index))
+        }
+        _ => return None,
+    };
+    let [r, g, b] = rgb;
+    Some(format!("\u{1b}]{what};rgb:{r:02x}{r:02x}/{g:02x}{g:02x}/{b:02x}{b:02x}\u{1b}\\"))
+}
 
 /// Where in a sequence we are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -265,6 +397,8 @@ mod tests {
             "\x1bP1$r0m\x1b\\",
             "\x1b[8;24;80t",
             "\x1b[?0u",
+            "\x1b[?997;2n",
+            "\x1bP>|legwork(1)\x1b\\",
             "\x1b[?1;2c\x1b[0n",
         ] {
             assert!(is_answer(answer.as_bytes()), "{answer:?}");
