@@ -1,87 +1,55 @@
 // The workspace's page in Chromium, against the real binary.
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import AxeBuilder from "@axe-core/playwright";
-import { chromium } from "playwright-core";
+import { launch, opened, prompt, shots, terminalText, text, write } from "./lib/page.mjs";
 import { serve, sleep, until } from "./lib/serve.mjs";
 
-const shots = process.env.LEGWORK_SCREENSHOTS;
-let server, app, browser;
+let server, browser;
 
 before(async () => {
-  app = createServer((request, response) => {
-    response.setHeader("Content-Type", "text/html");
-    // What a hostile application would try from its frame.
-    response.end(`<!doctype html><title>app</title><h1>Hello from the app</h1><p id=out>…</p><script>
-      const out = document.getElementById("out");
-      const tries = {
-        parent: () => String(parent.document.title),
-        storage: () => String(localStorage.length),
-        api: () => fetch("/api/files/index.js").then((r) => r.text()),
-      };
-      (async () => {
-        const got = [];
-        for (const [name, attempt] of Object.entries(tries)) {
-          try { await attempt(); got.push(name + ":reached"); } catch { got.push(name + ":refused"); }
-        }
-        out.textContent = got.join(" ");
-      })();
-    </script>`);
-  });
-  await new Promise((resolve) => app.listen(0, "127.0.0.1", resolve));
-  server = await serve(
-    { "index.js": "console.log(1)\n", "src/deep/a.txt": "a", "bin.dat": "\u0000x" },
-    { USER_PORT: String(app.address().port) },
-  );
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
-  });
+  server = await serve({ "index.js": "console.log(1)\n", "src/deep/a.txt": "a", "bin.dat": "\u0000x" });
+  browser = await launch();
 });
 
 after(async () => {
   await browser?.close();
-  app?.close();
   await server?.stop();
 });
 
-/** Anything the browser complains about fails the test. */
-async function open(options = {}, url = server.url) {
-  const context = await browser.newContext(options);
-  const page = await context.newPage();
-  const complaints = [];
-  page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
-  await page.goto(url);
-  return { page, complaints, close: () => context.close() };
-}
-
-const terminalText = (page) =>
-  page.evaluate(() => document.querySelector(".screen.active .xterm-rows")?.innerText ?? "");
+const open = (options = {}, url = server.url) => opened(browser, url, options);
 
 test("a file is found, edited, saved, and a change elsewhere is not overwritten", async () => {
   const { page, complaints, close } = await open();
   await page.getByRole("treeitem", { name: "index.js" }).click();
-  const editor = page.getByRole("textbox", { name: /index\.js$/ });
-  await editor.fill("console.log(2)\n");
+  await page.getByRole("textbox", { name: /index\.js$/ }).waitFor();
+  await write(page, "console.log(2)\n");
   await page.keyboard.press("Control+s");
   const path = join(server.workspace, "index.js");
   await until("the save", () => readFileSync(path, "utf8") === "console.log(2)\n");
   // Somebody else changes it while it is being edited.
-  await editor.fill("mine\n");
+  await write(page, "mine\n");
   writeFileSync(path, "theirs\n");
   await page.getByText("has changed on disk").waitFor();
-  await page.keyboard.press("Control+s");
-  await sleep(200);
+  if (shots) await page.screenshot({ path: join(shots, "workspace-conflict.png") });
   assert.equal(readFileSync(path, "utf8"), "theirs\n");
-  await page.getByRole("button", { name: "Keep mine" }).click();
-  await until("the save", () => readFileSync(path, "utf8") === "mine\n");
+  await page.getByRole("button", { name: "Keep both" }).click();
+  await until("both", async () => (await text(page)) === "theirs\nmine\n");
+  await page.locator(".editor .cm-content").first().click();
+  await page.keyboard.press("Control+s");
+  await until("the save", () => readFileSync(path, "utf8") === "theirs\nmine\n");
   // A change elsewhere to what is not being edited is just shown.
   writeFileSync(path, "theirs again\n");
-  await until("the new text", async () => (await editor.inputValue()) === "theirs again\n");
+  await until("the new text", async () => (await text(page)) === "theirs again\n");
+  // And can be undone like any other.
+  await page.locator(".editor .cm-content").first().click();
+  await page.keyboard.press("Control+z");
+  await until("the old text", async () => (await text(page)) === "theirs\nmine\n");
+  writeFileSync(path, "theirs once more\n");
+  await page.getByRole("button", { name: "Take theirs" }).click();
+  await until("theirs", async () => (await text(page)) === "theirs once more\n");
   assert.deepEqual(complaints, []);
   await close();
 });
@@ -93,7 +61,6 @@ test("files are made, moved and deleted in the tree, by keyboard", async () => {
   await page.keyboard.press("Enter");
   await until("the file", () => existsSync(join(server.workspace, "lib/new.txt")));
   const tree = page.getByRole("tree");
-  await page.getByRole("treeitem", { name: "lib" }).click();
   await page.getByRole("treeitem", { name: "new.txt" }).click();
   await tree.focus();
   await page.keyboard.press("F2");
@@ -121,7 +88,10 @@ test("terminals are typed into, several at a time, and survive a reload", async 
   await page.keyboard.type("echo second-$((1+1))\n");
   await until("the output", async () => (await terminalText(page)).includes("second-2"));
   await page.reload();
-  await until("the replay", async () => (await terminalText(page)).includes("first-2"));
+  // What was shown is shown again; the other one has gone on, too.
+  await until("the replay", async () => (await terminalText(page)).includes("second-2"));
+  await page.locator(".terminals .tab").nth(0).getByRole("button").first().click();
+  await until("the first one's", async () => (await terminalText(page)).includes("first-2"));
   await page.locator(".screen.active").click();
   await page.keyboard.type("echo $KEPT-again\n");
   await until("the same shell", async () => (await terminalText(page)).includes("yes-again"));
@@ -154,11 +124,6 @@ test("vim, tmux and htop draw what they should, for one who comes late as well",
   }
   await close();
 });
-
-const prompt = async (page) => {
-  await page.locator(".screen.active .xterm-rows").waitFor();
-  await page.locator(".screen.active").click();
-};
 
 test("vim, :q, reload, ls: nothing is typed into the shell that nobody typed", async () => {
   const { page, close } = await open();
@@ -261,8 +226,8 @@ test("a file keeps its ends of lines when it is saved", async () => {
     ["mixed.txt", (text) => text.replace("d\n", "D\nnew\n"), "a\r\nb\nc\rD\r\nnew\r\nend"],
   ]) {
     await page.getByRole("treeitem", { name }).click();
-    const editor = page.getByRole("textbox", { name: new RegExp(name.replace(".", "\\.")) });
-    await editor.fill(edit(await editor.inputValue()));
+    await page.getByRole("textbox", { name: new RegExp(name.replace(".", "\\.")) }).waitFor();
+    await write(page, edit(await text(page)));
     await page.keyboard.press("Control+s");
     await until("the save", () => readFileSync(join(server.workspace, name), "utf8") === want);
   }
@@ -352,6 +317,7 @@ test("a paste of more than a megabyte arrives whole", async () => {
     const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
     document.querySelector(".screen.active textarea").dispatchEvent(event);
   }, lines);
+  await page.getByRole("button", { name: "Paste", exact: true }).click();
   const path = join(server.workspace, "pasted");
   const last = `line ${lines - 1} ${"x".repeat(40)}\n`;
   await until("all of it", () => existsSync(path) && readFileSync(path, "utf8").endsWith(last), 90_000);
@@ -368,34 +334,23 @@ test("a double click opens what was clicked, and a moved file keeps its tab", as
   await item.waitFor();
   const box = await item.boundingBox();
   await page.mouse.dblclick(box.x + 30, box.y + box.height / 2);
-  const editor = page.getByRole("textbox", { name: /m\d\.txt$/ });
-  await editor.waitFor();
-  assert.equal(await editor.inputValue(), "m2.txt");
+  await page.getByRole("textbox", { name: /m\d\.txt$/ }).waitFor();
+  assert.equal(await text(page), "m2.txt");
   await sleep(300);
   assert.equal(await page.locator(".editor .tab").count(), 1);
-  await editor.fill("edited");
+  await write(page, "edited");
   await page.getByRole("tree").focus();
   await page.keyboard.press("F2");
   await page.getByLabel("New path").fill("sub/m2-moved.txt");
   await page.keyboard.press("Enter");
   await until("the move", () => existsSync(join(server.workspace, "sub/m2-moved.txt")));
-  await page.getByRole("textbox", { name: /m2-moved\.txt$/ }).click();
+  await page.locator(".editor .cm-content").first().click();
   await page.keyboard.press("Control+s");
   const path = join(server.workspace, "sub/m2-moved.txt");
   await until("the save", () => readFileSync(path, "utf8") === "edited");
   assert.ok(!existsSync(join(server.workspace, "m2.txt")));
   assert.equal(await page.locator(".editor .tab").count(), 1);
   assert.deepEqual(complaints, []);
-  await close();
-});
-
-test("the preview shows the application, which reaches nothing of ours", async () => {
-  const { page, close } = await open();
-  await page.getByRole("button", { name: "Preview", exact: true }).click();
-  const frame = page.frameLocator("iframe");
-  await frame.getByText("Hello from the app").waitFor();
-  await frame.getByText("parent:refused storage:refused api:refused").waitFor();
-  if (shots) await page.screenshot({ path: join(shots, "workspace-preview.png") });
   await close();
 });
 

@@ -29,3 +29,6 @@ export function visible(text: string): string {
     (c) => `\u27e8U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}\u27e9`,
   );
 }
+
+/** The same of what has one line alone, as a name: line breaks as well. */
+export const visibleLine = (text: string): string => visible(text).replaceAll("\n", "\u27e8U+000A\u27e9");

@@ -1,6 +1,7 @@
-/** The tree, and the files that are open. */
-import { plain, restore } from "./endings";
-import { link, RequestError } from "./link.svelte";
+/** The tree of files. */
+import { link } from "./link.svelte";
+import { said } from "./notices.svelte";
+import { settings } from "./settings.svelte";
 
 export interface Node {
   name: string;
@@ -22,50 +23,52 @@ interface Refresh {
   truncated?: boolean;
 }
 
-export interface OpenFile {
+export interface Change {
   path: string;
-  text: string;
-  /** What is on disk, as far as we know, and with its own ends of lines. */
-  saved: string;
-  raw: string;
-  digest: string;
-  /** Somebody else has changed it since. */
-  conflict: boolean;
-  /** It is not there any more. */
-  gone: boolean;
-  /** It is no text: shown, not edited. */
-  binary: boolean;
+  type: string;
 }
 
+export const parent = (path: string): string => path.slice(0, path.lastIndexOf("/"));
+export const base = (path: string): string => path.slice(path.lastIndexOf("/") + 1);
+/** Whether a path is that folder, or in it. */
+export const within = (path: string, folder: string): boolean =>
+  path === folder || path.startsWith(`${folder}/`);
+
+type Listener = (changes: Change[], rescan: boolean) => void;
+
 class Files {
-  tree = $state<Node[] | null>(null);
+  tree = $state.raw<Node[] | null>(null);
   root = $state("");
   truncated = $state(false);
   trouble = $state("");
-  open = $state<OpenFile[]>([]);
-  current = $state("");
   expanded = $state<Record<string, boolean>>({});
+  private grafts = new Map<string, Node[]>();
+  private listeners = new Set<Listener>();
   private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
     link.socket.on("file:refresh", (said: Refresh) => {
       if (this.root === "" || said.path === this.root) this.show(said);
     });
-    link.socket.on(
-      "file:changed",
-      (said: { changes: { path: string; type: string }[]; rescan?: boolean }) => {
-        // Content alone changes nothing in the tree.
-        if (said.rescan || said.changes.some((c) => c.type !== "changed")) this.reload();
-        const changed = new Set(said.changes.map((c) => c.path));
-        for (const file of this.open) if (said.rescan || changed.has(file.path)) void this.look(file);
-      },
-    );
+    link.socket.on("file:changed", (said: { changes: Change[]; rescan?: boolean }) => {
+      // Content alone changes nothing in the tree.
+      if (said.rescan || said.changes.some((c) => c.type !== "changed")) this.reload();
+      for (const listener of this.listeners) listener(said.changes, said.rescan ?? false);
+    });
+  }
+
+  /** Tells of changes. */
+  onChange(listener: Listener): () => void {
+    this.listeners.add(listener);
+    return () => void this.listeners.delete(listener);
   }
 
   private show(said: Refresh): void {
+    if (this.truncated) this.graft(said.tree);
     this.tree = said.tree;
     this.root = said.path;
     this.truncated = said.truncated ?? false;
+    if (!this.truncated) this.grafts.clear();
   }
 
   /** Many changes lead to one look. */
@@ -76,109 +79,68 @@ class Files {
 
   async load(): Promise<void> {
     try {
-      this.show(await link.ask<Refresh>("fetchDir"));
+      const asked = await link.ask<Refresh>("fetchDir");
+      this.show(asked);
+      for (const path of this.grafts.keys()) if (this.expanded[path]) await this.fetch(path);
       this.trouble = "";
     } catch (error) {
-      this.trouble = String(error instanceof Error ? error.message : error);
+      this.trouble = said(error);
     }
   }
 
-  get file(): OpenFile | undefined {
-    return this.open.find((file) => file.path === this.current);
-  }
-
-  private async fetch(path: string): Promise<{ content: string; digest: string; encoding?: string }> {
-    return link.ask("fetchContent", { path, digest: true });
-  }
-
-  async view(path: string): Promise<void> {
-    if (!this.open.some((file) => file.path === path)) {
-      const { content, digest, encoding } = await this.fetch(path);
-      // A second click may have been faster.
-      if (this.open.some((file) => file.path === path)) {
-        this.current = path;
-        return;
-      }
-      this.open.push({
-        path,
-        text: plain(content),
-        saved: plain(content),
-        raw: content,
-        digest,
-        conflict: false,
-        gone: false,
-        binary: encoding !== undefined,
-      });
+  private graft(nodes: Node[]): void {
+    for (const node of nodes) {
+      const grown = this.grafts.get(node.path);
+      if (grown && node.children?.length === 0) node.children = grown;
+      if (node.children) this.graft(node.children);
     }
-    this.current = path;
   }
 
-  /** A file that was changed elsewhere is read again, unless that would lose work. */
-  private async look(file: OpenFile): Promise<void> {
+  /** A folder that a cut tree came without. */
+  private async fetch(path: string): Promise<void> {
     try {
-      const { content, digest } = await this.fetch(file.path);
-      file.gone = false;
-      if (digest === file.digest) return;
-      if (file.text !== file.saved) {
-        file.conflict = true;
-        return;
-      }
-      this.take(file, content, digest);
-    } catch (error) {
-      if (error instanceof RequestError && error.code === "not_found") file.gone = true;
+      this.grafts.set(path, (await link.ask<Refresh>("fetchDir", { path })).tree);
+    } catch {
+      this.grafts.delete(path);
+    }
+    const tree = this.tree ?? [];
+    this.graft(tree);
+    this.tree = [...tree];
+  }
+
+  toggle(node: Node, open = !this.expanded[node.path]): void {
+    this.expanded[node.path] = open;
+    if (open && this.truncated && node.children?.length === 0) void this.fetch(node.path);
+  }
+
+  /** Whether the tree has it. */
+  has(path: string): boolean {
+    let nodes = this.tree ?? [];
+    for (;;) {
+      const node = nodes.find((one) => within(path, one.path));
+      if (!node || node.path === path) return !!node;
+      nodes = node.children ?? [];
     }
   }
 
-  private take(file: OpenFile, raw: string, digest: string): void {
-    const text = plain(raw);
-    Object.assign(file, { text, saved: text, raw, digest, conflict: false, gone: false });
+  /** Opens the folders that a file is in. */
+  reveal(path: string): void {
+    for (let at = parent(path); at.length > this.root.length; at = parent(at)) this.expanded[at] = true;
   }
 
   /** What was moved is still what is open. */
   moved(from: string, to: string): void {
-    const now = (path: string): string =>
-      path === from || path.startsWith(`${from}/`) ? to + path.slice(from.length) : path;
-    for (const file of this.open) file.path = now(file.path);
-    this.current = now(this.current);
-    for (const path of Object.keys(this.expanded)) this.expanded[now(path)] = this.expanded[path]!;
+    for (const path of Object.keys(this.expanded))
+      if (within(path, from)) this.expanded[to + path.slice(from.length)] = this.expanded[path]!;
   }
 
-  async save(file: OpenFile, anyway = false): Promise<void> {
-    const text = file.text;
-    const content = restore(file.raw, text);
-    try {
-      const base = anyway ? {} : { base_digest: file.digest };
-      // The digest of what was written, whatever the file has become meanwhile.
-      const said = await link.ask<{ digest: string }>("updateContent", {
-        path: file.path,
-        content,
-        digest: true,
-        ...base,
-      });
-      Object.assign(file, {
-        saved: text,
-        raw: content,
-        digest: said.digest,
-        conflict: false,
-        gone: false,
-      });
-      // A change that was told while this was under way.
-      void this.look(file);
-    } catch (error) {
-      if (error instanceof RequestError && error.code === "conflict") file.conflict = true;
-      else throw error;
-    }
+  relative(path: string): string {
+    return within(path, this.root) ? path.slice(this.root.length + 1) : path;
   }
 
-  async revert(file: OpenFile): Promise<void> {
-    const { content, digest } = await this.fetch(file.path);
-    this.take(file, content, digest);
-  }
-
-  close(path: string): void {
-    const at = this.open.findIndex((file) => file.path === path);
-    this.open = this.open.filter((file) => file.path !== path);
-    if (this.current === path) this.current = this.open[Math.min(at, this.open.length - 1)]?.path ?? "";
+  /** The address of a file over HTTP. */
+  address(path: string): string {
+    return `/api/files/${this.relative(path).split("/").map(encodeURIComponent).join("/")}`;
   }
 
   /** The tree's lines as they are shown. */
@@ -188,6 +150,7 @@ class Files {
     const seen = new Map<string, number>();
     const add = (nodes: Node[], level: number): void => {
       for (const node of nodes) {
+        if (!settings.hidden && node.name.startsWith(".")) continue;
         const alike = seen.get(node.path) ?? 0;
         seen.set(node.path, alike + 1);
         lines.push({ key: alike ? `${node.path}\u0000${alike}` : node.path, node, level });

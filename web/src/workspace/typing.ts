@@ -1,21 +1,23 @@
-/** What is typed into a terminal, on its way: in order, in pieces, and never later than meant. */
-import { link, RequestError } from "./link.svelte";
+/** What is typed into a terminal, on its way: in order, whole or not at all, never later than meant. */
+import { link } from "./link.svelte";
 
-/** Most characters sent at once, without waiting for what was sent before. */
+/** Most characters that are sent as an event; what is longer goes as a whole first. */
 const PIECE = 32 * 1024;
-/** Between two attempts with a terminal that does not read. */
-const PAUSE_MS = 50;
 const INTERRUPT = "\u0003";
 
 export class Typing {
   private readonly id: string;
   private readonly onTrouble: (text: string) => void;
+  private readonly onLeft: (characters: number) => void;
+  /** Typed while something long is on its way. */
   private waiting = "";
-  private busy = false;
+  private sending: XMLHttpRequest | undefined;
 
-  constructor(id: string, onTrouble: (text: string) => void) {
+  /** `onLeft` hears how much of something long is still to be sent. */
+  constructor(id: string, onTrouble: (text: string) => void, onLeft: (characters: number) => void) {
     this.id = id;
     this.onTrouble = onTrouble;
+    this.onLeft = onLeft;
   }
 
   type(data: string): void {
@@ -25,55 +27,59 @@ export class Typing {
       this.onTrouble("Not typed: there is no connection. What you type now is not kept for later.");
       return;
     }
-    if (data === INTERRUPT) this.waiting = "";
-    if (!this.busy && data.length <= PIECE) {
-      link.socket.emit("terminal:write", { id: this.id, data });
+    if (this.sending && data === INTERRUPT) this.waiting = "";
+    else if (this.sending) {
+      this.waiting += data;
       return;
     }
-    this.waiting += data;
-    if (!this.busy) void this.send();
-    else if (data === INTERRUPT) link.socket.emit("terminal:write", { id: this.id, data: this.take() });
+    if (data.length <= PIECE) this.write(data);
+    else this.send(data);
   }
 
-  private take(): string {
-    let end = Math.min(PIECE, this.waiting.length);
-    // Not within a character of two halves.
-    const last = this.waiting.charCodeAt(end - 1);
-    if (end < this.waiting.length && last >= 0xd800 && last < 0xdc00) end -= 1;
-    const piece = this.waiting.slice(0, end);
-    this.waiting = this.waiting.slice(end);
-    return piece;
+  /** What is on its way is not typed. */
+  stop(): void {
+    this.waiting = "";
+    this.sending?.abort();
   }
 
-  private async send(): Promise<void> {
-    this.busy = true;
-    try {
-      while (this.waiting) {
-        const data = this.take();
-        if (!(await this.piece(data))) break;
-      }
-    } finally {
-      this.busy = false;
-    }
+  private write(data: string): void {
+    link.socket
+      .timeout(30_000)
+      .emitWithAck("terminal:write", { id: this.id, data })
+      .then(
+        (said: { error?: string }) => said.error && this.onTrouble(`Not typed: ${said.error}`),
+        () => undefined,
+      );
   }
 
-  /** Sends a piece as soon as the terminal takes it; false if it never will. */
-  private async piece(data: string): Promise<boolean> {
-    for (;;) {
+  private send(data: string): void {
+    const request = new XMLHttpRequest();
+    this.sending = request;
+    request.open("POST", `/api/terminals/${encodeURIComponent(this.id)}/input`);
+    if (link.token) request.setRequestHeader("Authorization", `Bearer ${link.token}`);
+    this.onLeft(data.length);
+    request.upload.onprogress = (event) =>
+      this.onLeft(Math.max(1, Math.round(data.length * (1 - event.loaded / event.total))));
+    const over = (trouble?: string): void => {
+      this.sending = undefined;
+      this.onLeft(0);
+      const { waiting } = this;
+      this.waiting = "";
+      if (trouble) this.onTrouble(trouble);
+      else if (waiting) this.type(waiting);
+    };
+    request.onload = () => {
+      if (request.status < 300) return over();
+      let why = request.statusText;
       try {
-        await link.ask("terminal:write", { id: this.id, data });
-        return true;
-      } catch (error) {
-        if (error instanceof RequestError && error.code === "terminal_busy") {
-          await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-          if (link.socket.connected) continue;
-        }
-        const left = data.length + this.waiting.length;
-        this.waiting = "";
-        const why = error instanceof Error ? error.message : String(error);
-        this.onTrouble(`The last ${left} characters were not typed: ${why}`);
-        return false;
+        why = (JSON.parse(request.responseText) as { error?: string }).error ?? why;
+      } catch {
+        // What is in between has said something of its own.
       }
-    }
+      over(`What you pasted was not typed: ${why}`);
+    };
+    request.onerror = () => over("What you pasted was not typed: the connection broke.");
+    request.onabort = () => over("What you pasted was not typed: you have stopped it.");
+    request.send(data);
   }
 }
