@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::record;
 use crate::spec::{Size, Spec, State, Status, boot_id};
-use crate::supervisor::{CANCEL, DOOR, GROWN, INPUT, MAX_MESSAGE, RESIZE};
+use crate::supervisor::{CANCEL, DOOR, ENDED, GROWN, INPUT, MAX_MESSAGE, RESIZE};
 
 /// What happened to a running command.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ pub enum Progress {
     /// What accepts the command's connections to its proxy has come: to be served by
     /// whoever watches the command.
     Door(std::net::TcpListener),
-    /// The supervisor is gone: [`status`] says how the command ended.
+    /// The command has ended: [`status`] says how. Its supervisor is gone, unless it looks after
+    /// what was left running; then it is gone when this is told once more.
     Ended,
 }
 
@@ -57,9 +58,20 @@ impl Running {
                 Ok(Received { len: 1, bytes, fd: Some(fd) }) if bytes[0] == DOOR => {
                     return Progress::Door(fd.into());
                 }
+                Ok(Received { len: 1, bytes, .. }) if bytes[0] == ENDED => return Progress::Ended,
                 Ok(Received { len: 0, .. }) | Err(_) => return Progress::Ended,
                 Ok(_) => {}
             }
+        }
+    }
+
+    /// Whether the supervisor is gone.
+    pub fn is_gone(&self) -> bool {
+        let mut byte = [0u8; 1];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        match rustix::net::recv(self.socket.get_ref(), &mut byte, flags) {
+            Ok((len, _)) => len == 0,
+            Err(e) => e != rustix::io::Errno::AGAIN,
         }
     }
 

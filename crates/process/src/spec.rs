@@ -24,6 +24,9 @@ pub struct Limits {
     pub timeout: Option<Duration>,
     /// Time between SIGTERM and SIGKILL. Default 2 s.
     pub grace: Duration,
+    /// The same where it is cancelled; `None` for the same.
+    #[serde(default)]
+    pub cancel_grace: Option<Duration>,
     /// How long output is awaited after the command ended, while descendants hold
     /// its pipes. Default 1 s.
     pub drain: Duration,
@@ -36,6 +39,7 @@ impl Default for Limits {
         Self {
             timeout: None,
             grace: Duration::from_secs(2),
+            cancel_grace: None,
             drain: Duration::from_secs(1),
             output_bytes: 1 << 30,
         }
@@ -58,6 +62,10 @@ pub struct Spec {
     /// their files are read after an update.)
     #[serde(default)]
     pub passed_stdio: bool,
+    /// What it leaves running lives on after its end, until whoever watches it cancels it or is
+    /// gone. (Not within walls that end with their first process.)
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_tree: bool,
     /// The wall around it.
     #[serde(default)]
     pub sandbox: Option<Plan>,

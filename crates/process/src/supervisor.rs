@@ -32,6 +32,8 @@ pub(crate) const INPUT: u8 = b'I';
 pub(crate) const RESIZE: u8 = b'R';
 /// Message from a supervisor: what accepts the command's connections to its proxy.
 pub(crate) const DOOR: u8 = b'D';
+/// Message from a supervisor: the command has ended, and left somebody running.
+pub(crate) const ENDED: u8 = b'E';
 /// Message from a supervisor: the journal's length as u64, little-endian.
 pub(crate) const GROWN: u8 = b'J';
 
@@ -113,8 +115,9 @@ fn supervise(passed: Passed) -> io::Result<()> {
     // What somebody left running in a terminal on purpose goes on when the shell has gone.
     let left_on_purpose =
         supervisor.spec.terminal.is_some() && supervisor.status.ended_by.is_none() && !supervisor.abandoned;
+    let keeps = supervisor.spec.keeps_tree && supervisor.status.ended_by.is_none() && !supervisor.abandoned;
     let must_end = supervisor.spec.passed_stdio && !left_on_purpose || supervisor.spec.sandbox.is_some();
-    if must_end && tree::is_left() {
+    if must_end && !keeps && tree::is_left() {
         // Whoever is left of it talks to nobody, or would outlive its wall.
         tree::kill(rustix::process::getpid());
         tree::reap(None);
@@ -124,10 +127,20 @@ fn supervise(passed: Passed) -> io::Result<()> {
         (supervisor.status.denied, supervisor.status.denied_more) = gatekeeper.denied();
     }
     supervisor.status.out_of_memory = supervisor.spec.group.out_of_memory();
-    confine::tidy(&supervisor.spec);
+    let stays = keeps && tree::is_left();
+    if !stays {
+        confine::tidy(&supervisor.spec);
+    }
     supervisor.status.state = State::Ended;
     supervisor.status.finished_ms = now_ms();
     record::report(&file, &supervisor.status)?;
+    if stays {
+        // Whoever waits for the command's end hears of it, and its file is theirs.
+        drop((file, cwd));
+        supervisor.look_after(gatekeeper);
+        confine::tidy(&supervisor.spec);
+        return Ok(());
+    }
     if let Some(gatekeeper) = gatekeeper {
         // Whoever waits for the command's end hears of it, and its file is theirs.
         let signals = supervisor.into_signals();
@@ -309,6 +322,76 @@ impl Supervisor {
         }
     }
 
+    /// Looks after what the command has left running: reads what it prints, which nobody wants,
+    /// judges it, and ends it when that is asked for or nobody is there any more.
+    fn look_after(&mut self, mut gatekeeper: Option<Gatekeeper>) {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        self.controllers.retain(|c| rustix::net::send(&c.socket, &[ENDED], flags).is_ok());
+        self.kill_at = None;
+        self.status.ended_by = None;
+        loop {
+            tree::reap(None);
+            if !tree::is_left() {
+                return;
+            }
+            let now = Instant::now();
+            if self.kill_at.is_none() && self.controllers.is_empty() {
+                tree::ask(rustix::process::getpid(), Signal::TERM);
+                self.kill_at = Some(now + self.spec.limits.grace);
+            }
+            if self.kill_at.is_some_and(|at| now >= at) {
+                tree::kill(rustix::process::getpid());
+                tree::reap(None);
+                return;
+            }
+            if !self.wait_for_rest(gatekeeper.as_mut()) {
+                // Nobody judges any more: the kernel refuses from now on.
+                gatekeeper = None;
+            }
+        }
+    }
+
+    /// Waits until something happens to what was left running; false if the gate is gone.
+    fn wait_for_rest(&mut self, gatekeeper: Option<&mut Gatekeeper>) -> bool {
+        let calls = gatekeeper.as_ref().map(|gatekeeper| gatekeeper.listener());
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        fds.extend(calls.as_ref().map(|calls| PollFd::new(calls, PollFlags::IN)));
+        fds.extend(self.controllers.iter().map(|c| PollFd::new(&c.socket, PollFlags::IN)));
+        let pipes = [&self.pipes.stdout, &self.pipes.stderr];
+        fds.extend(pipes.into_iter().flatten().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        // Whether all have gone is found out by looking, where they were asked to.
+        let soon = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        if poll(&mut fds, self.kill_at.map(|_| &soon)).is_err() {
+            return true;
+        }
+        let asked = calls.as_ref().map(|_| fds[1].revents()).unwrap_or(PollFlags::empty());
+        drop(fds);
+        let mut buffer = [0u8; 4096];
+        while rustix::io::read(&self.signals, &mut buffer).is_ok_and(|n| n > 0) {}
+        for pipe in [&mut self.pipes.stdout, &mut self.pipes.stderr] {
+            while let Some(open) = pipe {
+                match open.read(&mut buffer) {
+                    Ok(0) => *pipe = None,
+                    Ok(_) => {}
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => *pipe = None,
+                }
+            }
+        }
+        self.controllers.retain(|controller| {
+            match rustix::net::recv(&controller.socket, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok((len, _)) => len > 0 && buffer[0] != CANCEL,
+                Err(e) => e == rustix::io::Errno::AGAIN,
+            }
+        });
+        match gatekeeper {
+            Some(gatekeeper) if asked.contains(PollFlags::IN) => gatekeeper.answer_waiting().is_ok(),
+            Some(_) => asked.is_empty(),
+            None => true,
+        }
+    }
+
     fn is_over(&mut self, now: Instant) -> bool {
         if self.ended.is_none() {
             return false;
@@ -340,7 +423,12 @@ impl Supervisor {
             return;
         }
         self.status.ended_by = Some(by);
-        self.kill_at = Some(now + self.spec.limits.grace);
+        let limits = &self.spec.limits;
+        let grace = match by {
+            EndedBy::Cancel => limits.cancel_grace.unwrap_or(limits.grace),
+            EndedBy::Timeout => limits.grace,
+        };
+        self.kill_at = Some(now + grace);
         // An interactive shell takes no notice of SIGTERM; it knows that its terminal can go.
         let signal = if self.spec.terminal.is_some() { Signal::HUP } else { Signal::TERM };
         tree::ask(rustix::process::getpid(), signal);

@@ -78,6 +78,34 @@ impl Destinations {
     }
 }
 
+impl Destinations {
+    /// Whether an address that is written in a URL, or the name there, is listed.
+    pub(crate) fn lists_url(&self, url: &reqwest::Url) -> bool {
+        let port = url.port_or_known_default().unwrap_or(0);
+        match url.host() {
+            Some(url::Host::Domain(name)) => self.names(name, port),
+            Some(url::Host::Ipv4(ip)) => self.admits_literal(SocketAddr::from((ip, port))),
+            Some(url::Host::Ipv6(ip)) => self.admits_literal(SocketAddr::from((ip, port))),
+            None => false,
+        }
+    }
+
+    /// An entry for any host stands for every public address.
+    fn admits_literal(&self, address: SocketAddr) -> bool {
+        let any = |entry: &Destination| {
+            entry.host == Host::Any && entry.port.is_none_or(|port| port == address.port())
+        };
+        self.admits(address, self.entries.iter().any(any))
+    }
+
+    /// Whether an address that a listed name has may be connected to.
+    pub(crate) fn admits_named(&self, address: IpAddr) -> bool {
+        let address = plain(address);
+        let covers = |entry: &Destination| matches!(&entry.host, Host::Net(net) if net.contains(&address));
+        !is_local(address) || self.entries.iter().any(covers)
+    }
+}
+
 impl Destination {
     fn parse(entry: &str) -> Result<Self, String> {
         let wrong = || {
@@ -151,6 +179,19 @@ mod tests {
         ] {
             assert_eq!(list.admits(address.parse().expect(address), named), admitted, "{address} {named}");
         }
+        for (url, listed) in [
+            ("https://api.github.com/x", true),
+            ("http://api.github.com/x", false),
+            ("http://127.0.0.1:8080/", true),
+            ("http://127.0.0.1:8081/", false),
+            ("http://10.0.0.1:5432/", true),
+            ("http://[::1]:8080/", false),
+            ("http://8.8.8.8/", false),
+        ] {
+            assert_eq!(list.lists_url(&url.parse().expect(url)), listed, "{url}");
+        }
+        assert!(list.admits_named("8.8.8.8".parse().expect("ip")));
+        assert!(!list.admits_named("192.168.0.1".parse().expect("ip")));
         let any = Destinations::parse(&["*:443"]).expect("valid");
         assert!(any.names("x.y", 443) && !any.names("metadata.google.internal", 443));
         for bad in ["x", "x:0", "x:99999", "a b:1", ":443", "*:http", "10.0.0.0/99:1"] {

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{ClientBuilder, Url};
 
+use crate::egress::Destinations;
+
 /// Names under which clouds serve a machine's own credentials.
 const METADATA_NAMES: &[&str] =
     &["metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"];
@@ -36,6 +38,8 @@ enum Denied {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Egress {
     denied: Vec<Denied>,
+    /// Where to alone; `None` for anywhere else.
+    only: Option<Arc<Destinations>>,
 }
 
 impl Egress {
@@ -65,7 +69,12 @@ impl Egress {
                 }
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { denied })
+        Ok(Self { denied, only: None })
+    }
+
+    /// Nowhere but to these.
+    pub fn only(destinations: Arc<Destinations>) -> Self {
+        Self { denied: Vec::new(), only: Some(destinations) }
     }
 
     /// Why an address is refused, if it is.
@@ -80,6 +89,13 @@ impl Egress {
             Denied::Host(_) => false,
         });
         denied.then_some("webfetch.deny refuses it")
+    }
+
+    /// The same for the address that a name has: one that is not of the public net must itself be
+    /// listed, whatever name leads to it.
+    fn refuses_named(&self, address: IpAddr) -> Option<&'static str> {
+        let is_listed = self.only.as_ref().is_none_or(|only| only.admits_named(address));
+        self.refuses(address).or((!is_listed).then_some("local addresses must be listed by themselves"))
     }
 
     fn refuses_host(&self, host: &str) -> Option<&'static str> {
@@ -106,8 +122,13 @@ impl Egress {
             Some(url::Host::Domain(name)) => self.refuses_host(name),
             None => Some("the URL has no host"),
         };
+        let is_listed = self.only.as_ref().is_none_or(|only| only.lists_url(url));
         match reason {
             Some(reason) => Err(format!("{}: {reason}", url.host_str().unwrap_or_default())),
+            None if !is_listed => Err(format!(
+                "{}: the rules for where one may connect to do not list it",
+                url.host_str().unwrap_or_default()
+            )),
             None => Ok(()),
         }
     }
@@ -150,7 +171,7 @@ impl Resolve for Resolver {
             let allowed: Vec<SocketAddr> = found
                 .into_iter()
                 .filter(|address| {
-                    let reason = egress.refuses(address.ip());
+                    let reason = egress.refuses_named(address.ip());
                     refused = refused.or(reason.map(|r| (address.ip(), r)));
                     reason.is_none()
                 })

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use legwork_process::sandbox::Profile;
 use legwork_process::{EndedBy, Limits, Piped, Running, Spec, Status};
 
 use crate::audit::Record;
@@ -31,6 +32,11 @@ pub struct Program {
     pub line: Option<String>,
     /// What it is, for the audit.
     pub subject: String,
+    /// Its temporary folder, where that is not to be one of its own. (Behind walls that have
+    /// another root it has /tmp.)
+    pub tmp: Option<PathBuf>,
+    /// What it leaves running lives on: see [`Spec::keeps_tree`].
+    pub keeps_tree: bool,
 }
 
 impl Runner {
@@ -111,6 +117,7 @@ impl Runner {
             argv,
             env,
             limits: Limits { timeout: program.timeout, ..self.config.limits.clone() },
+            keeps_tree: program.keeps_tree,
             ..Spec::default()
         };
         let here = PathBuf::from(self.config.root.path()).join(&program.workdir);
@@ -120,6 +127,11 @@ impl Runner {
         self.walls.surround(&mut spec, &in_force, under, (workspace, &here), &name);
         if let Some(gate) = &mut spec.gate {
             gate.writes = writes;
+        }
+        if let Some(tmp) = &program.tmp
+            && self.sandbox() == Profile::Landlock
+        {
+            spec.env.insert("TMPDIR".into(), tmp.to_string_lossy().into_owned());
         }
         Ok((cwd, spec))
     }
