@@ -1,5 +1,6 @@
 //! Taking tasks for pods in, showing and cancelling them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Row, params};
@@ -139,20 +140,38 @@ fn checked(config: &RawValue) -> Result<(String, String), SubmitError> {
     }
 }
 
-/// Whether a task is a workflow of jobs, which the original does not run.
+/// What a task of either kind may ask for that the original takes no notice of.
+const OURS: &[&str] = &["source", "result"];
+/// The same of an agent: without a bound, a server or a schema it would be another task.
+const OURS_OF_AGENTS: &[&str] = &[
+    "budget",
+    "compaction",
+    "context_window",
+    "guided",
+    "live_usage",
+    "mcp_servers",
+    "output_schema",
+    "shell_session",
+    "sub_agent",
+    "thinking",
+];
+/// The tools that the original has.
+const TOOLS: &[&str] = &["read_file", "write_file", "list_files", "grep", "shell"];
+
+/// Whether a task asks for what the original does not do: it would leave that out, and say that
+/// all went well.
 pub(super) fn needs_ours(kind: &str, config: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Form<'a> {
-        #[serde(borrow, default)]
-        steps: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        jobs: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        workflow: Option<&'a RawValue>,
+    let Ok(config) = serde_json::from_str::<BTreeMap<String, &RawValue>>(config) else { return false };
+    let has = |key: &&str| config.get(*key).is_some_and(|value| value.get() != "null");
+    if OURS.iter().any(&has) {
+        return true;
     }
-    kind == "workflow"
-        && serde_json::from_str::<Form<'_>>(config)
-            .is_ok_and(|form| form.steps.is_none() && (form.jobs.is_some() || form.workflow.is_some()))
+    if kind == "workflow" {
+        return !has(&"steps") && (has(&"jobs") || has(&"workflow"));
+    }
+    let tools = config.get("tools").and_then(|tools| serde_json::from_str::<Vec<String>>(tools.get()).ok());
+    let is_ours = |tool: &String| !TOOLS.contains(&tool.as_str());
+    OURS_OF_AGENTS.iter().any(has) || tools.is_some_and(|tools| tools.iter().any(is_ours))
 }
 
 impl Hub {
@@ -170,7 +189,8 @@ impl Hub {
         let (config, kind) = checked(&new.config)?;
         let needs_ours = needs_ours(&kind, &config);
         if needs_ours && new.runner.as_ref().is_some_and(|name| self.is_original(name)) {
-            let said = "the runner named is an original, which runs only workflows with steps, not with jobs";
+            let said = "the runner named is an original, which would leave out part of this task: it runs only workflows with steps, \
+                        and agents with the protocol's five tools and fields (docs/task.md)";
             return Err(invalid("runner", said));
         }
         let key = new.idempotency_key.clone();
@@ -303,6 +323,12 @@ mod tests {
             ("workflow", r#"{"steps":[],"jobs":{}}"#, false),
             ("workflow", "{}", false),
             ("agent", r#"{"jobs":{}}"#, false),
+            ("workflow", r#"{"steps":[],"source":{"archive":""}}"#, true),
+            ("agent", r#"{"tools":["shell"],"max_turns":3,"budget":null}"#, false),
+            ("agent", r#"{"tools":["shell","edit"]}"#, true),
+            ("agent", r#"{"mcp_servers":[]}"#, true),
+            ("agent", r#"{"budget":{"tokens":1}}"#, true),
+            ("agent", r#"{"tools":"shell"}"#, false),
         ] {
             assert_eq!(needs_ours(kind, config), want, "{config}");
         }
