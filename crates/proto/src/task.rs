@@ -34,6 +34,9 @@ pub struct Event {
     /// The step it happened in.
     #[serde(flatten)]
     pub step: Option<Step>,
+    /// The call of the agent that another agent has started (§13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_tool_id: Option<String>,
 }
 
 /// A step, as added to every event inside it.
@@ -57,6 +60,19 @@ pub enum Body {
     },
     TokenReset {
         message_id: String,
+    },
+    Thinking {
+        message_id: String,
+        text: String,
+    },
+    Usage {
+        usage: Usage,
+    },
+    Result {
+        kind: ResultKind,
+        text: String,
+        part: u64,
+        last: bool,
     },
     ToolStart {
         message_id: String,
@@ -88,6 +104,8 @@ pub enum Body {
     Done {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         usage: Option<Usage>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Value>,
     },
     Error {
         message: String,
@@ -106,7 +124,7 @@ impl Body {
 
     /// Whether it is never given up while there is time (§4).
     pub fn is_critical(&self) -> bool {
-        self.is_terminal() || matches!(self, Self::ToolEnd { .. })
+        self.is_terminal() || matches!(self, Self::ToolEnd { .. } | Self::Result { .. })
     }
 }
 
@@ -127,6 +145,14 @@ pub enum StepState {
     Success,
     Failure,
     Error,
+}
+
+/// What a task brings back (§13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "as named")]
+pub enum ResultKind {
+    Diff,
 }
 
 /// What kind of line a log event holds.
@@ -239,14 +265,15 @@ mod tests {
     fn events_are_as_the_protocol_has_them() {
         let step = Some(Step { step_name: "build".into(), step_index: 0 });
         let log = Body::Log { level: Level::Stdout, message: "Ok".into() };
-        let event = Event { body: log, task_id: TaskId::Number(53), step };
+        let event = Event { body: log, task_id: TaskId::Number(53), step, parent_tool_id: None };
         let text = serde_json::to_string(&event).expect("json");
         assert_eq!(
             text,
             r#"{"type":"log","level":"stdout","message":"Ok","task_id":53,"step_name":"build","step_index":0}"#
         );
         assert_eq!(serde_json::from_str::<Event>(&text).expect("event"), event);
-        let done = Event { body: Body::Done { usage: None }, task_id: TaskId::Text("41".into()), step: None };
+        let body = Body::Done { usage: None, output: None };
+        let done = Event { body, task_id: TaskId::Text("41".into()), step: None, parent_tool_id: None };
         let text = serde_json::to_string(&done).expect("json");
         assert_eq!(text, r#"{"type":"done","task_id":"41"}"#);
         assert_eq!(serde_json::from_str::<Event>(&text).expect("event"), done);

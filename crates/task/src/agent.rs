@@ -6,6 +6,9 @@ mod context;
 mod mcp;
 mod persist;
 mod progress;
+mod room;
+mod start;
+mod sub;
 
 use std::path::PathBuf;
 
@@ -18,16 +21,20 @@ use crate::abort::{Abort, Why};
 use crate::config::Agent;
 use crate::events::Events;
 use crate::hands::Hands;
-use crate::journal::{Entry, Journal};
-use crate::messages::{ApiError, Client, Kind, Live, Message, Observer, StopReason};
+use crate::journal::{Entry, Journal, Tokens};
+use crate::messages::{ApiError, Client, Kind, Live, Message, Observer, StopReason, tool_uses};
 use crate::random;
+use crate::settings::Settings;
+use crate::tools::{Background, Session};
 use budget::Meter;
 use mcp::McpTools;
 pub(crate) use persist::Persistence;
 use progress::Progress;
+use room::Room;
+use start::Started;
 
-/// From so many tokens on a request that the API calls invalid may just be too long.
-const NEARLY_FULL: u64 = 100_000;
+/// Answers in a row that may be cut off before it is given up.
+const MOST_CUTS: u32 = 3;
 
 /// How it ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,10 +43,13 @@ pub(crate) struct Ending {
     pub(crate) usage: Report,
     /// The model's last words.
     pub(crate) text: String,
+    /// The same by the schema that was asked for.
+    pub(crate) output: Option<Value>,
 }
 
 /// What an agent works with.
 pub(crate) struct World<'a> {
+    pub(crate) settings: &'a Settings,
     pub(crate) hands: &'a Hands,
     pub(crate) events: &'a Events,
     pub(crate) client: &'a Client,
@@ -57,9 +67,15 @@ struct Run<'a> {
     journal: Journal,
     progress: Progress,
     meter: Meter,
-    /// JSON of the tools, as the model is told of them.
-    tools: String,
+    /// What it started with.
+    started: Started,
     mcp: McpTools,
+    /// Where its shell keeps its place.
+    session: Option<Session>,
+    background: Background,
+    room: Room,
+    /// Answers in a row that were cut off.
+    cuts: u32,
 }
 
 /// Runs an agent to its end, or on from where an earlier process was.
@@ -83,47 +99,32 @@ pub(crate) async fn run(task: &Agent, world: &World<'_>) -> Ending {
 
 async fn run_in_time(task: &Agent, world: &World<'_>) -> Ending {
     let mut meter = Meter::new(task);
-    let opened = open(task, world, &mut meter).await;
-    let (journal, progress, tools, mcp) = match opened {
-        Ok(opened) => opened,
-        Err(message) => {
-            let failure = Some((Code::Internal, message));
-            return Ending { failure, usage: meter.report(), text: String::new() };
+    let mut run = match start::open(task, world, &mut meter).await {
+        Ok(opened) => opened.into_run(task, world, meter),
+        Err(failure) => {
+            return Ending {
+                failure: Some(failure),
+                usage: meter.report(),
+                text: String::new(),
+                output: None,
+            };
         }
     };
-    let mut run = Run { task, world, journal, progress, meter, tools, mcp };
-    let failure = run.turns().await.err();
-    Ending { failure, usage: run.meter.report(), text: run.progress.text }
-}
-
-async fn open(
-    task: &Agent,
-    world: &World<'_>,
-    meter: &mut Meter,
-) -> Result<(Journal, Progress, String, McpTools), String> {
-    let path = world.dir.join("agent.journal");
-    let failed = |e: std::io::Error| format!("the journal {} can't be used: {e}", path.display());
-    let (mut journal, entries) = Journal::open(&path).map_err(failed)?;
-    let mut mcp = McpTools::new(&task.mcp_servers);
-    let initial = task.messages.iter().map(|m| m.0.clone()).collect();
-    let (progress, told) = Progress::replay(initial, &entries, meter);
-    let tools = match told {
-        // What the model was told stays as it is, byte for byte.
-        Some(tools) => {
-            let definitions: Vec<Value> = serde_json::from_str(&tools).unwrap_or_default();
-            mcp.know(&definitions);
-            tracing::info!(turns = progress.turns, "resuming");
-            tools
+    let mut failure = run.turns().await.err();
+    run.background.end_all(world.hands).await;
+    world.hands.forget_session(&world.dir);
+    let text = run.progress.text;
+    let mut output = None;
+    if task.output_schema.is_some() && failure.is_none() {
+        match serde_json::from_str(&text) {
+            Ok(value) => output = Some(value),
+            Err(error) => {
+                let message = format!("the last answer is not JSON, which output_schema asks for: {error}");
+                failure = Some((Code::StopReason, message));
+            }
         }
-        None => {
-            let mut definitions: Vec<Value> = task.tools.iter().map(|tool| tool.definition()).collect();
-            definitions.extend(mcp.list(world.hands, world.requester).await?);
-            let tools = Value::Array(definitions).to_string();
-            journal.add(&Entry::Start { tools: tools.clone() }).map_err(failed)?;
-            tools
-        }
-    };
-    Ok((journal, progress, tools, mcp))
+    }
+    Ending { failure, usage: run.meter.report(), text, output }
 }
 
 type Failure = (Code, String);
@@ -160,12 +161,13 @@ impl Run<'_> {
 
     /// Asks for the next message; `None` if there was no room for it and there is now.
     async fn ask(&mut self) -> Result<Option<Message>, Failure> {
-        let length = self.progress.messages.iter().map(String::len).sum::<usize>() + self.tools.len();
+        self.keep_room().await?;
+        let length = self.length();
         let max_tokens = self.meter.reserve(length, self.task.max_tokens).map_err(|e| (Code::Budget, e))?;
-        let body = self.request(max_tokens);
+        let body = self.request(max_tokens, None);
         let kept = self.world.persistence.map(|p| (p, p.begin()));
         let mut teller = Teller { events: self.world.events, message_id: random::id("msg"), has_told: false };
-        let asked = self.world.client.message(body, self.world.abort, &mut teller).await;
+        let asked = self.world.client.message(body, self.beta(), self.world.abort, &mut teller).await;
         let end = |content: &[Value], status: &str| {
             if let Some((persistence, id)) = &kept {
                 persistence.end(id, content, status);
@@ -177,52 +179,69 @@ impl Run<'_> {
                 let aborted = matches!(error.kind, Kind::Aborted(_));
                 end(&[], if aborted { "aborted" } else { "failed" });
                 self.waste(error.wasted.into())?;
-                let long = error.kind == Kind::Invalid && self.meter.estimate(length) > NEARLY_FULL;
-                if long && self.make_room()? {
+                if error.kind == Kind::Invalid && self.recover(&error.message).await? {
                     return Ok(None);
                 }
-                return Err(api_failure(error));
+                return Err(self.api_failure(error).await);
             }
         };
         self.waste(wasted.into())?;
         let usage = message.usage.into();
-        if message.stop_reason == StopReason::ContextWindowExceeded && self.make_room()? {
-            end(&message.content, "failed");
-            self.waste(usage)?;
-            teller.see(Live::Reset).await;
-            return Ok(None);
+        if message.stop_reason == StopReason::ContextWindowExceeded {
+            // What is asked for next needs to know how full the window was.
+            self.meter.waste(usage);
+            self.note(&Entry::Wasted { usage })?;
+            if self.make_room().await? {
+                end(&message.content, "failed");
+                teller.see(Live::Reset).await;
+                return Ok(None);
+            }
+            self.meter.count(Tokens::default(), message.window, length);
+        } else {
+            self.meter.count(usage, message.window, length);
         }
-        self.meter.count(usage, length);
         let is_good =
             matches!(message.stop_reason, StopReason::EndTurn | StopReason::ToolUse | StopReason::PauseTurn);
         end(&message.content, if is_good { "completed" } else { "failed" });
-        let stop_reason = match (&message.stop_reason, &message.stop_details) {
+        let details = message.stop_details.as_ref().or(message.cut_call.as_ref());
+        let stop_reason = match (&message.stop_reason, details) {
             (reason, Some(details)) => format!("{}: {details}", reason.as_str()),
             (reason, None) => reason.as_str().to_owned(),
         };
-        let entry = Entry::Turn { message: message.as_param(), stop_reason, usage };
+        let window = message.window;
+        let entry = Entry::Turn { message: message.as_param(), stop_reason, usage, window };
         self.note(&entry)?;
         self.progress.take(&entry);
         self.progress.message_id = teller.message_id;
+        if self.task.live_usage {
+            self.world.events.tell(Body::Usage { usage: self.meter.report() }).await;
+        }
         Ok(Some(message))
     }
 
     /// Does what the last message asks for; true if the task is done.
     async fn answer(&mut self, stop: StopReason) -> Result<bool, Failure> {
+        self.cuts = if stop == StopReason::MaxTokens { self.cuts + 1 } else { 0 };
         match stop {
             StopReason::EndTurn => Ok(true),
             StopReason::ToolUse => {
-                self.call_tools().await?;
+                self.call_tools(None).await?;
                 Ok(false)
             }
             // It goes on when it is asked again.
             StopReason::PauseTurn => Ok(false),
+            StopReason::MaxTokens if self.cuts <= MOST_CUTS => {
+                self.go_on_after_cut().await?;
+                Ok(false)
+            }
             other => {
                 let hint = match other {
                     StopReason::MaxTokens => {
                         format!(": the answer was cut at {} tokens (max_tokens)", self.task.max_tokens)
                     }
-                    StopReason::ContextWindowExceeded => ": the model's window is full".into(),
+                    StopReason::ContextWindowExceeded => {
+                        format!(": the model's window is full{}", self.room.why())
+                    }
                     _ => String::new(),
                 };
                 let reason = if self.progress.stop_reason.is_empty() {
@@ -235,20 +254,29 @@ impl Run<'_> {
         }
     }
 
-    /// Leaves out old answers of tools; false if nothing is to be gained.
-    fn make_room(&mut self) -> Result<bool, Failure> {
-        let messages = self.progress.messages.len().saturating_sub(context::KEPT);
-        let entry = Entry::Cleared { messages };
-        if self.progress.clear(messages) == 0 {
-            return Ok(false);
+    /// Has an answer that was cut off gone on with.
+    async fn go_on_after_cut(&mut self) -> Result<(), Failure> {
+        let most = self.task.max_tokens;
+        let text = match self.progress.stop_reason.split_once(": ") {
+            Some((_, tool)) => format!(
+                "Your answer was cut off at {most} tokens, within a call of {tool}, which was not made. Make it in smaller parts."
+            ),
+            None => format!(
+                "Your answer was cut off at {most} tokens. Go on where it ends, without repeating it."
+            ),
+        };
+        if tool_uses(&self.progress.last_content()).is_empty() {
+            let message = json!({"role": "user", "content": text}).to_string();
+            let entry = Entry::Results { message };
+            self.note(&entry)?;
+            self.progress.take(&entry);
+            return Ok(());
         }
-        tracing::info!(messages, "the model's window is full: older tool results are left out");
-        self.note(&entry)?;
-        Ok(true)
+        self.call_tools(Some(text)).await
     }
 
-    fn waste(&mut self, usage: crate::journal::Tokens) -> Result<(), Failure> {
-        if usage == crate::journal::Tokens::default() {
+    fn waste(&mut self, usage: Tokens) -> Result<(), Failure> {
+        if usage == Tokens::default() {
             return Ok(());
         }
         self.meter.waste(usage);
@@ -261,35 +289,75 @@ impl Run<'_> {
             .map_err(|e| (Code::Internal, format!("the task's journal can't be written: {e}")))
     }
 
+    /// How long a request would be, in bytes of text; what is no text counts as it does for the
+    /// model.
+    fn length(&self) -> usize {
+        let messages: usize = self.progress.messages.iter().map(|message| context::weight(message)).sum();
+        messages + self.started.tools.len() + self.started.system.len()
+    }
+
     /// The request's body. Messages come last and as they were: what was sent before is a
-    /// prefix of what is sent now, and the prompt cache finds it.
-    fn request(&self, max_tokens: u64) -> Bytes {
-        let task = self.task;
+    /// prefix of what is sent now, and the prompt cache finds it. `last` is a message that is
+    /// asked for once, with no tool to be called.
+    fn request(&self, max_tokens: u64, last: Option<&str>) -> Bytes {
+        let (task, started) = (self.task, &self.started);
         let marked = self.progress.messages.iter().any(|m| m.contains("\"cache_control\""));
-        let mut body = json!({"model": task.model, "max_tokens": max_tokens, "stream": true});
+        let mut body = json!({"model": started.model, "max_tokens": max_tokens, "stream": true});
         if !marked {
             body["cache_control"] = json!({"type": "ephemeral"});
         }
         if let Some(thinking) = &task.thinking {
             body["thinking"] = thinking.clone();
         }
+        if last.is_some() {
+            if started.tools != "[]" {
+                body["tool_choice"] = json!({"type": "none"});
+            }
+        } else {
+            if let Some(schema) = &task.output_schema {
+                body["output_config"] = json!({"format": {"type": "json_schema", "schema": schema}});
+            }
+            if self.beta().is_some() {
+                body["context_management"] = self.room.by_api(self.window());
+            }
+        }
         let mut text = body.to_string();
         text.pop();
-        if !task.system_prompt.is_empty() {
-            let mut block = json!({"type": "text", "text": task.system_prompt});
+        if !started.system.is_empty() {
+            let mut block = json!({"type": "text", "text": started.system});
             if !marked {
                 block["cache_control"] = json!({"type": "ephemeral"});
             }
             text.push_str(&format!(",\"system\":[{block}]"));
         }
-        if self.tools != "[]" {
+        if started.tools != "[]" {
             text.push_str(",\"tools\":");
-            text.push_str(&self.tools);
+            text.push_str(&started.tools);
         }
         text.push_str(",\"messages\":[");
-        text.push_str(&self.progress.messages.join(","));
+        let mut is_first = true;
+        for message in self.progress.messages.iter().map(String::as_str).chain(last) {
+            if !std::mem::take(&mut is_first) {
+                text.push(',');
+            }
+            text.push_str(message);
+        }
         text.push_str("]}");
         Bytes::from(text)
+    }
+
+    async fn api_failure(&self, error: ApiError) -> Failure {
+        match error.kind {
+            Kind::Aborted(why) => (code(why), why.message().into()),
+            Kind::NoModel => {
+                let message =
+                    format!("Claude API error: {}; {}", error.message, start::living(self.world).await);
+                (Code::ApiError, message)
+            }
+            Kind::Failed | Kind::Invalid => {
+                (Code::ApiError, format!("Claude API error: {}{}", error.message, self.room.why()))
+            }
+        }
     }
 }
 
@@ -297,20 +365,6 @@ fn code(why: Why) -> Code {
     match why {
         Why::OutOfTime => Code::Budget,
         Why::Stopped | Why::Cancelled => Code::Aborted,
-    }
-}
-
-fn api_failure(error: ApiError) -> Failure {
-    match error.kind {
-        Kind::Aborted(why) => (code(why), why.message().into()),
-        Kind::NoModel => (
-            Code::ApiError,
-            format!(
-                "Claude API error: {}; if the model is retired, set ALLOWED_MODELS to models that are in service and name one of them in the task",
-                error.message
-            ),
-        ),
-        Kind::Failed | Kind::Invalid => (Code::ApiError, format!("Claude API error: {}", error.message)),
     }
 }
 
@@ -328,6 +382,8 @@ impl Observer for Teller<'_> {
             Live::Text(text) if text.is_empty() => return,
             // The index is given when it is known what is sent together.
             Live::Text(text) => self.events.tell(Body::Token { message_id, text, token_index: 0 }).await,
+            Live::Thinking(text) if text.is_empty() => return,
+            Live::Thinking(text) => self.events.tell(Body::Thinking { message_id, text }).await,
             Live::Tool { id, name } => {
                 let body = Body::ToolStart { message_id, tool_id: id, tool_name: name, args: None };
                 self.events.tell(body).await;

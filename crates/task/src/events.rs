@@ -26,17 +26,19 @@ pub struct Events {
     out: Out,
     task_id: TaskId,
     step: Option<Step>,
+    /// The call of the agent that another agent has started.
+    parent: Option<String>,
     pub(crate) masks: Arc<Masks>,
 }
 
 impl Events {
     pub(crate) fn to_spool(spool: Arc<Spool>, task_id: TaskId, masks: Arc<Masks>) -> Self {
-        Self { out: Out::Spool(spool), task_id, step: None, masks }
+        Self { out: Out::Spool(spool), task_id, step: None, parent: None, masks }
     }
 
     /// Events for somebody in this process.
     pub fn to_channel(channel: mpsc::Sender<Event>, task_id: TaskId, masks: Arc<Masks>) -> Self {
-        Self { out: Out::Channel(channel), task_id, step: None, masks }
+        Self { out: Out::Channel(channel), task_id, step: None, parent: None, masks }
     }
 
     /// The same for a step.
@@ -44,11 +46,20 @@ impl Events {
         Self { step: Some(step), ..self.clone() }
     }
 
+    /// The same for an agent that was started by a call: what it says is for its agent alone.
+    pub(crate) fn of_agent(&self, call: &str) -> Self {
+        Self { parent: Some(call.to_owned()), ..self.clone() }
+    }
+
     /// Tells an event; waits while the queue is full.
     pub(crate) async fn tell(&self, body: Body) {
+        if self.parent.is_some() && !matches!(body, Body::ToolStart { .. } | Body::ToolEnd { .. }) {
+            return;
+        }
         let body = self.masks.mask(body);
         let step = self.step.clone().map(|step| self.masks.mask_step(step));
-        let event = Event { body, task_id: self.task_id.clone(), step };
+        let parent_tool_id = self.parent.clone();
+        let event = Event { body, task_id: self.task_id.clone(), step, parent_tool_id };
         match &self.out {
             Out::Spool(spool) => spool.add(event).await,
             // Who does not look on any more misses nothing.

@@ -3,7 +3,7 @@
 //! wait for that.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use legwork_policy::Policy;
@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 use crate::abort::Abort;
 use crate::place::Place;
 use crate::settings::Settings;
+use crate::tools::Session;
 
 /// Silence after which output counts as seen.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -39,6 +40,8 @@ pub(crate) struct Hands {
     /// This program: it starts others.
     program: PathBuf,
     runner: OnceCell<Result<Arc<Runner>, String>>,
+    /// Commands that have ended, and left something running.
+    left: Mutex<Vec<Running>>,
 }
 
 impl Hands {
@@ -51,6 +54,7 @@ impl Hands {
             settings,
             program: program.to_owned(),
             runner: OnceCell::new(),
+            left: Mutex::default(),
         })
     }
 
@@ -77,6 +81,7 @@ impl Hands {
             Some(list) => Destinations::parse(list),
             None => Destinations::parse(ANYWHERE),
         };
+        let destinations = Arc::new(destinations.map_err(|e| format!("LEGWORK_EGRESS: {e}"))?);
         let root = Root::open(&settings.workspace).map_err(|e| e.to_string())?;
         let mut env = settings.env.clone();
         if walled.settings.profile != Profile::Off {
@@ -99,18 +104,19 @@ impl Hands {
                 },
                 // Servers are named by the task, not by the model.
                 mcp_policy: Some(anything()?),
-                destinations: Arc::new(destinations.map_err(|e| format!("LEGWORK_EGRESS: {e}"))?),
+                destinations: destinations.clone(),
             },
             walled,
             tmp_dir,
-            egress: Egress::default(),
+            // Pages are fetched by the runner: by the rules of what it runs.
+            egress: Egress::only(destinations),
             mcp_dir: state.join("mcp"),
             env,
             spawner: Arc::new(spawner),
             audit,
             max_tasks: 64,
             max_read_bytes: u64::MAX,
-            limits: Limits::default(),
+            limits: Limits { cancel_grace: Some(settings.grace), ..Limits::default() },
         })
         .map_err(|e| e.to_string())
     }
@@ -150,6 +156,46 @@ impl Hands {
                 Ok(walled)
             }
         }
+    }
+
+    /// What a command has left running lives as long as this is kept.
+    fn keep(&self, running: Running) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|running| !running.is_gone());
+        if !running.is_gone() {
+            left.push(running);
+        }
+    }
+
+    /// Ends what commands of a task have left running, and empties its temporary folder. To be
+    /// called when the task is over.
+    pub(crate) async fn end_task(&self) {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        let ends = left.iter().map(|running| async {
+            running.cancel();
+            while !running.is_gone() {
+                let _ = running.progress().await;
+            }
+        });
+        futures_util::future::join_all(ends).await;
+        if let Err(error) = self.place.clear_tmp() {
+            tracing::warn!(error = %error, "the task's temporary folder can't be emptied");
+        }
+    }
+
+    /// Where the shell of an agent, whose files are in `dir`, keeps its place.
+    pub(crate) fn session(&self, dir: &Path) -> Result<Session, String> {
+        let notes = self.session_notes(dir);
+        Session::new(notes.clone()).map_err(|e| format!("failed to create {}: {e}", notes.display()))
+    }
+
+    /// Forgets it.
+    pub(crate) fn forget_session(&self, dir: &Path) {
+        let _ = std::fs::remove_dir_all(self.session_notes(dir));
+    }
+
+    fn session_notes(&self, dir: &Path) -> PathBuf {
+        command_file(&self.settings.scratch(), "shell", &dir.to_string_lossy())
     }
 
     /// Whether what was run had no walls.
@@ -243,6 +289,7 @@ impl Hands {
                     watched.cancel();
                 }
             }
+            self.keep(watched.running);
         }
         let _ = pass(cursor, &mut each).await?;
         runner.finish_program(program, requester, file).await

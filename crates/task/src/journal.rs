@@ -15,20 +15,42 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub(crate) enum Entry {
-    /// What the model was told of its tools.
-    Start { tools: String },
-    /// A whole message of the model.
-    Turn { message: String, stop_reason: String, usage: Tokens },
+    /// What the model was told of its tools; which model it is, and what it was told beforehand.
+    Start {
+        tools: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        system: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window: Option<u64>,
+    },
+    /// A whole message of the model, and the tokens that stand in its window after it.
+    Turn {
+        message: String,
+        stop_reason: String,
+        usage: Tokens,
+        #[serde(default)]
+        window: u64,
+    },
     /// Failed attempts used this up.
     Wasted { usage: Tokens },
     /// A tool with effects is about to be called.
     Begin { id: String },
-    /// A tool's answer.
-    End { id: String, text: String, is_error: bool },
+    /// A tool's answer; `blocks` are what the model gets of it beside text.
+    End {
+        id: String,
+        text: String,
+        is_error: bool,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        blocks: Vec<serde_json::Value>,
+    },
     /// The answers as they are told to the model.
     Results { message: String },
     /// In the first messages old answers of tools are left out.
     Cleared { messages: usize },
+    /// All but the first messages gave way to one that sums them up.
+    Compacted { kept: usize, message: String },
     /// A step is about to run.
     StepBegin { index: u64 },
     /// A step is over; what later ones see of it, and what is told of it.

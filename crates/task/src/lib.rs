@@ -18,18 +18,21 @@ mod messages;
 mod place;
 mod random;
 mod settings;
+mod source;
 mod standby;
 mod task;
 mod tools;
 mod workflow;
 
 pub use abort::{Abort, Why};
-pub use config::{Agent, Budget, MAX_CONFIG, McpServer, Message, Price, Problems, Rules, Task};
+pub use config::{
+    Agent, Budget, Compaction, MAX_CONFIG, McpServer, Message, Price, Problems, Rules, SubAgent, Task,
+};
 pub use events::Events;
 pub use masks::Masks;
-pub use settings::{Api, DEFAULT_MODELS, Environment, Mode, Secret, Settings, Standby};
+pub use settings::{Api, Environment, Mode, Secret, Settings, Standby};
 pub use task::{Order, Outcome, Runner};
-pub use tools::Tool;
+pub use tools::{Official, Tool};
 pub use workflow::Workflow;
 
 /// Entry points for fuzzing.
@@ -42,7 +45,7 @@ pub mod fuzzing {
     /// answer, a stream of the model.
     pub fn read(data: &[u8]) {
         let models = ["m".to_owned()];
-        let rules = Rules { models: &models, strict: false };
+        let rules = Rules { models: Some(&models), strict: false };
         if let Ok(node) = legwork_yaml::parse_json(data) {
             let _ = Task::read(&node, rules);
         }

@@ -130,7 +130,11 @@ impl Masks {
             },
             Body::Log { level, message } => Body::Log { level, message: self.apply(message) },
             Body::Error { message, code, usage } => Body::Error { message: self.apply(message), code, usage },
-            Body::TokenReset { .. } | Body::StepStart {} | Body::Done { .. } => body,
+            Body::Thinking { message_id, text } => Body::Thinking { message_id, text: self.apply(text) },
+            Body::Done { usage, output } => Body::Done { usage, output: output.map(|o| self.apply_value(o)) },
+            // Masked as a whole, before it is parted.
+            Body::Result { .. } => body,
+            Body::TokenReset { .. } | Body::StepStart {} | Body::Usage { .. } => body,
         }
     }
 }

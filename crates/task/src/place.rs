@@ -17,6 +17,8 @@ pub(crate) struct Place {
     pub(crate) state: PathBuf,
     /// The home of what tasks run, which they may write.
     pub(crate) home: PathBuf,
+    /// The temporary folder of what a task runs, until the task ends.
+    pub(crate) tmp: PathBuf,
     _lock: File,
 }
 
@@ -28,19 +30,31 @@ impl Place {
                 .map_err(|e| format!("failed to create {}: {e}", state.display()))?;
             if let Some(lock) = lock(&state)? {
                 let home = settings.scratch().join(format!("home-{number}"));
-                return Ok(Self { state, home, _lock: lock });
+                let tmp = settings.scratch().join(format!("tmp-{number}"));
+                std::fs::create_dir_all(&tmp)
+                    .map_err(|e| format!("failed to create {}: {e}", tmp.display()))?;
+                return Ok(Self { state, home, tmp, _lock: lock });
             }
         }
         Err(format!("{} is used by {MOST} processes; set LEGWORK_STATE_DIR", settings.state.display()))
     }
 
-    /// An empty home.
+    /// An empty home, and an empty temporary folder.
     pub(crate) fn clear_home(&self) -> std::io::Result<()> {
-        match std::fs::remove_dir_all(&self.home) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        std::fs::create_dir_all(&self.home)
+        empty(&self.home)?;
+        self.clear_tmp()
+    }
+
+    /// An empty temporary folder.
+    pub(crate) fn clear_tmp(&self) -> std::io::Result<()> {
+        empty(&self.tmp)
+    }
+}
+
+fn empty(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::create_dir_all(dir),
     }
 }
 

@@ -8,23 +8,6 @@ use std::time::Duration;
 use legwork_policy::Policy;
 use legwork_runner::process::sandbox::{Limits, Profile};
 
-/// The models that are allowed where nobody says otherwise: those in service, and the
-/// original's list, which its clients ask for.
-pub const DEFAULT_MODELS: &[&str] = &[
-    "claude-sonnet-5",
-    "claude-sonnet-5-5",
-    "claude-opus-5",
-    "claude-opus-5-5",
-    "claude-haiku-5-5",
-    "claude-opus-4-8",
-    "claude-sonnet-4-6",
-    "claude-haiku-4-5",
-    "claude-sonnet-4-20250514",
-    "claude-3-5-sonnet-20241022",
-    "claude-3-5-haiku-20241022",
-    "claude-3-opus-20240229",
-];
-
 /// What children see of the environment: a machine has keys in it that nobody thinks of.
 const PASSED: &[&str] = &["PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TERM"];
 /// The same whatever the case of its letters.
@@ -84,12 +67,31 @@ impl std::fmt::Debug for Secret {
 pub struct Api {
     /// Without a slash at its end.
     pub base_url: String,
-    /// Needed when an agent starts.
+    /// Needed when an agent starts, unless there is a bearer.
     pub key: Option<Secret>,
+    /// What gateways and other providers of the same API want instead of a key.
+    pub bearer: Option<Secret>,
     /// Attempts after the first.
     pub retries: u32,
     /// Silence after which a stream counts as broken.
     pub idle: Duration,
+}
+
+/// What opens the API.
+#[derive(Debug)]
+pub(crate) enum Access<'a> {
+    /// `x-api-key`.
+    Key(&'a Secret),
+    /// `Authorization: Bearer`.
+    Bearer(&'a Secret),
+}
+
+impl Api {
+    /// The key, else the bearer.
+    pub(crate) fn access(&self) -> Option<Access<'_>> {
+        let key = self.key.as_ref().map(Access::Key);
+        key.or(self.bearer.as_ref().map(Access::Bearer))
+    }
 }
 
 /// What all tasks of a process share.
@@ -101,8 +103,12 @@ pub struct Settings {
     pub state: PathBuf,
     /// The model.
     pub api: Api,
-    /// Models that a task may ask for.
-    pub models: Vec<String>,
+    /// Models that a task may ask for; `None` where nobody says so.
+    pub models: Option<Vec<String>>,
+    /// A file of what agents are told beforehand, instead of our own text.
+    pub system_prompt: Option<PathBuf>,
+    /// Between SIGTERM and SIGKILL where a task is cancelled.
+    pub grace: Duration,
     /// The original's rule for commands of workflows.
     pub strict: bool,
     /// How long tokens are gathered before they are sent.
@@ -139,6 +145,8 @@ pub struct Settings {
     pub prepared: bool,
     /// Copied into log lines.
     pub request_id: Option<String>,
+    /// What opens sources, by name.
+    pub named_secrets: BTreeMap<String, Secret>,
 }
 
 /// What the process is to do.
@@ -232,6 +240,14 @@ impl Environment {
         env
     }
 
+    fn named_secrets(&self) -> BTreeMap<String, Secret> {
+        let named = self.0.iter().filter_map(|(name, value)| {
+            let name = name.strip_prefix(crate::source::SECRET)?;
+            (!value.is_empty()).then(|| (name.to_owned(), Secret::new(value.clone())))
+        });
+        named.collect()
+    }
+
     /// What only the runner itself may know, in this environment: the rest of it is what
     /// children see anyway.
     pub fn private(&self) -> BTreeMap<String, String> {
@@ -302,12 +318,13 @@ impl Settings {
             api: Api {
                 base_url: base_url.trim_end_matches('/').to_owned(),
                 key: secret("ANTHROPIC_API_KEY"),
+                bearer: secret("ANTHROPIC_AUTH_TOKEN"),
                 retries: env.number("LEGWORK_API_RETRIES", 8, "number of attempts")?,
                 idle: Duration::from_secs(env.number("LEGWORK_API_IDLE_S", 120, "number of seconds")?),
             },
-            models: env
-                .list("ALLOWED_MODELS")
-                .unwrap_or_else(|| DEFAULT_MODELS.iter().map(|m| (*m).to_owned()).collect()),
+            models: env.list("ALLOWED_MODELS").filter(|models| !models.is_empty()),
+            system_prompt: env.get("LEGWORK_SYSTEM_PROMPT").map(PathBuf::from),
+            grace: Duration::from_secs(env.number("LEGWORK_GRACE_S", 10, "number of seconds")?),
             strict: env.flag("WORKFLOW_STRICT")?,
             batch: Duration::from_millis(env.number("EVENT_BATCH_MS", 0, "number of milliseconds")?),
             internal_token: secret("INTERNAL_TOKEN"),
@@ -326,6 +343,7 @@ impl Settings {
             rustup_home: env.get("RUSTUP_HOME").map(PathBuf::from),
             prepared: env.flag("LEGWORK_WORKSPACE_PREPARED")?,
             request_id: env.get("REQUEST_ID").map(str::to_owned),
+            named_secrets: env.named_secrets(),
         })
     }
 
@@ -367,11 +385,17 @@ impl Settings {
         path.into()
     }
 
+    /// A secret by its name.
+    pub(crate) fn secret(&self, name: &str) -> Option<String> {
+        self.named_secrets.get(name).map(|secret| secret.expose().to_owned())
+    }
+
     /// What must never stand in an event or a log line.
     pub fn secrets(&self) -> Vec<String> {
-        [&self.api.key, &self.internal_token, &self.agent_token]
+        [&self.api.key, &self.api.bearer, &self.internal_token, &self.agent_token]
             .into_iter()
             .flatten()
+            .chain(self.named_secrets.values())
             .map(|secret| secret.expose().to_owned())
             .collect()
     }

@@ -23,6 +23,7 @@ use crate::masks::Masks;
 use crate::messages::Client;
 use crate::place::{self, Place};
 use crate::settings::{Secret, Settings};
+use crate::source::{Around, Porter};
 use crate::workflow;
 
 /// How long events are delivered after the task's end, and after SIGTERM.
@@ -169,7 +170,7 @@ impl Runner {
 
     /// Checks a config; all that is wrong.
     pub fn check(settings: &Settings, config: &Node) -> Result<Task, Problems> {
-        Task::read(config, Rules { models: &settings.models, strict: settings.strict })
+        Task::read(config, Rules { models: settings.models.as_deref(), strict: settings.strict })
     }
 
     /// What must not be told by this task's events.
@@ -208,6 +209,10 @@ impl Runner {
             Ok(task) => task,
             Err(problems) => return invalid(format!("Invalid task configuration: {}", problems.first())),
         };
+        let around = match Around::read(config) {
+            Ok(around) => around,
+            Err(problem) => return invalid(format!("Invalid task configuration: {problem}")),
+        };
         let client = match self.client() {
             Ok(client) => client,
             Err(message) => return failed(Code::Internal, message, None),
@@ -222,10 +227,24 @@ impl Runner {
         let persistence = self.persistence(order);
         let requester =
             Requester { door: "task", who: host_of(&order.callback_url), task_id: order.id.to_string() };
+        let porter = Porter {
+            around: &around,
+            settings: &self.settings,
+            hands: &self.hands,
+            events,
+            requester: &requester,
+            abort,
+            dir,
+        };
+        if let Err(reason) = porter.bring().await {
+            return failed(Code::Internal, format!("the task's source: {reason}"), None);
+        }
         tracing::info!(task_id = %order.id, "the task starts");
+        let mut output = None;
         let (failure, usage) = match (&task, &client) {
             (Task::Agent(agent), Some(client)) => {
                 let world = agent::World {
+                    settings: &self.settings,
                     hands: &self.hands,
                     events,
                     client,
@@ -235,6 +254,7 @@ impl Runner {
                     dir: dir.to_owned(),
                 };
                 let ending = agent::run(agent, &world).await;
+                output = ending.output;
                 (ending.failure, Some(ending.usage))
             }
             (Task::Agent(_), None) => (Some((Code::InvalidConfig, KEY_NEEDED.into())), None),
@@ -252,13 +272,17 @@ impl Runner {
                 (workflow::run(workflow, &world).await, None)
             }
         };
+        // What an agent did before it failed is worth having, too.
+        let taken = if abort.now().is_none() { porter.take().await } else { Ok(()) };
+        self.hands.end_task().await;
         if let Some(persistence) = persistence {
             persistence.finish().await;
         }
+        let failure = failure.or(taken.err().map(|e| (Code::Internal, format!("the task's result: {e}"))));
         match failure {
             None => {
                 tracing::info!(task_id = %order.id, "the task is done");
-                Body::Done { usage }
+                Body::Done { usage, output }
             }
             Some((code, message)) => failed(code, message, usage),
         }
@@ -271,9 +295,9 @@ impl Runner {
 
     fn client(&self) -> Result<Option<Client>, String> {
         let api = &self.settings.api;
-        let Some(key) = &api.key else { return Ok(None) };
+        let Some(access) = api.access() else { return Ok(None) };
         let http = self.clients.get(&api.base_url, Use::Model)?;
-        Client::new(http, &api.base_url, key, api.retries, api.idle).map(Some)
+        Client::new(http, api, &access).map(Some)
     }
 
     fn persistence(&self, order: &Order) -> Option<Persistence> {
@@ -364,7 +388,7 @@ fn outcome(terminal: Body, delivered: bool) -> Outcome {
         Body::Error { message, code, usage } => {
             Outcome { failure: Some((code.unwrap_or(Code::Internal), message)), usage, delivered }
         }
-        Body::Done { usage } => Outcome { failure: None, usage, delivered },
+        Body::Done { usage, .. } => Outcome { failure: None, usage, delivered },
         _ => Outcome { failure: None, usage: None, delivered },
     }
 }

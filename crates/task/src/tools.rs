@@ -1,17 +1,30 @@
-//! The five tools of the protocol (docs/protocols/task.md §9).
+//! The tools of an agent: the five of the protocol (docs/protocols/task.md §9), ours, and those
+//! of the official toolsets under their own names.
 
+mod background;
+mod definition;
+mod edit;
 mod files;
+mod media;
+mod official;
 mod search;
+mod session;
 mod shell;
 mod text;
+mod todo;
+mod web;
 
 use std::path::PathBuf;
 
 use legwork_runner::Requester;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::abort::Abort;
 use crate::hands::Hands;
+pub(crate) use background::Background;
+pub use official::Official;
+pub(crate) use session::Session;
+pub(crate) use todo::shown;
 
 /// A tool by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +39,52 @@ pub enum Tool {
     Grep,
     /// `shell`
     Shell,
+    /// `edit`
+    Edit,
+    /// `glob`
+    Glob,
+    /// `web_fetch`
+    WebFetch,
+    /// `todo`
+    Todo,
+    /// `background`
+    Background,
+    /// `agent`
+    Agent,
+    /// One of an official toolset.
+    Official(Official),
 }
 
 impl Tool {
-    const ALL: [Self; 5] = [Self::ReadFile, Self::WriteFile, Self::ListFiles, Self::Grep, Self::Shell];
+    /// Asks for all of ours that work with files and commands.
+    pub const WHOLE: &str = "legwork";
 
-    /// The tool of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|tool| tool.name() == name)
+    const PROTOCOL: [Self; 5] = [Self::ReadFile, Self::WriteFile, Self::ListFiles, Self::Grep, Self::Shell];
+    const OURS: [Self; 6] =
+        [Self::Edit, Self::Glob, Self::WebFetch, Self::Todo, Self::Background, Self::Agent];
+    /// What [`Self::WHOLE`] stands for: nothing that leaves the machine, and no further agents.
+    const SET: [Self; 9] = [
+        Self::ReadFile,
+        Self::WriteFile,
+        Self::Edit,
+        Self::ListFiles,
+        Self::Glob,
+        Self::Grep,
+        Self::Shell,
+        Self::Background,
+        Self::Todo,
+    ];
+
+    /// The tools that a word in a task's list asks for; none if there is nothing of that name.
+    pub fn asked_for(word: &str) -> Vec<Self> {
+        if word == Self::WHOLE {
+            return Self::SET.to_vec();
+        }
+        let ours = Self::PROTOCOL.into_iter().chain(Self::OURS).find(|tool| tool.name() == word);
+        match ours {
+            Some(tool) => vec![tool],
+            None => Official::asked_for(word).iter().copied().map(Self::Official).collect(),
+        }
     }
 
     /// Its name.
@@ -44,91 +95,60 @@ impl Tool {
             Self::ListFiles => "list_files",
             Self::Grep => "grep",
             Self::Shell => "shell",
+            Self::Edit => "edit",
+            Self::Glob => "glob",
+            Self::WebFetch => "web_fetch",
+            Self::Todo => "todo",
+            Self::Background => "background",
+            Self::Agent => "agent",
+            Self::Official(tool) => tool.name(),
         }
+    }
+
+    /// Whether the original has it.
+    pub fn is_of_protocol(self) -> bool {
+        Self::PROTOCOL.contains(&self)
     }
 
     /// Whether it leaves everything as it is: such calls may run side by side, and again.
     pub fn is_read_only(self) -> bool {
-        matches!(self, Self::ReadFile | Self::ListFiles | Self::Grep)
+        match self {
+            Self::ReadFile | Self::ListFiles | Self::Grep | Self::Glob | Self::WebFetch | Self::Todo => true,
+            Self::Official(tool) => tool.is_read_only(),
+            _ => false,
+        }
     }
 
-    /// What the model is told of it.
-    pub(crate) fn definition(self) -> Value {
-        let (description, properties, required) = match self {
-            Self::ReadFile => (
-                "Read a text file of the workspace, or a range of its lines.",
-                json!({
-                    "path": {"type": "string", "description": "Path of the file, relative to the workspace"},
-                    "start_line": {"type": "integer", "description": "First line, from 1"},
-                    "end_line": {"type": "integer", "description": "Last line, included"},
-                }),
-                json!(["path"]),
-            ),
-            Self::WriteFile => (
-                "Write a file of the workspace as a whole, or add to its end. Folders are made as needed.",
-                json!({
-                    "path": {"type": "string", "description": "Path of the file, relative to the workspace"},
-                    "content": {"type": "string", "description": "The text"},
-                    "append": {"type": "boolean", "description": "Add to the end instead", "default": false},
-                }),
-                json!(["path", "content"]),
-            ),
-            Self::ListFiles => (
-                "List a folder of the workspace, or the files that match a pattern with * and ?.",
-                json!({
-                    "path": {"type": "string", "description": "Folder, file or pattern", "default": "."},
-                    "recursive": {"type": "boolean", "description": "All files beneath it", "default": false},
-                    "include_hidden": {"type": "boolean", "description": "Names that start with a dot, too", "default": false},
-                    "max_results": {"type": "integer", "description": "Most lines of the answer", "default": 200},
-                }),
-                json!([]),
-            ),
-            Self::Grep => (
-                "Find lines by a basic regular expression, as `grep -rn` does.",
-                json!({
-                    "pattern": {"type": "string", "description": "Basic regular expression"},
-                    "path": {"type": "string", "description": "File or folder", "default": "."},
-                    "include": {"type": "string", "description": "Only files whose name matches this glob"},
-                    "ignore_case": {"type": "boolean", "description": "Upper and lower case are alike", "default": false},
-                    "max_results": {"type": "integer", "description": "Most lines of the answer", "default": 100},
-                }),
-                json!(["pattern"]),
-            ),
-            Self::Shell => (
-                "Run a command with /bin/sh in the workspace. The answer has its output and exit status.",
-                json!({
-                    "command": {"type": "string", "description": "The command"},
-                    "working_directory": {"type": "string", "description": "Folder of the workspace", "default": "."},
-                    "timeout": {"type": "integer", "description": "Seconds it may take", "default": 60},
-                }),
-                json!(["command"]),
-            ),
-        };
-        let schema = json!({"type": "object", "properties": properties, "required": required});
-        json!({"name": self.name(), "description": description, "input_schema": schema})
+    /// Whether a call of it that an earlier process began is found again and gone on with.
+    pub(crate) fn is_found_again(self) -> bool {
+        matches!(self, Self::Shell | Self::Agent) || matches!(self, Self::Official(tool) if tool.is_shell())
     }
 }
 
 /// A tool's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) text: String,
     pub(crate) is_error: bool,
+    /// What the model gets beside the text: pictures, documents.
+    pub(crate) blocks: Vec<Value>,
+    /// What an agent of its own has used.
+    pub(crate) usage: crate::journal::Tokens,
 }
 
 impl Answer {
     pub(crate) fn ok(text: String) -> Self {
-        Self { text, is_error: false }
+        Self { text, ..Self::default() }
     }
 
     /// A tool's own error.
     pub(crate) fn error(cause: impl std::fmt::Display) -> Self {
-        Self { text: format!("Error: {cause}"), is_error: true }
+        Self { text: format!("Error: {cause}"), is_error: true, ..Self::default() }
     }
 
     /// The call itself could not be carried out.
     pub(crate) fn raised(cause: impl std::fmt::Display) -> Self {
-        Self { text: format!("Tool execution error: {cause}"), is_error: true }
+        Self { text: format!("Tool execution error: {cause}"), is_error: true, ..Self::default() }
     }
 }
 
@@ -139,6 +159,9 @@ pub(crate) struct Bench<'a> {
     pub(crate) abort: &'a Abort,
     /// For the file of a command, one for each call.
     pub(crate) file: PathBuf,
+    /// Where a shell keeps its place; `None` if each call starts anew.
+    pub(crate) session: Option<&'a Session>,
+    pub(crate) background: &'a Background,
 }
 
 /// Calls a tool.
@@ -150,6 +173,14 @@ pub(crate) async fn call(tool: Tool, input: &Map<String, Value>, bench: &Bench<'
         Tool::ListFiles => files::list(input, bench).await,
         Tool::Grep => search::grep(input, bench).await,
         Tool::Shell => shell::run(input, bench).await,
+        Tool::Edit => edit::edit(input, bench).await,
+        Tool::Glob => search::glob(input, bench).await,
+        Tool::WebFetch => web::fetch(input, bench).await,
+        Tool::Todo => todo::keep(input),
+        Tool::Background => background::see_to(input, bench).await,
+        Tool::Official(tool) => return official::call(tool, input, bench).await,
+        // The loop starts it.
+        Tool::Agent => Err("an agent can't be started here".to_owned()),
     };
     answer.unwrap_or_else(Answer::error)
 }
@@ -170,6 +201,14 @@ impl<'a> Input<'a> {
     /// An empty one counts as none.
     fn needed(self, name: &str) -> Result<&'a str, String> {
         self.text(name)?.filter(|text| !text.is_empty()).ok_or_else(|| format!("{name} is required"))
+    }
+
+    fn list(self, name: &str) -> Result<&'a [Value], String> {
+        match self.0.get(name) {
+            Some(Value::Array(list)) => Ok(list),
+            None => Err(format!("{name} is required")),
+            Some(_) => Err(format!("{name} must be a list")),
+        }
     }
 
     fn flag(self, name: &str) -> Result<bool, String> {

@@ -99,6 +99,23 @@ pub(crate) enum Item {
     Link(String),
 }
 
+/// Whether a link at `path` stays beneath the root by its words.
+fn stays_within(path: &Path, target: &str) -> bool {
+    let mut depth = path.components().count().saturating_sub(1);
+    Path::new(target).components().all(|component| match component {
+        Component::Normal(_) => {
+            depth += 1;
+            true
+        }
+        Component::ParentDir if depth > 0 => {
+            depth -= 1;
+            true
+        }
+        Component::CurDir => true,
+        _ => false,
+    })
+}
+
 impl Root {
     /// Packs a folder, with all below but what is excluded.
     pub fn pack(
@@ -113,6 +130,39 @@ impl Root {
             Format::TarZst => tar_zst::pack(self, &base, exclude, to),
             Format::Zip => zip::pack(self, &base, exclude, to),
         }
+    }
+
+    /// Packs these files and links as `.tar.zst`, and nothing else. What is not there, or is
+    /// neither, is left out; so is a link that no archive may have, as it leads out of the root.
+    pub fn pack_listed(&self, paths: &[PathBuf], to: impl Write) -> Result<Packed, ArchiveError> {
+        tar_zst::pack_each(to, |each| {
+            for given in paths {
+                let path = self.relative(&given.to_string_lossy())?;
+                let Ok(found) = self.open_at(&path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) else {
+                    continue;
+                };
+                let stat = rustix::fs::fstat(&found).map_err(io::Error::from)?;
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Symlink => {
+                        let target = rustix::fs::readlinkat(&found, "", Vec::new());
+                        let target = target.ok().and_then(|target| target.into_string().ok());
+                        if let Some(target) = target.filter(|target| stays_within(&path, target)) {
+                            each(&path, Item::Link(target))?;
+                        }
+                    }
+                    FileType::RegularFile => {
+                        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+                        let Ok(file) = self.open_at(&path, flags, Mode::empty()) else { continue };
+                        let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
+                        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                            each(&path, Item::File(File::from(file), Meta::from(&stat)))?;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Unpacks an archive of `size` bytes into a folder, which is made if it is not there.

@@ -1,5 +1,7 @@
 //! What an agent may use up, and what it has.
 
+use std::collections::BTreeMap;
+
 use legwork_proto::task::Usage as Report;
 
 use crate::config::{Agent, Budget, Price};
@@ -29,11 +31,34 @@ impl Meter {
         }
     }
 
-    /// Counts a whole answer to a request of so many bytes.
-    pub(super) fn count(&mut self, usage: Tokens, request: usize) {
+    /// The price is that of this model.
+    pub(super) fn price_of(&mut self, model: &str, prices: &BTreeMap<String, Price>) {
+        self.price = prices.get(model).copied().or(self.price);
+    }
+
+    /// Counts a whole answer to a request of so many bytes; `window` are the tokens that both
+    /// have in the model's window, where that is not what they used.
+    pub(super) fn count(&mut self, usage: Tokens, window: u64, request: usize) {
         self.turns += 1;
-        self.last = Some((usage.input + usage.cache_creation + usage.cache_read + usage.output, request));
+        let used = usage.input + usage.cache_creation + usage.cache_read + usage.output;
+        self.last = Some((if window == 0 { used } else { window }, request));
         self.waste(usage);
+    }
+
+    /// The conversation is another one now.
+    pub(super) fn forget_last(&mut self) {
+        self.last = None;
+    }
+
+    /// What is left of the bounds: tokens, and US dollars.
+    pub(super) fn left(&self) -> (Option<u64>, Option<f64>) {
+        let used = self.used.input + self.used.cache_creation + self.used.cache_read + self.used.output;
+        let tokens = self.budget.tokens.map(|tokens| tokens.saturating_sub(used));
+        let usd = match (self.budget.usd, self.price) {
+            (Some(usd), Some(price)) => Some((usd - cost(&price, &self.used)).max(0.0)),
+            _ => None,
+        };
+        (tokens, usd)
     }
 
     /// Counts what came to nothing.
@@ -49,7 +74,9 @@ impl Meter {
         // A token is rarely shorter than three bytes of text.
         let tokens = |bytes: usize| bytes as u64 / 3;
         match self.last {
-            Some((known, before)) => known + tokens(bytes.saturating_sub(before)),
+            // What was left out since is counted by less, so that too much is guessed.
+            Some((known, before)) if bytes < before => known.saturating_sub((before - bytes) as u64 / 4),
+            Some((known, before)) => known + tokens(bytes - before),
             None => tokens(bytes),
         }
     }
@@ -135,7 +162,7 @@ mod tests {
     fn the_next_call_must_fit() {
         let mut meter = meter(Some(10_000), None);
         assert_eq!(meter.reserve(3000, 4096), Ok(4096));
-        meter.count(Tokens { input: 1000, output: 4000, ..Tokens::default() }, 3000);
+        meter.count(Tokens { input: 1000, output: 4000, ..Tokens::default() }, 0, 3000);
         // 5,000 are used, and the next request is 5,000 long at least.
         assert!(meter.reserve(3300, 4096).is_err_and(|e| e.contains("5000 of 10000 tokens")));
     }
@@ -143,7 +170,7 @@ mod tests {
     #[test]
     fn money_is_counted_by_kind() {
         let mut meter = meter(None, Some(0.05));
-        meter.count(Tokens { input: 1000, output: 1000, cache_creation: 1000, cache_read: 1000 }, 10);
+        meter.count(Tokens { input: 1000, output: 1000, cache_creation: 1000, cache_read: 1000 }, 0, 10);
         let report = meter.report();
         assert_eq!(report.cost_usd, Some(0.02205));
         assert!((report.cache_hit_ratio - 0.333).abs() < 1e-9);

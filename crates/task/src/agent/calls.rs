@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 use legwork_proto::task::{Body, Code, ToolState};
 use serde_json::{Map, Value, json};
 
+use super::progress::Finished;
 use super::{Failure, Run};
 use crate::hands::command_file;
 use crate::journal::Entry;
@@ -13,10 +14,12 @@ use crate::tools::{self, Answer, Bench, Tool};
 
 /// Read-only calls that run side by side.
 const SIDE_BY_SIDE: usize = 8;
+/// Most characters that an error repeats of what a model wrote.
+const SHOWN: usize = 300;
 
 impl Run<'_> {
-    /// Calls the tools of the last message, and answers it.
-    pub(super) async fn call_tools(&mut self) -> Result<(), Failure> {
+    /// Calls the tools of the last message, and answers it; `note` is said beside the answers.
+    pub(super) async fn call_tools(&mut self, note: Option<String>) -> Result<(), Failure> {
         let calls = tool_uses(&self.progress.last_content());
         if calls.is_empty() {
             let text = "Unexpected stop reason: tool_use without a call";
@@ -35,7 +38,7 @@ impl Run<'_> {
                 rest = &rest[1..];
                 continue;
             }
-            let together = rest.iter().take_while(|call| self.is_read_only(call)).count();
+            let together = rest.iter().take_while(|call| self.goes_beside_others(call)).count();
             if together > 1 {
                 let (batch, after) = rest.split_at(together);
                 self.call_together(batch).await?;
@@ -45,7 +48,8 @@ impl Run<'_> {
                 rest = &rest[1..];
             }
         }
-        let blocks: Vec<Value> = calls.iter().map(|call| self.result_block(call)).collect();
+        let mut blocks: Vec<Value> = calls.iter().map(|call| self.result_block(call)).collect();
+        blocks.extend(note.map(|text| json!({"type": "text", "text": text})));
         let message = json!({"role": "user", "content": blocks}).to_string();
         let entry = Entry::Results { message };
         self.note(&entry)?;
@@ -53,12 +57,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn is_read_only(&self, call: &ToolUse) -> bool {
-        !self.progress.done.contains_key(&call.id) && self.enabled(&call.name).is_some_and(Tool::is_read_only)
+    /// Whether a call runs beside others: it changes nothing, or is an agent's own business.
+    fn goes_beside_others(&self, call: &ToolUse) -> bool {
+        let tool = self.enabled(&call.name);
+        !self.progress.done.contains_key(&call.id)
+            && tool.is_some_and(|tool| tool.is_read_only() || tool == Tool::Agent)
     }
 
     fn enabled(&self, name: &str) -> Option<Tool> {
-        Tool::named(name).filter(|tool| self.task.tools.contains(tool))
+        let given = self.task.tools.iter().copied().find(|tool| tool.name() == name);
+        let comes_with_shell = name == Tool::Background.name()
+            && self.task.shell_session
+            && self.task.tools.contains(&Tool::Shell);
+        given.or(comes_with_shell.then_some(Tool::Background))
     }
 
     async fn call_together(&mut self, calls: &[ToolUse]) -> Result<(), Failure> {
@@ -83,7 +94,7 @@ impl Run<'_> {
         // before it starts; of anything else the end is unknown.
         let unclear = has_effects
             && self.progress.begun.contains(&call.id)
-            && self.enabled(&call.name) != Some(Tool::Shell);
+            && !self.enabled(&call.name).is_some_and(Tool::is_found_again);
         let answer = if unclear {
             Answer::raised(
                 "the runner was stopped while this call ran: whether it took effect is unknown. Look before you repeat it",
@@ -96,7 +107,8 @@ impl Run<'_> {
         };
         if has_effects && self.world.abort.now().is_some() && answer.is_error {
             // It was ended by us. The model will never know; who looks on should.
-            self.progress.done.insert(call.id.clone(), (answer.text, true));
+            let finished = Finished { text: answer.text, is_error: true, ..Finished::default() };
+            self.progress.done.insert(call.id.clone(), finished);
             self.tell_end(call).await;
             return self.check_abort();
         }
@@ -104,10 +116,11 @@ impl Run<'_> {
     }
 
     async fn end(&mut self, call: &ToolUse, answer: Answer) -> Result<(), Failure> {
-        let Answer { text, is_error } = answer;
+        let Answer { text, is_error, blocks, usage } = answer;
+        self.waste(usage)?;
         // The model must not learn what nobody should.
         let text = self.world.events.masks.apply(text);
-        let entry = Entry::End { id: call.id.clone(), text, is_error };
+        let entry = Entry::End { id: call.id.clone(), text, is_error, blocks };
         self.note(&entry)?;
         self.progress.take(&entry);
         let _ = std::fs::remove_file(self.file_of(call));
@@ -116,16 +129,27 @@ impl Run<'_> {
     }
 
     async fn carry_out(&self, call: &ToolUse) -> Answer {
-        let Value::Object(input) = &call.input else {
-            return Answer::raised("the arguments are no object");
+        let input = match (&call.input, call.no_object()) {
+            (Value::Object(input), None) => input,
+            (_, written) => {
+                let written: String = written.unwrap_or_default().chars().take(SHOWN).collect();
+                let cause =
+                    format!("the arguments are no JSON object, and nothing was done. They begin: {written}");
+                return Answer::raised(cause);
+            }
         };
         let world = self.world;
         if let Some(tool) = self.enabled(&call.name) {
+            if tool == Tool::Agent {
+                return self.start_agent(call, input).await;
+            }
             let bench = Bench {
                 hands: world.hands,
                 requester: world.requester,
                 abort: world.abort,
                 file: self.file_of(call),
+                session: self.session.as_ref(),
+                background: &self.background,
             };
             return tools::call(tool, input, &bench).await;
         }
@@ -153,7 +177,7 @@ impl Run<'_> {
     }
 
     async fn tell_end(&self, call: &ToolUse) {
-        let Some((text, is_error)) = self.progress.done.get(&call.id) else { return };
+        let Some(Finished { text, is_error, .. }) = self.progress.done.get(&call.id) else { return };
         let body = Body::ToolEnd {
             tool_id: call.id.clone(),
             tool_state: if *is_error { ToolState::Error } else { ToolState::Success },
@@ -164,8 +188,8 @@ impl Run<'_> {
 
     fn result_block(&self, call: &ToolUse) -> Value {
         let mut block = json!({"type": "tool_result", "tool_use_id": call.id});
-        if let Some((text, is_error)) = self.progress.done.get(&call.id) {
-            block["content"] = text.as_str().into();
+        if let Some(Finished { text, is_error, blocks }) = self.progress.done.get(&call.id) {
+            block["content"] = if blocks.is_empty() { text.as_str().into() } else { blocks.clone().into() };
             if *is_error {
                 block["is_error"] = true.into();
             }

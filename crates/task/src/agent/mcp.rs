@@ -121,7 +121,7 @@ impl McpTools {
             }
         };
         match done {
-            Ok(Done::McpCall { content, is_error }) => Answer { text: content.text, is_error },
+            Ok(Done::McpCall { content, is_error }) => Answer { is_error, ..Answer::ok(content.text) },
             Ok(_) => Answer::raised("the server gave no answer"),
             Err(failure) => Answer::raised(failure.to_string()),
         }

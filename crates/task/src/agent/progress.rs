@@ -13,6 +13,8 @@ use crate::messages::StopReason;
 pub(super) struct Progress {
     /// The conversation, each message as the JSON that is sent.
     pub(super) messages: Vec<String>,
+    /// How many of the first ones are the task's own.
+    pub(super) initial: usize,
     pub(super) turns: u32,
     /// The last message of the model is not answered yet.
     open: bool,
@@ -21,28 +23,43 @@ pub(super) struct Progress {
     pub(super) message_id: String,
     /// Of its calls: begun, and done with this answer.
     pub(super) begun: BTreeSet<String>,
-    pub(super) done: BTreeMap<String, (String, bool)>,
+    pub(super) done: BTreeMap<String, Finished>,
     /// The model's last words.
     pub(super) text: String,
 }
 
+/// The answer of a call.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Finished {
+    pub(super) text: String,
+    pub(super) is_error: bool,
+    /// What the model gets beside the text.
+    pub(super) blocks: Vec<Value>,
+}
+
 impl Progress {
-    /// Repeats what the journal says; returns what the model was told of its tools.
+    /// Repeats what the journal says; returns how it started.
     pub(super) fn replay(
         initial: Vec<String>,
         entries: &[Entry],
         meter: &mut Meter,
-    ) -> (Self, Option<String>) {
-        let mut progress = Self { messages: initial, ..Self::default() };
-        let mut tools: Option<String> = None;
+    ) -> (Self, Option<Entry>) {
+        let mut progress = Self { initial: initial.len(), messages: initial, ..Self::default() };
+        let mut started: Option<Entry> = None;
+        let mut told = 0;
         for entry in entries {
             match entry {
-                Entry::Start { tools: told } => tools = Some(told.clone()),
-                Entry::Wasted { usage } => meter.waste(*usage),
-                Entry::Turn { usage, .. } => {
-                    let length = progress.messages.iter().chain(&tools).map(String::len).sum();
-                    meter.count(*usage, length);
+                Entry::Start { tools, system, .. } => {
+                    told = tools.len() + system.as_ref().map_or(0, String::len);
+                    started = Some(entry.clone());
                 }
+                Entry::Wasted { usage } => meter.waste(*usage),
+                Entry::Turn { usage, window, .. } => {
+                    let length: usize =
+                        progress.messages.iter().map(|message| context::weight(message)).sum();
+                    meter.count(*usage, *window, length + told);
+                }
+                Entry::Compacted { .. } => meter.forget_last(),
                 Entry::Cleared { messages } => {
                     progress.clear(*messages);
                 }
@@ -50,7 +67,7 @@ impl Progress {
             }
             progress.take(entry);
         }
-        (progress, tools)
+        (progress, started)
     }
 
     /// Takes in a line of the journal.
@@ -68,8 +85,14 @@ impl Progress {
             Entry::Begin { id } => {
                 self.begun.insert(id.clone());
             }
-            Entry::End { id, text, is_error } => {
-                self.done.insert(id.clone(), (text.clone(), *is_error));
+            Entry::End { id, text, is_error, blocks } => {
+                let finished = Finished { text: text.clone(), is_error: *is_error, blocks: blocks.clone() };
+                self.done.insert(id.clone(), finished);
+            }
+            Entry::Compacted { kept, message } => {
+                self.messages.truncate(*kept);
+                self.messages.push(message.clone());
+                self.initial = *kept;
             }
             Entry::Results { message } => {
                 self.open = false;

@@ -9,9 +9,16 @@ use legwork_yaml::{Node, Value};
 use super::shown;
 use crate::tools::Tool;
 
-/// Where it is allowed; else the first that is.
-const DEFAULT_MODEL: &str = "claude-sonnet-5";
 const DEFAULT_TURNS: u32 = 20;
+/// The protocol's bound, and that of tasks which have more than the protocol's tools.
+const MOST_TURNS: u32 = 100;
+const MOST_TURNS_OF_OURS: u32 = 1000;
+/// How every model's name begins that the API itself serves.
+const MODELS: &str = "claude-";
+/// Tokens that every model reads.
+const DEFAULT_WINDOW: u64 = 200_000;
+const LEAST_WINDOW: i128 = 2000;
+const MOST_WINDOW: i128 = 10_000_000;
 /// What the original asks for in every request.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
 const MOST_MAX_TOKENS: i128 = 128_000;
@@ -20,7 +27,7 @@ const MAX_SERVERS: usize = 16;
 /// A conversation with a model that has tools.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agent {
-    /// The model's name.
+    /// The model's name; empty where none is named: then it is the newest that the API lists.
     pub model: String,
     /// Tools that are enabled.
     pub tools: Vec<Tool>,
@@ -40,6 +47,54 @@ pub struct Agent {
     pub prices: BTreeMap<String, Price>,
     /// Passed to the API as it is.
     pub thinking: Option<serde_json::Value>,
+    /// The JSON schema of the last answer.
+    pub output_schema: Option<serde_json::Value>,
+    /// `shell` keeps its folder and what it exports from call to call.
+    pub shell_session: bool,
+    /// Without a `system_prompt` it is told ours, and what the workspace's AGENTS.md says.
+    pub is_guided: bool,
+    /// What it has used is told after each answer.
+    pub live_usage: bool,
+    /// Tokens that the model reads at most; `None` where nobody said.
+    pub context_window: Option<u64>,
+    /// What is done when the window is nearly full.
+    pub compaction: Compaction,
+    /// What the agents have that it may start.
+    pub sub_agent: Option<Box<SubAgent>>,
+}
+
+/// Who makes a long conversation short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compaction {
+    /// The API where it is known to, else we.
+    #[default]
+    Auto,
+    /// The API.
+    Api,
+    /// We: the model is asked for a summary.
+    Summary,
+    /// Nobody: old answers of tools are left out, and nothing else.
+    Off,
+}
+
+/// What an agent's agent has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubAgent {
+    /// Empty for that of the agent that starts it.
+    pub model: String,
+    /// Its tools.
+    pub tools: Vec<Tool>,
+    /// Calls of the model, at most.
+    pub max_turns: u32,
+    /// What it may use up.
+    pub budget: Budget,
+}
+
+impl Agent {
+    /// Tokens that the model reads at most, as far as is known.
+    pub fn window(&self) -> u64 {
+        self.context_window.unwrap_or(DEFAULT_WINDOW)
+    }
 }
 
 /// A message: role and content, as JSON text that is sent as it is.
@@ -80,31 +135,14 @@ pub struct Price {
 }
 
 impl Agent {
-    /// Reads the fields, or says all that is wrong.
-    pub(crate) fn read(config: &Node, models: &[String]) -> Result<Self, Vec<String>> {
+    /// Reads the fields, or says all that is wrong. `models` are those that are allowed.
+    pub(crate) fn read(config: &Node, models: Option<&[String]>) -> Result<Self, Vec<String>> {
         let mut found = Vec::new();
         let problems = &mut found;
-        let model = match config.get("model").map(|node| (&node.value, node)) {
-            None => {
-                let is_default = |model: &&String| *model == DEFAULT_MODEL;
-                let default = models.iter().find(is_default).or(models.first());
-                default.map_or_else(|| DEFAULT_MODEL.to_owned(), Clone::clone)
-            }
-            Some((Value::Text(model), _)) => model.clone(),
-            Some((_, node)) => shown(node),
-        };
-        if !models.contains(&model) {
-            problems.push(format!("Invalid or disallowed model: {model}"));
-        }
-        let tools = tools(config, problems);
-        let max_turns = match config.get("max_turns").map(|node| &node.value) {
-            None => DEFAULT_TURNS,
-            Some(Value::Int(turns @ 1..=100)) => u32::try_from(*turns).unwrap_or(DEFAULT_TURNS),
-            Some(_) => {
-                problems.push("max_turns must be an integer between 1 and 100".into());
-                DEFAULT_TURNS
-            }
-        };
+        let model = model(config, models, problems);
+        let given = tools(config, problems);
+        let has_ours = given.tools.iter().any(|tool| !tool.is_of_protocol());
+        let max_turns = turns(config, has_ours, problems);
         let messages = messages(config, problems);
         let system_prompt = match config.get("system_prompt").map(|node| &node.value) {
             None | Some(Value::Null) => String::new(),
@@ -114,24 +152,10 @@ impl Agent {
                 String::new()
             }
         };
-        let max_tokens = match config.get("max_tokens").map(|node| &node.value) {
-            None => DEFAULT_MAX_TOKENS,
-            Some(Value::Int(tokens)) if (1..=MOST_MAX_TOKENS).contains(tokens) => {
-                u64::try_from(*tokens).unwrap_or(DEFAULT_MAX_TOKENS)
-            }
-            Some(_) => {
-                problems.push(format!("max_tokens must be an integer between 1 and {MOST_MAX_TOKENS}"));
-                DEFAULT_MAX_TOKENS
-            }
-        };
-        let thinking = match config.get("thinking") {
-            None | Some(Node { value: Value::Null, .. }) => None,
-            Some(node @ Node { value: Value::Map(_), .. }) => Some(node.to_json()),
-            Some(_) => {
-                problems.push("thinking must be a dictionary".into());
-                None
-            }
-        };
+        let range = (1, MOST_MAX_TOKENS);
+        let max_tokens = integer(config, "max_tokens", range, problems).unwrap_or(DEFAULT_MAX_TOKENS);
+        let thinking = dictionary(config, "thinking", problems);
+        let output_schema = dictionary(config, "output_schema", problems);
         let mut prices = prices(config, problems);
         // A task that names no model was written for the default of its day, and its price for that.
         if let (None, 1, Some(price)) = (config.get("model"), prices.len(), prices.values().next().copied()) {
@@ -139,48 +163,181 @@ impl Agent {
         }
         let budget = budget(config, problems);
         if budget.usd.is_some() && !prices.contains_key(&model) {
-            problems.push(format!("budget.usd needs prices for the model {model}"));
+            let of = if model.is_empty() { String::new() } else { format!(" {model}") };
+            problems.push(format!("budget.usd needs prices for the model{of}"));
         }
-        let mcp_servers = mcp_servers(config, problems);
-        if !found.is_empty() {
-            return Err(found);
-        }
-        Ok(Self {
-            model,
-            tools,
+        let agent = Self {
+            tools: given.tools,
             max_turns,
             max_tokens,
             messages,
             system_prompt,
-            mcp_servers,
+            mcp_servers: mcp_servers(config, problems),
             budget,
             prices,
             thinking,
-        })
+            output_schema,
+            shell_session: flag(config, "shell_session", has_ours, problems),
+            is_guided: flag(config, "guided", given.is_whole, problems),
+            live_usage: flag(config, "live_usage", false, problems),
+            context_window: integer(config, "context_window", (LEAST_WINDOW, MOST_WINDOW), problems),
+            compaction: compaction(config, problems),
+            sub_agent: sub_agent(config, models, problems),
+            model,
+        };
+        if found.is_empty() { Ok(agent) } else { Err(found) }
     }
 }
 
-fn tools(config: &Node, problems: &mut Vec<String>) -> Vec<Tool> {
+fn model(config: &Node, models: Option<&[String]>, problems: &mut Vec<String>) -> String {
+    let model = match config.get("model").map(|node| (&node.value, node)) {
+        None => return models.and_then(<[String]>::first).cloned().unwrap_or_default(),
+        Some((Value::Text(model), _)) => model.clone(),
+        Some((_, node)) => shown(node),
+    };
+    let is_allowed = match models {
+        Some(models) => models.contains(&model),
+        None => model.starts_with(MODELS),
+    };
+    if !is_allowed {
+        problems.push(format!("Invalid or disallowed model: {model}"));
+    }
+    model
+}
+
+fn turns(config: &Node, has_ours: bool, problems: &mut Vec<String>) -> u32 {
+    let most = if has_ours { MOST_TURNS_OF_OURS } else { MOST_TURNS };
+    match config.get("max_turns").map(|node| &node.value) {
+        None => DEFAULT_TURNS,
+        Some(Value::Int(turns)) if (1..=i128::from(most)).contains(turns) => {
+            u32::try_from(*turns).unwrap_or(DEFAULT_TURNS)
+        }
+        Some(_) => {
+            problems.push(format!("max_turns must be an integer between 1 and {most}"));
+            DEFAULT_TURNS
+        }
+    }
+}
+
+fn integer(
+    config: &Node,
+    name: &str,
+    (least, most): (i128, i128),
+    problems: &mut Vec<String>,
+) -> Option<u64> {
+    match config.get(name).map(|node| &node.value) {
+        None => None,
+        Some(Value::Int(number)) if (least..=most).contains(number) => u64::try_from(*number).ok(),
+        Some(_) => {
+            problems.push(format!("{name} must be an integer between {least} and {most}"));
+            None
+        }
+    }
+}
+
+fn flag(config: &Node, name: &str, default: bool, problems: &mut Vec<String>) -> bool {
+    match config.get(name).map(|node| &node.value) {
+        None => default,
+        Some(Value::Bool(flag)) => *flag,
+        Some(_) => {
+            problems.push(format!("{name} must be true or false"));
+            default
+        }
+    }
+}
+
+fn dictionary(config: &Node, name: &str, problems: &mut Vec<String>) -> Option<serde_json::Value> {
+    match config.get(name) {
+        None | Some(Node { value: Value::Null, .. }) => None,
+        Some(node @ Node { value: Value::Map(_), .. }) => Some(node.to_json()),
+        Some(_) => {
+            problems.push(format!("{name} must be a dictionary"));
+            None
+        }
+    }
+}
+
+fn compaction(config: &Node, problems: &mut Vec<String>) -> Compaction {
+    match config.get("compaction").map(|node| &node.value) {
+        None => Compaction::Auto,
+        Some(Value::Text(text)) if text == "auto" => Compaction::Auto,
+        Some(Value::Text(text)) if text == "api" => Compaction::Api,
+        Some(Value::Text(text)) if text == "summary" => Compaction::Summary,
+        Some(Value::Text(text)) if text == "off" => Compaction::Off,
+        Some(_) => {
+            problems.push("compaction must be auto, api, summary or off".into());
+            Compaction::Auto
+        }
+    }
+}
+
+fn sub_agent(config: &Node, models: Option<&[String]>, problems: &mut Vec<String>) -> Option<Box<SubAgent>> {
+    let node = config.get("sub_agent")?;
+    let Value::Map(entries) = &node.value else {
+        problems.push("sub_agent must be a dictionary".into());
+        return None;
+    };
+    const KNOWN: &[&str] = &["model", "tools", "max_turns", "budget"];
+    for entry in entries.iter().filter(|entry| !KNOWN.contains(&entry.key.as_str())) {
+        problems.push(format!("sub_agent has no '{}': it has {}", entry.key, KNOWN.join(", ")));
+    }
+    let mut own = Vec::new();
+    let tools = tools(node, &mut own).tools;
+    let sub = SubAgent {
+        model: if node.get("model").is_some() { model(node, models, &mut own) } else { String::new() },
+        max_turns: turns(node, true, &mut own),
+        budget: budget(node, &mut own),
+        tools,
+    };
+    if sub.tools.contains(&Tool::Agent) {
+        own.push("tools: an agent's agent starts no further ones".into());
+    }
+    if sub.budget.usd.is_some() {
+        own.push(
+            "budget.usd: give the agent itself a bound in US dollars, which holds for its agents too".into(),
+        );
+    }
+    problems.extend(own.into_iter().map(|problem| format!("sub_agent.{problem}")));
+    Some(Box::new(sub))
+}
+
+/// Tools as a task names them.
+#[derive(Default)]
+struct Given {
+    tools: Vec<Tool>,
+    /// Our whole set was asked for.
+    is_whole: bool,
+}
+
+fn tools(config: &Node, problems: &mut Vec<String>) -> Given {
     let list = match config.get("tools").map(|node| &node.value) {
-        None => return Vec::new(),
+        None => return Given::default(),
         Some(Value::List(list)) => list,
         Some(_) => {
             problems.push("Tools must be a list".into());
-            return Vec::new();
+            return Given::default();
         }
     };
-    let mut tools = Vec::new();
+    let mut given = Given::default();
     for node in list {
-        match &node.value {
-            Value::Text(name) => match Tool::named(name) {
-                Some(tool) if !tools.contains(&tool) => tools.push(tool),
-                Some(_) => {}
-                None => problems.push(format!("Disallowed tool: {}", shown(node))),
-            },
-            _ => problems.push("Tool names must be strings".into()),
+        let Value::Text(name) = &node.value else {
+            problems.push("Tool names must be strings".into());
+            continue;
+        };
+        let tools = Tool::asked_for(name);
+        if tools.is_empty() {
+            problems.push(format!("Disallowed tool: {}", shown(node)));
+        }
+        given.is_whole |= name == Tool::WHOLE;
+        for tool in tools {
+            match given.tools.iter().find(|known| known.name() == tool.name()) {
+                Some(known) if *known == tool => {}
+                Some(_) => problems.push(format!("Tools: two of them are called '{}'", tool.name())),
+                None => given.tools.push(tool),
+            }
         }
     }
-    tools
+    given
 }
 
 fn messages(config: &Node, problems: &mut Vec<String>) -> Vec<Message> {

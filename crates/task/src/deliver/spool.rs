@@ -310,7 +310,7 @@ mod tests {
 
     fn log(text: &str) -> Event {
         let body = Body::Log { level: Level::Info, message: text.into() };
-        Event { body, task_id: TaskId::Number(1), step: None }
+        Event { body, task_id: TaskId::Number(1), step: None, parent_tool_id: None }
     }
 
     fn text(record: &Record) -> String {

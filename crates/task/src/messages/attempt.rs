@@ -100,6 +100,7 @@ pub(super) async fn attempt<O: Observer>(
         match builder.take(&data) {
             Ok(Seen::Nothing) => {}
             Ok(Seen::Text(text)) => observer.see(Live::Text(text)).await,
+            Ok(Seen::Thinking(text)) => observer.see(Live::Thinking(text)).await,
             Ok(Seen::Tool { id, name }) => observer.see(Live::Tool { id, name }).await,
             Ok(Seen::Whole) => return Ok(builder.finish()),
             Ok(Seen::Failed(ErrorObject { kind, message })) => {

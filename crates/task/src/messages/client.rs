@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::attempt::{Failed, attempt};
 use super::message::{Message, Usage};
 use crate::abort::{Abort, Why};
-use crate::settings::Secret;
+use crate::settings::{Access, Api};
 
 /// The API's version that this client knows.
 const API_VERSION: &str = "2026-10-21";
@@ -18,11 +18,33 @@ const MAX_DELAY: f64 = 8.0;
 /// The API can't make us wait for longer.
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
+/// For the list of models, and its most bytes.
+const MODELS_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_MODELS: usize = 4 << 20;
+
+/// A model as the API lists it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub(crate) struct Model {
+    pub(crate) id: String,
+    #[serde(default)]
+    created_at: String,
+    /// How many tokens it reads at most, where the API says so.
+    #[serde(default)]
+    pub(crate) max_input_tokens: Option<u64>,
+}
+
+#[derive(serde::Deserialize)]
+struct Models {
+    data: Vec<Model>,
+}
+
 /// What is seen of a message while it comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Live {
     /// More text.
     Text(String),
+    /// More of what the model thinks.
+    Thinking(String),
     /// The call of a tool begins.
     Tool {
         /// The call.
@@ -75,35 +97,73 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client of `base_url` with a key.
-    pub(crate) fn new(
-        http: reqwest::Client,
-        base_url: &str,
-        key: &Secret,
-        retries: u32,
-        idle: Duration,
-    ) -> Result<Self, String> {
+    /// A client of `base_url` with a key, or with a bearer where there is none.
+    pub(crate) fn new(http: reqwest::Client, api: &Api, access: &Access<'_>) -> Result<Self, String> {
+        let Api { base_url, retries, idle, .. } = api;
+        let (retries, idle) = (*retries, *idle);
         let mut headers = HeaderMap::new();
-        let mut key = HeaderValue::from_str(key.expose())
-            .map_err(|_| "ANTHROPIC_API_KEY has characters that no header can have".to_owned())?;
-        key.set_sensitive(true);
-        headers.insert("x-api-key", key);
+        let (variable, name, value) = match access {
+            Access::Key(key) => {
+                ("ANTHROPIC_API_KEY", HeaderName::from_static("x-api-key"), key.expose().to_owned())
+            }
+            Access::Bearer(token) => {
+                ("ANTHROPIC_AUTH_TOKEN", AUTHORIZATION, format!("Bearer {}", token.expose()))
+            }
+        };
+        let mut value = HeaderValue::from_str(&value)
+            .map_err(|_| format!("{variable} has characters that no header can have"))?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
         headers.insert("anthropic-version", HeaderValue::from_static(API_VERSION));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(Self { http, url: format!("{base_url}/v1/messages"), headers, retries, idle })
     }
 
-    /// Asks for a message; also returns what failed attempts used up.
+    /// Whether it is Anthropic's own API: others may not know what is new there.
+    pub(crate) fn is_anthropics(&self) -> bool {
+        let host = url::Url::parse(&self.url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        host.as_deref() == Some("api.anthropic.com")
+    }
+
+    /// The models in service, the newest first.
+    pub(crate) async fn models(&self) -> Result<Vec<Model>, String> {
+        let url = format!("{}?limit=1000", self.url.trim_end_matches("messages").to_owned() + "models");
+        let request = self.http.get(url).headers(self.headers.clone()).timeout(MODELS_TIMEOUT);
+        let mut response = request.send().await.map_err(|e| crate::deliver::cause(&e))?;
+        if !response.status().is_success() {
+            return Err(format!("GET /v1/models: status {}", response.status().as_u16()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| crate::deliver::cause(&e))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_MODELS {
+                return Err("GET /v1/models: the list is too long".into());
+            }
+        }
+        let list: Models = serde_json::from_slice(&body).map_err(|e| format!("GET /v1/models: {e}"))?;
+        let mut models = list.data;
+        // RFC 3339 in UTC sorts as text does; who gives no dates lists the newest first.
+        models.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+        Ok(models)
+    }
+
+    /// Asks for a message; also returns what failed attempts used up. `beta` names what of the
+    /// API the request needs beside its common part.
     pub(crate) async fn message<O: Observer>(
         &self,
         body: Bytes,
+        beta: Option<&'static str>,
         abort: &Abort,
         observer: &mut O,
     ) -> Result<(Message, Usage), ApiError> {
         let mut wasted = Usage::default();
         let mut failures = 0;
+        let mut headers = self.headers.clone();
+        if let Some(beta) = beta {
+            headers.insert("anthropic-beta", HeaderValue::from_static(beta));
+        }
         loop {
-            let request = self.http.post(&self.url).headers(self.headers.clone()).body(body.clone());
+            let request = self.http.post(&self.url).headers(headers.clone()).body(body.clone());
             let tried = tokio::select! {
                 tried = attempt(request, self.idle, observer) => tried,
                 why = abort.wished() => return Err(aborted(why, wasted)),

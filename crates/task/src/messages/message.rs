@@ -88,8 +88,19 @@ pub(crate) struct ToolUse {
     pub(crate) id: String,
     /// The tool.
     pub(crate) name: String,
-    /// Its arguments; an object, unless the model erred.
+    /// Its arguments; always an object, as the API takes back nothing else.
     pub(crate) input: Value,
+}
+
+/// The one key of arguments that were no JSON object: what the model wrote instead.
+const NO_OBJECT: &str = "INVALID_JSON";
+
+impl ToolUse {
+    /// What the model wrote where an object was due.
+    pub(crate) fn no_object(&self) -> Option<&str> {
+        let input = self.input.as_object().filter(|input| input.len() == 1)?;
+        input.get(NO_OBJECT)?.as_str()
+    }
 }
 
 /// A whole message of the model.
@@ -97,22 +108,34 @@ pub(crate) struct ToolUse {
 pub(crate) struct Message {
     /// Its blocks, as they are to be sent back.
     pub(crate) content: Vec<Value>,
+    /// The tool whose call was cut off with the answer: it is not among the blocks.
+    pub(crate) cut_call: Option<String>,
     /// Why it ends.
     pub(crate) stop_reason: StopReason,
     /// What a refusal says of its reason.
     pub(crate) stop_details: Option<String>,
     /// What it used.
     pub(crate) usage: Usage,
+    /// Tokens that stand in the window after it: what it read and wrote, without what the API
+    /// used up for a summary of its own.
+    pub(crate) window: u64,
+}
+
+/// Whether a block can't be sent back: the API gives blocks of blanks, and takes none, and
+/// takes no thought without its signature, which one that was cut off lacks.
+fn is_unwanted(block: &Value) -> bool {
+    let is_blank = |name: &str| block[name].as_str().is_none_or(|text| text.trim().is_empty());
+    match block["type"].as_str() {
+        Some("text") => block["text"].is_string() && is_blank("text"),
+        Some("thinking") => is_blank("signature"),
+        _ => false,
+    }
 }
 
 impl Message {
     /// As it is sent back with the next request.
     pub(crate) fn as_param(&self) -> String {
-        // The API gives blocks of blanks, and takes none.
-        let is_blank = |block: &&Value| {
-            block["type"] == "text" && block["text"].as_str().is_some_and(|text| text.trim().is_empty())
-        };
-        let kept: Vec<Value> = self.content.iter().filter(|b| !is_blank(b)).cloned().collect();
+        let kept: Vec<Value> = self.content.iter().filter(|b| !is_unwanted(b)).cloned().collect();
         let kept =
             if kept.is_empty() { vec![serde_json::json!({"type": "text", "text": "…"})] } else { kept };
         let content = Value::Array(kept);
@@ -184,6 +207,10 @@ pub(super) enum Delta {
     CitationsDelta {
         citation: Value,
     },
+    CompactionDelta {
+        #[serde(default)]
+        content: Option<String>,
+    },
     #[serde(other)]
     Unknown,
 }
@@ -210,6 +237,7 @@ pub(super) struct ErrorObject {
 pub(super) enum Seen {
     Nothing,
     Text(String),
+    Thinking(String),
     Tool { id: String, name: String },
     Whole,
     Failed(ErrorObject),
@@ -223,6 +251,8 @@ pub(super) struct Builder {
     stop_reason: Option<String>,
     stop_details: Value,
     pub(super) usage: Usage,
+    /// Used for summaries that the API made on its way; `usage` has no part of it until the end.
+    summaries: Usage,
 }
 
 #[derive(Debug)]
@@ -230,8 +260,8 @@ struct Block {
     value: Map<String, Value>,
     json: String,
     open: bool,
-    /// What is wrong with its arguments: no fault where the answer was cut.
-    fault: Option<String>,
+    /// Its arguments are no JSON: the model erred, or was cut off.
+    is_broken: bool,
 }
 
 impl Builder {
@@ -277,6 +307,7 @@ impl Builder {
             StreamEvent::ContentBlockStop { index } => self.stop_block(index),
             StreamEvent::MessageDelta { delta, usage } => {
                 self.usage.overwrite(&usage);
+                self.summaries = summaries(&usage);
                 if delta.stop_reason.is_some() {
                     self.stop_reason = delta.stop_reason;
                     self.stop_details = delta.stop_details;
@@ -287,13 +318,9 @@ impl Builder {
                 if self.blocks.iter().any(|b| b.open) {
                     return Err("message_stop within a block".into());
                 }
-                let wants_tools = match self.stop_reason.as_deref() {
-                    None => return Err("message_stop without a stop reason".into()),
-                    Some(reason) => reason == "tool_use",
-                };
-                match self.blocks.iter_mut().find_map(|b| b.fault.take()) {
-                    Some(fault) if wants_tools => Err(fault),
-                    _ => Ok(Seen::Whole),
+                match self.stop_reason {
+                    None => Err("message_stop without a stop reason".into()),
+                    Some(_) => Ok(Seen::Whole),
                 }
             }
         }
@@ -309,7 +336,7 @@ impl Builder {
             Some("text") if !text("text").is_empty() => Seen::Text(text("text")),
             _ => Seen::Nothing,
         };
-        self.blocks.push(Block { value, json: String::new(), open: true, fault: None });
+        self.blocks.push(Block { value, json: String::new(), open: true, is_broken: false });
         Ok(seen)
     }
 
@@ -330,7 +357,11 @@ impl Builder {
                 push("text", &text);
                 return Ok(Seen::Text(text));
             }
-            Delta::ThinkingDelta { thinking } => push("thinking", &thinking),
+            Delta::ThinkingDelta { thinking } => {
+                push("thinking", &thinking);
+                return Ok(Seen::Thinking(thinking));
+            }
+            Delta::CompactionDelta { content } => push("content", &content.unwrap_or_default()),
             Delta::SignatureDelta { signature } => {
                 block.value.insert("signature".into(), signature.into());
             }
@@ -356,19 +387,31 @@ impl Builder {
         block.open = false;
         let json = std::mem::take(&mut block.json);
         if !json.trim().is_empty() {
-            match serde_json::from_str(&json) {
-                Ok(input) => drop(block.value.insert("input".into(), input)),
-                Err(error) => block.fault = Some(format!("malformed tool input: {error}")),
-            }
+            let input = match serde_json::from_str::<Value>(&json) {
+                Ok(input) if input.is_object() => input,
+                parsed => {
+                    block.is_broken = parsed.is_err();
+                    serde_json::json!({ NO_OBJECT: json })
+                }
+            };
+            block.value.insert("input".into(), input);
         }
         Ok(Seen::Nothing)
     }
 
     /// The message, after its last event.
-    pub(super) fn finish(self) -> Message {
+    pub(super) fn finish(mut self) -> Message {
+        let stop_reason = StopReason::of(self.stop_reason.as_deref().unwrap_or_default());
+        // The end of an answer that was cut off may be half of a call.
+        let is_call = |block: &Block| block.value.get("type") == Some(&"tool_use".into());
+        let is_cut = stop_reason != StopReason::ToolUse
+            && self.blocks.last().is_some_and(|last| is_call(last) && last.is_broken);
+        let cut = if is_cut { self.blocks.pop() } else { None };
         let is_empty_text = |b: &Block| {
             b.value.get("type") == Some(&"text".into()) && b.value.get("text") == Some(&"".into())
         };
+        let Usage { input, output, cache_creation, cache_read } = self.usage;
+        let spent = self.summaries;
         Message {
             // The API takes no empty text back.
             content: self
@@ -377,14 +420,36 @@ impl Builder {
                 .filter(|b| !is_empty_text(b))
                 .map(|b| Value::Object(b.value))
                 .collect(),
-            stop_reason: StopReason::of(self.stop_reason.as_deref().unwrap_or_default()),
+            cut_call: cut.and_then(|block| Some(block.value.get("name")?.as_str()?.to_owned())),
+            stop_reason,
             stop_details: self.stop_details["explanation"]
                 .as_str()
                 .or(self.stop_details["category"].as_str())
                 .map(str::to_owned),
-            usage: self.usage,
+            usage: Usage {
+                input: input + spent.input,
+                output: output + spent.output,
+                cache_creation: cache_creation + spent.cache_creation,
+                cache_read: cache_read + spent.cache_read,
+            },
+            window: input + output + cache_creation + cache_read,
         }
     }
+}
+
+/// What the API used for summaries on its way to an answer: its totals leave that out.
+fn summaries(usage: &Value) -> Usage {
+    let mut all = Usage::default();
+    let passes = usage["iterations"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for pass in passes.iter().filter(|pass| pass["type"] == "compaction") {
+        let mut one = Usage::default();
+        one.overwrite(pass);
+        all.input += one.input;
+        all.output += one.output;
+        all.cache_creation += one.cache_creation;
+        all.cache_read += one.cache_read;
+    }
+    all
 }
 
 /// Events of a stream, one a line, for fuzzing.
@@ -395,14 +460,11 @@ pub(crate) fn fuzz(text: &str) {
             Ok(Seen::Whole) => {
                 let message = builder.finish();
                 let back: Value = serde_json::from_str(&message.as_param()).unwrap_or_default();
-                // What is left out is blank, and something always stands there.
-                let blank = |block: &Value| {
-                    block["type"] == "text"
-                        && block["text"].as_str().is_some_and(|text| text.trim().is_empty())
-                };
-                let kept: Vec<Value> = message.content.into_iter().filter(|block| !blank(block)).collect();
+                // What is left out the API would not take, and something always stands there.
+                let kept: Vec<Value> =
+                    message.content.into_iter().filter(|block| !is_unwanted(block)).collect();
                 match back["content"].as_array() {
-                    Some(sent) if kept.is_empty() => assert!(sent.len() == 1 && !blank(&sent[0])),
+                    Some(sent) if kept.is_empty() => assert!(sent.len() == 1 && !is_unwanted(&sent[0])),
                     sent => assert_eq!(sent, Some(&kept)),
                 }
                 return;
@@ -472,14 +534,46 @@ mod tests {
         let events = [START, tool, json, STOP_BLOCK, cut, r#"{"type":"message_stop"}"#];
         let mut builder = Builder::default();
         assert_eq!(feed(&mut builder, &events).expect("valid").last(), Some(&Seen::Whole));
-        assert_eq!(builder.finish().stop_reason, StopReason::MaxTokens);
+        let message = builder.finish();
+        assert_eq!((message.stop_reason, message.cut_call.as_deref()), (StopReason::MaxTokens, Some("n")));
+        assert_eq!(message.content, [Value::Null; 0]);
+    }
+
+    #[test]
+    fn arguments_that_are_no_object_are_kept_as_text() {
+        let tool = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"n","input":{}}}"#;
+        for written in [r#"{\"a\":"#, r#"[1]"#, "null", r#"\"x\""#] {
+            let json = format!(
+                r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"input_json_delta","partial_json":"{written}"}}}}"#
+            );
+            let mut builder = Builder::default();
+            let events = [START, tool, &json, STOP_BLOCK, USES_TOOL, r#"{"type":"message_stop"}"#];
+            assert_eq!(feed(&mut builder, &events).expect("valid").last(), Some(&Seen::Whole));
+            let calls = tool_uses(&builder.finish().content);
+            assert_eq!(calls[0].no_object().map(|text| text.replace('"', "\\\"")), Some(written.to_owned()));
+        }
+    }
+
+    #[test]
+    fn the_apis_own_summary_is_kept_and_counted() {
+        let events = [
+            START,
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"compaction","content":null}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"compaction_delta","content":"So far"}}"#,
+            STOP_BLOCK,
+            r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":7,"iterations":[{"type":"compaction","input_tokens":900,"output_tokens":50},{"type":"message","input_tokens":10,"output_tokens":7}]}}"#,
+            r#"{"type":"message_stop"}"#,
+        ];
+        let mut builder = Builder::default();
+        feed(&mut builder, &events).expect("valid");
+        let message = builder.finish();
+        assert_eq!(message.content, [serde_json::json!({"type": "compaction", "content": "So far"})]);
+        assert_eq!((message.usage.input, message.usage.output, message.window), (910, 57, 22));
     }
 
     #[test]
     fn what_is_no_stream_fails() {
         let text = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
-        let tool = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"n","input":{}}}"#;
-        let json = r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"a\":"}}"#;
         for events in [
             &[text][..],
             &[START, START],
@@ -489,7 +583,6 @@ mod tests {
             &[START, "{not json"],
             &[START, r#"{"type":"content_block_start","index":"x"}"#],
             &[START, r#"{"type":"content_block_start","index":7,"content_block":{"type":"text"}}"#],
-            &[START, tool, json, STOP_BLOCK, USES_TOOL, r#"{"type":"message_stop"}"#],
         ] {
             assert!(feed(&mut Builder::default(), events).is_err(), "{events:?}");
         }

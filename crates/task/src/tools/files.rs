@@ -5,7 +5,7 @@ use std::path::Path;
 
 use legwork_workspace::{Error, Root, strerror};
 
-use super::{Answer, Bench, Input};
+use super::{Answer, Bench, Input, media};
 
 /// Most characters of an answer.
 const MAX_CHARS: usize = 100_000;
@@ -37,7 +37,7 @@ pub(super) fn cause(error: &Error, path: &str, missing: &str) -> String {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(e.to_string()))
@@ -49,14 +49,17 @@ pub(super) async fn read(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, 
     let root = bench.hands.root.clone();
     let path = locate(&root, &given)?;
     let abort = bench.abort.clone();
-    let text = blocking(move || {
-        let (file, _) = root.open_file(&path).map_err(|e| cause(&e, &given, "file not found"))?;
+    let answer = blocking(move || {
+        let (mut file, meta) = root.open_file(&path).map_err(|e| cause(&e, &given, "file not found"))?;
+        if let Some((block, text)) = media::block(&mut file, meta.size)? {
+            return Ok(Answer { blocks: vec![block], ..Answer::ok(text) });
+        }
         let mut cut = Cut::default();
         let is_wanted = || abort.now().is_none();
         lines(file, first, last, &mut cut, is_wanted).map_err(|e| strerror(&e))?;
-        Ok(cut.text())
+        Ok(Answer::ok(cut.text()))
     });
-    Ok(Answer::ok(text.await?))
+    answer.await
 }
 
 /// Keeps the first characters, and counts the rest.

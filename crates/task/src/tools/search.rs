@@ -18,6 +18,69 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_BYTES: usize = 400_000;
 const MAX_STDERR: usize = 4096;
 
+/// Paths that `glob` answers.
+const MOST_PATHS: usize = 200;
+/// Folders that nobody means who does not name them.
+const PRUNED: [&str; 2] = [".git", "node_modules"];
+
+/// Files by a pattern, the last changed first.
+pub(super) async fn glob(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, String> {
+    let pattern = input.needed("pattern")?.to_owned();
+    let given = input.text("path")?.filter(|p| !p.is_empty()).unwrap_or(".").to_owned();
+    if pattern.starts_with('/') || pattern.split('/').any(|part| part == "..") {
+        return Err("the pattern must be relative, and without '..'; give a folder as path".into());
+    }
+    let root = bench.hands.root.clone();
+    let folder = locate(&root, &given)?;
+    let found = super::files::blocking(move || paths(&root, &folder, &given, &pattern));
+    let (mut lines, is_cut) = found.await?;
+    if is_cut {
+        lines.push(format!("... truncated to {MOST_PATHS} results"));
+    }
+    Ok(Answer::ok(if lines.is_empty() { "No file matches.".into() } else { lines.join("\n") }))
+}
+
+/// Paths that match, and whether there are more.
+pub(super) fn paths(
+    root: &Root,
+    folder: &str,
+    given: &str,
+    pattern: &str,
+) -> Result<(Vec<String>, bool), String> {
+    if !root.stat(folder).map_err(|e| cause(&e, given, "path not found"))?.is_dir {
+        return Err(format!("not a directory: {given}"));
+    }
+    let folder = folder.trim_start_matches("./").trim_end_matches('/');
+    let whole = match folder {
+        "" | "." => pattern.to_owned(),
+        folder => {
+            // Of the folder's own name nothing is a wildcard.
+            let folder: String = folder
+                .chars()
+                .flat_map(|c| "*?[]{}\\".contains(c).then_some('\\').into_iter().chain([c]))
+                .collect();
+            format!("{folder}/{pattern}")
+        }
+    };
+    let pruned = PRUNED.map(|name| (name, whole.split('/').any(|part| part == name)));
+    let is_meant =
+        |path: &Path| pruned.iter().all(|(name, named)| *named || !path.iter().any(|part| part == *name));
+    let mut found: Vec<_> = root
+        .glob(&whole)
+        .map_err(|e| e.to_string())?
+        .into_iter()
+        .filter(|path| is_meant(path))
+        .map(|path| {
+            let path = path.to_string_lossy().into_owned();
+            (root.stat(&path).map_or(std::time::UNIX_EPOCH, |meta| meta.modified), path)
+        })
+        .collect();
+    found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    let is_cut = found.len() > MOST_PATHS;
+    found.truncate(MOST_PATHS);
+    Ok((found.into_iter().map(|(_, path)| path).collect(), is_cut))
+}
+
 /// Where to search, and what of it.
 struct Place {
     /// Beneath the root.

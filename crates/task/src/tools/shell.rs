@@ -6,6 +6,7 @@ use legwork_process::{Chunk, EndedBy, Status, Stream};
 use legwork_runner::{Failure, Program};
 
 use super::files::locate;
+use super::session::Dialect;
 use super::text::HeadAndTail;
 use super::{Answer, Bench, Input};
 use crate::hands::Continue;
@@ -15,10 +16,21 @@ const MAX_STREAM: usize = 100_000;
 /// A model can ask for no longer.
 const MAX_TIMEOUT: u64 = 24 * 3600;
 
-pub(super) async fn run(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, String> {
+/// A command that is to be run, as a model asks for it.
+struct Asked<'a> {
+    command: &'a str,
+    /// Beneath the root.
+    workdir: String,
+    /// The folder is given.
+    is_placed: bool,
+    timeout: u64,
+}
+
+fn asked<'a>(input: Input<'a>, bench: &Bench<'_>) -> Result<Asked<'a>, String> {
     let command = input.needed("command")?;
     let outside = || "working_directory must be within workspace".to_owned();
-    let given = input.text("working_directory")?.filter(|d| !d.is_empty()).unwrap_or(".");
+    let placed = input.text("working_directory")?.filter(|d| !d.is_empty());
+    let given = placed.unwrap_or(".");
     let workdir = locate(&bench.hands.root, given).map_err(|_| outside())?;
     match bench.hands.root.stat(&workdir) {
         Ok(meta) if meta.is_dir => {}
@@ -32,14 +44,41 @@ pub(super) async fn run(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, S
         0 => 60,
         seconds => seconds.min(MAX_TIMEOUT),
     };
-    let program = Program {
-        argv: ["/bin/sh", "-c", command].map(String::from).to_vec(),
-        workdir,
-        timeout: Some(Duration::from_secs(timeout)),
-        line: bench.hands.judges().then(|| command.to_owned()),
-        subject: command.to_owned(),
-        ..Program::default()
-    };
+    Ok(Asked { command, workdir, is_placed: placed.is_some(), timeout })
+}
+
+impl Asked<'_> {
+    /// As a program. Where lines are judged, what is judged is the line alone, and no session
+    /// stands around it.
+    fn program(&self, bench: &Bench<'_>, keeps: bool) -> Program {
+        let judged = bench.hands.judges().then(|| self.command.to_owned());
+        let text = match bench.session {
+            Some(session) if judged.is_none() => {
+                session.around(self.command, Dialect::Posix, self.is_placed, keeps)
+            }
+            _ => self.command.to_owned(),
+        };
+        Program {
+            argv: ["/bin/sh".to_owned(), "-c".to_owned(), text].to_vec(),
+            workdir: self.workdir.clone(),
+            timeout: keeps.then(|| Duration::from_secs(self.timeout)),
+            line: judged,
+            subject: self.command.to_owned(),
+            tmp: Some(bench.hands.place.tmp.clone()),
+            keeps_tree: true,
+            ..Program::default()
+        }
+    }
+}
+
+pub(super) async fn run(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, String> {
+    let asked = asked(input, bench)?;
+    if bench.session.is_some() && input.flag("background")? {
+        let program = asked.program(bench, false);
+        return bench.background.start(&program, bench).await.map(Answer::ok);
+    }
+    let timeout = asked.timeout;
+    let program = asked.program(bench, true);
     let (mut out, mut err) = (HeadAndTail::new(MAX_STREAM), HeadAndTail::new(MAX_STREAM));
     let each = async |Chunk { stream, data, .. }| {
         match stream {
@@ -63,7 +102,7 @@ pub(super) async fn run(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, S
                 EndedBy::Cancel => "the task was aborted while the command ran".to_owned(),
             };
             parts.insert(0, format!("Error: {cause}"));
-            Ok(Answer { text: parts.join("\n\n"), is_error: true })
+            Ok(Answer { is_error: true, ..Answer::ok(parts.join("\n\n")) })
         }
         Ok(Status { exit_code, signal, .. }) => {
             let code = exit_code.unwrap_or_else(|| -signal.unwrap_or(0));

@@ -169,6 +169,8 @@ impl Command<'_> {
             timeout: Some(self.timeout),
             line: None,
             subject: subject.to_owned(),
+            tmp: Some(self.world.hands.place.tmp.clone()),
+            keeps_tree: true,
         };
         let mut ended = self.supervise(&program).await;
         match files.read() {
@@ -400,6 +402,7 @@ async fn run_agent(task: &crate::config::Agent, command: &Command<'_>) -> Ended 
     task.budget.time = Some(budget);
     let started = Instant::now();
     let agent = agent::World {
+        settings: world.settings,
         hands: world.hands,
         events: command.events,
         client,

@@ -19,12 +19,23 @@ pub(super) fn pack(
     exclude: &[String],
     to: impl Write,
 ) -> Result<Packed, ArchiveError> {
+    pack_each(to, |each| root.walk(base, exclude, each))
+}
+
+/// Takes in one thing that is packed.
+type Each<'a> = &'a mut dyn FnMut(&Path, Item) -> Result<(), ArchiveError>;
+
+/// Packs what `walk` gives.
+pub(super) fn pack_each(
+    to: impl Write,
+    walk: impl FnOnce(Each<'_>) -> Result<(), ArchiveError>,
+) -> Result<Packed, ArchiveError> {
     let mut encoder = zstd::Encoder::new(to, LEVEL)?;
     encoder.include_checksum(true)?;
     let mut builder = tar::Builder::new(encoder);
     builder.mode(tar::HeaderMode::Deterministic);
     let mut packed = Packed::default();
-    root.walk(base, exclude, &mut |path, item| {
+    walk(&mut |path, item| {
         packed.entries += 1;
         let mut header = tar::Header::new_gnu();
         match item {
