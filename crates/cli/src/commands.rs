@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod audit;
+mod checkout;
 mod config;
 mod doctor;
 mod exec;

@@ -89,24 +89,38 @@ pub(crate) struct PodArgs {
     /// Print the task's id and do not wait
     #[arg(long)]
     pub(crate) detach: bool,
+    /// Apply the changes to the checkout when they come back
+    #[arg(long, conflicts_with_all = ["detach", "no_source"])]
+    pub(crate) apply: bool,
+    /// Do not send the checkout along
+    #[arg(long)]
+    pub(crate) no_source: bool,
     #[command(flatten)]
     pub(crate) hub: HubArgs,
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 success, 1 failure, 125 lost or not run, 130 interrupted.")]
+#[command(
+    after_help = "In a git checkout the tree goes along as it is, changes that are not committed included, and the agent's \
+                  changes come back as a diff:\n\n    legwork agent \"fix the failing test\" --apply\n\nWith --local no hub is \
+                  needed, only ANTHROPIC_API_KEY: the agent works here, in a copy, behind walls.\n\nExit status: 0 success, \
+                  1 failure, 125 lost or not run, 130 interrupted."
+)]
 pub(crate) struct AgentArgs {
     /// What it is to do
     pub(crate) prompt: String,
     /// The model
     #[arg(long)]
     pub(crate) model: Option<String>,
-    /// Tools it may use, comma-separated
-    #[arg(long, value_delimiter = ',', default_value = "read_file,write_file,list_files,grep,shell")]
+    /// Tools it may use, comma-separated; `legwork` stands for those that a checkout needs
+    #[arg(long, value_delimiter = ',', default_value = "legwork")]
     pub(crate) tools: Vec<String>,
     /// Calls of the model, at most
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 100)]
     pub(crate) max_turns: u32,
+    /// Here, in a copy of the checkout and behind walls, without a hub
+    #[arg(long, conflicts_with_all = ["runner", "pool", "detach"])]
+    pub(crate) local: bool,
     /// What the model is told beforehand
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,

@@ -55,6 +55,12 @@ impl Printer {
                 let _ = std::io::stdout().flush();
                 self.in_text = !piece.ends_with('\n');
             }
+            "thinking" => {
+                let piece = self.dim(&plain(event["text"].as_str().unwrap_or_default()));
+                print!("{piece}");
+                let _ = std::io::stdout().flush();
+                self.in_text = true;
+            }
             "token_reset" => {
                 let note = self.dim("(the stream broke: the answer starts again)");
                 self.line(&note);

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use super::checkout::{Checkout, Gathered};
 use super::follow::{Followed, Show, follow, follow_or_cancel};
 use super::lists::{table, visible};
 use super::pod_events::Printer;
@@ -15,6 +16,8 @@ use crate::exit;
 use crate::sse::Event;
 
 pub(crate) async fn agent(args: AgentArgs) -> Result<u8> {
+    // First of all: this program starts once more, without what commands must not see.
+    let env = if args.local { Some(task::environment(true)?) } else { None };
     let tools: Vec<&String> = args.tools.iter().filter(|tool| !tool.is_empty()).collect();
     let mut config = json!({
         "type": "agent",
@@ -28,12 +31,36 @@ pub(crate) async fn agent(args: AgentArgs) -> Result<u8> {
     if let Some(system) = &args.system {
         config["system_prompt"] = system.as_str().into();
     }
-    submit(config, &args.pod).await
+    let checkout = checkout(&args.pod)?;
+    if let Some(checkout) = &checkout {
+        checkout.send_along(&mut config, true)?;
+    }
+    let Some(env) = env else { return submit(config, &args.pod, checkout.as_ref()).await };
+    let node = legwork_yaml::parse_json(config.to_string().as_bytes()).map_err(anyhow::Error::msg)?;
+    let (code, gathered) = task::run_apart(&env, &node, args.pod.json).await?;
+    bring_home(checkout.as_ref(), &gathered, args.pod.apply, code)
+}
+
+/// The checkout that goes along, if there is one.
+fn checkout(args: &PodArgs) -> Result<Option<Checkout>> {
+    let found = if args.no_source { None } else { Checkout::around(&std::env::current_dir()?) };
+    if args.apply && found.is_none() {
+        anyhow::bail!("--apply: this is no git checkout, so there is nothing to apply changes to");
+    }
+    Ok(found)
+}
+
+/// Brings home what came back; the status that stands for all of it.
+fn bring_home(checkout: Option<&Checkout>, gathered: &Gathered, apply: bool, code: u8) -> Result<u8> {
+    let (Some(checkout), Some(diff)) = (checkout, gathered.diff()) else { return Ok(code) };
+    // What a failed agent has changed is kept, and not applied.
+    let is_fine = checkout.bring_home(diff, apply && code == 0)?;
+    Ok(if is_fine || code != 0 { code } else { exit::ERROR })
 }
 
 pub(crate) async fn workflow(command: WorkflowCommand) -> Result<u8> {
     let WorkflowCommand::Run { file, pod } = command;
-    let config = match config_of(&file) {
+    let mut config = match config_of(&file) {
         Ok(config) => config,
         Err(problems) => {
             for problem in problems {
@@ -42,7 +69,11 @@ pub(crate) async fn workflow(command: WorkflowCommand) -> Result<u8> {
             return Ok(exit::CONFIG);
         }
     };
-    submit(config, &pod).await
+    let checkout = if config.get("source").is_some() { None } else { checkout(&pod)? };
+    if let Some(checkout) = &checkout {
+        checkout.send_along(&mut config, pod.apply)?;
+    }
+    submit(config, &pod, checkout.as_ref()).await
 }
 
 /// The task JSON of a file. A workflow goes as text: JSON objects have no order.
@@ -59,7 +90,7 @@ fn config_of(file: &Path) -> Result<Value, Vec<String>> {
     Ok(config)
 }
 
-async fn submit(config: Value, args: &PodArgs) -> Result<u8> {
+async fn submit(config: Value, args: &PodArgs, checkout: Option<&Checkout>) -> Result<u8> {
     let client = Client::from_args(&args.hub)?;
     let mut body = json!({ "config": config });
     if let Some(runner) = &args.runner {
@@ -84,11 +115,13 @@ async fn submit(config: Value, args: &PodArgs) -> Result<u8> {
             );
         }
     }
-    let mut watcher =
-        Watcher { printer: Printer::new(args.json), state: String::new(), message: String::new() };
+    let mut watcher = Watcher::new(args.json);
     match follow_or_cancel(&client, &format!("/pods/tasks/{id}"), &mut watcher).await? {
         Followed::Left(status) => Ok(status),
-        Followed::Over | Followed::Cancelled(_) => Ok(watcher.code()),
+        Followed::Over | Followed::Cancelled(_) => {
+            let code = watcher.code();
+            bring_home(checkout, &watcher.gathered, args.apply, code)
+        }
     }
 }
 
@@ -96,11 +129,14 @@ struct Watcher {
     printer: Printer,
     state: String,
     message: String,
+    gathered: Gathered,
 }
 
 impl Show for Watcher {
     fn event(&mut self, event: &Event) -> Result<()> {
-        self.printer.event(&serde_json::from_str(&event.data).unwrap_or_default());
+        let event = serde_json::from_str(&event.data).unwrap_or_default();
+        self.gathered.take(&event);
+        self.printer.event(&event);
         Ok(())
     }
 
@@ -113,6 +149,11 @@ impl Show for Watcher {
 }
 
 impl Watcher {
+    fn new(json: bool) -> Self {
+        let printer = Printer::new(json);
+        Self { printer, state: String::new(), message: String::new(), gathered: Gathered::default() }
+    }
+
     fn code(&self) -> u8 {
         match self.state.as_str() {
             "succeeded" => return 0,
@@ -178,8 +219,7 @@ pub(crate) async fn run(command: PodsCommand) -> Result<u8> {
         }
         PodsCommand::Logs { task, json, hub } => {
             let client = Client::from_args(&hub)?;
-            let mut watcher =
-                Watcher { printer: Printer::new(json), state: String::new(), message: String::new() };
+            let mut watcher = Watcher::new(json);
             follow(&client, &format!("/pods/tasks/{task}"), &mut watcher, false).await?;
         }
         PodsCommand::Url { hub } => println!("{}", register_url(&Client::from_args(&hub)?).await?),

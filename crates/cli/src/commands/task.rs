@@ -21,6 +21,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::task::{TaskArgs, TaskCommand};
+use crate::commands::checkout::Gathered;
 use crate::commands::pod_events::Printer;
 use crate::exit;
 
@@ -166,7 +167,7 @@ pub(crate) fn is_workflow_file(node: &Node) -> bool {
 fn check(settings: &Settings, node: &Node) -> Result<(), Problems> {
     let mut found = super::task_slips::find(node);
     let read = if is_workflow_file(node) {
-        let rules = Rules { models: &settings.models, strict: settings.strict };
+        let rules = Rules { models: settings.models.as_deref(), strict: settings.strict };
         Workflow::of_file(node, rules).map(|_| ()).map_err(Problems)
     } else {
         Runner::check(settings, node).map(|_| ())
@@ -187,7 +188,7 @@ fn check(settings: &Settings, node: &Node) -> Result<(), Problems> {
 /// returns: whoever may read `/proc` of it, as everybody may in gVisor, finds nothing there.
 /// For that the program starts itself once more, and is told the rest by its stdin;
 /// `stdin_is_free` says that nobody else needs that.
-fn environment(stdin_is_free: bool) -> Result<Environment> {
+pub(crate) fn environment(stdin_is_free: bool) -> Result<Environment> {
     let mut env = Environment::new(std::env::vars_os());
     if env.get(SECRETS) == Some("stdin") {
         // A pool tells them here as well: what is in an environment is kept in a file.
@@ -278,7 +279,7 @@ fn lint(file: &Path, json: bool) -> Result<u8> {
 async fn run_here(file: &Path, workspace: Option<PathBuf>, json: bool) -> Result<u8> {
     crate::logging::start_quietly();
     legwork_process::hide_from_commands();
-    let mut settings = settings_of(&environment(file.to_str() != Some("-"))?, workspace)?;
+    let settings = settings_of(&environment(file.to_str() != Some("-"))?, workspace)?;
     let node = match read_file(file) {
         Ok(node) => node,
         Err(error) => {
@@ -293,6 +294,20 @@ async fn run_here(file: &Path, workspace: Option<PathBuf>, json: bool) -> Result
         return Ok(exit::CONFIG);
     }
     let node = if is_workflow_file(&node) { as_task(node) } else { node };
+    run_with(settings, &node, json).await.map(|(code, _)| code)
+}
+
+/// Runs a task in an empty workspace of its own, which its source fills.
+pub(crate) async fn run_apart(env: &Environment, node: &Node, json: bool) -> Result<(u8, Gathered)> {
+    crate::logging::start_quietly();
+    legwork_process::hide_from_commands();
+    let apart = tempfile::Builder::new().prefix("legwork-work-").tempdir()?;
+    let settings = settings_of(env, Some(apart.path().to_owned()))?;
+    run_with(settings, node, json).await
+}
+
+/// Runs a task in this process, and shows what happens.
+async fn run_with(mut settings: Settings, node: &Node, json: bool) -> Result<(u8, Gathered)> {
     let state = tempfile::Builder::new().prefix("legwork-task-").tempdir()?;
     settings.state = state.path().join("state");
     std::fs::create_dir_all(&settings.state)?;
@@ -310,21 +325,25 @@ async fn run_here(file: &Path, workspace: Option<PathBuf>, json: bool) -> Result
     let told = Events::to_channel(sender, order.id.clone(), masks);
     let abort = Abort::default();
     let printing = tokio::spawn(async move {
-        let mut printer = Printer::new(json);
+        let (mut printer, mut gathered) = (Printer::new(json), Gathered::default());
         while let Some(event) = events.recv().await {
-            printer.event(&serde_json::to_value(&event).unwrap_or_default());
+            let event = serde_json::to_value(&event).unwrap_or_default();
+            gathered.take(&event);
+            printer.event(&event);
         }
         printer.finish();
+        gathered
     });
     let interrupted = stop_by_signal(abort.clone());
-    let outcome = runner.run_here(&node, told, &state.path().join("state"), &abort).await;
+    let outcome = runner.run_here(node, told, &state.path().join("state"), &abort).await;
     interrupted.abort();
-    let _ = printing.await;
-    Ok(match (outcome.failure, abort.now()) {
+    let gathered = printing.await.unwrap_or_default();
+    let code = match (outcome.failure, abort.now()) {
         (None, _) => 0,
         (Some(_), Some(Why::Stopped)) => exit::INTERRUPTED,
         (Some(_), _) => exit::ERROR,
-    })
+    };
+    Ok((code, gathered))
 }
 
 /// A workflow's own file as the task that holds it.

@@ -4,18 +4,28 @@ use legwork_yaml::{Node, Value};
 
 const AGENT: &[&str] = &[
     "budget",
+    "compaction",
+    "context_window",
+    "guided",
+    "live_usage",
     "max_tokens",
     "max_turns",
     "mcp_servers",
     "messages",
     "model",
+    "output_schema",
     "prices",
+    "result",
+    "shell_session",
+    "source",
+    "sub_agent",
     "system_prompt",
     "thinking",
     "tools",
     "type",
 ];
-const WORKFLOW: &[&str] = &["env", "jobs", "masks", "name", "on", "parallel", "steps", "type", "workflow"];
+const WORKFLOW: &[&str] =
+    &["env", "jobs", "masks", "name", "on", "parallel", "result", "source", "steps", "type", "workflow"];
 
 /// All slips, by line.
 pub(super) fn find(node: &Node) -> Vec<String> {
