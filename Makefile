@@ -48,6 +48,7 @@ interop: $(LEGWORK)
 	scripts/interop
 	scripts/interop-micro
 	scripts/interop-task
+	scripts/interop-sdk
 
 ## proof: what `make test` shows of a part, of the whole: the presets with kubectl, SQL with real databases, every
 ## control, every line, as many more as PROVE_LINES says, and hours of fuzzing (FUZZ_POLICY_SECONDS); BASH_51 and BASH_53 name other versions of bash

@@ -83,8 +83,13 @@ impl Answer {
     }
 
     /// A call; the stop reason becomes `tool_use`. The arguments come in small pieces.
-    pub fn tool(mut self, id: &str, name: &str, input: &Value) -> Self {
-        let text: Vec<char> = input.to_string().chars().collect();
+    pub fn tool(self, id: &str, name: &str, input: &Value) -> Self {
+        self.raw_tool(id, name, &input.to_string())
+    }
+
+    /// A call whose arguments are this text, JSON or not.
+    pub fn raw_tool(mut self, id: &str, name: &str, input: &str) -> Self {
+        let text: Vec<char> = input.chars().collect();
         let deltas = text
             .chunks(7)
             .map(|c| json!({"type": "input_json_delta", "partial_json": c.iter().collect::<String>()}))
@@ -242,6 +247,8 @@ struct Shared {
     /// Sent when there are no more.
     last: Option<Scene>,
     requests: Vec<Request>,
+    /// In service, the newest first; `None` where the list can't be had.
+    models: Option<Vec<Value>>,
 }
 
 /// A request as it came.
@@ -273,12 +280,18 @@ impl Model {
     pub async fn listen(address: &str, scenes: impl IntoIterator<Item = Scene>) -> Self {
         let scenes: VecDeque<Scene> = scenes.into_iter().collect();
         let last = scenes.back().cloned();
-        let shared = Arc::new(Mutex::new(Shared { scenes, last, ..Shared::default() }));
+        let models = Some(vec![
+            json!({"type": "model", "id": "claude-opus-5", "display_name": "O", "created_at": "2026-02-01T00:00:00Z"}),
+            json!({"type": "model", "id": "claude-sonnet-5", "display_name": "S", "created_at": "2026-09-01T00:00:00Z"}),
+        ]);
+        let shared = Arc::new(Mutex::new(Shared { scenes, last, models, ..Shared::default() }));
         let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let app = axum::Router::new()
             .route("/v1/messages", axum::routing::post(answer))
+            .route("/v1/models", axum::routing::get(list_models))
             .route("/scenario/{name}/v1/messages", axum::routing::post(scenario_by_path))
+            .route("/scenario/{name}/v1/models", axum::routing::get(list_models))
             .with_state(shared.clone())
             .layer(axum::extract::DefaultBodyLimit::disable());
         tokio::spawn(async move {
@@ -289,6 +302,11 @@ impl Model {
 
     pub fn requests(&self) -> Vec<Request> {
         self.shared.lock().unwrap().requests.clone()
+    }
+
+    /// Lists these models from now on, or none can be had.
+    pub fn list_models(&self, models: Option<Vec<Value>>) {
+        self.shared.lock().unwrap().models = models;
     }
 
     /// Answers by what is asked from now on.
@@ -307,6 +325,19 @@ pub async fn axum_serve(listener: TcpListener, app: axum::Router) {
             let io = hyper_util::rt::TokioIo::new(stream);
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
         });
+    }
+}
+
+async fn list_models(State(shared): State<Arc<Mutex<Shared>>>) -> Response {
+    match shared.lock().unwrap().models.clone() {
+        Some(models) => {
+            let body = json!({"data": models, "has_more": false, "first_id": null, "last_id": null});
+            Response::builder()
+                .header("content-type", "application/json")
+                .body(Body::from(body.to_string()))
+                .unwrap()
+        }
+        None => replay(Scene::error(404, "not_found_error", "Not found")),
     }
 }
 
@@ -385,6 +416,7 @@ pub const SCENARIOS: &[&str] = &[
     "pause-turn",
     "refusal",
     "context-window",
+    "compaction",
     "unknown-event",
     "slow",
     "cut",
@@ -417,6 +449,12 @@ pub fn scenario(name: &str) -> Option<Scene> {
         "pause-turn" => hello().stop("pause_turn").scene(),
         "refusal" => hello().refusal("This looks like an attack.").scene(),
         "context-window" => hello().stop("model_context_window_exceeded").scene(),
+        "compaction" => {
+            let mut scene = Answer::new().text(&["Going on."]);
+            let delta = json!({"type": "compaction_delta", "content": "So far so good."});
+            scene.blocks.insert(0, (json!({"type": "compaction", "content": null}), vec![delta]));
+            scene.scene()
+        }
         "unknown-event" => hello().scene().with_unknown_event(),
         "slow" => hello().slow(Duration::from_millis(30)).scene(),
         "cut" => hello().scene().cut_after(4),

@@ -26,6 +26,7 @@ mod ssh_details;
 mod ssh_harden;
 mod ssh_sync;
 mod task;
+mod task_agent;
 mod task_faults;
 mod task_hub;
 mod task_strangers;

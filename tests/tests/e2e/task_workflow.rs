@@ -117,11 +117,11 @@ jobs:
     assert!(names.contains(&"shown v1".to_owned()), "{names:?}");
     // A failed job that may fail fails nothing, but its step is told as it was.
     assert_eq!(code, Some(0), "{:?}", callback.events().last());
-    let left: Vec<_> = std::fs::read_dir(place.dir.path().join("state/task-steps"))
-        .unwrap()
-        .map(|e| e.unwrap().file_name())
-        .collect();
-    assert_eq!(left, ["home-0"]);
+    let scratch = place.dir.path().join("state/task-steps");
+    let mut left: Vec<_> = std::fs::read_dir(&scratch).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["home-0", "tmp-0"]);
+    assert_eq!(std::fs::read_dir(scratch.join("tmp-0")).unwrap().count(), 0);
 }
 
 #[tokio::test]
