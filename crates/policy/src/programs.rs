@@ -67,8 +67,8 @@ fn lists(
     kind: &'static str,
     clause: &'static str,
 ) -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
-    entries().into_iter().filter_map(move |entry| {
-        let (of, clauses) = clauses(entry.strip_prefix(kind)?.to_owned().leak());
+    entries().iter().filter_map(move |entry| {
+        let (of, clauses) = clauses(entry.strip_prefix(kind)?);
         let values = clauses.into_iter().filter(|(key, _)| *key == clause).flat_map(|(_, values)| values);
         Some((of, values.collect()))
     })
@@ -228,7 +228,6 @@ static TABLE: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
     let mut table = HashMap::new();
     for entry in entries() {
         let (kind, rest) = entry.split_once(' ').unwrap_or((entry.as_str(), ""));
-        let rest: &'static str = rest.to_owned().leak();
         let mut words = rest.split_whitespace();
         match kind {
             "wrapper" => {
@@ -259,7 +258,11 @@ static TABLE: LazyLock<HashMap<&'static str, Kind>> = LazyLock::new(|| {
 });
 
 /// The table's entries, each on one line.
-fn entries() -> Vec<String> {
+fn entries() -> &'static [String] {
+    &ENTRIES
+}
+
+static ENTRIES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut entries: Vec<String> = Vec::new();
     for line in TABLE_TEXT.lines() {
         if line.starts_with(' ')
@@ -272,7 +275,7 @@ fn entries() -> Vec<String> {
         }
     }
     entries
-}
+});
 
 /// The clauses of an entry: its name, then `key: values` or `key`.
 fn clauses(entry: &'static str) -> (&'static str, Vec<(&'static str, Vec<&'static str>)>) {
@@ -573,7 +576,7 @@ mod tests {
                     continue;
                 }
                 "wrapper" | "options" => {
-                    let entry: &'static str = entry.clone().leak();
+                    let entry: &'static str = entry;
                     let rest = &entry[kind.len() + 1..];
                     let (name, clauses) = clauses(rest);
                     for (key, values) in clauses {

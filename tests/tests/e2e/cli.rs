@@ -277,7 +277,8 @@ async fn policies_are_explained_linted_and_suggested() {
         "{}",
         suggested.stdout
     );
-    assert!(suggested.stdout.contains("# can't be allowed as it is: \"PATH=. ls\""), "{}", suggested.stdout);
+    let steers = "# DANGEROUS: PATH steers what the program does\n# \"PATH=. ls\": allow";
+    assert!(suggested.stdout.contains(steers), "{}", suggested.stdout);
 
     let transcript = dir.path().join("transcript");
     let told = r#"{"type":"tool_use","input":{"command":"git status --short"}}"#;

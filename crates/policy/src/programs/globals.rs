@@ -20,7 +20,7 @@ static GLOBALS: LazyLock<HashMap<&'static str, Globals>> = LazyLock::new(|| {
     let mut table = HashMap::new();
     for entry in entries() {
         let Some(rest) = entry.strip_prefix("globals ") else { continue };
-        let (names, clauses) = clauses(rest.to_owned().leak());
+        let (names, clauses) = clauses(rest);
         for name in names.split_whitespace() {
             let mut globals = Globals::default();
             for (key, values) in &clauses {

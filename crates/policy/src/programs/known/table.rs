@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::pattern::{Pattern, Token};
 use crate::programs::sql::Dialect;
@@ -141,7 +141,8 @@ pub(super) struct Node {
     groups: Vec<&'static str>,
     limits: Vec<Limit>,
     pub(super) operands: Vec<Operands>,
-    children: Vec<(&'static str, Node)>,
+    /// Those of several names are the same.
+    children: Vec<(&'static str, Arc<Node>)>,
     /// What the subcommand itself does, if that must be spelt.
     pub(super) acts: Option<Effect>,
     /// What a program is for, if that is more than looking: it passes, and is said at load.
@@ -278,7 +279,7 @@ impl Node {
     pub(super) fn child(&self, word: &str) -> Option<&Node> {
         let exact = self.children.iter().find(|(pattern, _)| *pattern == word);
         let found = exact.or_else(|| self.children.iter().find(|(pattern, _)| fits(pattern, word)));
-        found.map(|(_, node)| node)
+        found.map(|(_, node)| node.as_ref())
     }
 
     /// Whether some option or subcommand does more than look.
@@ -482,7 +483,7 @@ impl Table {
             let child = node.children.iter_mut().find(|(sub, _)| sub == word);
             let (_, child) =
                 child.ok_or_else(|| format!("'{name}' has no subcommand {word} in the table"))?;
-            node = child;
+            node = Arc::make_mut(child);
         }
         node.extend(name, more)
     }
@@ -529,16 +530,14 @@ impl Node {
         if !rest.is_empty() {
             let child = self.children.iter_mut().find(|(name, _)| name == first);
             let (_, child) = child.ok_or_else(|| format!("'{first}' does not stand before it"))?;
-            return child.add(rest, node);
+            return Arc::make_mut(child).add(rest, node);
         }
-        let mut node = Some(node);
-        let names: Vec<&str> = first.split('|').collect();
-        for (index, name) in names.iter().enumerate() {
-            if self.children.iter().any(|(other, _)| other == name) {
+        let node = Arc::new(node);
+        for name in first.split('|') {
+            if self.children.iter().any(|(other, _)| *other == name) {
                 return Err(format!("the subcommand {name} stands twice; keep one"));
             }
-            let of_its_own = if index + 1 == names.len() { node.take() } else { node.clone() };
-            self.children.extend(of_its_own.map(|node| (*name, node)));
+            self.children.push((name, node.clone()));
         }
         Ok(())
     }
