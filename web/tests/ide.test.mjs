@@ -11,6 +11,7 @@ import {
   unlinkSync,
   writeFileSync,
 } from "node:fs";
+import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { launch, opened, prompt, shots, terminalText, text, write } from "./lib/page.mjs";
@@ -390,4 +391,43 @@ test("all is done by keyboard alone", async () => {
   await page.keyboard.press("Control+b");
   assert.deepEqual(complaints, []);
   await close();
+});
+
+test("a network that is silently gone is noticed in five seconds, and nothing is lost", async () => {
+  let gone = false;
+  const sockets = new Set();
+  const between = createServer((near) => {
+    const far = connect(Number(new URL(server.url).port), "127.0.0.1");
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ]) {
+      sockets.add(from);
+      // What comes while the network is gone never arrives.
+      from.on("data", (data) => gone || to.write(data));
+      from.on("close", () => to.destroy());
+      from.on("error", () => to.destroy());
+    }
+  });
+  await new Promise((resolve) => between.listen(0, "127.0.0.1", resolve));
+  const { page, close } = await opened(browser, `http://127.0.0.1:${between.address().port}`);
+  await page.getByText("connected", { exact: true }).waitFor();
+  await item(page, "a.txt").click();
+  await write(page, "while it was gone\n");
+  const since = Date.now();
+  gone = true;
+  await page.getByText("no connection", { exact: false }).first().waitFor();
+  // On a busy machine the page's own clock is late.
+  assert.ok(Date.now() - since < 8000, `${Date.now() - since} ms`);
+  if (shots) await page.screenshot({ path: join(shots, "workspace-gone.png") });
+  await page.locator(".editor .cm-content").first().click();
+  await page.keyboard.press("Control+s");
+  await page.getByText("Your text is kept here").waitFor();
+  gone = false;
+  for (const socket of sockets) socket.destroy();
+  await page.getByText("connected", { exact: true }).waitFor();
+  await page.getByRole("button", { name: "Try again" }).click();
+  await until("the save", () => readFileSync(at("a.txt"), "utf8") === "while it was gone\n");
+  await close();
+  between.close();
 });

@@ -4,6 +4,8 @@ export interface Notice {
   id: number;
   kind: "news" | "trouble";
   text: string;
+  /** A later one about the same takes its place. */
+  topic: string;
   /** What can be done about it. */
   act?: { name: string; run: () => void };
 }
@@ -19,17 +21,17 @@ export function dismiss(id: number): void {
   if (at >= 0) notices.splice(at, 1);
 }
 
-function add(kind: Notice["kind"], text: string, act?: Notice["act"]): void {
-  const same = notices.find((notice) => notice.text === text);
-  if (same) dismiss(same.id);
+function add(kind: Notice["kind"], text: string, act?: Notice["act"], topic = text): void {
+  for (const same of notices.filter((notice) => notice.topic === topic)) dismiss(same.id);
   const id = ++count;
-  notices.push({ id, kind, text, ...(act ? { act } : {}) });
+  notices.push({ id, kind, text, topic, ...(act ? { act } : {}) });
   while (notices.length > MOST) notices.shift();
   // Trouble stays until somebody has read it.
   if (kind === "news") setTimeout(() => dismiss(id), NEWS_MS);
 }
 
-export const tell = (text: string, act?: Notice["act"]): void => add("news", text, act);
+export const tell = (text: string, act?: Notice["act"], topic?: string): void =>
+  add("news", text, act, topic);
 export const trouble = (text: string, act?: Notice["act"]): void => add("trouble", text, act);
 export const said = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 

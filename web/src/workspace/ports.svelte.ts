@@ -27,7 +27,9 @@ class Ports {
     });
     link.socket.on("port:open", ({ port }: { port: number }) => {
       if (!this.all.includes(port)) this.all = [...this.all, port].sort((a, b) => a - b);
-      tell(`Port ${port} is listening.`, { name: "Preview", run: () => this.onPreview(port) });
+      const act = { name: "Preview", run: () => this.onPreview(port) };
+      // On a machine that others use as well there may be many.
+      tell(`Port ${port} is listening.`, act, "port");
     });
     link.socket.on("port:close", ({ port }: { port: number }) => {
       this.all = this.all.filter((one) => one !== port);
