@@ -50,9 +50,10 @@ interop: $(LEGWORK)
 	scripts/interop-task
 	scripts/interop-sdk
 
-## proof: what `make test` shows of a part, of the whole: the presets with kubectl, SQL with real databases, every
+## proof: the page's figures; what `make test` shows of a part, of the whole: the presets with kubectl, SQL with real databases, every
 ## control, every line, as many more as PROVE_LINES says, and hours of fuzzing (FUZZ_POLICY_SECONDS); BASH_51 and BASH_53 name other versions of bash
-proof: toolchain tools
+proof: toolchain tools $(LEGWORK)
+	cd web && LEGWORK_BIN=$(CURDIR)/$(LEGWORK) node tests/figures.mjs
 	scripts/kubectl
 	cargo nextest run --locked -p legwork-e2e -E 'test(kubernetes::)'
 	scripts/databases
@@ -72,7 +73,7 @@ lint: toolchain web micro
 ## web: the pages that the program embeds
 web: web/dist/index.html
 
-web/dist/index.html: web/node_modules $(shell find web/src -type f) web/index.html web/workspace.html web/vite.config.ts
+web/dist/index.html: web/node_modules $(shell find web/src web/public -type f) web/index.html web/workspace.html web/vite.config.ts
 	cd web && npm run --silent build
 	@touch $@
 
