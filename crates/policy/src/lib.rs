@@ -21,6 +21,7 @@ mod quote;
 mod repair;
 mod rules;
 mod script;
+mod started;
 mod suggest;
 mod typed;
 mod verdict;

@@ -124,9 +124,23 @@ impl Gates {
         let plain = !rustix::process::geteuid().is_root();
         match needs_privileges(rules, path).filter(|_| plain) {
             Some(program) => Standing::Reading(format!(
-                "{program} gets rights of its own, which a plain user's programs can't get where execs are judged"
+                "{program} gets rights of its own, which a plain user's programs can't get where execs are \
+                 judged; lines that surely start no such program are judged at each exec all the same"
             )),
             None => Standing::Exec,
+        }
+    }
+
+    /// How the execs of one line are judged: also where the rules let programs run that need
+    /// rights of their own, if the line surely starts none of these.
+    pub fn standing_of_line(&self, rules: &Policy, path: &str, line: &str) -> Standing {
+        let standing = self.standing(rules, path);
+        if !matches!(standing, Standing::Reading(_)) || self.lacks.is_some() {
+            return standing;
+        }
+        match rules.programs_of_line(line) {
+            Some(names) if !names.iter().any(|name| gets_more(name, path)) => Standing::Exec,
+            _ => standing,
         }
     }
 
@@ -207,20 +221,22 @@ fn is_library(file: &Path) -> bool {
 /// A program that rules let run and that needs rights which its caller has not: one with the
 /// setuid or setgid bit. A rule for all programs names those by which people change the user.
 fn needs_privileges(rules: &Policy, path: &str) -> Option<String> {
-    use std::os::unix::fs::PermissionsExt;
     const CHANGERS: &[&str] = &["sudo", "doas", "pkexec"];
-    let gets_more = |name: &&str| {
-        let found = find_program(name, path).and_then(|file| file.metadata().ok());
-        found.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o6000 != 0)
-    };
     let allowed = rules.rules().iter().filter(|rule| rule.action() != Action::Deny);
     let words = allowed.map(|rule| rule.pattern().split(' ').find(|word| !word.contains('=')));
     words
         .flatten()
         .filter(|word| *word != ">")
         .flat_map(|word| if word.contains(['*', '{']) { CHANGERS.to_vec() } else { vec![word] })
-        .find(gets_more)
+        .find(|name| gets_more(name, path))
         .map(str::to_owned)
+}
+
+/// Whether a program has the setuid or setgid bit.
+fn gets_more(name: &str, path: &str) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let found = find_program(name, path).and_then(|file| file.metadata().ok());
+    found.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o6000 != 0)
 }
 
 #[cfg(test)]
@@ -260,6 +276,26 @@ mod tests {
         assert_eq!(needs(&["A=1 sudo"]).as_deref(), Some("sudo"));
         assert_eq!(needs(&["ls *", "> *"]), None);
         assert_eq!(needs_privileges(&rules(&["*"]), "/nonexistent"), None);
+    }
+
+    #[test]
+    fn a_line_that_starts_nothing_with_rights_of_its_own_is_judged_at_its_execs() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let sudo = dir.path().join("sudo");
+        std::fs::write(&sudo, "").expect("a file");
+        std::fs::set_permissions(&sudo, std::fs::Permissions::from_mode(0o4755)).expect("a mode");
+        let path = dir.path().display().to_string();
+        let rules = Policy::from_pairs([("*", "allow"), ("rm -rf /", "deny")]).expect("rules");
+        let there = Gates { lacks: None, ..Gates::default() };
+        let standing = |line: &str| there.standing_of_line(&rules, &path, line);
+        assert_eq!(standing("x=/; rm -rf $x"), Standing::Exec);
+        if !rustix::process::geteuid().is_root() {
+            for line in ["sudo rm -rf /", "env sudo id", "./deploy", "make", "$x"] {
+                assert_eq!(standing(line).name(), "reading", "{line}");
+            }
+        }
+        assert_eq!(Gates::default().standing_of_line(&rules, &path, "ls").name(), "reading");
     }
 
     #[test]

@@ -101,7 +101,10 @@ impl Runner {
     /// What a supervisor is told of a program, and where it starts.
     fn spec(&self, program: &Program, file: &Path) -> Result<(OwnedFd, Spec), Failure> {
         let failed = |cause: String| Failure::Failed(format!("failed to execute command: {cause}"));
-        let in_force = self.walls.current();
+        let in_force = match &program.line {
+            Some(line) => self.walls.current_for(line, &self.config.env),
+            None => self.walls.current(),
+        };
         let cwd = self.config.root.open_dir(&program.workdir).map_err(|e| failed(e.to_string()))?;
         let (argv, under, writes) = match &program.line {
             None => (program.argv.clone(), Under::Programs, false),

@@ -171,7 +171,7 @@ impl Runner {
             Err((failure, verdict)) => {
                 let denied = matches!(failure, Failure::Denied(_));
                 let record = Record {
-                    gate: self.gate().name(),
+                    gate: self.walls.current_for(&bash.command, &self.config.env).standing().name(),
                     decision: if denied { "deny" } else { "allow" },
                     outcome: if denied { "denied" } else { "failed" },
                     rule: verdict.as_ref().and_then(|v| v.rule().map(redact)),
@@ -186,7 +186,7 @@ impl Runner {
     }
 
     fn start_bash_now(&self, bash: &Bash, file: &Path) -> Result<Running, (Failure, Option<Box<Verdict>>)> {
-        let in_force = self.walls.current();
+        let in_force = self.walls.current_for(&bash.command, &self.config.env);
         let run = self
             .judge(&bash.command, &in_force.rules.policy)
             .map_err(|(failure, verdict)| (failure, Some(verdict)))?;

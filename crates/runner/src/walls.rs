@@ -31,6 +31,8 @@ pub(crate) struct InForce {
     programs: [Named; 2],
     /// Whether execs are judged by the ones, and by the others.
     standing: [Standing; 2],
+    /// The same for lines whose execs can be judged though those of others can't.
+    gated: Option<Arc<InForce>>,
 }
 
 impl InForce {
@@ -43,6 +45,15 @@ impl InForce {
         if let Some(refusal) = standing.iter().find_map(|standing| gates.refusal(standing)) {
             return Err(refusal);
         }
+        let by_line = matches!(standing[0], Standing::Reading(_)) && gates.lacks.is_none();
+        let gated = by_line.then(|| {
+            let [_, servers] = standing.clone();
+            Arc::new(Self::with_standing(rules.clone(), env, [Standing::Exec, servers]))
+        });
+        Ok(Self { gated, ..Self::with_standing(rules, env, standing) })
+    }
+
+    fn with_standing(rules: Rules, env: &BTreeMap<String, String>, standing: [Standing; 2]) -> Self {
         let with = |policy: Policy, standing: &Standing| {
             policy.with_env_names(env.keys().cloned()).with_exec_gate(standing.is_exec())
         };
@@ -53,7 +64,7 @@ impl InForce {
         };
         let programs =
             [rules.policy.programs(), rules.mcp_policy.as_ref().unwrap_or(&rules.policy).programs()];
-        Ok(Self { rules, programs, standing })
+        Self { rules, programs, standing, gated: None }
     }
 
     /// Whether execs of lines are judged.
@@ -119,6 +130,15 @@ impl Walls {
     /// The rules that hold for what starts now.
     pub(crate) fn current(&self) -> Arc<InForce> {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The rules that hold for a line that starts now.
+    pub(crate) fn current_for(&self, line: &str, env: &BTreeMap<String, String>) -> Arc<InForce> {
+        let in_force = self.current();
+        let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+        let exec =
+            |_: &&Arc<InForce>| self.gates.standing_of_line(&in_force.rules.policy, path, line).is_exec();
+        in_force.gated.as_ref().filter(exec).unwrap_or(&in_force).clone()
     }
 
     /// The profile in force.

@@ -41,14 +41,14 @@ impl Here {
         Self { gates: Gates::tried(lacks), env, word, bash }
     }
 
-    /// The rules as a runner here would put them in force, and how they are judged.
-    fn in_force(&self, policy: &Policy) -> (Policy, Standing) {
+    /// The rules as a runner here would put them in force for a line, and how it is judged.
+    fn in_force(&self, policy: &Policy, line: &str) -> (Policy, Standing) {
         let path = self.env.get("PATH").map(String::as_str).unwrap_or_default();
         let standing = match self.word {
             Some(_) if !policy.needs_exec_gate() => Standing::Needless,
             Some(GateWord::Exec) => Standing::Exec,
             Some(GateWord::Reading) => Standing::Reading("it was asked for".into()),
-            None => self.gates.standing(policy, path),
+            None => self.gates.standing_of_line(policy, path, line),
         };
         let policy = policy.clone().with_env_names(self.env.keys().cloned());
         (policy.with_exec_gate(standing.is_exec()), standing)
@@ -71,7 +71,7 @@ impl Here {
     /// What a runner's answer may depend on that can't be seen from here.
     fn unknown(&self, policy: &Policy, verdict: &Verdict, line: &str) -> Vec<String> {
         let mut unknown = Vec::new();
-        let (in_force, _) = self.in_force(policy);
+        let (in_force, _) = self.in_force(policy, line);
         // Setting a variable that commands inherit is exporting it.
         for name in assigned(line) {
             let is_set = self.env.contains_key(name);
@@ -93,7 +93,7 @@ impl Here {
     }
 
     fn judge(&self, policy: &Policy, line: &str) -> (Verdict, Standing) {
-        let (policy, standing) = self.in_force(policy);
+        let (policy, standing) = self.in_force(policy, line);
         let mut verdict = policy.judge_and_repair(line);
         if let Some(cause) = self.syntax(&verdict) {
             verdict.decision = Decision::Deny;
