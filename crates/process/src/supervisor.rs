@@ -92,6 +92,7 @@ fn supervise(passed: Passed) -> io::Result<()> {
     if let Some(door) = &door {
         send_door(&controller, door);
     }
+    let spec_passes = spec.passed_stdio;
     let mut supervisor = Supervisor {
         door,
         gatekeeper,
@@ -101,6 +102,8 @@ fn supervise(passed: Passed) -> io::Result<()> {
         signals,
         listener,
         controllers: vec![Controller { socket: controller, told: 0 }],
+        // Who talks to the command itself learns at once why that fails.
+        tells_denials: if spec_passes { Some(file.try_clone()?) } else { None },
         pipes,
         main,
         ended: None,
@@ -272,6 +275,8 @@ struct Supervisor {
     door: Option<OwnedFd>,
     /// Answers for the tree's execs, as long as anybody of it is left.
     gatekeeper: Option<Gatekeeper>,
+    /// Where denials are reported while the command runs.
+    tells_denials: Option<File>,
     spec: Spec,
     status: Status,
     journal: Writer,
@@ -533,6 +538,14 @@ impl Supervisor {
     fn answer(&mut self, revents: PollFlags) {
         let Some(gatekeeper) = &mut self.gatekeeper else { return };
         let answered = revents.contains(PollFlags::IN) && gatekeeper.answer_waiting().is_ok();
+        if let Some(file) = &self.tells_denials {
+            let (denied, more) = gatekeeper.denied();
+            if denied.len() > self.status.denied.len() {
+                (self.status.denied, self.status.denied_more) = (denied, more);
+                // Its end is reported in any case.
+                let _ = record::report(file, &self.status);
+            }
+        }
         if !answered {
             (self.status.denied, self.status.denied_more) = gatekeeper.denied();
             self.gatekeeper = None;

@@ -15,9 +15,11 @@ use legwork_policy::{Decision, Verdict, is_steering};
 use legwork_process::sandbox::Profile;
 use legwork_process::{Limits, Progress, Running, Spawner, Spec};
 
+use crate::audit::{Audit, Record};
 use crate::fetch::{self, Fetch};
 use crate::operation::{Cancel, Denial, Done, Failure};
-use crate::runner::{Config, Runner, in_place};
+use crate::redact::redact;
+use crate::runner::{Config, Runner, in_place, now_ms};
 use crate::walls::{Under, Walls};
 
 /// An MCP server whose stdin is closed has this long to end, and after SIGTERM as
@@ -34,6 +36,7 @@ pub(crate) struct Network {
     pages: OnceLock<Result<reqwest::Client, String>>,
     mcp: OnceLock<Result<Pool, String>>,
     launcher: Arc<dyn Launcher>,
+    servers: Servers,
     verdicts: Mutex<HashMap<Vec<String>, Verdict>>,
 }
 
@@ -50,11 +53,15 @@ impl Network {
             files: config.mcp_dir.clone(),
             workspace: config.root.path().to_owned(),
             walls,
+            audit: config.audit.clone(),
+            servers: Servers::default(),
         };
+        let servers = launcher.servers.clone();
         Ok(Self {
             pages: OnceLock::new(),
             mcp: OnceLock::new(),
             launcher: Arc::new(launcher),
+            servers,
             verdicts: Mutex::default(),
         })
     }
@@ -98,7 +105,7 @@ impl Runner {
                 .large("mcp", answer.text)
                 .await
                 .map(|content| Done::McpCall { content, is_error: answer.is_error }),
-            Err(cause) => Err(Failure::Failed(cause)),
+            Err(cause) => Err(Failure::Failed(self.with_denials(server, cause))),
         };
         (result, verdict)
     }
@@ -114,11 +121,17 @@ impl Runner {
         };
         let result = tokio::select! {
             tools = pool.list(server) => {
-                tools.map(Done::McpList).map_err(|e| Failure::Failed(e.to_string()))
+                tools.map(Done::McpList).map_err(|e| Failure::Failed(self.with_denials(server, e.to_string())))
             }
             () = cancel.cancelled() => Err(Failure::Failed("failed to list tools: context canceled".into())),
         };
         (result, verdict)
+    }
+
+    /// Why a server failed, with what it was denied, which may be the reason.
+    fn with_denials(&self, server: &Server, cause: String) -> String {
+        let denied = self.network.servers.denied(&server.name);
+        if denied.is_empty() { cause } else { format!("{cause}; denied at exec: {}", denied.join("; ")) }
     }
 
     /// The sessions, for a server that may be used.
@@ -213,6 +226,40 @@ impl Runner {
     }
 }
 
+/// What the servers that were started last, by their names, were denied.
+#[derive(Debug, Clone, Default)]
+struct Servers(Arc<Mutex<HashMap<String, Told>>>);
+
+#[derive(Debug)]
+enum Told {
+    /// It may still run: its file says it.
+    In(PathBuf),
+    These(Vec<String>),
+}
+
+impl Servers {
+    fn note(&self, server: &str, denials: Told) {
+        let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if servers.len() >= MAX_VERDICTS && !servers.contains_key(server) {
+            servers.clear();
+        }
+        servers.insert(server.to_owned(), denials);
+    }
+
+    fn denied(&self, server: &str) -> Vec<String> {
+        let servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match servers.get(server) {
+            Some(Told::In(file)) => denials_in(file),
+            Some(Told::These(denied)) => denied.clone(),
+            None => Vec::new(),
+        }
+    }
+}
+
+fn denials_in(file: &Path) -> Vec<String> {
+    legwork_process::status(file).map(|status| crate::runner::denials(&status)).unwrap_or_default()
+}
+
 /// Starts stdio servers, each under a supervisor that ends its whole tree.
 #[derive(Debug)]
 struct Supervised {
@@ -221,6 +268,8 @@ struct Supervised {
     files: PathBuf,
     workspace: PathBuf,
     walls: Arc<Walls>,
+    audit: Audit,
+    servers: Servers,
 }
 
 /// A server's process; dropped, it is told to end.
@@ -229,13 +278,24 @@ struct Process {
     watcher: tokio::task::AbortHandle,
     file: PathBuf,
     walls: Arc<Walls>,
+    server: String,
+    servers: Servers,
+    audit: Audit,
+    record: Record,
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.watcher.abort();
         self.walls.close_door(&self.file);
+        let denied = denials_in(&self.file);
+        self.servers.note(&self.server, Told::These(denied.clone()));
         let _ = std::fs::remove_file(&self.file);
+        if let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| !denied.is_empty()) {
+            let record = Record { denied, finished_ms: now_ms(), ..std::mem::take(&mut self.record) };
+            let audit = self.audit.clone();
+            runtime.spawn(async move { audit.record(record).await });
+        }
     }
 }
 
@@ -290,6 +350,7 @@ impl Supervised {
         let in_force = self.walls.current();
         self.walls.surround(&mut spec, &in_force, Under::McpServers, (&self.workspace, &here), &name);
         let piped = self.spawner.spawn_piped(&file, cwd.as_fd(), spec).map_err(|e| e.to_string())?;
+        self.servers.note(&server.name, Told::In(file.clone()));
         Ok(Stdio {
             stdin: Box::new(piped.stdin),
             stdout: Box::new(piped.stdout),
@@ -297,6 +358,19 @@ impl Supervised {
                 watcher: self.watch(piped.running, file.clone()),
                 file,
                 walls: self.walls.clone(),
+                server: server.name.clone(),
+                servers: self.servers.clone(),
+                audit: self.audit.clone(),
+                record: Record {
+                    operation: "mcp_server".into(),
+                    subject: redact(&server.argv().join(" ")),
+                    decision: "allow",
+                    sandbox: self.walls.profile().name(),
+                    gate: in_force.mcp_standing().name(),
+                    outcome: "ended",
+                    started_ms: now_ms(),
+                    ..Record::default()
+                },
             }),
         })
     }

@@ -171,7 +171,7 @@ pub(super) fn line(here: &Here, policy: &Policy, path: &Path, json: bool, line: 
     for what in &unknown {
         eprintln!("note: {what}");
     }
-    let would_allow = would_allow(&here.in_force(policy).0, &verdict, line);
+    let would_allow = would_allow(&here.in_force(policy, line).0, &verdict, line);
     if json {
         let shown = Shown { verdict: &verdict, gate: standing.name(), would_allow, unknown };
         println!("{}", serde_json::to_string_pretty(&shown)?);
@@ -211,7 +211,7 @@ fn word(decision: Decision) -> &'static str {
 pub(super) fn explain(here: &Here, policy: &Policy, json: bool, line: &str) -> Result<u8> {
     let (verdict, standing) = here.judge(policy, line);
     if json {
-        let would_allow = would_allow(&here.in_force(policy).0, &verdict, line);
+        let would_allow = would_allow(&here.in_force(policy, line).0, &verdict, line);
         let unknown = here.unknown(policy, &verdict, line);
         let shown = Shown { verdict: &verdict, gate: standing.name(), would_allow, unknown };
         println!("{}", serde_json::to_string_pretty(&shown)?);
