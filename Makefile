@@ -51,13 +51,14 @@ interop: $(LEGWORK)
 	scripts/interop-sdk
 
 ## proof: the page's figures; what `make test` shows of a part, of the whole: the presets with kubectl, SQL with real databases, every
-## control, every line, as many more as PROVE_LINES says, and hours of fuzzing (FUZZ_POLICY_SECONDS); BASH_51 and BASH_53 name other versions of bash
+## control, every line, as many more as PROVE_LINES says, with bash 5.1 and 5.3 as well (BASH_51 and BASH_53, or what
+## scripts/other-bash gets), and hours of fuzzing (FUZZ_POLICY_SECONDS)
 proof: toolchain tools $(LEGWORK)
 	cd web && LEGWORK_BIN=$(CURDIR)/$(LEGWORK) node tests/figures.mjs
 	scripts/kubectl
 	cargo nextest run --locked -p legwork-e2e -E 'test(kubernetes::)'
 	scripts/databases
-	PROVE_SHARE=1 PROVE_SLICE=1 PROVE_LINES=$${PROVE_LINES:-100000} PROVE_QUOTES=$${PROVE_QUOTES:-1000000} scripts/prove
+	others=$$(scripts/other-bash); env $$others PROVE_SHARE=1 PROVE_SLICE=1 PROVE_LINES=$${PROVE_LINES:-100000} PROVE_QUOTES=$${PROVE_QUOTES:-1000000} scripts/prove
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} FUZZ_POLICY_SECONDS=$${FUZZ_POLICY_SECONDS:-7200} \
 		FUZZ_SHELLS_SECONDS=$${FUZZ_SHELLS_SECONDS:-3600} FUZZ_SHELLS_SEED=$${FUZZ_SHELLS_SEED:-$$$$} FUZZ_SEED=$${FUZZ_SEED:-$$$$} scripts/fuzz-smoke
 
