@@ -2,6 +2,9 @@
 
 /// The longest line that is judged.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
+/// Longest text that bash can be given: Linux passes no longer argument (MAX_ARG_STRLEN, with
+/// the zero byte at its end).
+pub(crate) const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 
 /// The deepest nesting that is judged.
 pub const MAX_DEPTH: usize = 40;
