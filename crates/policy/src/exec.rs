@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::judge;
 use crate::pattern::Pattern;
-use crate::programs;
+use crate::programs::{self, Inner};
 use crate::quote::single_quoted;
 use crate::rules::{Action, Children, Policy, Rule};
 use crate::script::{Assignment, Command, Word};
@@ -49,6 +49,9 @@ pub enum ExecVerdict {
     Allow {
         /// The program may start anything, and so may all that it starts.
         children_any: bool,
+        /// It is a shell that runs the text which the call gives: what it writes itself is held
+        /// to the rules.
+        held_writes: bool,
     },
     /// It may not.
     Deny(ExecDenial),
@@ -77,6 +80,8 @@ impl ExecDenial {
 
 /// Variables that those who change the user set for what they run.
 const OF_USER_CHANGERS: &[&str] = &["HOME", "PATH", "SHELL", "XDG_RUNTIME_DIR", "XDG_SESSION_ID"];
+/// Shells whose text is read.
+const TEXT_SHELLS: &[&str] = &["sh", "bash", "dash"];
 const USER_CHANGERS: &[&str] = &["sudo", "su", "doas", "runuser", "login", "setpriv", "systemd-run"];
 
 impl Policy {
@@ -91,7 +96,7 @@ impl Policy {
     pub fn judge_exec(&self, exec: &Exec<'_>) -> ExecVerdict {
         let _tables = self.own_tables();
         if self.allows_everything() {
-            return ExecVerdict::Allow { children_any: true };
+            return ExecVerdict::Allow { children_any: true, held_writes: false };
         }
         let by_helper = exec.by.is_some_and(|by| is_helper(&by, &exec.image));
         let mut prefixes = if by_helper { Vec::new() } else { changed(exec) };
@@ -133,15 +138,40 @@ impl Policy {
         }
         let named = denied.as_ref().is_some_and(|part| part.rule.as_deref().is_some_and(|rule| rule != "*"));
         match (allowed, denied) {
-            (Some(children), None) => ExecVerdict::Allow { children_any: children == Children::Any },
-            (Some(children), Some(_)) if !named => {
-                ExecVerdict::Allow { children_any: children == Children::Any }
+            (Some(children), denied) if denied.is_none() || !named => {
+                let children_any = children == Children::Any;
+                let held_writes = !by_helper && !children_any && self.runs_text(&exec.image);
+                ExecVerdict::Allow { children_any, held_writes }
             }
             _ if !named && (by_helper || self.is_spoken_for(exec)) => {
-                ExecVerdict::Allow { children_any: false }
+                let held_writes = !by_helper && self.runs_text(&exec.image);
+                ExecVerdict::Allow { children_any: false, held_writes }
             }
             (_, denied) => ExecVerdict::Deny(self.denial(exec, denied)),
         }
+    }
+
+    /// Whether a program is a shell that is given its text by the call.
+    fn runs_text(&self, image: &Image<'_>) -> bool {
+        let base = |name: &String| name.rsplit('/').next().unwrap_or_default().to_owned();
+        let named = image.names.iter().chain(image.paths.first()).map(base);
+        named.filter(|name| TEXT_SHELLS.contains(&name.as_str())).any(|name| {
+            let command = command(&name, image.argv, Vec::new());
+            let inner = programs::examine(&command, &self.env_names).unwrap_or_default();
+            inner.iter().any(|inner| matches!(inner, Inner::Script { .. }))
+        })
+    }
+
+    /// Whether text that only the exec of its shell shows could write somewhere and not elsewhere.
+    pub(crate) fn text_may_write(&self) -> bool {
+        let rules = self.live_rules();
+        let is_shell = |rule: &Rule| {
+            let program = Pattern::new(program_of(rule.pattern()));
+            rule.action == Action::Allow && TEXT_SHELLS.iter().any(|shell| program.fits(shell))
+        };
+        self.exec_gate
+            && rules.iter().any(|r| r.is_redirect() && r.pattern() != "> *")
+            && rules.iter().any(is_shell)
     }
 
     /// Judges a file that the shell itself opens for writing, by its resolved path. Beneath one
@@ -234,7 +264,12 @@ impl Policy {
             (None, None) => "no rule allows it".into(),
         });
         let pattern = if image.argv.len() > 1 { format!("{name} *") } else { name.to_owned() };
+        let steers = changed(exec).into_iter().next().filter(|_| spelt);
         let remedy = match caller.filter(|caller| programs::runs_anything(caller)) {
+            _ if steers.is_some() => {
+                let name = steers.map(|steers| steers.name).unwrap_or_default();
+                format!("no rule allows that; what starts has {name} as the runner's own environment has it")
+            }
             _ if rule.is_some() => "only a change of that rule would allow it".into(),
             _ if spelt => "a rule that spells it, without '*', would let it run".into(),
             Some(caller) => format!(
@@ -362,7 +397,7 @@ mod tests {
         let by = caller.as_ref().map(|(names, paths, argv)| Image { names, paths, argv });
         let image = Image { names: &names, paths: &paths, argv: &args };
         match policy.judge_exec(&Exec { image, env: &strings(env), by }) {
-            ExecVerdict::Allow { children_any } => Ok(children_any),
+            ExecVerdict::Allow { children_any, .. } => Ok(children_any),
             ExecVerdict::Deny(denial) => Err(denial),
         }
     }
@@ -488,6 +523,18 @@ mod tests {
             policy(&[("*", "deny"), ("make *", "allow+any"), ("> x", "ask")]).with_env_names(["A".into()]);
         let text = serde_json::to_string(&policy).expect("JSON");
         assert_eq!(serde_json::from_str::<Policy>(&text).expect("a policy"), policy);
+    }
+
+    #[test]
+    fn no_rule_is_proposed_for_what_none_allows() {
+        let policy = policy(&[("*", "deny"), ("ls *", "allow")]);
+        let denial = judged(&policy, &["ls"], &[], &["LD_PRELOAD=./x.so"]).expect_err("denied");
+        assert!(
+            denial.reason.contains("LD_PRELOAD") && denial.remedy.contains("no rule allows"),
+            "{denial:?}"
+        );
+        let denial = judged(&policy, &["id"], &[], &["LD_PRELOAD=./x.so"]).expect_err("denied");
+        assert!(!denial.remedy.contains("'id *'"), "{denial:?}");
     }
 
     #[test]

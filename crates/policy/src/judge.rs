@@ -47,6 +47,14 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
         let (text, check_syntax) = (script.printed.clone(), !script.plain);
         RunText { text, reprinted: true, computed_writes: false, check_syntax, scripts: Vec::new() }
     };
+    if run.text.len() > limits::MAX_ARGUMENT_BYTES {
+        return Verdict::failed(format!(
+            "command denied: with each word quoted the line has {} bytes, and Linux passes at most {} in one \
+             argument: split it, or put its data into a file",
+            run.text.len(),
+            limits::MAX_ARGUMENT_BYTES
+        ));
+    }
     if unconditional {
         let part = Part {
             command: line.trim().to_owned(),
@@ -74,7 +82,8 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     let mut judge = Judge::new(policy, line, &script);
     let mut parts = judge.parts(&script);
     run.scripts = judge.scripts;
-    run.computed_writes = judge.computed_writes;
+    let unseen_text = parts.iter().any(|part| part.at_exec) && policy.text_may_write();
+    run.computed_writes = judge.computed_writes || unseen_text;
     if parts.is_empty() {
         // A line of syntax alone, such as `((1))`.
         parts.push(Part {

@@ -282,6 +282,8 @@ pub(crate) struct Notice {
     pub(crate) id: u64,
     /// The thread that calls, 0 if it is in no process namespace that can be seen.
     pub(crate) thread: u32,
+    /// Whose calls it is one of (`AUDIT_ARCH_…`).
+    pub(crate) arch: u32,
     /// The call's number.
     pub(crate) number: libc::c_long,
     /// Its arguments.
@@ -340,6 +342,7 @@ pub(crate) fn next_notice(listener: BorrowedFd<'_>) -> io::Result<Notice> {
         0 => Ok(Notice {
             id: notice.id,
             thread: notice.pid,
+            arch: notice.data.arch,
             number: notice.data.nr.into(),
             args: notice.data.args,
         }),
@@ -367,6 +370,44 @@ pub(crate) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::R
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Answers a call that opens a file by a descriptor of ours, which becomes the caller's. Fails
+/// with ENOENT if it has gone meanwhile, and with EMFILE if the caller has too many.
+pub(crate) fn answer_with(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    close_on_exec: bool,
+) -> io::Result<()> {
+    let handed = libc::seccomp_notif_addfd {
+        id,
+        flags: u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).unwrap_or_default(),
+        srcfd: file.as_raw_fd().cast_unsigned(),
+        newfd: 0,
+        newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
+    };
+    // SAFETY: the argument is a live local of the size that the call's number holds.
+    match unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const handed) } {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Keeps nothing open but the listener, and ends with the parent: what is inherited by a fork
+/// would outlive its owner.
+pub(crate) fn keep_only(listener: BorrowedFd<'_>) {
+    let listener = listener.as_raw_fd().cast_unsigned();
+    let close = |from: u32, to: u32| {
+        // SAFETY: all arguments are numbers. The caller never returns to those who own what
+        // is closed here: it is the only code that this process still runs.
+        unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+    };
+    if let Some(last) = listener.checked_sub(1) {
+        close(0, last);
+    }
+    close(listener + 1, u32::MAX);
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }
 
 /// Reads memory of another process, each part from its address; returns how many bytes

@@ -15,7 +15,7 @@ const LIST_ABI: u32 = 2;
 /// What the filter is to do beside handing on execs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Judged {
-    /// Refuse to make files in memory, which have no path that could be judged.
+    /// Hand on what makes files in memory, which have no path that could be judged.
     pub no_memfd: bool,
     /// Hand on what opens a file for writing, too.
     pub writes: bool,
@@ -92,8 +92,25 @@ const fn own_arch() -> u32 {
     }
 }
 
-/// The filter: execs are handed on, calls of other architectures refused, everything else
-/// is let through. `None` where this architecture is not known.
+/// A second table of calls that the same processor has, with the numbers in it of what is
+/// handed on: its architecture, execve, execveat, memfd_create.
+const fn other_arch() -> Option<(u32, [c_long; 3])> {
+    if cfg!(target_arch = "x86_64") {
+        Some((0x4000_0003, [11, 358, 356]))
+    } else if cfg!(target_arch = "aarch64") {
+        Some((0x4000_0028, [11, 387, 385]))
+    } else {
+        None
+    }
+}
+
+/// Whether a call that was handed on is one of this program's own architecture.
+pub fn is_own_arch(arch: u32) -> bool {
+    arch == own_arch()
+}
+
+/// The filter: execs are handed on, those of the processor's other table included, everything
+/// else is let through. `None` where this architecture is not known.
 pub fn exec_filter(judged: Judged) -> Option<Vec<sock_filter>> {
     /// Calls of x32, a second table of numbers of the same architecture.
     const X32: u32 = 0x4000_0000;
@@ -101,15 +118,29 @@ pub fn exec_filter(judged: Judged) -> Option<Vec<sock_filter>> {
         return None;
     }
     let refused = Then::Refuse(libc::EACCES);
-    let mut filter = vec![load(ARCH), jump(libc::BPF_JEQ, own_arch(), 1, 0), end(refused), load(NR)];
+    let mut other = Vec::new();
+    if let Some((arch, [execve, execveat, memfd_create])) = other_arch() {
+        other.push(load(NR));
+        other.extend(on_call(execve, Then::Ask));
+        other.extend(on_call(execveat, Then::Ask));
+        if judged.no_memfd {
+            other.extend(on_call(memfd_create, Then::Ask));
+        }
+        other.push(end(Then::Allow));
+        let length = u8::try_from(other.len()).unwrap_or(u8::MAX);
+        other.insert(0, jump(libc::BPF_JEQ, arch, 0, length));
+    }
+    let own = u8::try_from(other.len() + 1).unwrap_or(u8::MAX);
+    let mut filter = vec![load(ARCH), jump(libc::BPF_JEQ, own_arch(), own, 0)];
+    filter.extend(other);
+    filter.extend([end(refused), load(NR)]);
     if cfg!(target_arch = "x86_64") {
         filter.extend([jump(libc::BPF_JGE, X32, 0, 1), end(refused)]);
     }
     filter.extend(on_call(libc::SYS_execve, Then::Ask));
-    let empty_path = libc::AT_EMPTY_PATH.cast_unsigned();
-    filter.extend(on_bits(libc::SYS_execveat, 4, empty_path, refused, Then::Ask));
+    filter.extend(on_call(libc::SYS_execveat, Then::Ask));
     if judged.no_memfd {
-        filter.extend(on_call(libc::SYS_memfd_create, refused));
+        filter.extend(on_call(libc::SYS_memfd_create, Then::Ask));
     }
     if judged.writes {
         let write = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC).cast_unsigned();
@@ -195,26 +226,31 @@ mod tests {
     }
 
     #[test]
-    fn execs_are_handed_on_and_what_has_no_path_is_refused() {
+    fn what_executes_or_makes_what_has_no_path_is_handed_on() {
         let refused = libc::SECCOMP_RET_ERRNO | libc::EACCES.unsigned_abs();
         let (ask, allow) = (libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_RET_ALLOW);
         let filter = exec_filter(Judged { no_memfd: true, writes: true }).expect("a known architecture");
         let call = |nr, args| says(&filter, own_arch(), nr, args);
         assert_eq!(call(libc::SYS_execve, [0; 6]), ask);
         assert_eq!(call(libc::SYS_execveat, [0; 6]), ask);
-        assert_eq!(call(libc::SYS_execveat, [0, 0, 0, 0, 0x1100, 0]), refused);
-        // The kernel looks at the lower half alone.
-        assert_eq!(call(libc::SYS_execveat, [0, 0, 0, 0, 0xffff_ffff_0000_1000, 0]), refused);
-        assert_eq!(call(libc::SYS_memfd_create, [0; 6]), refused);
+        assert_eq!(call(libc::SYS_execveat, [0, 0, 0, 0, 0x1100, 0]), ask);
+        assert_eq!(call(libc::SYS_memfd_create, [0; 6]), ask);
         assert_eq!(call(libc::SYS_openat, [0; 6]), allow);
         assert_eq!(call(libc::SYS_openat, [0, 0, 1, 0, 0, 0]), ask);
         assert_eq!(call(libc::SYS_openat2, [0; 6]), ask);
         assert_eq!(call(libc::SYS_read, [0; 6]), allow);
-        assert_eq!(says(&filter, 0x4000_0003, 11, [0; 6]), refused);
+        // Of calls that no processor of this kind makes, none passes.
+        assert_eq!(says(&filter, 0x8000_0001, 11, [0; 6]), refused);
         #[cfg(target_arch = "x86_64")]
-        assert_eq!(call(libc::SYS_execve | 0x4000_0000, [0; 6]), refused);
+        {
+            assert_eq!(call(libc::SYS_execve | 0x4000_0000, [0; 6]), refused);
+            let other = |nr| says(&filter, 0x4000_0003, nr, [0; 6]);
+            assert_eq!([11, 358, 356, 3].map(other), [ask, ask, ask, allow]);
+        }
         let mild = exec_filter(Judged::default()).expect("a known architecture");
         assert_eq!(says(&mild, own_arch(), libc::SYS_memfd_create, [0; 6]), allow);
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(says(&mild, 0x4000_0003, 356, [0; 6]), allow);
         assert_eq!(says(&mild, own_arch(), libc::SYS_openat, [0, 0, 1, 0, 0, 0]), allow);
     }
 }

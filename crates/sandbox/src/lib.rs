@@ -25,7 +25,7 @@ mod seccomp;
 
 pub use cgroup::{Group, Groups};
 pub use enter::{Fork, Kernel, Ready, enter, needs_report};
-pub use gate::{Judged, can_list, exec_filter, only_programs};
+pub use gate::{Judged, can_list, exec_filter, is_own_arch, only_programs};
 pub use gvisor::bundle;
 pub use identity::Identity;
 pub use limits::Limits;

@@ -6,16 +6,17 @@ use std::path::Path;
 use std::rc::Rc;
 
 use legwork_policy::{Exec, ExecVerdict};
+use legwork_sandbox::is_own_arch;
 
 use super::Gate;
 use super::denied::Denial;
 use super::lineage::{Image, Instance, Lineage};
 use super::names::{Identity, Names, base_name};
-use super::process::Stat;
+use super::process::{Rights, Stat};
 use super::read::{self, Texts};
 use super::script;
 use super::target::{self, Base, FileId, Kind, NotFound, Root, Target};
-use super::write;
+use super::write::{Opened, Opening};
 use crate::spec::Spec;
 use crate::sys::{self, Notice};
 
@@ -47,6 +48,18 @@ pub(super) struct Passed {
     /// What the kernel loads.
     program: FileId,
     first: bool,
+    /// It is no exec: there is nothing to note.
+    nothing: bool,
+}
+
+impl Passed {
+    fn nothing(caller: Stat) -> Self {
+        Self { caller, instance: Rc::default(), program: FileId::NONE, first: false, nothing: true }
+    }
+
+    fn exec(caller: Stat, instance: Rc<Instance>, program: FileId) -> Self {
+        Self { caller, instance, program, first: false, nothing: false }
+    }
 }
 
 /// A call that was read.
@@ -101,6 +114,9 @@ pub(super) struct Judge {
     /// What the first call must be.
     begins: Option<Vec<String>>,
     root: Option<Root>,
+    /// What this process may do to files; `None` where the command stands behind a wall, which
+    /// this process does not.
+    rights: Option<Rights>,
     names: Names,
     lineage: Lineage,
     serial: u64,
@@ -118,6 +134,7 @@ impl Judge {
             env: spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             begins: Some(spec.argv.clone()),
             root: Root::own(),
+            rights: Rights::own().filter(|_| gate.writes && spec.sandbox.is_none()),
             names: Names::new(path, &gate.workspace),
             lineage: Lineage::default(),
             serial: 0,
@@ -135,7 +152,10 @@ impl Judge {
 
     /// Notes a call that goes on.
     pub(super) fn passed(&mut self, passed: Passed) {
-        let Passed { caller, instance, program, first } = passed;
+        let Passed { caller, instance, program, first, nothing } = passed;
+        if nothing {
+            return;
+        }
         if first {
             self.begins = None;
             self.lineage.begin(&caller, instance, program);
@@ -146,52 +166,77 @@ impl Judge {
 
     /// Judges a call.
     pub(super) fn call(&mut self, notice: &Notice) -> Result<Passed, Refusal> {
-        let Some(call) = Call::of(notice) else {
-            return Err(Refusal::always("?", "an exec of a kind that is not known"));
-        };
         let closed = || Refusal::always("?", read::Unreadable::Closed.reason());
-        let caller = Stat::of_thread(call.thread).map_err(|_| closed())?;
+        let caller = Stat::of_thread(notice.thread).map_err(|_| closed())?;
         if !caller.print.is_known() {
             return Err(closed());
         }
+        // The command's own first exec is the runner's.
+        let by = if self.begins.is_some() { Rc::default() } else { self.by(&caller) };
+        let call = Call::of(notice);
+        if makes_memory_file(notice) {
+            // Programs try it for other ends as well, and do without: nobody is told.
+            return if by.free { Ok(Passed::nothing(caller)) } else { Err(Refusal::Silent(libc::EACCES)) };
+        }
+        let Some(call) = call.filter(|_| is_own_arch(notice.arch)) else {
+            return if by.free {
+                Ok(Passed::exec(caller, self.free("?"), FileId::NONE))
+            } else {
+                Err(Refusal::always("?", "an exec of a kind that is not known, or of another architecture"))
+            };
+        };
         let unreadable = |e: read::Unreadable| Refusal::always("?", e.reason());
         let path = read::path(call.thread, call.path).map_err(unreadable)?;
         let called = String::from_utf8_lossy(&path).into_owned();
+        if self.gate.strict && shares_memory(&caller) {
+            let reason = "gate: strict: the calling process shares its memory with another one, which could change \
+                          what is executed";
+            return Err(Refusal::always(&called, reason));
+        }
+        if by.free {
+            let program = match self.find(&call, &path, &called) {
+                Ok(target) => target.id,
+                Err(silent @ Refusal::Silent(_)) => return Err(silent),
+                Err(Refusal::Denied(_)) => FileId::NONE,
+            };
+            return Ok(Passed::exec(caller, self.free(&called), program));
+        }
         let target = self.find(&call, &path, &called)?;
         if self.names.is_loader(&target, &called) {
             let reason =
                 "the loader runs any program, whatever it is called with: it is never executed itself";
             return Err(Refusal::always(&called, reason));
         }
-        if self.gate.strict && shares_memory(&caller) {
-            let reason = "gate: strict: the calling process shares its memory with another one, which could change \
-                          what is executed";
-            return Err(Refusal::always(&called, reason));
-        }
-        // The command's own first exec is the runner's.
-        let by = if self.begins.is_some() { Rc::default() } else { self.by(&caller) };
-        if by.free {
-            return Ok(Passed { caller, instance: self.free(&called), program: target.id, first: false });
-        }
-        let unreadable = |e: read::Unreadable| Refusal::always(&called, e.reason());
+        self.known_or_judged(&call, caller, &by, (&target, &path, &called))
+    }
+
+    /// Judges a call whose file was found, unless the same was judged before.
+    fn known_or_judged(
+        &mut self,
+        call: &Call,
+        caller: Stat,
+        by: &Rc<Instance>,
+        (target, path, called): (&Target, &[u8], &str),
+    ) -> Result<Passed, Refusal> {
+        let unreadable = |e: read::Unreadable| Refusal::always(called, e.reason());
         let (argv, env) = read::texts(call.thread, call.argv, call.env).map_err(unreadable)?;
         if let Some(begins) = &self.begins
-            && (begins.first() != Some(&called) || argv.to_strings() != *begins)
+            && (begins.first().is_none_or(|first| first != called) || argv.to_strings() != *begins)
         {
-            return Err(Refusal::always(&called, "it is not what was to be started"));
+            return Err(Refusal::always(called, "it is not what was to be started"));
         }
-        let key = cache_key(&by, &target, &path, &argv, &env);
+        let key = cache_key(by, target, path, &argv, &env);
         let first = self.begins.is_some();
         if let Some((instance, program)) = self.cache.get(&key).filter(|_| !first) {
-            return Ok(Passed { caller, instance: instance.clone(), program: *program, first });
+            return Ok(Passed::exec(caller, instance.clone(), *program));
         }
-        let Some(kind) = self.names.kind(&target) else {
-            return Err(Refusal::always(&called, "its file can't be read"));
+        let Some(kind) = self.names.kind(target) else {
+            return Err(Refusal::always(called, "its file can't be read"));
         };
         let argv = argv.to_strings();
         let env = env.to_strings().into_iter().filter(|entry| !self.env.contains(entry)).collect();
-        let found = Found { called: &called, target: &target, kind, argv, env };
-        let (instance, program) = self.judge(&call, &found, &by)?;
+        let found = Found { called, target, kind, argv, env };
+        let (instance, program) = self.judge(call, &found, by)?;
         // Names of links that others could turn are looked at each time.
         let kept = called.starts_with('/') && matches!(found.kind, Kind::Program);
         if kept && key.len() <= MOST_CACHED_BYTES {
@@ -200,18 +245,27 @@ impl Judge {
             }
             self.cache.insert(key, (instance.clone(), program));
         }
-        Ok(Passed { caller, instance, program, first })
+        Ok(Passed { first, ..Passed::exec(caller, instance, program) })
     }
 
-    /// Judges what is opened for writing: by the line's own shell; programs open what they like.
-    pub(super) fn opening(&mut self, notice: &Notice) -> Result<(), Refusal> {
+    /// Judges what is opened for writing: by the line's own shell, and by shells that run text
+    /// which the line or a program gave them. Programs open what they like.
+    pub(super) fn opening(&mut self, notice: &Notice) -> Result<Opened, Refusal> {
         let closed = || Refusal::always("> ?", read::Unreadable::Closed.reason());
         let caller = Stat::of_thread(notice.thread).map_err(|_| closed())?;
         self.lineage.look_at_root();
-        if !self.gate.shell || !self.lineage.is_the_shells(&caller) {
-            return Ok(());
+        let held = self.gate.shell && self.lineage.is_the_shells(&caller)
+            || self.lineage.find(&caller).is_some_and(|by| by.held_writes);
+        if !held {
+            return Ok(Opened::Continue);
         }
-        let Some(file) = write::file(notice, self.root)? else { return Ok(()) };
+        let Some(opening) = Opening::of(notice) else {
+            return Err(Refusal::always("> ?", "a shell does not open files by this call"));
+        };
+        opening.open(self.root, self.rights.as_ref(), |file| self.judge_write(file))
+    }
+
+    fn judge_write(&self, file: &Path) -> Result<(), Refusal> {
         let folders: Vec<_> = self.gate.folders().map(Path::to_string_lossy).collect();
         let folders: Vec<&str> = folders.iter().map(AsRef::as_ref).collect();
         let file = file.to_string_lossy();
@@ -288,7 +342,7 @@ impl Judge {
             };
             return Ok((instance, program));
         }
-        let mut free = self.ask(&image, &found.env, by)?;
+        let (mut free, held_writes) = self.ask(&image, &found.env, by)?;
         let (mut program, mut hop) = (found.target.id, None);
         let operators = self.names.is_the_operators(found.target, &identity);
         if let Kind::Script { interpreter, argument } = &found.kind {
@@ -302,8 +356,15 @@ impl Judge {
             }
         }
         let operators_script = operators && program != found.target.id;
-        let instance =
-            Instance { serial: self.next(), image: Some(image), free, operators_script, manager: false, hop };
+        let instance = Instance {
+            serial: self.next(),
+            image: Some(image),
+            free,
+            held_writes: held_writes && !free,
+            operators_script,
+            manager: false,
+            hop,
+        };
         Ok((Rc::new(instance), program))
     }
 
@@ -329,6 +390,7 @@ impl Judge {
                 serial: self.next(),
                 image: Some(image.clone()),
                 free: by.free,
+                held_writes: by.held_writes,
                 operators_script: hop && by.operators_script || matches!(found.kind, Kind::Script { .. }),
                 manager: manager || hop && by.manager,
                 hop: next,
@@ -365,10 +427,11 @@ impl Judge {
         Image { names, paths, argv }
     }
 
-    fn ask(&self, image: &Image, env: &[String], by: &Instance) -> Result<bool, Refusal> {
+    /// Whether what it starts is free, and whether what it writes is held to the rules.
+    fn ask(&self, image: &Image, env: &[String], by: &Instance) -> Result<(bool, bool), Refusal> {
         let exec = Exec { image: as_policy(image), env, by: by.image.as_ref().map(as_policy) };
         match self.gate.rules.judge_exec(&exec) {
-            ExecVerdict::Allow { children_any } => Ok(children_any),
+            ExecVerdict::Allow { children_any, held_writes } => Ok((children_any, held_writes)),
             ExecVerdict::Deny(denial) => Err(Refusal::Denied(Box::new(Denial::new(image.name(), denial)))),
         }
     }
@@ -399,7 +462,8 @@ impl Judge {
         debug_assert_eq!(*kind, Kind::Program);
         let identity = self.names.identify(target, path, path).unwrap_or(Identity::Path);
         let image = self.image(target, path, &identity, argv);
-        self.ask(&image, env, by).map_err(|refusal| match refusal {
+        let asked = self.ask(&image, env, by).map(|(free, _)| free);
+        asked.map_err(|refusal| match refusal {
             Refusal::Denied(mut denial) => {
                 denial.reason = format!("a script is its interpreter as well: {}", denial.reason);
                 Refusal::Denied(denial)
@@ -411,6 +475,17 @@ impl Judge {
 
 fn as_policy(image: &Image) -> legwork_policy::Image<'_> {
     legwork_policy::Image { names: &image.names, paths: &image.paths, argv: &image.argv }
+}
+
+/// Whether a call makes a file in memory, and so is none that executes.
+fn makes_memory_file(notice: &Notice) -> bool {
+    /// Its numbers among the calls of 32 bits.
+    const OF_32_BITS: [libc::c_long; 2] = [356, 385];
+    if is_own_arch(notice.arch) {
+        notice.number == libc::SYS_memfd_create
+    } else {
+        OF_32_BITS.contains(&notice.number)
+    }
 }
 
 /// All that a verdict depends on.

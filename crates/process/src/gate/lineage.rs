@@ -47,6 +47,8 @@ pub(super) struct Instance {
     pub(super) image: Option<Image>,
     /// All that stems from it may run.
     pub(super) free: bool,
+    /// It is a shell that runs text it was given: what it writes itself is held to the rules.
+    pub(super) held_writes: bool,
     /// It is a script that the operator has put on the PATH.
     pub(super) operators_script: bool,
     /// It finds the program that an operator's script stands for: what it runs on its way is its

@@ -36,6 +36,7 @@ use crate::spec::Spec;
 use crate::sys::{self, Answer, Notice};
 use denied::Denied;
 use judge::{Judge, Refusal};
+use write::{Later, Opened, Opening};
 
 /// A judgement that takes longer means that something hangs; the supervisor is then ended,
 /// and the kernel refuses what it would have judged.
@@ -83,6 +84,12 @@ impl Gate {
         let all = std::iter::once(&self.workspace).chain(second);
         all.map(PathBuf::as_path).filter(|folder| folder.is_absolute())
     }
+}
+
+/// What may happen.
+enum Judged {
+    Exec(judge::Passed),
+    Opened(Opened),
 }
 
 /// Who answers for a command's execs.
@@ -156,15 +163,20 @@ impl Gatekeeper {
 
     fn answer(&mut self, notice: &Notice) {
         let judged = if write::opens(notice) {
-            self.judge.opening(notice).map(|()| None)
+            self.judge.opening(notice).map(Judged::Opened)
         } else {
-            self.judge.call(notice).map(Some)
+            self.judge.call(notice).map(Judged::Exec)
         };
         // What was read by the process's number was its own only if the call still waits.
         if !sys::still_waits(self.listener.as_fd(), notice.id) {
             return;
         }
         let answer = match &judged {
+            Ok(Judged::Opened(Opened::Here(file))) => return self.hand_over(notice, file),
+            Ok(Judged::Opened(Opened::Later(later))) => match self.open_later(notice, later) {
+                Ok(()) => return,
+                Err(_) => Answer::Fail(libc::EAGAIN),
+            },
             Ok(_) => Answer::Continue,
             Err(Refusal::Silent(errno)) => Answer::Fail(*errno),
             Err(Refusal::Denied(_)) => Answer::Fail(libc::EACCES),
@@ -173,10 +185,40 @@ impl Gatekeeper {
             return;
         }
         match judged {
-            Ok(passed) => passed.into_iter().for_each(|passed| self.judge.passed(passed)),
+            Ok(Judged::Exec(passed)) => self.judge.passed(passed),
             Err(Refusal::Denied(denial)) => self.denied.add(*denial),
-            Err(Refusal::Silent(_)) => {}
+            Ok(Judged::Opened(_)) | Err(Refusal::Silent(_)) => {}
         }
+    }
+
+    /// Answers an opening by what was opened for it.
+    fn hand_over(&self, notice: &Notice, file: &OwnedFd) {
+        let close_on_exec = Opening::of(notice).is_some_and(|opening| opening.closes_on_exec());
+        let listener = self.listener.as_fd();
+        if let Err(error) = sys::answer_with(listener, notice.id, file.as_fd(), close_on_exec) {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            let _ = sys::answer(listener, notice.id, Answer::Fail(errno));
+        }
+    }
+
+    /// Has a process of its own wait until what is to be opened can be, as long as its caller
+    /// does.
+    fn open_later(&self, notice: &Notice, later: &Later) -> io::Result<()> {
+        const PAUSE: Duration = Duration::from_millis(2);
+        match sys::SingleThreaded::prove()?.fork()? {
+            sys::Forked::Parent => return Ok(()),
+            sys::Forked::Child => sys::keep_only(self.listener.as_fd()),
+        }
+        while sys::still_waits(self.listener.as_fd(), notice.id) {
+            match later.open() {
+                Ok(file) => self.hand_over(notice, &file),
+                Err(errno) if later.waits(errno) => std::thread::sleep(PAUSE),
+                Err(errno) => {
+                    let _ = sys::answer(self.listener.as_fd(), notice.id, Answer::Fail(errno.raw_os_error()));
+                }
+            }
+        }
+        sys::leave(0)
     }
 
     /// What was denied so far, and how much more.

@@ -79,6 +79,42 @@ impl Stat {
     }
 }
 
+/// What the kernel lets a process do to files: who it is, and its mount and user namespaces.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Rights {
+    /// Lines of `/proc/PID/status`.
+    status: Vec<String>,
+    namespaces: [Option<(u64, u64)>; 2],
+}
+
+impl Rights {
+    /// Those of this process.
+    pub(super) fn own() -> Option<Self> {
+        Self::of(std::process::id()).map(|(rights, _)| rights)
+    }
+
+    /// The file mode mask of a process, if it has these very rights.
+    pub(super) fn umask_of(&self, thread: u32) -> Option<rustix::fs::Mode> {
+        let (rights, umask) = Self::of(thread)?;
+        (rights == *self).then(|| rustix::fs::Mode::from_bits_truncate(umask))
+    }
+
+    fn of(thread: u32) -> Option<(Self, u32)> {
+        const KEPT: &[&str] = &["Uid:", "Gid:", "Groups:", "CapEff:"];
+        let text = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+        let umask = text.lines().find_map(|line| line.strip_prefix("Umask:"))?.trim();
+        let kept = text.lines().filter(|line| KEPT.iter().any(|head| line.starts_with(head)));
+        let namespace = |name: &str| {
+            let stat = rustix::fs::stat(format!("/proc/{thread}/ns/{name}")).ok()?;
+            Some((stat.st_dev, stat.st_ino))
+        };
+        let namespaces = ["mnt", "user"].map(namespace);
+        let rights = Self { status: kept.map(str::to_owned).collect(), namespaces };
+        let whole = rights.status.len() == KEPT.len() && namespaces.iter().all(Option::is_some);
+        whole.then_some((rights, u32::from_str_radix(umask, 8).ok()?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +132,14 @@ mod tests {
         });
         let seen = thread.join().expect("joined");
         assert_eq!((seen.pid, seen.start, seen.print), (own.pid, own.start, own.print));
+    }
+
+    #[test]
+    fn rights_are_compared_as_the_kernel_has_them() {
+        let own = Rights::own().expect("a look");
+        assert!(own.umask_of(std::process::id()).is_some());
+        let other = Rights { status: vec!["Uid:\t1\t1\t1\t1".into()], ..Rights::own().expect("a look") };
+        assert_eq!(other.umask_of(std::process::id()), None);
     }
 
     #[test]

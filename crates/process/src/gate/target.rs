@@ -20,6 +20,11 @@ pub(super) struct FileId {
     pub(super) ino: u64,
 }
 
+impl FileId {
+    /// No file that is known.
+    pub(super) const NONE: Self = Self { dev: 0, ino: 0 };
+}
+
 /// A file that was found.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -117,6 +122,42 @@ fn open_for(
     })
 }
 
+/// A file that is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Without links in it.
+    pub(super) path: PathBuf,
+    /// What it is, if it is there.
+    pub(super) there: Option<Found>,
+}
+
+/// A file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) kind: FileType,
+    /// It has several names on its file system.
+    pub(super) linked: bool,
+    /// It has none any more.
+    pub(super) removed: bool,
+}
+
+impl Found {
+    pub(super) fn of(fd: impl AsFd) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(fd)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        Ok(Self { kind, linked: kind.is_file() && stat.st_nlink > 1, removed: stat.st_nlink == 0 })
+    }
+}
+
+/// How a file is asked for that is to be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// It is made if it is not there.
+    pub(super) creates: bool,
+    /// A link in the last place is not followed.
+    pub(super) itself: bool,
+}
+
 /// The real path of a file that a thread opens for writing, which may not be there yet.
 /// Fails with the error that the kernel would give, or with none where it can't be told.
 pub(super) fn file_to_write(
@@ -124,17 +165,20 @@ pub(super) fn file_to_write(
     base: Base,
     path: &[u8],
     own: Option<Root>,
-    creates: bool,
-) -> Result<PathBuf, Option<Errno>> {
+    asked: Asked,
+) -> Result<Written, Option<Errno>> {
     /// Links that lead to what is not there.
     const MOST_LINKS: usize = 16;
     let open = |path: &Path, flags| open_for(thread, base, path, own, flags).map_err(|_| None);
     let mut path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
     for _ in 0..MOST_LINKS {
-        match open(&path, OFlags::empty())? {
-            Ok(fd) => return path_of(fd).ok_or(None),
+        match open(&path, if asked.itself { OFlags::NOFOLLOW } else { OFlags::empty() })? {
+            Ok(fd) => {
+                let there = Some(Found::of(&fd).map_err(Some)?);
+                return Ok(Written { path: path_of(fd).ok_or(None)?, there });
+            }
             Err(Errno::LOOP) => return Err(None),
-            Err(Errno::NOENT) if creates => {}
+            Err(Errno::NOENT) if asked.creates => {}
             Err(errno) => return Err(Some(errno)),
         }
         let (Some(name), Some(folder)) = (path.file_name(), path.parent()) else { return Err(None) };
@@ -145,7 +189,7 @@ pub(super) fn file_to_write(
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let real = path_of(open(folder, OFlags::DIRECTORY)?.map_err(Some)?).ok_or(None)?;
         match open(&path, OFlags::NOFOLLOW)? {
-            Err(Errno::NOENT) => return Ok(real.join(name)),
+            Err(Errno::NOENT) => return Ok(Written { path: real.join(name), there: None }),
             // A link to what is not there: that will be made.
             Ok(link) => {
                 let to = rustix::fs::readlinkat(link, "", Vec::new()).map_err(|_| None)?;
@@ -237,7 +281,7 @@ impl Target {
     }
 }
 
-fn path_of(fd: impl AsFd) -> Option<PathBuf> {
+pub(super) fn path_of(fd: impl AsFd) -> Option<PathBuf> {
     let link = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()), Vec::new()).ok()?;
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(link.as_bytes())))
 }

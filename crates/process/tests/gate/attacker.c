@@ -223,6 +223,16 @@ int main(int argc, char **argv) {
     printf("bad %d\n", bad);
     return 0;
   }
+  if (!strcmp(mode, "turn")) {
+    // PATH is a link that leads to one place and to another, in turn, for so many seconds.
+    char spare[4096];
+    snprintf(spare, sizeof spare, "%s.spare", path);
+    unlink(spare);
+    for (time_t until = time(NULL) + atoi(argv[5]); time(NULL) < until;)
+      for (int i = 0; i < 64; i++)
+        if (symlink(argv[3 + (i & 1)], spare) || rename(spare, path)) return failed("turn");
+    return 0;
+  }
   fprintf(stderr, "no such mode\n");
   return 2;
 }

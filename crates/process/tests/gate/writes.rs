@@ -1,10 +1,28 @@
 //! What the shell itself writes, where its target is computed.
 
-use crate::kit::Yard;
+use crate::kit::{Yard, attacker};
 
 fn yard() -> Yard {
-    let mut yard =
-        Yard::new(&["echo *", "cat *", "ln *", "mkdir *", "tee *", "cp *", "read *", "> out/*", "> *.log"]);
+    let mut yard = Yard::new(&[
+        "echo *",
+        "cat *",
+        "ln *",
+        "mkdir *",
+        "tee *",
+        "cp *",
+        "read *",
+        "mkfifo *",
+        "sleep *",
+        "stat *",
+        "bash *",
+        "umask *",
+        "cd *",
+        "find *",
+        "rm *",
+        "./attacker *",
+        "> out/*",
+        "> *.log",
+    ]);
     yard.gate.writes = true;
     std::fs::create_dir(yard.work.join("out")).unwrap();
     std::fs::write(yard.work.join("secret"), "kept\n").unwrap();
@@ -29,6 +47,23 @@ async fn the_shell_writes_where_a_rule_lets_it_and_nowhere_else() {
         ("a descriptor open for reading", "exec 7< secret; f=7; echo x > /dev/fd/$f"),
         ("the same by /proc", "exec 7< secret; f=7; echo x > /proc/self/fd/$f"),
         ("by a program of the shell's own for", "f=secret; cat /dev/null > $f"),
+        ("a hard link", "ln secret out/h; f=h; echo x > out/$f"),
+        ("a hard link, appended to", "ln secret out/h; f=h; echo x >> out/$f"),
+        ("a hard link by a descriptor", "ln secret out/h; exec 7< out/h; echo x > /dev/fd/7"),
+        // By shells that the line starts.
+        ("a link, by a shell", "ln -s ../secret out/l; bash -c 'echo x > out/l'"),
+        ("a link, by a shell and its subshell", "ln -s ../secret out/l; bash -c '(echo x > out/l); echo'"),
+        ("a link in the folder, by a shell", "ln -s .. out/d; bash -c 'echo x > out/d/secret'"),
+        (
+            "another folder, by a shell",
+            "mkdir -p out/out; ln -s ../../secret out/out/x; bash -c 'cd out; echo x > out/x'",
+        ),
+        ("a hard link, by a shell", "ln secret out/h; bash -c 'echo x > out/h'"),
+        (
+            "a link, by a shell of a program",
+            "ln -s ../secret out/l; find secret -exec bash -c 'echo x > out/l' ';'",
+        ),
+        ("a link, by a shell of a shell", "ln -s ../secret out/l; bash -c \"bash -c 'echo x > out/l'\""),
     ] {
         let (judged, free) = (yard(), yard());
         free.run_free(line).await;
@@ -38,7 +73,75 @@ async fn the_shell_writes_where_a_rule_lets_it_and_nowhere_else() {
         let kept = std::fs::read_to_string(judged.work.join("secret")).unwrap();
         assert_eq!(kept, "kept\n", "{what}: {}", outcome.all());
         let denied = outcome.denied();
-        assert!(denied.len() == 1 && denied[0].ends_with("/work/secret"), "{what}: {}", outcome.all());
+        let named = |denied: &&str| ["/work/secret", "/work/out/h"].iter().any(|end| denied.ends_with(end));
+        assert!(denied.len() == 1 && denied.iter().all(named), "{what}: {}", outcome.all());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_judged_is_what_is_written_however_links_turn() {
+    // Long enough for both to happen: what was judged, and the link elsewhere.
+    let write = |target: &str| format!("for i in {{1..1500}}; do echo OWNED > {target}; done 2>/dev/null");
+    for (what, turned, other, good, line) in [
+        ("a file", "out/l", "../secret", "good", format!("f=l; {}", write("out/$f"))),
+        ("a folder", "out/d", "..", "inner", format!("f=d; {}", write("out/$f/secret"))),
+        ("a file, by a shell", "out/l", "../secret", "good", format!("bash -c '{}'", write("out/l"))),
+        ("a file that is not there yet", "out/l", "../new", "good", format!("f=l; {}", write("out/$f"))),
+    ] {
+        let (judged, free) = (yard(), yard());
+        if !(attacker(&judged) && attacker(&free)) {
+            eprintln!("NOT TESTED HERE: links that turn: no C compiler");
+            return;
+        }
+        let line = format!("./attacker turn {turned} {other} {good} 3 & {line}; wait");
+        let written = |yard: &Yard| {
+            let read = |name: &str| std::fs::read_to_string(yard.work.join(name)).unwrap_or_default();
+            [read("secret"), read("new")].concat().contains("OWNED")
+        };
+        for yard in [&judged, &free] {
+            std::fs::create_dir(yard.work.join("out/inner")).unwrap();
+        }
+        free.run_free(&line).await;
+        assert!(written(&free), "{what}: the control shows nothing");
+        let outcome = judged.run(&line).await;
+        assert!(!written(&judged), "{what}: {}", outcome.all());
+        // It was a race: some were written where they may be.
+        let good = ["out/good", "out/inner/secret"].iter().any(|name| judged.work.join(name).exists());
+        assert!(good && outcome.ok(), "{what}: {}", outcome.all());
+    }
+}
+
+#[tokio::test]
+async fn files_are_made_as_the_shell_would_make_them() {
+    let yard = yard();
+    for (line, wanted) in [
+        (
+            "umask 077; f=a; echo x > out/$f; umask 002; echo x > out/b$f; stat -c %a out/a out/ba",
+            "600\n664\n",
+        ),
+        ("bash -c 'umask 027; echo x > out/c'; stat -c %a out/c", "640\n"),
+        ("set -C; f=d; echo x > out/$f; echo y > out/$f || echo kept; cat out/d", "kept\nx\n"),
+        (
+            "set -C; ln -s gone out/e; f=e; echo y > out/$f || echo kept; cat out/gone 2>&1 || echo none",
+            "kept\nnone\n",
+        ),
+        ("f=f; echo x > out/$f; echo y >> out/$f; echo zz 1<> out/$f; cat out/f", "zz\n\n"),
+        ("f=g; echo x > out/$f/ || echo none", "none\n"),
+        ("f=g; echo x > out/no/$f || echo none", "none\n"),
+        // A shell's own file at a rule that spells it whole, and what programs write.
+        ("bash -c 'cp secret any; cat any'", "kept\n"),
+        // A pipe with a name waits for who reads it, whoever comes first.
+        ("mkfifo out/p; f=p; { echo x > out/$f; } & sleep 0.2; cat out/p; wait", "x\n"),
+        ("f=p; { cat out/p; } & sleep 0.2; echo y > out/$f; wait", "y\n"),
+        ("f=p; echo z 1<> out/$f; echo through", "through\n"),
+        ("f=p; { echo x > out/$f; } & sleep 0.2; kill $!; wait; echo killed", "killed\n"),
+        ("f=/dev/full; echo x > $f; echo $?", "1\n"),
+    ] {
+        let outcome = yard.run(line).await;
+        let stdout = outcome.stdout.replace("cat: out/gone: No such file or directory\n", "");
+        let denied: Vec<&str> =
+            outcome.denied().into_iter().filter(|denied| *denied != "> /dev/full").collect();
+        assert_eq!((stdout.as_str(), denied), (wanted, vec![]), "{line}: {}", outcome.all());
     }
 }
 
