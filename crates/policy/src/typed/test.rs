@@ -5,7 +5,7 @@ use shuck_ast::{
     PatternPart, Subscript,
 };
 
-use super::Walk;
+use super::{Walk, span_of};
 use crate::printing::{Place, is_name};
 use crate::quote::{self, Expansion, Piece, Value};
 
@@ -160,6 +160,13 @@ impl Walk<'_> {
         self.out.push('[');
         if let Some(selector) = subscript.selector() {
             self.out.push(selector.as_char());
+            let span = span_of(subscript.span());
+            let around = |text: Option<&str>, is: fn(&str) -> bool| text.is_some_and(is);
+            let alone = around(self.source.get(..span.start), |before| before.ends_with('['))
+                && around(self.source.get(span.end..), |after| after.starts_with(']'));
+            if !alone {
+                self.refuse(subscript.span(), "a blank in a subscript makes it another one");
+            }
         } else if self.maps.contains(name) {
             match &subscript.word_ast {
                 Some(word) => drop(self.word(word)),
