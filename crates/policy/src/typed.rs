@@ -174,6 +174,10 @@ impl<'a> Walk<'a> {
     fn statement(&mut self, stmt: &Stmt) {
         if stmt.negated {
             self.out.push_str("! ");
+            let after = self.text(stmt.span).strip_prefix('!').unwrap_or_default();
+            if after[..after.len() - after.trim_start().len()].contains('\n') {
+                self.refuse(stmt.span, "a '!' with nothing after it on its line");
+            }
         }
         let background = matches!(stmt.terminator, Some(StmtTerminator::Background(_)));
         self.level += usize::from(background);

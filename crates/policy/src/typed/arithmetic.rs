@@ -45,6 +45,9 @@ impl Walk<'_> {
     }
 
     pub(super) fn arithmetic(&mut self, node: &ArithmeticExprNode) {
+        if self.text(node.span).contains('\\') {
+            self.refuse(node.span, "a backslash in arithmetic");
+        }
         match &node.kind {
             ArithmeticExpr::Number(text) => {
                 let text = text.slice(self.source).to_owned();

@@ -6,13 +6,17 @@ use shuck_ast::{
     ParameterOp, VarRef, Word as WordNode, WordPart,
 };
 
-use super::Walk;
+use super::{Walk, span_of};
 use crate::printing::{Place, is_name, is_parameter};
 use crate::quote::Value;
 
 impl Walk<'_> {
     /// An expansion that is neither quoting nor a substitution of commands.
     pub(super) fn expansion(&mut self, part: &WordPart, span: Span, quoted: bool) -> Value {
+        let text = self.text(span);
+        if text.starts_with("${") && !text.ends_with('}') {
+            self.refuse(span, "an expansion whose end can't be told");
+        }
         match part {
             WordPart::Variable(name) => return self.plain(name.as_str(), span),
             WordPart::PrefixMatch { prefix, kind } => {
@@ -80,6 +84,11 @@ impl Walk<'_> {
             text.strip_prefix("${").and_then(|t| t.strip_suffix('}')).or_else(|| text.strip_prefix('$'));
         if written != Some(name) {
             self.refuse(span, "not a bash expansion");
+        }
+        if text == "$$"
+            && self.source.get(span_of(span).end..).is_some_and(|rest| rest.starts_with(['{', '(']))
+        {
+            self.refuse(span, "'$$' before a bracket is read in several ways; write ${$}");
         }
         self.variable(name, span);
         match name {
@@ -254,7 +263,7 @@ impl Walk<'_> {
             }
             self.part(part, false, &mut pieces);
         }
-        self.print(&pieces, Place::Replacement, node.span);
+        self.print_within(&pieces, Place::Replacement, node.span);
     }
 
     fn transformation(&mut self, reference: &VarRef, operator: char, span: Span) {

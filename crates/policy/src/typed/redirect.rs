@@ -165,7 +165,7 @@ impl Walk<'_> {
                     if *syntax == CommandSubstitutionSyntax::Backtick && self.text(part.span).contains('\\') {
                         self.refuse(part.span, "a backslash within backticks; use $(…)");
                     }
-                    self.apart(|walk| walk.substitution(body))
+                    self.apart(|walk| walk.substitution(body, part.span))
                 }
                 HeredocBodyPart::ArithmeticExpansion { expression_ast, expression, .. } => {
                     self.apart(|walk| {

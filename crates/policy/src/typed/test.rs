@@ -51,6 +51,10 @@ impl Walk<'_> {
             }
             ConditionalExpr::Parenthesized(node) => self.grouped(&node.expr),
             ConditionalExpr::Word(word) => {
+                // `!( … )` is a negated group to bash, and a pattern to other parsers.
+                if self.text(word.span).starts_with(['!', '(']) && self.text(word.span).contains('(') {
+                    self.refuse(word.span, "a parenthesis beside '!'; put a blank between them");
+                }
                 self.word(word);
             }
             ConditionalExpr::Regex(word) => {
@@ -152,7 +156,7 @@ impl Walk<'_> {
         if anchored {
             self.refuse(pattern.span, "a pattern that can't be printed back");
         }
-        self.print(&pieces, place, pattern.span);
+        self.print_within(&pieces, place, pattern.span);
     }
 
     /// The subscript of `name`, with its brackets.
@@ -161,8 +165,10 @@ impl Walk<'_> {
         if let Some(selector) = subscript.selector() {
             self.out.push(selector.as_char());
             let span = span_of(subscript.span());
+            let text = self.text(subscript.span());
             let around = |text: Option<&str>, is: fn(&str) -> bool| text.is_some_and(is);
-            let alone = around(self.source.get(..span.start), |before| before.ends_with('['))
+            let alone = text.len() == 1
+                && around(self.source.get(..span.start), |before| before.ends_with('['))
                 && around(self.source.get(span.end..), |after| after.starts_with(']'));
             if !alone {
                 self.refuse(subscript.span(), "a blank in a subscript makes it another one");

@@ -44,6 +44,16 @@ impl Walk<'_> {
         }
     }
 
+    /// Prints a pattern or what it is replaced by. Within `"${x:-…}"` the quotes that it may need
+    /// are read in several ways.
+    pub(super) fn print_within(&mut self, pieces: &[Piece], place: Place, span: shuck_ast::Span) {
+        let from = self.out.len();
+        self.print(pieces, place, span);
+        if self.operand.depth > 0 && self.out[from..].contains('\'') {
+            self.refuse(span, "a text that needs quotes in an expansion within \"${…}\"");
+        }
+    }
+
     /// A word after `${x:-`, or a pattern's replacement.
     pub(super) fn operand(&mut self, node: &WordNode, quoted: bool) {
         let mut pieces = Vec::with_capacity(node.parts.len());
@@ -109,8 +119,10 @@ impl Walk<'_> {
                 let mut rest = raw;
                 let mut text = String::new();
                 // As within double quotes, and a closing brace may be escaped as well.
+                let mut plain = !hides_expansion(raw);
                 while let Some(at) = rest.find('\\') {
                     text.push_str(&rest[..at]);
+                    plain &= !rest[..at].contains(['\'', '"']);
                     let mut chars = rest[at + 1..].chars();
                     match chars.next() {
                         Some('\n') => {}
@@ -120,8 +132,8 @@ impl Walk<'_> {
                     rest = chars.as_str();
                 }
                 text.push_str(rest);
-                if rest.contains(['\'', '"']) {
-                    self.refuse(node.span, "a quote where the parser saw plain text");
+                if !plain || rest.contains(['\'', '"']) {
+                    self.refuse(node.span, "a quote or an expansion where the parser saw plain text");
                 }
                 quote::push(out, &text, true);
             }
@@ -181,7 +193,7 @@ impl Walk<'_> {
                 if *syntax == CommandSubstitutionSyntax::Backtick && self.text(span).contains('\\') {
                     self.refuse(span, "a backslash within backticks; use $(…)");
                 }
-                (Value::Unknown, self.apart(|walk| walk.substitution(body)))
+                (Value::Unknown, self.apart(|walk| walk.substitution(body, span)))
             }
             WordPart::ProcessSubstitution { body, is_input } => {
                 let printed = self.apart(|walk| {
@@ -205,6 +217,9 @@ impl Walk<'_> {
     pub(super) fn literal(&mut self, raw: &str, quoted: bool, span: shuck_ast::Span, out: &mut Vec<Piece>) {
         let mut state = if quoted { Quoting::Double } else { Quoting::None };
         let before = state;
+        if !raw.contains(['\'', '"']) && hides_expansion(raw) {
+            self.refuse(span, "an expansion where the parser saw plain text");
+        }
         if let Err(reason) = quote::read_literal(raw, &mut state, out) {
             self.refuse(span, reason);
         }
@@ -214,7 +229,14 @@ impl Walk<'_> {
     }
 
     /// `$(…)`, in any of its spellings.
-    pub(super) fn substitution(&mut self, body: &StmtSeq) {
+    pub(super) fn substitution(&mut self, body: &StmtSeq, span: shuck_ast::Span) {
+        let text = self.text(span);
+        let inner =
+            text.strip_prefix("$(").or(text.strip_prefix('`')).unwrap_or(text).trim_end_matches([')', '`']);
+        let said = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+        if body.stmts.is_empty() && inner.lines().any(said) {
+            self.refuse(span, "a substitution that could not be parsed");
+        }
         self.out.push_str("$( ");
         self.statements(body);
         self.out.push_str(if self.out.ends_with('&') { " )" } else { "; )" });
@@ -223,4 +245,19 @@ impl Walk<'_> {
             self.out.push(')');
         }
     }
+}
+
+/// Whether text that a parser took for literal holds what bash expands.
+fn hides_expansion(raw: &str) -> bool {
+    let mut chars = raw.chars().peekable();
+    while let Some(c) = chars.next() {
+        let expands = |next: &char| next.is_ascii_alphanumeric() || "_({@*#?!$-".contains(*next);
+        match c {
+            '\\' => drop(chars.next()),
+            '`' => return true,
+            '$' if chars.peek().is_some_and(expands) => return true,
+            _ => {}
+        }
+    }
+    false
 }
