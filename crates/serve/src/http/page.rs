@@ -52,7 +52,7 @@ pub(crate) fn asset(path: &str, asked: &HeaderMap) -> Response {
     let gzip = takes.flat_map(|v| v.split(',')).any(|one| {
         let mut parts = one.split(';').map(str::trim);
         parts.next() == Some("gzip")
-            && parts.all(|weight| weight.trim_start_matches("q=0").trim_matches(['.', '0']) != "")
+            && parts.all(|weight| !weight.trim_start_matches("q=0").trim_matches(['.', '0']).is_empty())
     });
     let mut plain = Vec::new();
     let body = if gzip {

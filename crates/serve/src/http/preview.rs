@@ -103,6 +103,7 @@ pub(crate) fn only_looks(request: &Request<Body>) -> bool {
 }
 
 /// Whether these rights let see a port; if not, the answer that says so.
+#[allow(clippy::result_large_err, reason = "the answer itself")]
 pub(crate) fn exposed(room: &Room, rights: Option<Rights>, port: u16) -> Result<(), Response> {
     if room.settings.exposure.allows(rights, port) {
         return Ok(());
