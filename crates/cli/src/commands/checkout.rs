@@ -33,16 +33,16 @@ impl Checkout {
     pub(crate) fn send_along(&self, config: &mut Value, diff: bool) -> Result<()> {
         let files = self.files()?;
         let root = Root::open(&self.root)?;
-        let mut archive = Vec::new();
-        let packed = root.pack_listed(&files, &mut archive)?;
-        if archive.len() > MAX_ARCHIVE {
+        let mut archive = Bounded::default();
+        let packed = root.pack_listed(&files, &mut archive);
+        if archive.is_full {
             bail!(
-                "{} has {} bytes when packed, and {MAX_ARCHIVE} may go along with a task; let the task fetch it instead \
-                 (\"source\": {{\"git\": …}}, docs/task.md), or leave it (--no-source)",
+                "{} has more than {MAX_ARCHIVE} bytes when packed, which is the most that may go along with a task; let the \
+                 task fetch it instead (\"source\": {{\"git\": …}}, docs/task.md), or leave it (--no-source)",
                 self.root.display(),
-                archive.len()
             );
         }
+        let (packed, archive) = (packed?, archive.bytes);
         eprintln!(
             "legwork: {} files of {} go along ({} KiB)",
             packed.entries,
@@ -115,6 +115,28 @@ impl Checkout {
         }
         eprintln!("legwork: {changed} {files} changed in {}; the diff is in {path}", self.root.display());
         Ok(true)
+    }
+}
+
+/// An archive in the making, which does not outgrow what may go along.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    is_full: bool,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, more: &[u8]) -> std::io::Result<usize> {
+        self.is_full |= self.bytes.len() + more.len() > MAX_ARCHIVE;
+        if self.is_full {
+            return Err(std::io::Error::other("the archive is too large"));
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
