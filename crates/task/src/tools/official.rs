@@ -214,8 +214,8 @@ async fn bash(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, String> {
             add(format!("exit code: {}", exit_code.unwrap_or_else(|| 128 + signal.unwrap_or(0))));
             true
         }
-        Err(Failure::Denied(cause) | Failure::Failed(cause)) => return Err(cause),
         Err(Failure::Lost(cause)) => return Ok(Answer::raised(cause)),
+        Err(failure) => return Err(failure.to_string()),
     };
     Ok(Answer { is_error, ..Answer::ok(output) })
 }
