@@ -58,6 +58,7 @@ proof: toolchain tools $(LEGWORK)
 	scripts/kubectl
 	cargo nextest run --locked -p legwork-e2e -E 'test(kubernetes::)'
 	scripts/databases
+	scripts/managers-test
 	others=$$(scripts/other-bash); env $$others PROVE_SHARE=1 PROVE_SLICE=1 PROVE_LINES=$${PROVE_LINES:-100000} PROVE_QUOTES=$${PROVE_QUOTES:-1000000} scripts/prove
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} FUZZ_POLICY_SECONDS=$${FUZZ_POLICY_SECONDS:-7200} \
 		FUZZ_SHELLS_SECONDS=$${FUZZ_SHELLS_SECONDS:-3600} FUZZ_SHELLS_SEED=$${FUZZ_SHELLS_SEED:-$$$$} FUZZ_SEED=$${FUZZ_SEED:-$$$$} scripts/fuzz-smoke

@@ -6,6 +6,7 @@ mod file_read;
 mod file_write;
 mod package;
 mod package_manager;
+mod package_state;
 mod service;
 mod sshd;
 mod sshd_config;

@@ -25,8 +25,7 @@ pub const MAX_CAPTURE: usize = 4 * 1024 * 1024;
 pub const DEFAULT_TTL_S: u64 = 600;
 /// Names that `READY.metadata.features` holds (§10); `stdin` is added where commands need no
 /// signature.
-pub const FEATURES: &str =
-    "stream,base64,idempotency,signature,sudo,dry_run,rollback,chunks,stat,parts,list,become";
+pub const FEATURES: &str = "stream,base64,idempotency,signature,sudo,dry_run,rollback,chunks,stat,parts,list,become,former,diff,states";
 /// The runner's file has a name that starts so: it deletes no other file (§9).
 pub const FILE_PREFIX: &str = "micro-runner";
 /// Or so: the name under which the original's own command line puts it on a host.

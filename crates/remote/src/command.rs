@@ -2,18 +2,36 @@
 
 use std::time::Duration;
 
+use legwork_proto::micro::params::Secret;
 use legwork_proto::micro::{CommandType, params, result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use params::{Exec, FileRead, FileWrite, PkgEnsure, ServiceReload, SshdHarden, SudoersEnsure};
 
+/// As whom a command works on the host; by default as the one who is logged in.
+#[derive(Debug, Clone, Default)]
+pub struct Whom {
+    /// As root, or as another user.
+    pub elevated: bool,
+    /// For sudo, or of the other user for su.
+    pub password: Secret,
+    /// `su` or `doas`; empty: sudo.
+    pub method: String,
+    /// Empty: root. Only `exec` works as anybody else.
+    pub user: String,
+}
+
 /// Parameters of a command, with the result it gives.
-pub trait Command: Serialize + Sync {
+pub trait Command: Serialize + Sync + Clone {
     /// Which command.
     const KIND: CommandType;
     /// What it gives.
     type Result: DeserializeOwned + Send + 'static;
+
+    /// The same command, as somebody.
+    #[must_use]
+    fn by(self, whom: &Whom) -> Self;
 
     /// The command as a policy sees it; `None` if no policy is to see it.
     fn as_exec(&self) -> Option<&Exec> {
@@ -28,6 +46,18 @@ pub trait Command: Serialize + Sync {
     }
 }
 
+/// What all commands but `exec` know of whom they work as.
+macro_rules! by {
+    () => {
+        fn by(mut self, whom: &Whom) -> Self {
+            self.use_sudo = whom.elevated;
+            self.sudo_password = whom.password.clone();
+            self.become_method = whom.method.clone();
+            self
+        }
+    };
+}
+
 /// The names whose condition holds.
 fn features<const N: usize>(asked: [(bool, &'static str); N]) -> Vec<&'static str> {
     asked.into_iter().filter_map(|(asked, name)| asked.then_some(name)).collect()
@@ -36,6 +66,14 @@ fn features<const N: usize>(asked: [(bool, &'static str); N]) -> Vec<&'static st
 impl Command for Exec {
     const KIND: CommandType = CommandType::Exec;
     type Result = result::Exec;
+
+    fn by(mut self, whom: &Whom) -> Self {
+        self.use_sudo = whom.elevated;
+        self.sudo_password = whom.password.clone();
+        self.become_method = whom.method.clone();
+        self.become_user = whom.user.clone();
+        self
+    }
 
     fn as_exec(&self) -> Option<&Exec> {
         Some(self)
@@ -51,11 +89,14 @@ impl Command for FileWrite {
     const KIND: CommandType = CommandType::FileWrite;
     type Result = result::FileWrite;
 
+    by!();
+
     fn needs(&self) -> Vec<&'static str> {
         features([
             (self.dry_run, "dry_run"),
             (self.content_base64.is_some(), "base64"),
             (!self.parts.is_empty(), "parts"),
+            (!self.former.is_empty(), "former"),
             (!self.become_method.is_empty(), "become"),
         ])
     }
@@ -64,6 +105,8 @@ impl Command for FileWrite {
 impl Command for FileRead {
     const KIND: CommandType = CommandType::FileRead;
     type Result = result::FileRead;
+
+    by!();
 
     fn needs(&self) -> Vec<&'static str> {
         features([
@@ -79,8 +122,15 @@ impl Command for PkgEnsure {
     const KIND: CommandType = CommandType::PkgEnsure;
     type Result = result::PkgEnsure;
 
+    by!();
+
     fn needs(&self) -> Vec<&'static str> {
+        let original = matches!(self.state.as_str(), "" | "present" | "absent" | "latest")
+            && matches!(self.manager.as_str(), "" | "apt" | "dnf" | "yum" | "zypper")
+            && !self.name.starts_with('@');
         features([
+            (!original, "states"),
+            (self.diff, "diff"),
             (self.dry_run, "dry_run"),
             (self.use_sudo, "sudo"),
             (!self.become_method.is_empty(), "become"),
@@ -92,8 +142,12 @@ impl Command for ServiceReload {
     const KIND: CommandType = CommandType::ServiceReload;
     type Result = result::ServiceReload;
 
+    by!();
+
     fn needs(&self) -> Vec<&'static str> {
+        let more = ["status", "mask", "unmask", "daemon-reload"].contains(&self.action.as_str());
         features([
+            (more, "states"),
             (self.dry_run, "dry_run"),
             (self.use_sudo, "sudo"),
             (!self.become_method.is_empty(), "become"),
@@ -105,8 +159,10 @@ impl Command for SudoersEnsure {
     const KIND: CommandType = CommandType::SudoersEnsure;
     type Result = result::SudoersEnsure;
 
+    by!();
+
     fn needs(&self) -> Vec<&'static str> {
-        features([(self.dry_run, "dry_run"), (!self.become_method.is_empty(), "become")])
+        features([(self.dry_run, "dry_run"), (self.diff, "diff"), (!self.become_method.is_empty(), "become")])
     }
 }
 
@@ -114,12 +170,15 @@ impl Command for SshdHarden {
     const KIND: CommandType = CommandType::SshdHarden;
     type Result = result::SshdHarden;
 
+    by!();
+
     fn needs(&self) -> Vec<&'static str> {
         let waits = self.confirm_within > 0 || !self.confirm.is_empty() || !self.undo.is_empty();
         features([
             (self.dry_run, "dry_run"),
             (self.use_sudo, "sudo"),
             (waits, "rollback"),
+            (self.diff, "diff"),
             (!self.become_method.is_empty(), "become"),
         ])
     }

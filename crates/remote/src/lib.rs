@@ -30,7 +30,7 @@ mod transport;
 pub use binaries::Binaries;
 pub use client::{Client, Options, Pending, Signer};
 pub use command::{
-    Call, Command, Exec, FileRead, FileWrite, PkgEnsure, ServiceReload, SshdHarden, SudoersEnsure,
+    Call, Command, Exec, FileRead, FileWrite, PkgEnsure, ServiceReload, SshdHarden, SudoersEnsure, Whom,
 };
 pub use error::Error;
 pub use legwork_proto::micro::params::Secret;

@@ -75,14 +75,7 @@ impl Content<'_> {
     pub(super) fn is_in(&self, path: &Path) -> bool {
         match self {
             Self::Bytes(bytes) => std::fs::read(path).is_ok_and(|found| found == *bytes),
-            Self::Parts(_, checksum) => {
-                let mut hash = Sha256::new();
-                let mut add = |piece: &[u8]| {
-                    hash.update(piece);
-                    Ok(())
-                };
-                pieces(path, &mut add).is_ok() && hex(&hash.finalize()) == *checksum
-            }
+            Self::Parts(_, checksum) => digest(path).is_ok_and(|found| found == **checksum),
         }
     }
 
@@ -101,6 +94,17 @@ impl Content<'_> {
         let whole = hex(&hash.finalize()) == **checksum;
         if whole { Ok(()) } else { Err(io::Error::other("the parts do not make the file")) }
     }
+}
+
+/// The digest of a file.
+pub(super) fn digest(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut add = |piece: &[u8]| {
+        hash.update(piece);
+        Ok(())
+    };
+    pieces(path, &mut add)?;
+    Ok(hex(&hash.finalize()))
 }
 
 /// Reads a file piece by piece.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +14,9 @@ use crate::fields::Fields;
 use crate::ids::{self, Table};
 use crate::os::cause;
 use crate::request::{Context, Request, Trouble};
+
+/// Between two looks at whether another runner is done.
+const LOOK: Duration = Duration::from_millis(10);
 
 const PARAMS: &[&str] = &[
     "path",
@@ -26,6 +30,7 @@ const PARAMS: &[&str] = &[
     "dry_run",
     "parts",
     "checksum",
+    "former",
 ];
 
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::FileWrite, Trouble> {
@@ -44,12 +49,29 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
     let owner = id(context, Table::Users, &owner)?;
     let group = id(context, Table::Groups, &group)?;
     context.check()?;
-    let wanted = Wanted { create, backup, dry_run: fields.boolean("dry_run")?, mode, owner, group };
+    let (dry_run, guard) = (fields.boolean("dry_run")?, fields.string("former")?);
+    let wanted = Wanted { create, backup, dry_run, mode, owner, group, guard };
+    let _lock = if wanted.guard.is_empty() { None } else { lock(context, &path)? };
     let parts = Parts(fields.strings("parts")?.into_iter().map(PathBuf::from).collect());
     if parts.0.is_empty() {
         return write(&path, Content::Bytes(&content), &wanted);
     }
     write(&path, Content::Parts(&parts.0, &fields.string("checksum")?), &wanted)
+}
+
+/// Keeps other runners from files of this folder, for as long as it is held: between the look at
+/// what is there and the replacement nobody comes. `None` where folders can't be locked.
+fn lock(context: &mut Context<'_>, path: &Path) -> Result<Option<std::fs::File>, Trouble> {
+    let target = file::target(path).unwrap_or_else(|_| path.to_owned());
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(open) = std::fs::File::open(folder) else { return Ok(None) };
+    loop {
+        match rustix::fs::flock(&open, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(open)),
+            Err(rustix::io::Errno::WOULDBLOCK) => context.pause(LOOK)?,
+            Err(_) => return Ok(None),
+        }
+    }
 }
 
 /// Files that go, whatever becomes of what they are parts of.
@@ -91,10 +113,23 @@ struct Wanted {
     mode: Option<u32>,
     owner: Option<u32>,
     group: Option<u32>,
+    /// The digest of what must be there before, `none` for no file; empty: whatever is there.
+    guard: String,
+}
+
+impl Wanted {
+    /// Whether what is there is what the controller has seen.
+    fn is_as_seen(&self, target: &Path, is_there: bool) -> bool {
+        match self.guard.as_str() {
+            "" => true,
+            "none" => !is_there,
+            guard => is_there && file::digest(target).is_ok_and(|found| found == guard),
+        }
+    }
 }
 
 fn write(path: &Path, content: Content<'_>, wanted: &Wanted) -> Result<result::FileWrite, Trouble> {
-    let Wanted { create, backup, dry_run, mode, owner, group } = *wanted;
+    let Wanted { create, backup, dry_run, mode, owner, group, .. } = *wanted;
     let failed = |what: &str, error: &io::Error| Trouble::from(format!("failed to {what}: {}", cause(error)));
     let target = file::target(path).map_err(|error| failed("write file", &error))?;
     let former = match std::fs::metadata(&target) {
@@ -110,6 +145,9 @@ fn write(path: &Path, content: Content<'_>, wanted: &Wanted) -> Result<result::F
     };
     if former.is_none() && !create {
         return Err(format!("file does not exist and create=false: {}", path.display()).into());
+    }
+    if !wanted.is_as_seen(&target, former.is_some()) {
+        return Err(format!("failed to write file: {} has changed since it was read", path.display()).into());
     }
     let created = former.is_none();
     let length = content.length().map_err(|error| failed("write file", &error))?;

@@ -2,113 +2,255 @@
 
 use legwork_proto::micro::result;
 
-use super::package_manager::{Manager, OUTPUT, Run};
+use super::package_manager::{Manager, Run};
+use super::package_state::{Found, group_is_there, held, installed, older, same};
 use crate::fields::Fields;
-use crate::process::{Job, Keep, look_up};
+use crate::process::look_up;
 use crate::request::{Context, Request, Trouble};
 
 /// In a package manager's options these can run programs of the caller's choice.
-const SETTINGS: &[&str] =
-    &["-o", "-c", "--option", "--config-file", "--setopt", "--config", "--installroot", "--root"];
+const SETTINGS: &[&str] = &[
+    "-o",
+    "-c",
+    "--option",
+    "--config-file",
+    "--setopt",
+    "--config",
+    "--installroot",
+    "--root",
+    "--hookdir",
+    "--gpgdir",
+    "--dbpath",
+    "--keys-dir",
+    "-p",
+];
+
+/// What is asked for.
+struct Wanted {
+    name: String,
+    state: String,
+    version: String,
+    manager: Manager,
+    options: Vec<String>,
+    /// A lower version may be installed.
+    down: bool,
+    dry_run: bool,
+    diff: bool,
+}
 
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::PkgEnsure, Trouble> {
-    let fields =
-        Fields::parse(&request.params, &["name", "state", "version", "manager", "options", "dry_run"])?;
-    let (name, state) = (fields.string("name")?, fields.string("state")?);
-    let (version, manager) = (fields.string("version")?, fields.string("manager")?);
-    let (options, dry_run) = (fields.strings("options")?, fields.boolean("dry_run")?);
-    if name.is_empty() {
-        return Err("package name is required".into());
+    let wanted = Wanted::read(&request.params, context.restricted)?;
+    match wanted.state.as_str() {
+        "refreshed" => wanted.refresh(context),
+        "held" | "unheld" => wanted.hold(context),
+        _ if wanted.name.starts_with('@') => wanted.group(context),
+        _ => wanted.ensure(context),
     }
-    check(&name, "package name", "+._:~@/-")?;
-    if !version.is_empty() {
-        check(&version, "version", "+._:~^-")?;
+}
+
+fn answer(action: &str) -> result::PkgEnsure {
+    result::PkgEnsure {
+        changed: !action.starts_with("already"),
+        previous_version: String::new(),
+        installed_version: String::new(),
+        action: action.to_owned(),
+        plan: Vec::new(),
     }
-    check_options(&options, context.restricted)?;
-    let manager = find(&manager)?;
-    let found = installed(context, manager, &name)?;
-    // What is half there is neither present nor absent.
-    let (before, broken) = (found.version, found.broken);
-    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let down = options.iter().any(|option| option.contains("downgrade") || *option == "--oldpackage");
-    let is_older = manager != Manager::Apt
-        && !version.is_empty()
-        && !before.is_empty()
-        && !same(&before, &version)
-        && older(context, manager, &version, comparable(&before, &version))?;
-    if is_older && !down {
-        return Err(format!(
-            "failed to install package: {name} {version} is older than {before}, which is installed; the option \
-             --allow-downgrade permits it"
-        )
-        .into());
-    }
-    if manager != Manager::Apt {
-        options.retain(|option| !option.starts_with("--allow-downgrade"));
-    }
-    let mut act = |verb: &str, words: &[&str], spec: &str| {
-        if dry_run {
-            return Ok(());
+}
+
+impl Wanted {
+    fn read(params: &str, restricted: bool) -> Result<Self, Trouble> {
+        let names = &["name", "state", "version", "manager", "options", "dry_run", "diff"];
+        let fields = Fields::parse(params, names)?;
+        let (name, state) = (fields.string("name")?, fields.string("state")?);
+        let (version, manager) = (fields.string("version")?, fields.string("manager")?);
+        let mut options = fields.strings("options")?;
+        if name.is_empty() && state != "refreshed" {
+            return Err("package name is required".into());
         }
+        if !name.is_empty() {
+            check(name.strip_prefix('@').unwrap_or(&name), "package name", "+._:~@/-")?;
+        }
+        if !version.is_empty() {
+            check(&version, "version", "+._:~^-")?;
+        }
+        check_options(&options, restricted)?;
+        let manager = find(&manager)?;
+        let down = options.iter().any(|option| option.contains("downgrade") || option == "--oldpackage");
+        if manager != Manager::Apt {
+            options.retain(|option| !option.starts_with("--allow-downgrade"));
+        }
+        let (dry_run, diff) = (fields.boolean("dry_run")?, fields.boolean("diff")?);
+        Ok(Self { name, state, version, manager, options, down, dry_run, diff })
+    }
+
+    /// Has the package manager do something.
+    fn act(&self, context: &mut Context<'_>, verb: &str, words: &[&str], spec: &str) -> Result<(), Trouble> {
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        let run = Run { manager: self.manager, words, options: &options, spec };
         let failed = format!("failed to {verb} package");
-        let run = Run { manager, words, options: &options, spec };
         run.carry_out(context).map_err(|why| match why {
             Trouble::Failed(why, said) if why.starts_with("exit status") => {
                 Trouble::Failed(format!("{failed}: command failed: {why}"), said)
             }
             other => other.context(&failed),
         })
-    };
-    let wanted = if version.is_empty() { name.clone() } else { manager.with_version(&name, &version) };
-    let action = match (state.as_str(), before.is_empty() || broken) {
-        ("present", true) => {
-            act("install", &["install", "-y"], &wanted)?;
-            "installed"
+    }
+
+    /// The lists of what there is.
+    fn refresh(&self, context: &mut Context<'_>) -> Result<result::PkgEnsure, Trouble> {
+        if !self.dry_run {
+            let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+            let run = Run { manager: self.manager, words: &[], options: &options, spec: "" };
+            run.refresh(context).map_err(|why| why.context("failed to refresh the lists of packages"))?;
         }
-        ("present", false) if version.is_empty() => "already_present",
-        ("present" | "latest", false) if same(&before, &version) => "already_present",
-        ("present" | "latest", false) if !version.is_empty() => {
-            let words = if is_older { manager.downgrade() } else { &["install", "-y"] };
-            act("install", words, &wanted)?;
-            // Only what the options permit got here: apt refuses to downgrade unasked.
-            if down { "changed" } else { "upgraded" }
+        Ok(result::PkgEnsure { changed: false, ..answer("refreshed") })
+    }
+
+    /// That it stays in its version, or does not.
+    fn hold(&self, context: &mut Context<'_>) -> Result<result::PkgEnsure, Trouble> {
+        let hold = self.state == "held";
+        let words = self.manager.hold(hold).ok_or_else(|| {
+            let how = "pins a version where it is installed, and holds none by itself";
+            format!("failed to hold package: {} {how}", self.manager.name())
+        })?;
+        let found = installed(context, self.manager, &self.name)?;
+        if hold && found.version.is_empty() {
+            return Err(format!("failed to hold package: {} is not installed", self.name).into());
         }
-        ("absent", true) if !broken => "already_absent",
-        ("absent", _) => {
-            act("remove", &["remove", "-y"], &name)?;
-            "removed"
+        let before = held(context, self.manager, &self.name)?;
+        let action = match (hold, before) {
+            (true, true) => "already_held",
+            (true, false) => "held",
+            (false, false) => "already_unheld",
+            (false, true) => "unheld",
+        };
+        if !action.starts_with("already") && !self.dry_run {
+            let verb = if hold { "failed to hold package" } else { "failed to unhold package" };
+            let failed = |why: Trouble| why.context(verb);
+            super::package_manager::hold(context, words, &self.name).map_err(failed)?;
         }
-        ("latest", true) => {
-            act("install", &["install", "-y"], &name)?;
-            "installed"
+        let version = found.version;
+        Ok(result::PkgEnsure {
+            previous_version: version.clone(),
+            installed_version: version,
+            ..answer(action)
+        })
+    }
+
+    /// A group of packages, where the package manager has groups.
+    fn group(&self, context: &mut Context<'_>) -> Result<result::PkgEnsure, Trouble> {
+        let name = self.name.trim_start_matches('@');
+        let is_there = group_is_there(context, self.manager, name)?;
+        let (verb, action) = match (self.state.as_str(), is_there) {
+            ("present", true) => ("", "already_present"),
+            ("present", false) => ("install", "installed"),
+            ("absent" | "purged", false) => ("", "already_absent"),
+            ("absent" | "purged", true) => ("remove", "removed"),
+            ("latest", _) => ("install", if is_there { "upgraded" } else { "installed" }),
+            _ => return Err(format!("invalid state: {}", self.state).into()),
+        };
+        if !verb.is_empty() && !self.dry_run {
+            let (words, spec) = self.manager.group(verb, name);
+            self.act(context, verb, &words, &spec)?;
         }
-        ("latest", false) => {
-            act("upgrade", manager.upgrade(), &name)?;
-            "upgraded"
+        Ok(answer(action))
+    }
+
+    fn ensure(&self, context: &mut Context<'_>) -> Result<result::PkgEnsure, Trouble> {
+        let found = installed(context, self.manager, &self.name)?;
+        let is_older = self.is_older(context, &found.version)?;
+        let step = self.step(&found, is_older)?;
+        let mut plan = Vec::new();
+        if let Some((verb, words, spec)) = &step.doing {
+            if self.diff {
+                let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+                plan = Run { manager: self.manager, words, options: &options, spec }.plan(context);
+            }
+            if !self.dry_run {
+                self.act(context, verb, words, spec)?;
+            }
         }
-        _ => return Err(format!("invalid state: {state}").into()),
-    };
-    let after = if action.starts_with("already") || dry_run {
-        before.clone()
-    } else {
-        let now = installed(context, manager, &name)?;
-        if now.broken {
-            return Err(format!("the package manager left {name} {} half installed", now.version).into());
+        let before = found.version;
+        let after = if step.doing.is_none() || self.dry_run {
+            before.clone()
+        } else {
+            let now = installed(context, self.manager, &self.name)?;
+            if now.broken {
+                return Err(
+                    format!("the package manager left {} {} half installed", self.name, now.version).into()
+                );
+            }
+            now.version
+        };
+        let action = match step.action {
+            "changed" if older(context, self.manager, &after, &before)? => "downgraded",
+            "changed" => "upgraded",
+            "upgraded" if after == before && !self.dry_run => "already_present",
+            other => other,
+        };
+        let gone = matches!(self.state.as_str(), "absent" | "purged");
+        let installed_version = if gone { String::new() } else { after };
+        Ok(result::PkgEnsure { previous_version: before, installed_version, plan, ..answer(action) })
+    }
+
+    /// Whether what is asked for is older than what is there, where the manager would not say.
+    fn is_older(&self, context: &mut Context<'_>, before: &str) -> Result<bool, Trouble> {
+        if !self.manager.downgrades_unasked()
+            || self.version.is_empty()
+            || before.is_empty()
+            || same(before, &self.version)
+        {
+            return Ok(false);
         }
-        now.version
-    };
-    let action = match action {
-        "changed" if older(context, manager, &after, &before)? => "downgraded",
-        "changed" => "upgraded",
-        "upgraded" if after == before && !dry_run => "already_present",
-        other => other,
-    };
-    Ok(result::PkgEnsure {
-        changed: !action.starts_with("already"),
-        previous_version: before,
-        installed_version: if state == "absent" { String::new() } else { after },
-        action: action.to_owned(),
-    })
+        let is_older = older(context, self.manager, &self.version, comparable(before, &self.version))?;
+        if is_older && !self.down {
+            return Err(format!(
+                "failed to install package: {} {} is older than {before}, which is installed; the option \
+                 --allow-downgrade permits it",
+                self.name, self.version
+            )
+            .into());
+        }
+        Ok(is_older)
+    }
+
+    /// What leads from what is there to what is asked for.
+    fn step(&self, found: &Found, is_older: bool) -> Result<Step, Trouble> {
+        let (manager, version) = (self.manager, self.version.as_str());
+        let wanted = match version {
+            "" => self.name.clone(),
+            version => manager.with_version(&self.name, version).ok_or_else(|| {
+                format!("failed to install package: {} has one version of each package", manager.name())
+            })?,
+        };
+        let doing = |action, verb, words: &'static [&'static str], spec: &str| {
+            Ok(Step { action, doing: Some((verb, words, spec.to_owned())) })
+        };
+        let so = |action| Ok(Step { action, doing: None });
+        match (self.state.as_str(), found.version.is_empty() || found.broken) {
+            ("present" | "latest", true) => doing("installed", "install", manager.install(), &wanted),
+            ("present", false) if version.is_empty() => so("already_present"),
+            ("present" | "latest", false) if same(&found.version, version) => so("already_present"),
+            ("present" | "latest", false) if !version.is_empty() => {
+                let words = if is_older { manager.downgrade() } else { manager.install() };
+                // Only what the options permit got here: apt refuses to downgrade unasked.
+                doing(if self.down { "changed" } else { "upgraded" }, "install", words, &wanted)
+            }
+            ("latest", false) => doing("upgraded", "upgrade", manager.upgrade(), &self.name),
+            ("absent", true) if !found.broken => so("already_absent"),
+            ("absent", _) => doing("removed", "remove", manager.remove(), &self.name),
+            ("purged", true) if !found.broken && !found.left => so("already_absent"),
+            ("purged", _) => doing("purged", "purge", manager.purge(), &self.name),
+            _ => Err(format!("invalid state: {}", self.state).into()),
+        }
+    }
+}
+
+struct Step {
+    action: &'static str,
+    /// For messages, the manager's words, and what they are about.
+    doing: Option<(&'static str, &'static [&'static str], String)>,
 }
 
 fn check(text: &str, what: &str, also: &str) -> Result<(), Trouble> {
@@ -158,67 +300,10 @@ fn find(name: &str) -> Result<Manager, Trouble> {
     found.map(|(manager, _)| manager)
 }
 
-/// What there is of a package.
-struct Found {
-    /// Empty: nothing.
-    version: String,
-    /// Unpacked and not configured, or half of it.
-    broken: bool,
-}
-
-fn installed(context: &mut Context<'_>, manager: Manager, name: &str) -> Result<Found, Trouble> {
-    let (program, args) = match manager {
-        // Not what is wanted of it (`hold`), but what is there.
-        Manager::Apt => {
-            let format = "-f=${db:Status-Status}\t${db:Status-Eflag}\t${Version}\n";
-            ("dpkg-query", ["-W", format, "--", name].to_vec())
-        }
-        _ => ("rpm", ["-q", "--queryformat", "%{VERSION}-%{RELEASE}\n", "--", name].to_vec()),
-    };
-    let job = Job { out: Keep::Capture(OUTPUT), ..Job::new(program, &args) };
-    let ended = context.run(&job).map_err(|why| why.context("failed to check package status"))?;
-    let mut found = Found { version: String::new(), broken: false };
-    if ended.code != Some(0) {
-        return Ok(found);
-    }
-    let text = String::from_utf8_lossy(&ended.stdout.bytes);
-    // Several architectures or kernels: the last one is the newest.
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let mut fields = line.split('\t');
-        match (manager, fields.next(), fields.next(), fields.next()) {
-            (Manager::Apt, Some("not-installed" | "config-files"), ..) => {}
-            (Manager::Apt, Some(status), Some(flag), Some(version)) => {
-                let whole = matches!(status, "installed" | "triggers-pending" | "triggers-awaited");
-                found = Found { version: version.to_owned(), broken: !whole || flag != "ok" };
-            }
-            (Manager::Apt, ..) => {}
-            (_, Some(version), ..) => version.clone_into(&mut found.version),
-            _ => {}
-        }
-    }
-    Ok(found)
-}
-
 /// Of what is installed, as much as a wanted version says.
 fn comparable<'a>(installed: &'a str, wanted: &str) -> &'a str {
     let version = installed.split_once('-').map_or(installed, |(version, _)| version);
     if wanted.contains('-') { installed } else { version }
-}
-
-/// Whether an installed version is the one that was asked for: rpm's may be asked for
-/// without its release.
-fn same(installed: &str, wanted: &str) -> bool {
-    installed == wanted || installed.split_once('-').is_some_and(|(version, _)| version == wanted)
-}
-
-fn older(context: &mut Context<'_>, manager: Manager, now: &str, before: &str) -> Result<bool, Trouble> {
-    if manager == Manager::Apt {
-        let job = Job::new("dpkg", &["--compare-versions", now, "lt", before]);
-        return Ok(context.run(&job)?.code == Some(0));
-    }
-    let expression = format!("%{{lua:print(rpm.vercmp('{now}','{before}'))}}");
-    let job = Job { out: Keep::Capture(64), ..Job::new("rpm", &["--eval", &expression]) };
-    Ok(context.run(&job)?.stdout.bytes.starts_with(b"-1"))
 }
 
 #[cfg(test)]

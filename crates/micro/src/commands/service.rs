@@ -12,6 +12,9 @@ use crate::request::{Context, Request, Trouble, failure};
 /// Systemd's longest unit name is 255.
 const MAX_NAME: usize = 255;
 
+/// Actions that the original does not have, but for `daemon-reload`.
+const MORE: [&str; 3] = ["status", "mask", "unmask"];
+
 /// How long a unit that was started must stay up.
 const WATCH: Duration = Duration::from_secs(1);
 /// Between two looks.
@@ -20,6 +23,10 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::ServiceReload, Trouble> {
     let fields = Fields::parse(&request.params, &["name", "action", "dry_run"])?;
     let (name, action) = (fields.string("name")?, fields.string("action")?);
+    let dry_run = fields.boolean("dry_run")?;
+    if action == "daemon-reload" {
+        return read_units(context, dry_run);
+    }
     if name.is_empty() {
         return Err("service name is required".into());
     }
@@ -28,6 +35,7 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
         return Err(format!("invalid service name: {name:?}").into());
     }
     let before = State::read(context, &name)?;
+    let is_masked = matches!(before.file.as_str(), "masked" | "masked-runtime");
     let (done, already) = match action.as_str() {
         "reload" => ("reloaded", None),
         "restart" => ("restarted", None),
@@ -35,19 +43,19 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
         "stop" => ("stopped", (before.status == "inactive").then_some("already_stopped")),
         "enable" => ("enabled", before.enabled.then_some("already_enabled")),
         "disable" => ("disabled", (before.known && !before.enabled).then_some("already_disabled")),
+        "mask" => ("masked", is_masked.then_some("already_masked")),
+        "unmask" => ("unmasked", (before.known && !is_masked).then_some("already_unmasked")),
+        "status" => ("status", Some("status")),
         _ => return Err(format!("invalid action: {}", action.chars().take(100).collect::<String>()).into()),
     };
-    if already.is_none() && !fields.boolean("dry_run")? {
-        let keep = Keep::Capture(64 * 1024);
-        let job = Job { out: keep, err: keep, ..Job::new("systemctl", &[&action, "--", &name]) };
-        let failed = |why: Trouble| why.context(&format!("failed to {action} service"));
-        let before = restarts(context, &name)?;
-        context.succeed(&job).map_err(|why| failed(explain(why)))?;
-        if matches!(action.as_str(), "reload" | "restart" | "start") {
-            // A start counts its restarts anew.
-            let before = if action == "reload" { before } else { 0 };
-            watch(context, &name, before).map_err(failed)?;
-        }
+    if action == "status" && before.status.is_empty() {
+        return Err("systemd does not run on this host".into());
+    }
+    if action == "status" && !before.is_there {
+        return Err(format!("there is no unit {name} on this host").into());
+    }
+    if already.is_none() && !dry_run {
+        carry_out(context, &action, &name)?;
     }
     let after = State::read(context, &name)?;
     Ok(result::ServiceReload {
@@ -56,7 +64,36 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
         status: after.status,
         enabled: after.enabled,
         sub_state: after.sub_state,
+        // What the original has no word for is said to those who know it.
+        unit_file_state: if MORE.contains(&action.as_str()) { after.file } else { String::new() },
     })
+}
+
+/// systemd reads all its units again.
+fn read_units(context: &mut Context<'_>, dry_run: bool) -> Result<result::ServiceReload, Trouble> {
+    if !dry_run {
+        let keep = Keep::Capture(64 * 1024);
+        let job = Job { out: keep, err: keep, ..Job::new("systemctl", &["daemon-reload"]) };
+        context.succeed(&job).map_err(|why| explain(why).context("failed to have systemd read its units"))?;
+    }
+    let none = String::new;
+    let (action, status) = ("daemon-reloaded".to_owned(), none());
+    let (sub_state, unit_file_state) = (none(), none());
+    Ok(result::ServiceReload { changed: true, action, status, enabled: false, sub_state, unit_file_state })
+}
+
+fn carry_out(context: &mut Context<'_>, action: &str, name: &str) -> Result<(), Trouble> {
+    let keep = Keep::Capture(64 * 1024);
+    let job = Job { out: keep, err: keep, ..Job::new("systemctl", &[action, "--", name]) };
+    let failed = |why: Trouble| why.context(&format!("failed to {action} service"));
+    let before = restarts(context, name)?;
+    context.succeed(&job).map_err(|why| failed(explain(why)))?;
+    if matches!(action, "reload" | "restart" | "start") {
+        // A start counts its restarts anew.
+        let before = if action == "reload" { before } else { 0 };
+        watch(context, name, before).map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn ask(context: &mut Context<'_>, args: &[&str]) -> Result<String, Trouble> {
@@ -123,17 +160,25 @@ struct State {
     /// `is-enabled` had an answer.
     known: bool,
     sub_state: String,
+    /// `enabled`, `static`, `masked`, …
+    file: String,
+    /// There is such a unit.
+    is_there: bool,
 }
 
 impl State {
     fn read(context: &mut Context<'_>, name: &str) -> Result<Self, Trouble> {
         if look_up("systemctl").is_err() {
-            let none = String::new;
-            return Ok(Self { status: none(), enabled: false, known: false, sub_state: none() });
+            let (none, is_there) = (String::new, true);
+            let (enabled, known) = (false, false);
+            return Ok(Self { status: none(), enabled, known, sub_state: none(), file: none(), is_there });
         }
         let status = ask(context, &["is-active", "--", name])?;
-        let enabled = ask(context, &["is-enabled", "--", name])?;
+        let file = ask(context, &["is-enabled", "--", name])?;
         let sub_state = property(context, name, "SubState")?;
-        Ok(Self { status, enabled: enabled == "enabled", known: !enabled.is_empty(), sub_state })
+        let is_there = property(context, name, "LoadState")? != "not-found";
+        // Older ones say on standard error that there is none.
+        let known = !file.is_empty() && file != "not-found";
+        Ok(Self { status, enabled: file == "enabled", known, sub_state, file, is_there })
     }
 }

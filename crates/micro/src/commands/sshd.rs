@@ -43,6 +43,7 @@ const PARAMS: &[&str] = &[
     "confirm",
     "undo",
     "keep_watch",
+    "diff",
 ];
 
 pub(super) struct Files;
@@ -106,8 +107,9 @@ fn harden(context: &mut Context<'_>, fields: &Fields<'_>) -> Result<result::Sshd
         return Ok(answer("none", &settings, String::new()));
     }
     let effective = try_out(context, find_sshd()?, &config, &all, &users)?;
+    let files = if fields.boolean("diff")? { changes(&former, &config) } else { Vec::new() };
     if dry_run {
-        return Ok(answer("reloaded", &settings, String::new()));
+        return Ok(result::SshdHarden { files, ..answer("reloaded", &settings, String::new()) });
     }
     let watch = (within > 0).then(|| pending::arm(context, &former, &effective, within)).transpose()?;
     let up = put_in_place(context, &config, &former, &effective, test || within > 0);
@@ -117,7 +119,18 @@ fn harden(context: &mut Context<'_>, fields: &Fields<'_>) -> Result<result::Sshd
         watch.iter().for_each(|token| drop(pending::confirm(token)));
         return Err(why);
     }
-    Ok(answer("reloaded", &settings, watch.unwrap_or_default()))
+    Ok(result::SshdHarden { files, ..answer("reloaded", &settings, watch.unwrap_or_default()) })
+}
+
+/// What changes in which file.
+fn changes(former: &Config, config: &Config) -> Vec<Vec<String>> {
+    let text = |lines: &[Vec<u8>]| String::from_utf8_lossy(&lines.concat()).into_owned();
+    let pairs = former.files.iter().zip(&config.files).filter(|(_, file)| file.changed);
+    pairs
+        .map(|(before, after)| {
+            vec![after.path.to_string_lossy().into_owned(), text(&before.lines), text(&after.lines)]
+        })
+        .collect()
 }
 
 fn put_in_place(
@@ -156,6 +169,7 @@ fn answer(action: &str, settings: &[Setting], pending: String) -> result::SshdHa
         modified_keys: settings.iter().map(|setting| setting.keyword.to_owned()).collect(),
         service_action: action.to_owned(),
         pending,
+        files: Vec::new(),
     }
 }
 

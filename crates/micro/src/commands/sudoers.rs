@@ -20,7 +20,7 @@ const MODE: u32 = 0o440;
 /// Where Debian keeps what only root needs.
 const VISUDO: &[&str] = &["visudo", "/usr/sbin/visudo", "/sbin/visudo", "/usr/local/sbin/visudo"];
 
-const PARAMS: &[&str] = &["user", "commands", "no_passwd", "state", "dry_run"];
+const PARAMS: &[&str] = &["user", "commands", "no_passwd", "state", "dry_run", "diff"];
 
 pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result::SudoersEnsure, Trouble> {
     let fields = Fields::parse(&request.params, PARAMS)?;
@@ -36,15 +36,18 @@ pub(super) fn run(context: &mut Context<'_>, request: &Request) -> Result<result
         return Err(format!("invalid state: {}", state.chars().take(100).collect::<String>()).into());
     }
     let path = place(&user);
+    let rule = rule(&user, &commands, no_passwd);
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
     let action = match state.as_str() {
         "absent" => remove(&path, dry_run)?,
-        _ => ensure(context, &path, &rule(&user, &commands, no_passwd), dry_run)?,
+        _ => ensure(context, &path, &rule, dry_run)?,
     };
-    Ok(result::SudoersEnsure {
-        changed: !action.starts_with("already"),
-        file_path: path.to_string_lossy().into_owned(),
-        action: action.to_owned(),
-    })
+    let changed = !action.starts_with("already");
+    let file_path = path.to_string_lossy().into_owned();
+    let after = if state == "present" { rule } else { String::new() };
+    let shown = changed && fields.boolean("diff")?;
+    let files = if shown { vec![vec![file_path.clone(), before, after]] } else { Vec::new() };
+    Ok(result::SudoersEnsure { changed, file_path, action: action.to_owned(), files })
 }
 
 /// Where a user's rule is, or would be. sudo skips files whose names hold a dot, and so a name

@@ -99,6 +99,9 @@ pub struct FileWrite {
     /// A name or a number.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub group: String,
+    /// What must be there, and else nothing is written: SHA-256, in hex; `none`: no file (§10).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub former: String,
     /// May the file be new?
     pub create: bool,
     /// Keep what was there as `<path>.bak`.
@@ -148,12 +151,12 @@ pub struct FileRead {
 pub struct PkgEnsure {
     /// The package.
     pub name: String,
-    /// `present`, `absent` or `latest`.
+    /// `present`, `absent` or `latest`; `purged`, `held`, `unheld`, `refreshed` (§10).
     pub state: String,
     /// Which version.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
-    /// `apt`, `dnf`, `yum` or `zypper`; empty: the first found.
+    /// `apt`, `dnf`, `yum` or `zypper`; `dnf5`, `apk`, `pacman` (§10). Empty: the first found.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub manager: String,
     /// Placed before the package.
@@ -171,6 +174,9 @@ pub struct PkgEnsure {
     /// Change nothing, and tell what would change (§10).
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
+    /// Tell what changes, or would (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub diff: bool,
 }
 
 /// `service.reload`
@@ -178,7 +184,8 @@ pub struct PkgEnsure {
 pub struct ServiceReload {
     /// The unit.
     pub name: String,
-    /// `reload`, `restart`, `start`, `stop`, `enable` or `disable`.
+    /// `reload`, `restart`, `start`, `stop`, `enable` or `disable`; `status`, `mask`, `unmask`,
+    /// `daemon-reload` (§10).
     pub action: String,
     /// By sudo.
     #[serde(skip_serializing_if = "is_false")]
@@ -218,6 +225,9 @@ pub struct SudoersEnsure {
     /// Change nothing, and tell what would change (§10).
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
+    /// Tell what changes, or would (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub diff: bool,
 }
 
 /// `sshd.harden`
@@ -258,4 +268,7 @@ pub struct SshdHarden {
     /// Change nothing, and tell what would change (§10).
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
+    /// Tell what changes, or would (§10).
+    #[serde(skip_serializing_if = "is_false")]
+    pub diff: bool,
 }

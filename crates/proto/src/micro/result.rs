@@ -96,6 +96,9 @@ pub struct PkgEnsure {
     pub installed_version: String,
     /// `already_present`, `installed`, …
     pub action: String,
+    /// What the package manager would do, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<String>,
 }
 
 /// `service.reload`
@@ -111,6 +114,9 @@ pub struct ServiceReload {
     pub enabled: bool,
     /// `running`, `dead`, …
     pub sub_state: String,
+    /// `enabled`, `static`, `masked`, …
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit_file_state: String,
 }
 
 /// `sudoers.ensure`
@@ -122,6 +128,9 @@ pub struct SudoersEnsure {
     pub file_path: String,
     /// `created`, `updated`, …
     pub action: String,
+    /// What changes: path, text before, text after; none is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Vec<String>>,
 }
 
 /// `sshd.harden`
@@ -138,4 +147,7 @@ pub struct SshdHarden {
     /// Names a change that is taken back unless it is confirmed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pending: String,
+    /// What changes, of each file: path, text before, text after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Vec<String>>,
 }
