@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 
 const HOSTS: &str = "Hosts: names that your ssh knows, [USER@]HOST, ranges (web[1-9]), @groups of the inventory, \
-                     patterns (web*), @file:FILE with any of these, and !HOST to leave one out";
+                     patterns (web*), @label:LABEL, @file:FILE with any of these, !HOST to leave one out, and \
+                     &@GROUP for only those that are in it, too";
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -30,7 +31,8 @@ pub(crate) struct SshArgs {
 /// What holds for every kind of work.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SshCommon {
-    /// Inventory of hosts and groups [default: ~/.config/legwork/inventory.yaml, if there]
+    /// Inventory of hosts and groups: ours, Ansible's (INI, YAML, a folder, a program that gives JSON) or a
+    /// configuration of ssh [default: ~/.config/legwork/inventory.yaml, if there]
     #[arg(long, env = "LEGWORK_INVENTORY", value_name = "FILE", global = true)]
     pub(crate) inventory: Option<PathBuf>,
     /// A private key to log in with, as for ssh; a file that is none is the inventory
@@ -60,6 +62,9 @@ pub(crate) struct SshCommon {
     /// Try no further host after so many failures
     #[arg(long, value_name = "N", global = true, conflicts_with = "fail_fast")]
     pub(crate) max_failures: Option<usize>,
+    /// Only hosts of which this holds: an expression of their variables and facts ("facts.os.id == 'debian'")
+    #[arg(long = "where", value_name = "EXPRESSION", global = true)]
+    pub(crate) condition: Option<String>,
     /// Work on so many hosts, or so many in a hundred, and on the next only if all went well: 10%, or 1,10%,100%
     #[arg(long, value_name = "N[%],...", value_delimiter = ',', global = true)]
     pub(crate) serial: Vec<String>,
@@ -97,7 +102,7 @@ pub(crate) struct SshCommon {
     /// File with sudo's password
     #[arg(long, value_name = "FILE", global = true, conflicts_with = "ask_password")]
     pub(crate) sudo_password_file: Option<PathBuf>,
-    /// Show what changes in files that `cp` and `file write` change, with --dry-run what would
+    /// Show what changes, with --dry-run what would: lines of files, states, versions
     #[arg(long, global = true)]
     pub(crate) diff: bool,
     /// Print each host's output in one piece, once it is complete
@@ -106,6 +111,12 @@ pub(crate) struct SshCommon {
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Print JSON, an object a line, as it comes: lines of output, then each host's result, then the summary
+    #[arg(long, global = true, conflicts_with_all = ["json", "group"])]
+    pub(crate) json_lines: bool,
+    /// Put each host's stdout, stderr and result.json into a folder of its name in this folder, too
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) output_dir: Option<PathBuf>,
     /// Take only commands that the rules of this config allow
     #[arg(long, value_name = "CONFIG", global = true)]
     pub(crate) policy: Option<PathBuf>,
@@ -143,13 +154,20 @@ pub(crate) enum SshWork {
     Cp(CpArgs),
     /// Make a folder on hosts what a folder here is, or the other way round; what is equal is not sent
     Sync(SyncArgs),
+    /// Fill in a template with each host's variables, and write it there
+    Template(TemplateArgs),
     /// Make sure that packages are there, or are not
     Pkg(PkgArgs),
-    /// Reload, restart, start, stop, enable or disable services
+    /// Reload, restart, start, stop, enable, disable, mask services, or tell how they are
     Service(ServiceArgs),
-    /// Read or write one file
+    /// Read or write one file, or one line or block of it
     #[command(subcommand)]
     File(FileCommand),
+    /// Tell what hosts are, as JSON: system, processors, memory, addresses, disks
+    Facts {
+        #[arg(required = true, value_name = "HOST", help = HOSTS)]
+        hosts: Vec<String>,
+    },
     /// Give or take a user's right to use sudo
     Sudoers(SudoersArgs),
     /// Harden sshd: taken back, by the host itself, unless a new login works with it
@@ -206,7 +224,129 @@ pub(crate) struct SyncArgs {
     pub(crate) dry_run: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+/// How a file is put in place.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct PutArgs {
+    /// Permissions, in octal
+    #[arg(long)]
+    pub(crate) mode: Option<String>,
+    /// Owner, by name or number
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// Group, by name or number
+    #[arg(long)]
+    pub(crate) group_name: Option<String>,
+    /// Keep what was there as PATH.bak
+    #[arg(long)]
+    pub(crate) backup: bool,
+    /// Run this there first, with %s for a file that holds what is to be written; nothing is written if it fails
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) validate: Option<String>,
+    /// Only tell what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "legwork ssh template nginx.conf.j2 'web[1-3]:/etc/nginx/nginx.conf' --var port=8080 --diff --dry-run"
+)]
+pub(crate) struct TemplateArgs {
+    /// The template, in Jinja's language; others beside it may be included
+    #[arg(value_name = "FROM")]
+    pub(crate) from: PathBuf,
+    /// HOST:PATH
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+    /// A variable, which wins over those of the inventory; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) var: Vec<String>,
+    /// A YAML or JSON file of variables, which win over those of the inventory
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vars: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) put: PutArgs,
+}
+
+/// Where goes what is not there yet.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct PlaceArgs {
+    /// Where it is not there yet: after the last line that fits [default: at the end]
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) after: Option<String>,
+    /// Where it is not there yet: before the first line that fits
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) before: Option<String>,
+    /// Where it is not there yet: at the start
+    #[arg(long)]
+    pub(crate) at_start: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "legwork ssh file line web1 --sudo --match '^#?PermitRootLogin\\b' --line 'PermitRootLogin no' -- /etc/ssh/sshd_config"
+)]
+pub(crate) struct LineArgs {
+    #[arg(required = true, value_name = "HOST", help = HOSTS)]
+    pub(crate) hosts: Vec<String>,
+    /// The file
+    #[arg(last = true, required = true)]
+    pub(crate) path: String,
+    /// The line that is to be there, once
+    #[arg(long, required_unless_present = "matching")]
+    pub(crate) line: Option<String>,
+    /// The line takes the place of the last one that fits
+    #[arg(long = "match", id = "matching", value_name = "REGEX")]
+    pub(crate) matching: Option<String>,
+    /// $1 or ${name} in the line are groups of what it takes the place of; where nothing fits, nothing is added
+    #[arg(long, requires_all = ["matching", "line"])]
+    pub(crate) expand: bool,
+    /// Remove the line, and all that fit
+    #[arg(long, conflicts_with_all = ["expand", "after", "before", "at_start"])]
+    pub(crate) absent: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Make the file if it is not there
+    #[arg(long)]
+    pub(crate) create: bool,
+    #[command(flatten)]
+    pub(crate) put: PutArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "legwork ssh file block @web --name hosts --from hosts.txt -- /etc/hosts")]
+pub(crate) struct BlockArgs {
+    #[arg(required = true, value_name = "HOST", help = HOSTS)]
+    pub(crate) hosts: Vec<String>,
+    /// The file
+    #[arg(last = true, required = true)]
+    pub(crate) path: String,
+    /// What stands in the block
+    #[arg(long, conflicts_with = "from", required_unless_present_any = ["from", "absent"])]
+    pub(crate) content: Option<String>,
+    /// A local file with what stands in the block; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
+    /// Which block: others stay as they are
+    #[arg(long, default_value = "block")]
+    pub(crate) name: String,
+    /// The lines around it: {mark} becomes BEGIN and END, {name} the name
+    #[arg(long, value_name = "LINE", default_value = "# {mark} legwork {name}")]
+    pub(crate) marker: String,
+    /// Remove the block
+    #[arg(long, conflicts_with_all = ["content", "from", "after", "before", "at_start"])]
+    pub(crate) absent: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Make the file if it is not there
+    #[arg(long)]
+    pub(crate) create: bool,
+    #[command(flatten)]
+    pub(crate) put: PutArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PkgState {
     /// It is there, in whatever version
     Present,
@@ -214,6 +354,18 @@ pub(crate) enum PkgState {
     Absent,
     /// It is there in the newest version
     Latest,
+    /// It is not there, nor its configuration
+    #[value(alias = "purge")]
+    Purged,
+    /// It stays in its version, whatever else is upgraded
+    #[value(alias = "hold")]
+    Held,
+    /// It is upgraded as others are
+    #[value(alias = "unhold")]
+    Unheld,
+    /// The lists of what there is are new; no package is named
+    #[value(alias = "refresh")]
+    Refreshed,
 }
 
 #[derive(Debug, clap::Args)]
@@ -222,13 +374,16 @@ pub(crate) struct PkgArgs {
     pub(crate) state: PkgState,
     #[arg(required = true, value_name = "HOST", help = HOSTS)]
     pub(crate) hosts: Vec<String>,
-    /// The packages
-    #[arg(last = true, required = true, value_name = "PACKAGE")]
+    /// The packages; @NAME is a group of them, where the package manager has groups
+    #[arg(last = true, value_name = "PACKAGE")]
     pub(crate) packages: Vec<String>,
+    /// Refresh the lists of what there is first
+    #[arg(long)]
+    pub(crate) refresh: bool,
     /// Exactly this version, of one package
     #[arg(long, value_name = "VERSION")]
     pub(crate) pin: Option<String>,
-    /// apt, dnf, yum or zypper [default: the first that is there]
+    /// apt, dnf5, dnf, yum, zypper, apk or pacman [default: the first that is there]
     #[arg(long)]
     pub(crate) manager: Option<String>,
     /// Option of the package manager
@@ -239,7 +394,7 @@ pub(crate) struct PkgArgs {
     pub(crate) dry_run: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServiceAction {
     /// Read its configuration again
     Reload,
@@ -253,6 +408,14 @@ pub(crate) enum ServiceAction {
     Enable,
     /// Do not start at boot
     Disable,
+    /// Can't be started, by anybody
+    Mask,
+    /// Can be started again
+    Unmask,
+    /// Tell how it is, and change nothing
+    Status,
+    /// Have systemd read all its units again; no service is named
+    DaemonReload,
 }
 
 #[derive(Debug, clap::Args)]
@@ -262,8 +425,14 @@ pub(crate) struct ServiceArgs {
     #[arg(required = true, value_name = "HOST", help = HOSTS)]
     pub(crate) hosts: Vec<String>,
     /// The services
-    #[arg(last = true, required = true, value_name = "SERVICE")]
+    #[arg(last = true, value_name = "SERVICE")]
     pub(crate) services: Vec<String>,
+    /// A command that must succeed on the host afterwards; it is tried until it does
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) healthy: Option<String>,
+    /// Seconds that --healthy has
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "healthy")]
+    pub(crate) within: u64,
     /// Only tell what would change
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -292,25 +461,16 @@ pub(crate) enum FileCommand {
         /// A local file with what to write; - is standard input
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
-        /// Permissions, in octal [default: those that it has; 0644]
-        #[arg(long)]
-        mode: Option<String>,
-        /// Owner, by name or number
-        #[arg(long)]
-        owner: Option<String>,
-        /// Group, by name or number
-        #[arg(long)]
-        group_name: Option<String>,
-        /// Keep what was there as PATH.bak
-        #[arg(long)]
-        backup: bool,
         /// Fail if the file is not there
         #[arg(long)]
         existing: bool,
-        /// Only tell what would change
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        put: PutArgs,
     },
+    /// Make sure that a line is in a file, or is not
+    Line(Box<LineArgs>),
+    /// Make sure that some lines are in a file, between two that mark them
+    Block(Box<BlockArgs>),
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,17 +5,17 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
-use legwork_remote::{Client, Error, Exec, FileRead, FileWrite, Secret};
+use legwork_remote::{Error, FileRead, FileWrite};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::connected::{Connected, bytes_of, content, invalid};
 use super::diff;
-use super::inventory::{Inventory, Target};
+use super::inventory::Inventory;
 use super::report::Report;
-use super::work::{at_home, bytes_of, call, content, former};
 use crate::args::ssh::CpArgs;
 
 /// A part of an upload: below 10 MiB in base64.
@@ -30,34 +30,29 @@ pub(crate) struct Plan {
     hosts: Vec<String>,
     way: Way,
     copier: Copier,
-    /// Show what changes.
-    diff: bool,
 }
 
 /// How files are copied, whatever they are.
+#[derive(Default)]
 pub(crate) struct Copier {
-    pub(crate) sudo: bool,
-    pub(crate) password: Secret,
-    /// Instead of sudo.
-    pub(crate) method: String,
     pub(crate) mode: Option<String>,
     pub(crate) owner: String,
     pub(crate) group: String,
     pub(crate) backup: bool,
     pub(crate) dry_run: bool,
+    /// What comes here goes on to another host: with the permissions that it has.
+    pub(crate) exact: bool,
 }
 
 impl Copier {
-    pub(crate) fn new(args: &CpArgs, sudo: bool, password: Secret, method: String) -> Self {
+    pub(crate) fn new(args: &CpArgs) -> Self {
         Self {
-            sudo,
-            password,
-            method,
             mode: args.mode.clone(),
             owner: args.owner.clone().unwrap_or_default(),
             group: args.group_name.clone().unwrap_or_default(),
             backup: args.backup,
             dry_run: args.dry_run,
+            exact: false,
         }
     }
 }
@@ -83,7 +78,7 @@ pub(super) fn remote(word: &str) -> Option<(&str, &str)> {
 }
 
 impl Plan {
-    pub(crate) fn new(args: CpArgs, by: (bool, Secret, String), diff: bool) -> Result<Self> {
+    pub(crate) fn new(args: &CpArgs) -> Result<Self> {
         let Some((to, from)) = args.paths.split_last() else {
             bail!("a source and a destination are needed")
         };
@@ -95,109 +90,98 @@ impl Plan {
             bail!("--dry-run is for copies to hosts");
         }
         let hosts = hosts.split_whitespace().map(str::to_owned).collect();
-        let (sudo, password, method) = by;
-        let copier = Copier::new(&args, sudo, password, method);
-        Ok(Self { hosts, way, copier, diff })
+        Ok(Self { hosts, way, copier: Copier::new(args) })
+    }
+
+    /// Files of a host on their way to another.
+    pub(crate) fn fetch(paths: &[String], to: &Path) -> Self {
+        let way = Way::Down { paths: paths.to_vec(), to: to.to_owned(), apart: false };
+        Self { hosts: Vec::new(), way, copier: Copier { exact: true, ..Copier::default() } }
     }
 
     /// The hosts, and the plan that knows how many they are.
     pub(crate) fn split(mut self, inventory: &Inventory) -> Result<(Vec<String>, Self)> {
-        let count = inventory.resolve(&self.hosts)?.len();
+        let count = inventory.names(&self.hosts)?.len();
         if let Way::Down { apart, .. } = &mut self.way {
             *apart = count > 1;
         }
         Ok((self.hosts.clone(), self))
     }
 
-    pub(crate) async fn run(
-        &self,
-        client: &Client,
-        target: &Target,
-        report: &mut Report,
-        timeout: Duration,
-    ) -> Result<(), Error> {
+    pub(crate) async fn run(&self, on: &Connected<'_>, report: &mut Report) -> Result<(), Error> {
         match &self.way {
             Way::Up(files) => {
                 for (from, to) in files {
-                    let to = at_home(client, to, timeout).await?;
-                    let former =
-                        if self.diff { self.former(client, from, &to, timeout).await? } else { Vec::new() };
-                    let done = self.copier.send(client, from, &to, timeout).await;
-                    let done = match done {
-                        // As for scp: into the folder.
-                        Err(Error::Command(failure)) if failure.message.ends_with("is a directory") => {
-                            let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                            self.copier
-                                .send(client, from, &format!("{}/{name}", to.trim_end_matches('/')), timeout)
-                                .await
-                        }
-                        done => done,
-                    };
-                    let (size, changed) = done?;
-                    let dry =
-                        if self.copier.dry_run && changed { " (dry run: nothing was changed)" } else { "" };
-                    let same = if changed { "" } else { ", unchanged" };
-                    report.said.push(format!("{to}: {size} bytes{same}{dry}"));
-                    report.changed = Some(report.changed.unwrap_or(false) || changed);
-                    report.said.extend(former);
+                    self.copier.send_to(on, from, to, report).await?;
                 }
             }
             Way::Down { paths, to, apart } => {
                 for path in paths {
-                    let path = &at_home(client, path, timeout).await?;
-                    let to = place(path, to, apart.then_some(&target.name))?;
-                    let size = self.copier.fetch(client, path, &to, timeout).await?;
+                    let path = &on.at_home(path).await?;
+                    let to = place(path, to, apart.then_some(&on.target.name))?;
+                    let size = self.copier.fetch(on, path, &to).await?;
                     report.said.push(format!("{}: {size} bytes", to.display()));
                 }
             }
         }
         Ok(())
     }
+}
 
-    /// The difference to what is there, if both are short enough to be texts.
-    async fn former(
-        &self,
-        client: &Client,
-        from: &Path,
-        to: &str,
-        timeout: Duration,
-    ) -> Result<Vec<String>, Error> {
-        let local = |error: std::io::Error| Error::InvalidCommand(format!("{}: {error}", from.display()));
-        if tokio::fs::metadata(from).await.map_err(local)?.len() >= UP {
-            return Ok(Vec::new());
-        }
-        let bytes = tokio::fs::read(from).await.map_err(local)?;
-        match former(client, &self.copier.read(to), timeout).await {
-            Ok(former) => Ok(diff::unified(to, former.as_deref(), &bytes)),
-            // A folder: it goes into it.
-            Err(Error::Command(_)) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+/// The difference to what is there, if both are short enough to be texts.
+async fn difference(on: &Connected<'_>, from: &Path, to: &str) -> Result<Vec<String>, Error> {
+    let local = |error: std::io::Error| invalid(format!("{}: {error}", from.display()));
+    if tokio::fs::metadata(from).await.map_err(local)?.len() >= UP {
+        return Ok(Vec::new());
+    }
+    let bytes = tokio::fs::read(from).await.map_err(local)?;
+    match on.read(to).await {
+        Ok(former) => Ok(diff::unified(to, former.as_deref(), &bytes)),
+        // A folder: it goes into it.
+        Err(Error::Command(_) | Error::InvalidCommand(_)) => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
 impl Copier {
-    /// Sends a file: its size, and whether anything changed by it.
-    async fn send(
+    /// Sends a file, and tells of it.
+    async fn send_to(
         &self,
-        client: &Client,
+        on: &Connected<'_>,
         from: &Path,
         to: &str,
-        timeout: Duration,
-    ) -> Result<(u64, bool), Error> {
-        self.send_as(client, from, to, None, timeout).await
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let to = on.at_home(to).await?;
+        let mut shown = if on.diff { difference(on, from, &to).await? } else { Vec::new() };
+        let (size, changed) = match self.send(on, from, &to, None).await {
+            // As for scp: into the folder.
+            Err(Error::Command(failure)) if failure.message.ends_with("is a directory") => {
+                let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let to = format!("{}/{name}", to.trim_end_matches('/'));
+                shown = if on.diff { difference(on, from, &to).await? } else { Vec::new() };
+                self.send(on, from, &to, None).await?
+            }
+            done => done?,
+        };
+        let dry = if self.dry_run && changed { " (dry run: nothing was changed)" } else { "" };
+        let same = if changed { "" } else { ", unchanged" };
+        report.said.push(format!("{to}: {size} bytes{same}{dry}"));
+        report.changed = Some(report.changed.unwrap_or(false) || changed);
+        report.diff.extend(shown);
+        Ok(())
     }
 
-    /// The same, with these permissions if no others were asked for.
-    pub(super) async fn send_as(
+    /// Sends a file, with these permissions if no others were asked for: its size, and whether
+    /// anything changed by it.
+    pub(super) async fn send(
         &self,
-        client: &Client,
+        on: &Connected<'_>,
         from: &Path,
         to: &str,
         bits: Option<u32>,
-        timeout: Duration,
     ) -> Result<(u64, bool), Error> {
-        let local = |error: std::io::Error| Error::InvalidCommand(format!("{}: {error}", from.display()));
+        let local = |error: std::io::Error| invalid(format!("{}: {error}", from.display()));
         let mut file = tokio::fs::File::open(from).await.map_err(local)?;
         let found = file.metadata().await.map_err(local)?;
         let usual = format!("{:04o}", bits.unwrap_or(found.permissions().mode() & 0o777));
@@ -208,22 +192,19 @@ impl Copier {
             owner: self.owner.clone(),
             group: self.group.clone(),
             backup: self.backup,
-            use_sudo: self.sudo,
-            sudo_password: self.password.clone(),
-            become_method: self.method.clone(),
             dry_run: self.dry_run,
             ..content(part)
         };
         let mut part = Vec::new();
         (&mut file).take(UP).read_to_end(&mut part).await.map_err(local)?;
         if (part.len() as u64) < UP {
-            let result = call(client, &whole(&part), timeout).await?;
+            let result = on.call(whole(&part)).await?;
             return Ok((result.bytes_written, result.changed));
         }
         let checksum = digest_of(from).await.map_err(local)?;
         // What is there already need not be sent.
-        let stat = FileRead { stat: true, ..self.read(to) };
-        let there = call(client, &stat, timeout).await.ok().filter(|there| there.checksum == checksum);
+        let stat = FileRead { path: to.to_owned(), stat: true, ..Default::default() };
+        let there = on.call(stat).await.ok().filter(|there| there.checksum == checksum);
         let mode = whole(&[]).mode;
         let is_so = there.as_ref().is_some_and(|there| {
             there.mode.trim_start_matches('0') == mode.trim_start_matches('0')
@@ -241,29 +222,18 @@ impl Copier {
             parts.push(path.clone());
             let (mode, owner, group) = ("0600".to_owned(), String::new(), String::new());
             let one = FileWrite { path, mode, owner, group, backup: false, ..whole(&part) };
-            let mut sent = call(client, &one, timeout).await.map(drop);
+            let mut sent = on.call(one).await.map(drop);
             part.clear();
             if sent.is_ok() {
                 sent = (&mut file).take(UP).read_to_end(&mut part).await.map(drop).map_err(local);
             }
             if let Err(error) = sent {
-                self.remove(client, &parts, timeout).await;
+                remove(on, &parts).await;
                 return Err(error);
             }
         }
-        let result = call(client, &FileWrite { parts, checksum, ..whole(&[]) }, timeout).await?;
+        let result = on.call(FileWrite { parts, checksum, ..whole(&[]) }).await?;
         Ok((size, result.changed))
-    }
-
-    /// How a file is read.
-    pub(super) fn read(&self, path: &str) -> FileRead {
-        FileRead {
-            path: path.to_owned(),
-            use_sudo: self.sudo,
-            sudo_password: self.password.clone(),
-            become_method: self.method.clone(),
-            ..Default::default()
-        }
     }
 
     /// As chown takes both.
@@ -274,47 +244,9 @@ impl Copier {
         }
     }
 
-    async fn remove(&self, client: &Client, names: &[String], timeout: Duration) {
-        let mut args = vec!["-c".to_owned(), "rm -f -- \"$@\"".to_owned(), "sh".to_owned()];
-        args.extend(names.iter().cloned());
-        let _ = self.shell(client, args, timeout).await;
-    }
-
-    /// Runs `sh` with arguments; what it wrote.
-    pub(super) async fn shell(
-        &self,
-        client: &Client,
-        args: Vec<String>,
-        timeout: Duration,
-    ) -> Result<Vec<u8>, Error> {
-        let exec = Exec {
-            command: "/bin/sh".into(),
-            args,
-            capture_out: true,
-            capture_err: true,
-            use_sudo: self.sudo,
-            sudo_password: self.password.clone(),
-            become_method: self.method.clone(),
-            ..Default::default()
-        };
-        let result = call(client, &exec, timeout).await?;
-        if result.exit_code == 0 {
-            let text = result.stdout.unwrap_or_default();
-            return bytes_of(text.as_bytes(), result.stdout_base64.as_deref());
-        }
-        let said = result.stderr.unwrap_or_default();
-        Err(Error::InvalidCommand(format!("sh on the host ended with {}: {}", result.exit_code, said.trim())))
-    }
-
-    pub(super) async fn fetch(
-        &self,
-        client: &Client,
-        path: &str,
-        to: &Path,
-        timeout: Duration,
-    ) -> Result<u64, Error> {
-        let local = |error: std::io::Error| Error::InvalidCommand(format!("{}: {error}", to.display()));
-        let first = call(client, &self.read(path), timeout).await?;
+    pub(super) async fn fetch(&self, on: &Connected<'_>, path: &str, to: &Path) -> Result<u64, Error> {
+        let local = |error: std::io::Error| invalid(format!("{}: {error}", to.display()));
+        let first = on.call(FileRead { path: path.to_owned(), ..Default::default() }).await?;
         let mut bytes = bytes_of(first.content.as_bytes(), first.content_base64.as_deref())?;
         if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             tokio::fs::create_dir_all(folder).await.map_err(local)?;
@@ -342,7 +274,11 @@ impl Copier {
                 let script = "tail -c +\"$2\" -- \"$1\" | head -c \"$3\"";
                 let args = ["-c", script, "sh", path].map(str::to_owned).into_iter();
                 let args = args.chain([(size + 1).to_string(), DOWN.to_string()]).collect();
-                bytes = self.shell(client, args, timeout).await?;
+                bytes = on.shell(args).await?;
+            }
+            if self.exact {
+                let bits = std::fs::Permissions::from_mode(mode);
+                file.set_permissions(bits).await.map_err(local)?;
             }
             file.sync_all().await.map_err(local)?;
             tokio::fs::rename(&draft, to).await.map_err(local)?;
@@ -354,6 +290,12 @@ impl Copier {
         }
         result
     }
+}
+
+async fn remove(on: &Connected<'_>, names: &[String]) {
+    let mut args = vec!["-c".to_owned(), "rm -f -- \"$@\"".to_owned(), "sh".to_owned()];
+    args.extend(names.iter().cloned());
+    let _ = on.shell(args).await;
 }
 
 async fn digest_of(file: &Path) -> std::io::Result<String> {
@@ -373,9 +315,6 @@ fn upload(from: &[String], to: &str) -> Result<Way> {
     }
     let mut files = Vec::new();
     for word in from {
-        if remote(word).is_some() && !Path::new(word).exists() {
-            bail!("{word}: copies from host to host go by way of this machine, in two steps");
-        }
         let file = PathBuf::from(word);
         let found = std::fs::metadata(&file).with_context(|| format!("failed to open {word}"))?;
         if !found.is_file() {
@@ -403,12 +342,19 @@ fn download(from: &[String], to: &str) -> Result<(String, Way)> {
     Ok((hosts.unwrap_or_default().to_owned(), way))
 }
 
+/// The name of a host's own folder here.
+pub(super) fn folder_of(host: &str) -> String {
+    let name = host.replace(['/', '\\'], "_");
+    let name = name.trim_start_matches('.');
+    if name.is_empty() { "_".to_owned() } else { name.to_owned() }
+}
+
 /// Where a host's file goes here.
 fn place(path: &str, to: &Path, host: Option<&String>) -> Result<PathBuf, Error> {
     let name = Path::new(path).file_name();
     let name = name.ok_or_else(|| Error::InvalidCommand(format!("{path:?} names no file")))?;
     Ok(match host {
-        Some(host) => to.join(host.replace(['/', '\\'], "_").trim_start_matches('.')).join(name),
+        Some(host) => to.join(folder_of(host)).join(name),
         None if to.is_dir() || to.as_os_str().as_encoded_bytes().ends_with(b"/") => to.join(name),
         None => to.to_owned(),
     })

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::connected::Connected;
 use legwork_remote::{Binaries, Call, Client, Error, Exec, Login, Options, Ssh, SshdHarden, result};
 
 /// How long the host waits for us.
@@ -24,26 +25,21 @@ pub(crate) struct Way<'a> {
 /// Changes the settings, and proves the change.
 pub(crate) async fn run(
     settings: &SshdHarden,
-    client: &Client,
+    on: &Connected<'_>,
     way: &Way<'_>,
-    timeout: Duration,
 ) -> Result<result::SshdHarden, Error> {
-    let call = || Call::within(timeout);
     let asked = SshdHarden { confirm_within: CONFIRM_WITHIN, ..settings.clone() };
-    let result = client.run(&asked, call()).await?;
+    let result = on.call(asked).await?;
     if result.pending.is_empty() {
         return Ok(result);
     }
     let order = |confirm: &str, undo: &str| SshdHarden {
         confirm: confirm.to_owned(),
         undo: undo.to_owned(),
-        use_sudo: settings.use_sudo,
-        sudo_password: settings.sudo_password.clone(),
-        become_method: settings.become_method.clone(),
         ..Default::default()
     };
-    if let Err(why) = prove(settings, way, timeout).await {
-        let undone = client.run(&order("", &result.pending), call()).await;
+    if let Err(why) = prove(settings, way, on.timeout).await {
+        let undone = on.call(order("", &result.pending)).await;
         let state = match undone {
             Ok(_) => "the former settings are back".to_owned(),
             Err(error) => {
@@ -52,7 +48,7 @@ pub(crate) async fn run(
         };
         return Err(Error::InvalidCommand(format!("{why}; {state}")));
     }
-    client.run(&order(&result.pending, ""), call()).await?;
+    on.call(order(&result.pending, "")).await?;
     Ok(result)
 }
 

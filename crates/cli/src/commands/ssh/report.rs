@@ -1,12 +1,16 @@
 //! What people and programs see of work on many hosts.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::connected::bytes_of;
+use super::copy::folder_of;
 use crate::commands::lists::visible;
 use crate::{exit, output};
 
@@ -76,6 +80,9 @@ pub(crate) struct Report {
     /// The signal that ended the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) signal: Option<i32>,
+    /// What changes, as lines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) diff: Vec<String>,
     /// In a line, for people.
     #[serde(skip)]
     pub(crate) said: Vec<String>,
@@ -113,6 +120,7 @@ impl Report {
             error: None,
             seconds: 0.0,
             signal: None,
+            diff: Vec::new(),
             said: Vec::new(),
         }
     }
@@ -144,6 +152,8 @@ pub(crate) enum Style {
     /// Each host in one piece.
     Grouped,
     Json,
+    /// JSON, an object a line, as it comes.
+    Lines,
 }
 
 /// Shows output and progress; several hosts at once.
@@ -153,6 +163,10 @@ pub(crate) struct Printer {
     count: usize,
     /// On standard error, rewritten as hosts end.
     status: bool,
+    /// Nothing of it is shown.
+    quiet: bool,
+    /// Where each host has a folder.
+    folders: Option<PathBuf>,
     state: Mutex<Progress>,
 }
 
@@ -164,16 +178,65 @@ struct Progress {
 }
 
 impl Printer {
-    pub(crate) fn new(style: Style, hosts: &[String]) -> Self {
+    /// With a folder, in which each host's own is made anew.
+    pub(crate) fn new(style: Style, hosts: &[String], folder: Option<&Path>) -> Result<Self> {
         let width = hosts.iter().map(|host| host.chars().count()).max().unwrap_or(0);
-        let status = hosts.len() > 1 && std::io::stderr().is_terminal() && style != Style::Json;
-        Self { style, width, count: hosts.len(), status, state: Mutex::default() }
+        let status = hosts.len() > 1
+            && std::io::stderr().is_terminal()
+            && !matches!(style, Style::Json | Style::Lines);
+        for host in hosts.iter().filter(|_| folder.is_some()) {
+            let own = folder.unwrap_or(Path::new("")).join(folder_of(host));
+            let made = || {
+                std::fs::create_dir_all(&own)?;
+                ["stdout", "stderr"].iter().try_for_each(|name| std::fs::write(own.join(name), ""))
+            };
+            made().with_context(|| format!("failed to make {}", own.display()))?;
+        }
+        let folders = folder.map(Path::to_owned);
+        Ok(Self { style, width, count: hosts.len(), status, quiet: false, folders, state: Mutex::default() })
+    }
+
+    /// One that shows nothing.
+    pub(crate) fn quiet(hosts: &[String]) -> Self {
+        let (style, folders) = (Style::Json, None);
+        Self {
+            style,
+            width: 0,
+            count: hosts.len(),
+            status: false,
+            quiet: true,
+            folders,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Whether output is wanted as it comes.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.style, Style::Plain | Style::Prefixed | Style::Lines)
+    }
+
+    /// Adds to a file of a host's folder. What can't be kept there is told once.
+    fn keep(&self, host: &str, name: &str, bytes: &[u8]) {
+        let Some(folder) = &self.folders else { return };
+        let file = folder.join(folder_of(host)).join(name);
+        let open = std::fs::OpenOptions::new().create(true).append(true).open(&file);
+        if let Err(error) = open.and_then(|mut file| std::io::Write::write_all(&mut file, bytes)) {
+            tracing::error!("failed to write {}: {error}", file.display());
+        }
     }
 
     /// A piece of output; `whole` if a newline followed it.
     pub(crate) fn output(&self, host: &str, stderr: bool, bytes: &[u8], whole: bool) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.clear(&mut state);
+        let name = if stderr { "stderr" } else { "stdout" };
+        if self.folders.is_some() {
+            self.keep(host, name, &[bytes, if whole { b"\n" } else { b"" }].concat());
+        }
+        if self.style == Style::Lines {
+            write(false, &line_of(host, name, bytes, whole));
+            return;
+        }
         let mut line = Vec::with_capacity(bytes.len() + self.width + 4);
         if self.style == Style::Prefixed {
             // One event may hold many lines.
@@ -202,9 +265,17 @@ impl Printer {
         self.clear(&mut state);
         state.done += 1;
         state.bad += usize::from(report.state != State::Succeeded);
+        if self.quiet {
+            return;
+        }
+        self.keep_result(report);
         let host = visible(&report.host);
         match self.style {
             Style::Json => {}
+            Style::Lines => {
+                let line = serde_json::to_string(report).unwrap_or_default();
+                write(false, format!("{line}\n").as_bytes());
+            }
             Style::Grouped => {
                 let how = report
                     .exit_code
@@ -226,8 +297,36 @@ impl Printer {
         self.show(&mut state);
     }
 
+    /// What was not kept as it came, and the result.
+    fn keep_result(&self, report: &Report) {
+        if self.folders.is_none() {
+            return;
+        }
+        let parts = [
+            ("stdout", &report.stdout, &report.stdout_base64),
+            ("stderr", &report.stderr, &report.stderr_base64),
+        ];
+        for (name, text, base64) in parts {
+            let text = text.as_deref().unwrap_or_default();
+            let bytes = bytes_of(text.as_bytes(), base64.as_deref()).unwrap_or_default();
+            self.keep(&report.host, name, &bytes);
+        }
+        if self.style != Style::Json && self.style != Style::Lines && !report.said.is_empty() {
+            let said = report.said.iter().map(|line| format!("{line}\n")).collect::<String>();
+            self.keep(&report.host, "stdout", said.as_bytes());
+        }
+        let result = serde_json::to_string_pretty(report).unwrap_or_default();
+        let folder = self.folders.as_deref().unwrap_or(Path::new("")).join(folder_of(&report.host));
+        let file = folder.join("result.json");
+        let done =
+            std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, format!("{result}\n")));
+        if let Err(error) = done {
+            tracing::error!("failed to write {}: {error}", file.display());
+        }
+    }
+
     fn tell(&self, report: &Report, prefix: &str) {
-        for line in &report.said {
+        for line in report.said.iter().chain(&report.diff) {
             write(false, format!("{prefix}{}\n", visible(line)).as_bytes());
         }
         for error in report.error.iter().chain(&report.cut()) {
@@ -259,9 +358,22 @@ fn write(stderr: bool, bytes: &[u8]) {
     let _ = output::pass_on(stderr, bytes);
 }
 
+/// A piece of output as an object.
+fn line_of(host: &str, stream: &str, bytes: &[u8], whole: bool) -> Vec<u8> {
+    let mut line =
+        serde_json::json!({ "host": host, "stream": stream, "text": String::from_utf8_lossy(bytes) });
+    if std::str::from_utf8(bytes).is_err() {
+        line["base64"] = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes).into();
+    }
+    if !whole {
+        line["continued"] = true.into();
+    }
+    format!("{line}\n").into_bytes()
+}
+
 /// The whole, once all hosts are done. The exit status.
 pub(crate) fn finish(reports: &[Report], style: Style, took: Duration) -> u8 {
-    if style == Style::Json {
+    if matches!(style, Style::Json | Style::Lines) {
         let count = |state| reports.iter().filter(|report| report.state == state).count();
         let summary = serde_json::json!({
             "hosts": reports.len(),
@@ -275,8 +387,13 @@ pub(crate) fn finish(reports: &[Report], style: Style, took: Duration) -> u8 {
             "interrupted": count(State::Interrupted),
             "seconds": took.as_secs_f64(),
         });
-        let all = serde_json::json!({ "hosts": reports, "summary": summary });
-        write(false, format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()).as_bytes());
+        let text = if style == Style::Json {
+            let all = serde_json::json!({ "hosts": reports, "summary": summary });
+            serde_json::to_string_pretty(&all).unwrap_or_default()
+        } else {
+            serde_json::json!({ "summary": summary }).to_string()
+        };
+        write(false, format!("{text}\n").as_bytes());
     } else if reports.len() > 1 {
         summary(reports, took);
     }

@@ -3,18 +3,17 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use futures_util::stream::{self, StreamExt as _};
 use globset::GlobSet;
-use legwork_remote::{Client, Error, FileRead, Secret};
+use legwork_remote::{Error, FileRead};
 
-use super::copy::{self, remote};
-use super::inventory::{Inventory, Target};
+use super::connected::{Connected, invalid};
+use super::copy::{self, folder_of, remote};
+use super::inventory::Inventory;
 use super::report::Report;
 use super::tree::{self, Steps, Tree};
-use super::work::{at_home, call};
 use crate::args::ssh::SyncArgs;
 
 /// Files on their way at once.
@@ -43,17 +42,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(args: SyncArgs, sudo: bool, password: Secret, method: String) -> Result<Self> {
+    pub(crate) fn new(args: SyncArgs) -> Result<Self> {
         let without = tree::patterns(&args.exclude)?;
         let copier = copy::Copier {
-            sudo,
-            password,
-            method,
-            mode: None,
             owner: args.owner.unwrap_or_default(),
             group: args.group_name.unwrap_or_default(),
-            backup: false,
             dry_run: args.dry_run,
+            ..Default::default()
         };
         Self::between(&args.from, &args.to, without, args.delete, false, copier)
     }
@@ -61,6 +56,12 @@ impl Plan {
     /// For `cp -r`.
     pub(crate) fn copy(from: &str, to: &str, copier: copy::Copier) -> Result<Self> {
         Self::between(from, to, tree::patterns(&[])?, false, true, copier)
+    }
+
+    /// A folder of a host on its way to another.
+    pub(crate) fn fetch(from: &str, here: &Path, exclude: &[String]) -> Result<Self> {
+        let copier = copy::Copier { exact: true, ..Default::default() };
+        Self::between(from, &here.display().to_string(), tree::patterns(exclude)?, false, false, copier)
     }
 
     fn between(
@@ -94,24 +95,14 @@ impl Plan {
 
     /// The hosts, and the plan that knows how many they are.
     pub(crate) fn split(mut self, inventory: &Inventory) -> Result<(Vec<String>, Self)> {
-        self.apart = !self.up && inventory.resolve(&self.hosts)?.len() > 1;
+        self.apart = !self.up && inventory.names(&self.hosts)?.len() > 1;
         Ok((self.hosts.clone(), self))
     }
 
-    pub(crate) async fn run(
-        &self,
-        client: &Client,
-        target: &Target,
-        report: &mut Report,
-        timeout: Duration,
-    ) -> Result<(), Error> {
-        let there = at_home(client, &self.there, timeout).await?;
+    pub(crate) async fn run(&self, on: &Connected<'_>, report: &mut Report) -> Result<(), Error> {
+        let there = on.at_home(&self.there).await?;
         let there = if there.is_empty() { ".".to_owned() } else { there };
-        let steps = if self.up {
-            self.up(client, there, timeout).await?
-        } else {
-            self.down(client, &there, target, timeout).await?
-        };
+        let steps = if self.up { self.up(on, there).await? } else { self.down(on, &there).await? };
         let dry = if self.copier.dry_run { " (dry run: nothing was changed)" } else { "" };
         report.said = steps.tell();
         let count = report.said.len();
@@ -123,11 +114,11 @@ impl Plan {
         Ok(())
     }
 
-    async fn up(&self, client: &Client, mut there: String, timeout: Duration) -> Result<Steps, Error> {
-        let mut present = self.list(client, &there, timeout).await?;
+    async fn up(&self, on: &Connected<'_>, mut there: String) -> Result<Steps, Error> {
+        let mut present = self.list(on, &there).await?;
         if let (true, Some(_), Some(name)) = (self.into, &present, name_of(&self.here)) {
             there = format!("{}/{name}", there.trim_end_matches('/'));
-            present = self.list(client, &there, timeout).await?;
+            present = self.list(on, &there).await?;
         }
         let steps = Steps::between(&self.tree, &present.clone().unwrap_or_default(), self.delete);
         if self.copier.dry_run {
@@ -135,18 +126,17 @@ impl Plan {
         }
         let at = |name: &str| format!("{}/{name}", there.trim_end_matches('/'));
         let paths = |names: &[String]| names.iter().map(|name| at(name)).collect::<Vec<_>>();
-        self.shell(client, "rm -rf -- \"$@\"", paths(&steps.in_the_way), timeout).await?;
+        shell(on, "rm -rf -- \"$@\"", paths(&steps.in_the_way)).await?;
         let mut folders: Vec<String> = steps.folders.iter().map(|(name, _)| at(name)).collect();
         if present.is_none() {
             folders.insert(0, there.clone());
         }
-        self.shell(client, "mkdir -p -- \"$@\"", folders.clone(), timeout).await?;
+        shell(on, "mkdir -p -- \"$@\"", folders.clone()).await?;
         // Sent ahead: a host far away is not waited for once per file.
         let mut sending: Vec<Sending<'_>> = Vec::with_capacity(steps.files.len());
         for (name, mode) in &steps.files {
             let (from, to, mode) = (self.here.join(name), at(name), Some(*mode));
-            sending
-                .push(Box::pin(async move { self.copier.send_as(client, &from, &to, mode, timeout).await }));
+            sending.push(Box::pin(async move { self.copier.send(on, &from, &to, mode).await }));
         }
         let mut sending = stream::iter(sending).buffered(AHEAD);
         while let Some(sent) = sending.next().await {
@@ -156,36 +146,31 @@ impl Plan {
         let links: Vec<String> = steps.links.iter().flat_map(|(name, to)| [to.clone(), at(name)]).collect();
         let script =
             "while [ $# -gt 1 ]; do rm -f -- \"$2\" && ln -s -- \"$1\" \"$2\" || exit 1; shift 2; done";
-        self.shell(client, script, links, timeout).await?;
-        self.shell(client, "rm -rf -- \"$@\"", paths(&steps.extra), timeout).await?;
+        shell(on, script, links).await?;
+        shell(on, "rm -rf -- \"$@\"", paths(&steps.extra)).await?;
         let owner = self.copier.owner_and_group();
         if !owner.is_empty() {
             let script = "while [ $# -gt 1 ]; do chown -- \"$1\" \"$2\" || exit 1; shift 2; done";
             let owners = folders.iter().flat_map(|folder| [owner.clone(), folder.clone()]).collect();
-            self.shell(client, script, owners, timeout).await?;
+            shell(on, script, owners).await?;
         }
         // Last: into a folder without write permission nothing could have been put.
         let modes: Vec<String> =
             steps.folders.iter().rev().flat_map(|(name, mode)| [format!("{mode:04o}"), at(name)]).collect();
         let script = "while [ $# -gt 1 ]; do chmod -- \"$1\" \"$2\" || exit 1; shift 2; done";
-        self.shell(client, script, modes, timeout).await?;
+        shell(on, script, modes).await?;
         Ok(steps)
     }
 
-    async fn down(
-        &self,
-        client: &Client,
-        there: &str,
-        target: &Target,
-        timeout: Duration,
-    ) -> Result<Steps, Error> {
-        let local = |error: std::io::Error| Error::InvalidCommand(error.to_string());
-        let Some(from) = self.list(client, there, timeout).await? else {
+    async fn down(&self, on: &Connected<'_>, there: &str) -> Result<Steps, Error> {
+        let local = |error: std::io::Error| invalid(error);
+        let masked = if self.copier.exact { 0 } else { umask() };
+        let Some(from) = self.list(on, there).await? else {
             return Err(Error::InvalidCommand(format!("there is no folder {there} on the host")));
         };
         let mut here = self.here.clone();
         if self.apart {
-            here = here.join(target.name.replace(['/', '\\'], "_").trim_start_matches('.'));
+            here = here.join(folder_of(&on.target.name));
         }
         if let (true, true, Some(name)) = (self.into, here.is_dir(), name_of(Path::new(there))) {
             here = here.join(name);
@@ -209,8 +194,8 @@ impl Plan {
         for (name, mode) in &steps.files {
             inside(&here, name)?;
             let path = format!("{}/{name}", there.trim_end_matches('/'));
-            self.copier.fetch(client, &path, &here.join(name), timeout).await?;
-            let bits = std::fs::Permissions::from_mode(mode & 0o777 & !umask());
+            self.copier.fetch(on, &path, &here.join(name)).await?;
+            let bits = std::fs::Permissions::from_mode(mode & 0o777 & !masked);
             std::fs::set_permissions(here.join(name), bits).map_err(local)?;
         }
         for (name, to) in &steps.links {
@@ -220,16 +205,16 @@ impl Plan {
         }
         steps.extra.iter().try_for_each(|name| remove(&here.join(name))).map_err(local)?;
         for (name, mode) in steps.folders.iter().rev() {
-            let bits = std::fs::Permissions::from_mode(mode & 0o777 & !umask());
+            let bits = std::fs::Permissions::from_mode(mode & 0o777 & !masked);
             std::fs::set_permissions(here.join(name), bits).map_err(local)?;
         }
         Ok(steps)
     }
 
     /// What a folder on the host holds; `None` if it is not there.
-    async fn list(&self, client: &Client, path: &str, timeout: Duration) -> Result<Option<Tree>, Error> {
-        let list = FileRead { list: true, ..self.copier.read(path) };
-        match call(client, &list, timeout).await {
+    async fn list(&self, on: &Connected<'_>, path: &str) -> Result<Option<Tree>, Error> {
+        let list = FileRead { path: path.to_owned(), list: true, ..Default::default() };
+        match on.call(list).await {
             Ok(result) if result.truncated => {
                 Err(Error::InvalidCommand(format!("{path} holds too many files for one list of 10 MiB")))
             }
@@ -242,22 +227,16 @@ impl Plan {
             Err(error) => Err(error),
         }
     }
+}
 
-    /// Runs a script with paths, so many at a time.
-    async fn shell(
-        &self,
-        client: &Client,
-        script: &str,
-        paths: Vec<String>,
-        timeout: Duration,
-    ) -> Result<(), Error> {
-        for some in paths.chunks(BATCH) {
-            let args =
-                ["-c".to_owned(), script.to_owned(), "sh".to_owned()].into_iter().chain(some.iter().cloned());
-            self.copier.shell(client, args.collect(), timeout).await?;
-        }
-        Ok(())
+/// Runs a script with paths, so many at a time.
+async fn shell(on: &Connected<'_>, script: &str, paths: Vec<String>) -> Result<(), Error> {
+    for some in paths.chunks(BATCH) {
+        let args =
+            ["-c".to_owned(), script.to_owned(), "sh".to_owned()].into_iter().chain(some.iter().cloned());
+        on.shell(args.collect()).await?;
     }
+    Ok(())
 }
 
 fn name_of(path: &Path) -> Option<String> {
