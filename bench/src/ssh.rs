@@ -1,5 +1,5 @@
-//! `legwork ssh` beside OpenSSH by itself, and beside pyinfra, whose program
-//! LEGWORK_BENCH_PYINFRA gives.
+//! `legwork ssh` beside OpenSSH by itself, and beside pyinfra and Ansible, whose programs
+//! LEGWORK_BENCH_PYINFRA and LEGWORK_BENCH_ANSIBLE (`ansible-playbook`) give.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -46,6 +46,7 @@ pub(crate) async fn ssh() {
         warm(&bench);
         fan_out(&bench);
         steps(&bench);
+        fleet(&bench);
     });
 }
 
@@ -120,4 +121,69 @@ fn steps(bench: &Bench) {
     let theirs = time(command.arg(&deploy).current_dir(bench.dir.path()));
     let times = theirs.as_secs_f64() / ours.as_secs_f64();
     println!("     ssh: the same steps by pyinfra: {theirs:.1?}, {times:.1} x ours");
+}
+
+/// So many hosts, each by a name of its own.
+const HOSTS: usize = 15;
+/// Rounds, in each of which everybody has a turn.
+const ROUNDS: usize = 3;
+
+/// 50 steps on 15 hosts: ours in 50 calls, the others in one each.
+fn fleet(bench: &Bench) {
+    let step = |n: usize| format!("echo {n} >> {}", bench.dir.path().join("fleet").display());
+    let (pyinfra, ansible) =
+        (std::env::var_os("LEGWORK_BENCH_PYINFRA"), std::env::var_os("LEGWORK_BENCH_ANSIBLE"));
+    let write = |name: &str, text: String| {
+        let file = bench.dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let names: Vec<String> = (1..=HOSTS).map(|n| format!("fleet{n}")).collect();
+    let lines: String = (0..50).map(|n| format!("server.shell(commands=[{:?}])\n", step(n))).collect();
+    let deploy = write("fleet.py", format!("from pyinfra.operations import server\n{lines}"));
+    let hosts: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    let data = format!("{{\"ssh_config_file\": {:?}}}", bench.sshd.config());
+    let inventory = write("fleet_hosts.py", format!("fleet = ([{}], {data})\n", hosts.join(", ")));
+    let tasks: String = (0..50).map(|n| format!("    - ansible.builtin.shell: {}\n", step(n))).collect();
+    let play = write("fleet.yml", format!("- hosts: all\n  gather_facts: false\n  tasks:\n{tasks}"));
+    let list = write("fleet_hosts", names.join("\n") + "\n");
+    let settings = format!(
+        "[defaults]\nforks = {HOSTS}\nhost_key_checking = false\n[ssh_connection]\npipelining = true\nssh_args = -F {} \
+         -o ControlMaster=auto -o ControlPersist=60s\n",
+        bench.sshd.config()
+    );
+    let settings = write("ansible.cfg", settings);
+    let mut times: [Vec<Duration>; 3] = Default::default();
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        for n in 0..50 {
+            time(&mut bench.legwork(&["--persist", "60", "-P", "15", "fleet[1-15]", "--", &step(n)]));
+        }
+        times[0].push(begun.elapsed());
+        if let Some(pyinfra) = &pyinfra {
+            let mut command = Command::new(pyinfra);
+            command.arg("-y").arg(&inventory).arg(&deploy).current_dir(bench.dir.path());
+            times[1].push(time(&mut command));
+        }
+        if let Some(ansible) = &ansible {
+            let mut command = Command::new(ansible);
+            command.arg("-i").arg(&list).arg(&play).env("ANSIBLE_CONFIG", &settings);
+            times[2].push(time(command.env("HOME", bench.dir.path())));
+        }
+    }
+    let ours = median(times[0].clone());
+    println!("     ssh: 50 steps on {HOSTS} hosts: {ours:.1?} {:?}", times[0]);
+    for (name, theirs) in [("pyinfra", &times[1]), ("Ansible", &times[2])] {
+        if theirs.is_empty() {
+            println!("     ssh: the same by {name}: not at hand");
+            continue;
+        }
+        let ratios: Vec<String> = theirs
+            .iter()
+            .zip(&times[0])
+            .map(|(t, o)| format!("{:.1}", t.as_secs_f64() / o.as_secs_f64()))
+            .collect();
+        let theirs = median(theirs.clone());
+        println!("     ssh: the same by {name}: {theirs:.1?}, by round {} x ours", ratios.join(", "));
+    }
 }
