@@ -11,6 +11,10 @@ use crate::quote::{self, Expansion, Piece, Value};
 
 impl Walk<'_> {
     pub(super) fn conditional(&mut self, expression: &ConditionalExpr) {
+        let text = self.text(expression.span());
+        if text.contains("$'") && text.contains("\\'") {
+            self.refuse(expression.span(), "$'…' with a quote in it within [[ ]] is read in several ways");
+        }
         match expression {
             ConditionalExpr::Binary(node) => {
                 let evaluates = matches!(

@@ -18,6 +18,12 @@ impl Walk<'_> {
         for part in &node.parts {
             self.part(part, false, &mut pieces);
         }
+        let lone = |p: &Piece| matches!(p, Piece::Text { text, quoted: false } if text.contains('$'));
+        let split = |p: &Piece| matches!(p, Piece::Expansion(e) if !e.quoted);
+        if place != Place::Regex && pieces.iter().any(lone) && pieces.iter().any(split) {
+            // Bash does not divide the words of `…`$ then.
+            self.refuse(node.span, "a dollar sign beside an expansion; quote it");
+        }
         let word = Word::from_pieces(&pieces, self.text(node.span));
         let braces = |frag: &Frag| matches!(frag, Frag::Glob(text) if text.contains('{'));
         // Braces are expanded as text: `$x{,b}` becomes `$x $xb`.
