@@ -1,0 +1,41 @@
+//! The contract of the hub's REST API, once: its types, its operations and its errors. The hub
+//! routes and answers by them, the client (feature `client`) asks by them, and the OpenAPI
+//! document and the types of the web page are made from them.
+//!
+//! This crate opens no file, knows no store, and decides nothing.
+
+#[cfg(feature = "client")]
+mod client;
+mod document;
+mod events;
+mod ids;
+mod open;
+mod operations;
+mod page;
+mod pods;
+mod problem;
+mod runners;
+#[cfg(feature = "client")]
+mod sse;
+mod states;
+mod strict;
+mod tasks;
+mod tokens;
+
+#[cfg(feature = "client")]
+pub use client::{Client, ClientError, Events, Settings};
+pub use document::OPENAPI;
+pub use events::{Follow, GapEvent, OutputEvent, PodStateEvent, StateEvent};
+pub use ids::{NoId, PathId, PodTaskId, RunId, RunnerId, RunnerName, SessionId, TaskId, TokenId};
+pub use open::{Fields, Open, Received, Word};
+pub use operations::*;
+pub use page::{Items, NoQuery, Page, page_size};
+pub use pods::{Messages, NewPodTask, PodRunner, PodRunners, PodTask, PodTaskFilter, Registration};
+pub use problem::{Code, Problem};
+pub use runners::{Environment, Metrics, Runner, RunnerChange, RunnerFilter};
+#[cfg(feature = "client")]
+pub use sse::Event;
+pub use states::{Action, PodKind, PodStatus, Role, RunnerStatus, State, Stream, overall};
+pub use strict::{body, query};
+pub use tasks::{Count, NewTask, Run, Select, Selected, Task, TaskFilter, Wait, Written};
+pub use tokens::{Enrolment, IssuedToken, NewToken, Token};
