@@ -57,6 +57,9 @@ pub struct StateEvent {
     /// Why it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Of a line that was denied: one that does the same and passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
 }
 
 /// `event: gap`: output is missing, and does not come.

@@ -185,6 +185,9 @@ pub struct Run {
     /// Why it did not succeed.
     #[serde(default)]
     pub error: Option<String>,
+    /// Of a line that was denied: one that does the same and passes, where the runner knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
     /// What the operation gave; left out of lists.
     #[serde(default)]
     pub result: Option<Fields>,

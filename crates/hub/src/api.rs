@@ -1,6 +1,7 @@
 //! REST under `/api/v1`, health, metrics, and the routes as a whole.
 
 mod access;
+mod door;
 mod events;
 mod internal;
 mod metrics;
@@ -18,41 +19,27 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get, patch, post};
+use axum::routing::{get, patch, post};
+use legwork_api::{
+    CancelPodTask, CancelTask, ChangeRunner, Code, CreateToken, Document, Enroll, GetPodTask, GetRunner,
+    GetTask, ListPodRunners, ListPodTasks, ListRunners, ListTasks, ListTokens, Me, Operation,
+    PodRegistration, PodTaskEvents, RemoveRunner, RevokeToken, SessionMessages, SubmitPodTask, SubmitTask,
+    TaskEvents,
+};
 
 use crate::engine::Hub;
 use crate::{session, web};
 
 pub(crate) use access::Caller;
+use door::{answer, respond};
 use problem::Problem;
 
 /// All routes of a hub.
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
-    let api = Router::new()
-        .route("/tokens", post(tokens::create).get(tokens::list))
-        .route("/tokens/{id}", delete(tokens::revoke))
-        .route("/enroll", post(tokens::enroll))
-        .route("/me", get(tokens::me))
-        .route("/tasks", post(tasks::create).get(tasks::list))
-        .route("/tasks/{id}", get(tasks::show))
-        .route("/tasks/{id}/cancel", post(tasks::cancel))
-        .route("/tasks/{id}/events", get(events::of_task))
-        .route("/runners", get(runners::list))
-        .route("/runners/{id}", get(runners::show).patch(runners::change).delete(runners::remove))
-        .route("/pods/tasks", post(pods::create).get(pods::list))
-        .route("/pods/tasks/{id}", get(pods::show))
-        .route("/pods/tasks/{id}/cancel", post(pods::cancel))
-        .route("/pods/tasks/{id}/events", get(pods::events))
-        .route("/pods/runners", get(pods::runners))
-        .route("/pods/registration", get(pods::registration))
-        .route("/pods/sessions/{id}/messages", get(pods::messages))
-        .route("/openapi.json", get(openapi::document))
-        .fallback(async || {
-            Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /api/v1/openapi.json")
-        })
-        .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method")
-        })
+    let api = operations()
+        .route(Document::ABOUT.path, get(openapi::document))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(async || Problem::new(Code::WrongMethod, "this path has no such method"))
         .layer(from_fn_with_state(hub.clone(), access::guard));
     let internal = Router::new()
         .route("/runners/register", post(internal::register))
@@ -61,7 +48,9 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/tasks/{task_id}/complete", post(internal::complete))
         .route("/agent/messages", post(internal::create_message))
         .route("/agent/messages/{id}", patch(internal::patch_message))
-        .route("/agent/messages/{id}/parts", post(internal::create_part));
+        .route("/agent/messages/{id}/parts", post(internal::create_part))
+        // In the original's words, which has none.
+        .fallback(async || StatusCode::NOT_FOUND);
     // What a browser shows, or needs no token.
     let page = Router::new()
         .route("/metrics", get(metrics::metrics))
@@ -79,7 +68,39 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/readyz", get(metrics::ready))
         .route("/releases/{*path}", get(releases::file).layer(from_fn_with_state(hub.clone(), access::guard)))
         .merge(page)
+        .fallback(nothing_here)
         .with_state(hub)
+}
+
+/// The operations of the contract, each with its handler.
+fn operations() -> Router<Arc<Hub>> {
+    let r = Router::new();
+    let r = answer::<SubmitTask, _, _>(r, tasks::create);
+    let r = answer::<ListTasks, _, _>(r, tasks::list);
+    let r = answer::<GetTask, _, _>(r, tasks::show);
+    let r = answer::<CancelTask, _, _>(r, tasks::cancel);
+    let r = respond::<TaskEvents, _, _>(r, events::of_task);
+    let r = answer::<ListRunners, _, _>(r, runners::list);
+    let r = answer::<GetRunner, _, _>(r, runners::show);
+    let r = answer::<ChangeRunner, _, _>(r, runners::change);
+    let r = answer::<RemoveRunner, _, _>(r, runners::remove);
+    let r = answer::<CreateToken, _, _>(r, tokens::create);
+    let r = answer::<ListTokens, _, _>(r, tokens::list);
+    let r = answer::<RevokeToken, _, _>(r, tokens::revoke);
+    let r = answer::<Enroll, _, _>(r, tokens::enroll);
+    let r = answer::<Me, _, _>(r, tokens::me);
+    let r = answer::<SubmitPodTask, _, _>(r, pods::create);
+    let r = answer::<ListPodTasks, _, _>(r, pods::list);
+    let r = answer::<GetPodTask, _, _>(r, pods::show);
+    let r = answer::<CancelPodTask, _, _>(r, pods::cancel);
+    let r = respond::<PodTaskEvents, _, _>(r, pods::events);
+    let r = answer::<ListPodRunners, _, _>(r, pods::runners);
+    let r = answer::<PodRegistration, _, _>(r, pods::registration);
+    answer::<SessionMessages, _, _>(r, pods::messages)
+}
+
+async fn nothing_here() -> Problem {
+    Problem::new(Code::NoSuchPath, "there is nothing at this path; see /api/v1/openapi.json")
 }
 
 /// The token of an `Authorization: Bearer` header.

@@ -29,9 +29,9 @@ use crate::store::{Store, StoreError};
 pub(crate) use args::shown;
 pub(crate) use deliver::message;
 pub(crate) use finish::Ending;
-pub(crate) use machines::Change;
+pub(crate) use machines::check as check_change;
 pub(crate) use names::{NameError, Seat};
-pub(crate) use submit::{NewTask, SubmitError};
+pub(crate) use submit::SubmitError;
 pub(crate) use tokens::NewToken;
 
 /// What an operator may set.

@@ -28,7 +28,7 @@ use crate::store::{Store, StoreError};
 pub(crate) use assign::RegisterError;
 pub(crate) use messages::{MessageError, NewMessage, NewPart, Patch, caller_session};
 pub(crate) use stream::StreamError;
-pub(crate) use submit::{NewPodTask, page, view};
+pub(crate) use submit::{page, view};
 
 /// A runner that was silent for so long is given no work; if it sends heartbeats, it is gone.
 const STALE_MS: u64 = 60_000;

@@ -5,45 +5,31 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use futures_util::stream;
-use serde::{Deserialize, Serialize};
+use legwork_api::{Code, OutputEvent, RunId, Stream, TaskEvents, TaskId};
 use tokio::sync::watch;
 
-use super::Caller;
+use super::door::Asked;
 use super::problem::Problem;
 use super::tasks::load;
 use crate::engine::Hub;
 use crate::events::{self, Frame, Kind};
 use crate::fleet::Progress;
-use crate::model::Role;
 
 /// Frames read at a time.
 const BATCH: usize = 64;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-
-#[derive(Deserialize)]
-pub(super) struct Follow {
-    /// False: what there is now, and no waiting for more.
-    follow: Option<bool>,
-}
-
-impl Follow {
-    pub(super) fn wants_more(&self) -> bool {
-        self.follow.unwrap_or(true)
-    }
-}
 
 /// Where a reader wants to go on.
 pub(super) fn last_event_id(headers: &HeaderMap) -> Result<u64, Problem> {
     match headers.get("Last-Event-ID").map(|v| v.to_str().map(str::parse)) {
         None => Ok(0),
         Some(Ok(Ok(position))) => Ok(position),
-        Some(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "Last-Event-ID: is none of ours")),
+        Some(_) => Err(Problem::new(Code::BadEventId, "Last-Event-ID: is none of ours")),
     }
 }
 
@@ -51,7 +37,7 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Result<u64, Problem> {
 pub(super) struct Source {
     pub(super) path: std::path::PathBuf,
     /// Run ids by ordinal.
-    pub(super) runs: Vec<String>,
+    pub(super) runs: Vec<RunId>,
     /// `None` if there will be no more.
     pub(super) progress: Option<watch::Receiver<Progress>>,
     /// What the events of states are called.
@@ -79,30 +65,24 @@ pub(super) fn stream(source: Source, from: u64, follow: bool) -> Response {
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 
-pub(super) async fn of_task(
-    State(hub): State<Arc<Hub>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(query): Query<Follow>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    caller.needs(Role::Viewer)?;
-    let from = last_event_id(&headers)?;
-    let task = load(&hub, &id).await?.ok_or_else(|| Problem::not_found("task", &id))?;
+pub(super) async fn of_task(hub: Arc<Hub>, asked: Asked<TaskEvents>) -> Result<Response, Problem> {
+    let from = last_event_id(&asked.headers)?;
+    let task = load(&hub, asked.id).await?;
+    let TaskId(id) = task.id;
     let progress = hub.fleet.lock().tasks.get(&id).map(|t| t.progress.subscribe());
     if progress.is_none() {
         hub.repair_events(&id).await?;
     }
     let runs = task.runs.into_iter().map(|r| r.id).collect();
     let source = Source { path: events::path(&hub.data, &id), runs, progress, name: "state" };
-    Ok(stream(source, from, query.wants_more()))
+    Ok(stream(source, from, asked.query.wants_more()))
 }
 
 struct Reader {
     path: std::path::PathBuf,
     file: Option<Arc<File>>,
     at: u64,
-    runs: Vec<String>,
+    runs: Vec<RunId>,
     name: &'static str,
     progress: watch::Receiver<Progress>,
     ready: std::vec::IntoIter<Frame>,
@@ -161,33 +141,23 @@ impl Reader {
     }
 
     fn event(&self, frame: &Frame) -> Event {
-        #[derive(Serialize)]
-        struct Output<'a> {
-            run: &'a str,
-            stream: &'static str,
-            offset: u64,
-            data: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            encoding: Option<&'static str>,
-        }
         let event = Event::default().id(frame.end.to_string());
         let stream = match frame.kind {
             Kind::State => return event.event(self.name).data(String::from_utf8_lossy(&frame.payload)),
             Kind::End => return event.event("end").data(String::from_utf8_lossy(&frame.payload)),
             Kind::Gap => return event.event("gap").data(String::from_utf8_lossy(&frame.payload)),
-            Kind::Stdout => "stdout",
-            Kind::Stderr => "stderr",
+            Kind::Stdout => Stream::Stdout,
+            Kind::Stderr => Stream::Stderr,
         };
-        let encoded;
         let (data, encoding) = match std::str::from_utf8(&frame.payload) {
-            Ok(text) => (text, None),
+            Ok(text) => (text.to_owned(), None),
             Err(_) => {
-                encoded = base64::engine::general_purpose::STANDARD.encode(&frame.payload);
-                (encoded.as_str(), Some("base64"))
+                let encoded = base64::engine::general_purpose::STANDARD.encode(&frame.payload);
+                (encoded, Some("base64".to_owned()))
             }
         };
-        let run = self.runs.get(frame.run as usize).map_or("", String::as_str);
-        let output = Output { run, stream, offset: frame.offset, data, encoding };
+        let run = self.runs.get(frame.run as usize).cloned().unwrap_or_else(|| "".into());
+        let output = OutputEvent { run, stream: stream.into(), offset: frame.offset, data, encoding };
         event.event("output").data(serde_json::to_string(&output).unwrap_or_default())
     }
 }

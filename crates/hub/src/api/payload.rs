@@ -1,32 +1,28 @@
 //! Bodies of requests: read when it is known who sends them, and only so many at a time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use legwork_api::Code;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::access::Caller;
 use super::problem::Problem;
 use crate::engine::Hub;
-use crate::model::Role;
 
-/// The largest body: a `write` of 32 MiB in base64, and room.
-pub(super) const MAX_BODY: usize = 48 << 20;
-/// The largest body of what is no task.
-const MAX_SMALL: usize = 64 * 1024;
 /// A sender that says nothing for so long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// A body, and its share of the memory for all of them.
+/// A share of the memory for all bodies.
+pub(super) type Room = OwnedSemaphorePermit;
+
+/// A body, and its share of the memory.
 pub(super) struct Payload {
     pub(super) bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    pub(super) room: Room,
 }
 
 /// Why a body is not taken.
@@ -39,20 +35,27 @@ pub(super) enum BodyError {
 }
 
 impl BodyError {
-    pub(super) fn status(self) -> StatusCode {
+    fn code(self) -> Code {
         match self {
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::TooLarge(_) => Code::TooLarge,
+            Self::Busy => Code::Busy,
+            Self::Broken => Code::IncompleteBody,
         }
     }
 
-    pub(super) fn text(self) -> String {
-        match self {
-            Self::TooLarge(most) => format!("the body is larger than {most} bytes"),
-            Self::Busy => "the hub is reading other large requests; try again".into(),
-            Self::Broken => "the body did not arrive as a whole".into(),
-        }
+    pub(super) fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.code().status()).unwrap_or(StatusCode::BAD_REQUEST)
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let text = match error {
+            BodyError::TooLarge(most) => format!("the body is larger than {most} bytes"),
+            BodyError::Busy => "the hub is reading other large requests; try again".into(),
+            BodyError::Broken => "the body did not arrive as a whole".into(),
+        };
+        Self::new(error.code(), text)
     }
 }
 
@@ -68,7 +71,7 @@ pub(super) async fn read(hub: &Hub, request: Request, most: usize) -> Result<Pay
     let room = tokio::time::timeout(SILENCE, hub.room.clone().acquire_many_owned(share)).await;
     let Ok(Ok(room)) = room else { return Err(BodyError::Busy) };
     let bytes = gather(request.into_body(), most).await?;
-    Ok(Payload { bytes, _room: room })
+    Ok(Payload { bytes, room })
 }
 
 async fn gather(body: Body, most: usize) -> Result<Bytes, BodyError> {
@@ -81,33 +84,5 @@ async fn gather(body: Body, most: usize) -> Result<Bytes, BodyError> {
             Ok(None) => return Ok(bytes.freeze()),
             Ok(Some(Err(_))) | Err(_) => return Err(BodyError::Broken),
         }
-    }
-}
-
-/// A caller that may do something, and what it sends. The role is looked at first.
-pub(super) struct Sent<const ROLE: u8> {
-    pub(super) caller: Caller,
-    pub(super) payload: Payload,
-}
-
-pub(super) const OPERATOR: u8 = 0;
-pub(super) const ADMIN: u8 = 1;
-pub(super) const ENROLL: u8 = 2;
-
-impl<const ROLE: u8> FromRequest<Arc<Hub>> for Sent<ROLE> {
-    type Rejection = Response;
-
-    async fn from_request(request: Request, hub: &Arc<Hub>) -> Result<Self, Self::Rejection> {
-        let (mut parts, body) = request.into_parts();
-        let caller = Caller::from_request_parts(&mut parts, hub).await?;
-        let (role, most) = match ROLE {
-            OPERATOR => (Role::Operator, MAX_BODY),
-            ENROLL => (Role::Enroll, MAX_SMALL),
-            _ => (Role::Admin, MAX_SMALL),
-        };
-        caller.needs(role).map_err(IntoResponse::into_response)?;
-        let payload = read(hub, Request::from_parts(parts, body), most).await;
-        let payload = payload.map_err(|e| Problem::new(e.status(), e.text()).into_response())?;
-        Ok(Self { caller, payload })
     }
 }

@@ -1,142 +1,100 @@
-//! Agents and workflows in pods, as the API shows them.
+//! Agents and workflows in pods: submit, look, cancel.
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::json;
+use axum::response::Response;
+use legwork_api::{
+    CancelPodTask, GetPodTask, ListPodRunners, ListPodTasks, Messages, Page, PodRegistration,
+    PodRunner as Shown, PodRunners, PodStatus, PodTask, PodTaskEvents, PodTaskId, Registration, Role,
+    SessionMessages, SubmitPodTask, page_size,
+};
 
-use super::Caller;
-use super::events::{Follow, Source, last_event_id, stream};
-use super::payload::{OPERATOR, Sent};
+use super::door::Asked;
+use super::events::{Source, last_event_id, stream};
 use super::problem::Problem;
-use super::tokens::body;
 use crate::engine::Hub;
-use crate::model::Role;
-use crate::pods::{NewPodTask, PodRunner, events_path, page, view};
+use crate::pods::{PodRunner, events_path, page, view};
 
-const MAX_LIMIT: u64 = 500;
+/// What a list has unless it is told otherwise.
+const PAGE: u32 = 50;
 
-fn known(id: &str) -> Result<u32, Problem> {
-    id.parse().map_err(|_| Problem::not_found("task of pods", id))
+async fn load(hub: &Hub, PodTaskId(id): PodTaskId) -> Result<PodTask, Problem> {
+    let found = hub.store.read(move |c| view(c, id)).await?;
+    found.ok_or_else(|| Problem::absent::<PodTaskId>(&id.to_string()))
 }
 
-pub(super) async fn create(State(hub): State<Arc<Hub>>, sent: Sent<OPERATOR>) -> Result<Response, Problem> {
-    let new: NewPodTask = body(&sent.payload.bytes)?;
-    let id = hub.submit_pod_task(new, sent.caller.0.name.clone()).await?;
-    let task = hub.store.read(move |c| view(c, id)).await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(task)).into_response())
-}
-
-#[derive(Deserialize)]
-pub(super) struct Page {
-    limit: Option<u64>,
-    cursor: Option<u32>,
+pub(super) async fn create(hub: Arc<Hub>, asked: Asked<SubmitPodTask>) -> Result<PodTask, Problem> {
+    let id = hub.submit_pod_task(asked.body, asked.by.name).await?;
+    load(&hub, PodTaskId(id)).await
 }
 
 pub(super) async fn list(
-    State(hub): State<Arc<Hub>>,
-    caller: Caller,
-    Query(wanted): Query<Page>,
-) -> Result<Response, Problem> {
-    caller.needs(Role::Viewer)?;
-    let limit = wanted.limit.unwrap_or(50).clamp(1, MAX_LIMIT);
-    let mut items = hub.store.read(move |c| page(c, wanted.cursor, limit + 1)).await?;
-    let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = items.len() > most;
-    items.truncate(most);
-    let next = if more { items.last().map(|task| json!(task)["id"].clone()) } else { None };
-    Ok(axum::Json(json!({ "items": items, "next": next })).into_response())
+    hub: Arc<Hub>,
+    asked: Asked<ListPodTasks>,
+) -> Result<Page<PodTask, PodTaskId>, Problem> {
+    let limit = page_size(asked.query.limit, PAGE);
+    let cursor = asked.query.cursor.map(|PodTaskId(id)| id);
+    let found = hub.store.read(move |c| page(c, cursor, limit as u64 + 1)).await?;
+    Ok(Page::cut(found, limit, |task: &PodTask| task.id))
 }
 
-pub(super) async fn show(
-    State(hub): State<Arc<Hub>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    caller.needs(Role::Viewer)?;
-    let number = known(&id)?;
-    match hub.store.read(move |c| view(c, number)).await? {
-        // It may hold what servers are shown.
-        Some(task) if !caller.0.role.reaches(Role::Operator) => {
-            Ok(axum::Json(task.without_config()).into_response())
-        }
-        Some(task) => Ok(axum::Json(task).into_response()),
-        None => Err(Problem::not_found("task of pods", &id)),
-    }
+pub(super) async fn show(hub: Arc<Hub>, asked: Asked<GetPodTask>) -> Result<PodTask, Problem> {
+    let task = load(&hub, asked.id).await?;
+    // It may hold what servers are shown.
+    Ok(if asked.by.role.reaches(Role::Operator) { task } else { PodTask { config: None, ..task } })
 }
 
-pub(super) async fn cancel(
-    State(hub): State<Arc<Hub>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    caller.needs(Role::Operator)?;
-    let number = known(&id)?;
+pub(super) async fn cancel(hub: Arc<Hub>, asked: Asked<CancelPodTask>) -> Result<PodTask, Problem> {
     // It goes on if the caller goes away.
-    let cancelling = hub.clone();
-    let done = tokio::spawn(async move { cancelling.cancel_pod_task(number).await }).await;
-    done.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
-    match hub.store.read(move |c| view(c, number)).await? {
-        Some(task) => Ok((StatusCode::ACCEPTED, axum::Json(task)).into_response()),
-        None => Err(Problem::not_found("task of pods", &id)),
-    }
+    let (cancelling, PodTaskId(id)) = (hub.clone(), asked.id);
+    let done = tokio::spawn(async move { cancelling.cancel_pod_task(id).await }).await;
+    done.map_err(Problem::internal)??;
+    load(&hub, asked.id).await
 }
 
-pub(super) async fn events(
-    State(hub): State<Arc<Hub>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(query): Query<Follow>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    caller.needs(Role::Viewer)?;
-    let from = last_event_id(&headers)?;
-    let number = known(&id)?;
-    if hub.store.read(move |c| view(c, number)).await?.is_none() {
-        return Err(Problem::not_found("task of pods", &id));
-    }
-    let progress = hub.pods.progress(number);
+pub(super) async fn events(hub: Arc<Hub>, asked: Asked<PodTaskEvents>) -> Result<Response, Problem> {
+    let from = last_event_id(&asked.headers)?;
+    let PodTaskId(id) = load(&hub, asked.id).await?.id;
+    let progress = hub.pods.progress(id);
     if progress.is_none() {
-        hub.repair_pod_events(number).await?;
+        hub.repair_pod_events(id).await?;
     }
-    let source = Source { path: events_path(&hub.data, number), runs: Vec::new(), progress, name: "event" };
-    Ok(stream(source, from, query.wants_more()))
+    let source = Source { path: events_path(&hub.data, id), runs: Vec::new(), progress, name: "event" };
+    Ok(stream(source, from, asked.query.wants_more()))
 }
 
-fn runner(runner: &PodRunner) -> serde_json::Value {
+fn shown(runner: PodRunner) -> Shown {
     let status = match (runner.task, runner.is_stale()) {
-        (_, true) => "stale",
-        (Some(_), _) => "busy",
-        (None, _) => "available",
+        (_, true) => PodStatus::Stale,
+        (Some(_), _) => PodStatus::Busy,
+        (None, _) => PodStatus::Available,
     };
-    json!({
-        "id": runner.id, "name": runner.name, "ip": runner.ip, "status": status, "task": runner.task,
-        "version": runner.version, "capabilities": runner.capabilities, "last_seen_ms": runner.seen_at_ms(),
-    })
+    Shown {
+        id: runner.id,
+        status: status.into(),
+        task: runner.task.map(PodTaskId),
+        last_seen_ms: runner.seen_at_ms(),
+        name: runner.name,
+        ip: runner.ip,
+        version: runner.version,
+        capabilities: runner.capabilities,
+    }
 }
 
-pub(super) async fn runners(State(hub): State<Arc<Hub>>, caller: Caller) -> Result<Response, Problem> {
-    caller.needs(Role::Viewer)?;
-    let items: Vec<serde_json::Value> = hub.pods.runners().iter().map(runner).collect();
-    Ok(axum::Json(json!({ "items": items })).into_response())
+pub(super) async fn runners(hub: Arc<Hub>, _: Asked<ListPodRunners>) -> Result<PodRunners, Problem> {
+    Ok(PodRunners { items: hub.pods.runners().into_iter().map(shown).collect() })
 }
 
-pub(super) async fn registration(State(hub): State<Arc<Hub>>, caller: Caller) -> Result<Response, Problem> {
-    caller.needs(Role::Admin)?;
+pub(super) async fn registration(hub: Arc<Hub>, _: Asked<PodRegistration>) -> Result<Registration, Problem> {
     let path = format!("/internal/runners/register?key={}", hub.pods.internal_token());
-    let base = hub.pods.front.get().and_then(|front| front.public_url.clone());
-    Ok(axum::Json(json!({ "path": path, "public_url": base })).into_response())
+    let public_url = hub.pods.front.get().and_then(|front| front.public_url.clone());
+    Ok(Registration { path, public_url })
 }
 
-pub(super) async fn messages(
-    State(hub): State<Arc<Hub>>,
-    caller: Caller,
-    Path(session): Path<String>,
-) -> Result<Response, Problem> {
-    caller.needs(Role::Viewer)?;
-    let items = hub.session_messages(session).await?;
-    Ok(axum::Json(json!({ "items": items })).into_response())
+pub(super) async fn messages(hub: Arc<Hub>, asked: Asked<SessionMessages>) -> Result<Messages, Problem> {
+    let items = hub.session_messages(asked.id.0).await?;
+    let passed_on = |message| serde_json::value::to_raw_value(&message).map(legwork_api::Fields);
+    Ok(Messages {
+        items: items.into_iter().map(passed_on).collect::<Result<_, _>>().map_err(Problem::internal)?,
+    })
 }

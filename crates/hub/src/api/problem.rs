@@ -1,43 +1,67 @@
-//! Errors as `application/problem+json` (RFC 9457).
+//! Errors of the contract as answers.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use legwork_api::{Code, PathId, Problem as Told};
 
-use crate::engine::SubmitError;
+use crate::engine::{NameError, SubmitError};
 use crate::store::StoreError;
 
-/// An error for the caller.
-#[derive(Debug)]
+/// Longest part of a name that is repeated to who sent it.
+const SHOWN: usize = 80;
+
+/// An error for who asked.
+#[derive(Debug, Clone)]
 pub(crate) struct Problem {
-    status: StatusCode,
-    detail: String,
-    field: Option<&'static str>,
+    told: Box<Told>,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), field: None }
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Told::new(code, detail).into()
     }
 
-    pub(crate) fn field(field: &'static str, reason: &str) -> Self {
-        Self {
-            status: StatusCode::UNPROCESSABLE_ENTITY,
-            detail: format!("{field}: {reason}"),
-            field: Some(field),
-        }
+    /// A field has a value that it cannot have.
+    pub(crate) fn field(field: &str, reason: &str) -> Self {
+        Told::new(Code::InvalidField, format!("{field}: {reason}")).about(field).into()
     }
 
-    pub(crate) fn not_found(what: &str, id: &str) -> Self {
-        let shown: String = id.chars().take(80).collect();
-        Self::new(StatusCode::NOT_FOUND, format!("there is no {what} '{shown}'"))
+    /// What a path names does not exist.
+    pub(crate) fn absent<I: PathId>(part: &str) -> Self {
+        let shown: String = part.chars().take(SHOWN).collect();
+        Self::new(I::ABSENT, format!("there is no {} '{shown}'", I::WHAT))
+    }
+
+    /// The hub failed in a way that it did not foresee.
+    pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
+        tracing::error!("{error}");
+        Self::new(Code::Internal, error.to_string())
+    }
+
+    /// Adds a header to the answer.
+    pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+}
+
+impl From<Told> for Problem {
+    fn from(told: Told) -> Self {
+        Box::new(told).into()
+    }
+}
+
+impl From<Box<Told>> for Problem {
+    fn from(told: Box<Told>) -> Self {
+        Self { told, header: None }
     }
 }
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!("{error}");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        Self::new(Code::StoreFailed, error.to_string())
     }
 }
 
@@ -45,30 +69,34 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Invalid { field, reason } => Self::field(field, &reason),
-            SubmitError::KeyReused => Self::new(
-                StatusCode::CONFLICT,
-                "idempotency_key: was used before for a task with another body",
-            ),
+            SubmitError::KeyReused => {
+                let told = "idempotency_key: was used before for a task with another body";
+                Told::new(Code::KeyReused, told).about("idempotency_key").into()
+            }
             SubmitError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Self {
+        match error {
+            NameError::Store(error) => error.into(),
+            error => Self::new(Code::NameTaken, error.to_string()),
         }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        if let Some(field) = self.field {
-            body["field"] = field.into();
+        let status = StatusCode::from_u16(self.told.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.told).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some((name, value)) = self.header {
+            headers.insert(name, value);
         }
-        let mut response = (self.status, body.to_string()).into_response();
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
     }
 }

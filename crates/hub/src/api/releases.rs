@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use legwork_api::Code;
 use tokio::io::AsyncReadExt;
 
 use super::Caller;
@@ -23,7 +24,7 @@ pub(crate) async fn file(
     State(hub): State<Arc<Hub>>,
     Path(path): Path<String>,
 ) -> Response {
-    let absent = || Problem::new(StatusCode::NOT_FOUND, "there is no such release file").into_response();
+    let absent = || Problem::new(Code::NoSuchRelease, "there is no such release file").into_response();
     let plain = |part: &str| {
         !part.is_empty()
             && !part.starts_with('.')

@@ -1,5 +1,6 @@
 //! The arguments of each operation, checked before any runner sees them.
 
+use legwork_api::NewTask;
 use legwork_proto::dialout::operation::{
     BashArgs, GlobArgs, GrepArgs, ListArgs, McpCallArgs, McpListArgs, McpServer, ReadArgs, SyncSkillArgs,
     WebfetchArgs, WriteArgs,
@@ -7,7 +8,7 @@ use legwork_proto::dialout::operation::{
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::submit::{NewTask, SubmitError, invalid};
+use super::submit::{SubmitError, invalid};
 
 const DEFAULT_TIMEOUT_S: i64 = 120;
 const MAX_TIMEOUT_S: i64 = 7 * 86_400;

@@ -1,33 +1,14 @@
 //! Which runners a task goes to.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use legwork_api::Select;
 
 use super::submit::{SubmitError, invalid};
 use crate::fleet::{FleetState, Named, Runner};
 
 /// Most runners of one task.
-const MAX_TARGETS: usize = 10_000;
+const MAX_TARGETS: usize = legwork_api::Count::MOST as usize;
 /// Most runs that wait for, or are with, one runner.
 const MAX_OPEN: usize = 100_000;
-
-/// Which runners a task is for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Select {
-    /// All of these.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) labels: Vec<String>,
-    /// This one, by name or id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) runner: Option<String>,
-    /// How many of them; 1 by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) count: Option<Value>,
-    /// Only those that are connected now.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) online: bool,
-}
 
 /// How many of the matching runners.
 #[derive(Clone, Copy)]
@@ -45,9 +26,9 @@ pub(super) fn check_select(select: &Select) -> Result<Count, SubmitError> {
     }
     match &select.count {
         None => Ok(Count::Some(1)),
-        Some(Value::String(all)) if all == "all" => Ok(Count::All),
-        Some(value) => match value.as_u64().map(usize::try_from) {
-            Some(Ok(n)) if (1..=MAX_TARGETS).contains(&n) => Ok(Count::Some(n)),
+        Some(count) if count.is_all() => Ok(Count::All),
+        Some(count) => match count.number().map(usize::try_from) {
+            Some(Ok(n)) => Ok(Count::Some(n)),
             _ => Err(invalid("select.count", format!("must be \"all\" or a number from 1 to {MAX_TARGETS}"))),
         },
     }

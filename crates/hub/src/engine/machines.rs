@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use legwork_api::RunnerChange;
 
 use super::{Ending, Hub};
 use crate::fleet::Runner;
@@ -12,42 +12,26 @@ use crate::store::StoreError;
 
 const MAX_DISPLAY_NAME: usize = 200;
 
-/// What is to be changed of a runner; what is absent stays.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Change {
-    /// Labels beside those that the runner says of itself.
-    #[serde(default)]
-    labels: Option<Vec<String>>,
-    /// Empty for none.
-    #[serde(default)]
-    display_name: Option<String>,
-    #[serde(default)]
-    drained: Option<bool>,
-}
-
-impl Change {
-    /// Says which field is wrong, and why.
-    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        let is_text = |text: &str| !text.chars().any(char::is_control);
-        if let Some(labels) = &self.labels {
-            if labels.len() > MAX_LABELS {
-                return Err(("labels", format!("must be at most {MAX_LABELS}")));
-            }
-            if labels.iter().any(|l| l.trim().is_empty() || l.len() > MAX_LABEL || !is_text(l)) {
-                return Err((
-                    "labels",
-                    format!("each must be 1 to {MAX_LABEL} bytes without control characters"),
-                ));
-            }
+/// Says which field of a change is wrong, and why.
+pub(crate) fn check(change: &RunnerChange) -> Result<(), (&'static str, String)> {
+    let is_text = |text: &str| !text.chars().any(char::is_control);
+    if let Some(labels) = &change.labels {
+        if labels.len() > MAX_LABELS {
+            return Err(("labels", format!("must be at most {MAX_LABELS}")));
         }
-        match &self.display_name {
-            Some(name) if name.len() > MAX_DISPLAY_NAME || !is_text(name) => Err((
-                "display_name",
-                format!("must be at most {MAX_DISPLAY_NAME} bytes without control characters"),
-            )),
-            _ => Ok(()),
+        if labels.iter().any(|l| l.trim().is_empty() || l.len() > MAX_LABEL || !is_text(l)) {
+            return Err((
+                "labels",
+                format!("each must be 1 to {MAX_LABEL} bytes without control characters"),
+            ));
         }
+    }
+    match &change.display_name {
+        Some(name) if name.len() > MAX_DISPLAY_NAME || !is_text(name) => Err((
+            "display_name",
+            format!("must be at most {MAX_DISPLAY_NAME} bytes without control characters"),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -56,7 +40,7 @@ impl Hub {
     pub(crate) async fn change_runner(
         self: &Arc<Self>,
         id: &str,
-        change: Change,
+        change: RunnerChange,
     ) -> Result<Option<Runner>, StoreError> {
         let changed = self.fleet.lock().change(id, |runner| {
             if let Some(mut labels) = change.labels {

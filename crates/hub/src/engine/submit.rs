@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use legwork_api::NewTask;
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::Hub;
 use super::args::{bounded, brief, check_args};
-use super::choose::{Select, check_select, choose};
+use super::choose::{check_select, choose};
 use crate::auth::Token;
 use crate::clock::{now_ms, sortable_id};
 use crate::events::{self, Kind, Log};
@@ -22,22 +21,6 @@ use crate::store::{StoreError, put_payload};
 const DEFAULT_EXPIRES_S: i64 = 86_400;
 const MAX_EXPIRES_S: i64 = 30 * 86_400;
 const MAX_KEY: usize = 255;
-
-/// A task to be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewTask {
-    pub(crate) select: Select,
-    pub(crate) operation: String,
-    #[serde(default)]
-    pub(crate) args: Option<Map<String, Value>>,
-    #[serde(default)]
-    pub(crate) timeout_s: Option<i64>,
-    #[serde(default)]
-    pub(crate) expires_s: Option<i64>,
-    #[serde(default)]
-    pub(crate) idempotency_key: Option<String>,
-}
 
 /// Why a task was not taken.
 #[derive(Debug)]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use legwork_api::{Fields, NewPodTask, PodTask, PodTaskId};
 use rusqlite::{Connection, Row, params};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -20,65 +21,17 @@ const DEFAULT_EXPIRES_S: u64 = 3600;
 const MAX_EXPIRES_S: u64 = 7 * 24 * 3600;
 const MAX_KEY: usize = 200;
 
-/// A task as submitted.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewPodTask {
-    /// The task JSON of the protocol's §2; its `type` decides.
-    pub(crate) config: Box<RawValue>,
-    /// Only this runner.
-    #[serde(default)]
-    pub(crate) runner: Option<String>,
-    /// Where its messages belong.
-    #[serde(default)]
-    pub(crate) session_id: Option<String>,
-    /// How long it may wait for a runner.
-    #[serde(default)]
-    pub(crate) expires_s: Option<u64>,
-    /// The same key is the same task.
-    #[serde(default)]
-    pub(crate) idempotency_key: Option<String>,
-}
-
-/// A task as the API shows it.
-#[derive(Debug, Serialize)]
-pub(crate) struct PodTaskView {
-    id: u32,
-    #[serde(rename = "type")]
-    kind: String,
-    state: State,
-    runner: Option<String>,
-    session_id: Option<String>,
-    error: Option<String>,
-    code: Option<String>,
-    usage: Option<Box<RawValue>>,
-    attempts: u32,
-    created_by: String,
-    created_at_ms: u64,
-    expires_at_ms: u64,
-    started_at_ms: Option<u64>,
-    finished_at_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    config: Option<Box<RawValue>>,
-}
-
-impl PodTaskView {
-    pub(crate) fn without_config(self) -> Self {
-        Self { config: None, ..self }
-    }
-}
-
 const COLUMNS: &str =
     "id, kind, state, runner, session_id, error, code, usage, attempts, created_by, created_at_ms,
     expires_at_ms, started_at_ms, finished_at_ms";
 
-fn row(row: &Row<'_>) -> rusqlite::Result<PodTaskView> {
+fn row(row: &Row<'_>) -> rusqlite::Result<PodTask> {
     let state: String = row.get(2)?;
-    let raw = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
-    Ok(PodTaskView {
-        id: row.get(0)?,
-        kind: row.get(1)?,
-        state: State::parse(&state).unwrap_or(State::Lost),
+    let raw = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok()).map(Fields);
+    Ok(PodTask {
+        id: PodTaskId(row.get(0)?),
+        kind: row.get::<_, String>(1)?.as_str().into(),
+        state: State::parse(&state).unwrap_or(State::Lost).into(),
         runner: row.get(3)?,
         session_id: row.get(4)?,
         error: row.get(5)?,
@@ -95,7 +48,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<PodTaskView> {
 }
 
 /// A task.
-pub(crate) fn view(c: &Connection, id: u32) -> rusqlite::Result<Option<PodTaskView>> {
+pub(crate) fn view(c: &Connection, id: u32) -> rusqlite::Result<Option<PodTask>> {
     use rusqlite::OptionalExtension;
     c.prepare_cached(&format!("SELECT {COLUMNS}, {CONFIG} FROM pod_tasks WHERE id = ?1"))?
         .query_row([id], row)
@@ -103,7 +56,7 @@ pub(crate) fn view(c: &Connection, id: u32) -> rusqlite::Result<Option<PodTaskVi
 }
 
 /// Tasks, newest first, without their configs.
-pub(crate) fn page(c: &Connection, before: Option<u32>, limit: u64) -> rusqlite::Result<Vec<PodTaskView>> {
+pub(crate) fn page(c: &Connection, before: Option<u32>, limit: u64) -> rusqlite::Result<Vec<PodTask>> {
     let sql = format!(
         "SELECT {COLUMNS}, NULL FROM pod_tasks WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2"
     );
@@ -186,7 +139,7 @@ impl Hub {
         new: NewPodTask,
         created_by: String,
     ) -> Result<u32, SubmitError> {
-        let (config, kind) = checked(&new.config)?;
+        let (config, kind) = checked(&new.config.0)?;
         let needs_ours = needs_ours(&kind, &config);
         if needs_ours && new.runner.as_ref().is_some_and(|name| self.is_original(name)) {
             let said = "the runner named is an original, which would leave out part of this task: it runs only workflows with steps, \
