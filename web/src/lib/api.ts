@@ -1,53 +1,8 @@
 /** The hub's REST API as the page uses it. */
 
-export type State =
-  | "queued"
-  | "delivered"
-  | "accepted"
-  | "running"
-  | "succeeded"
-  | "failed"
-  | "denied"
-  | "cancelled"
-  | "timed_out"
-  | "expired"
-  | "lost";
+import type { Problem, Run, Runner, RunnerStatus, State, Task } from "./contract";
 
-export interface Runner {
-  id: string;
-  name: string;
-  status: "online" | "offline";
-  labels: string[];
-  version: string;
-  environment: { os?: string; os_version?: string; arch?: string; workspace_root?: string } | null;
-  metrics: { cpu_percent?: number; memory_percent?: number; disk_percent?: number } | null;
-  open_runs: number;
-  last_seen_ms: number;
-}
-
-export interface Run {
-  id: string;
-  runner: string;
-  runner_id: string;
-  state: State;
-  exit_code: number | null;
-  error: string | null;
-  result: Record<string, unknown> | null;
-  queued_at_ms: number;
-  started_at_ms: number | null;
-  finished_at_ms: number | null;
-}
-
-export interface Task {
-  id: string;
-  operation: string;
-  args: Record<string, unknown>;
-  state: State;
-  created_by: string;
-  created_at_ms: number;
-  timeout_s: number;
-  runs: Run[];
-}
+export type { Run, Runner, RunnerStatus, State, Task };
 
 export const isOver = (state: State): boolean =>
   !["queued", "delivered", "accepted", "running"].includes(state);
@@ -55,10 +10,13 @@ export const isOver = (state: State): boolean =>
 /** What the hub refused, in its own words. */
 export class Refused extends Error {
   readonly status: number;
+  /** What is wrong, for programs (docs/api.md); empty where no hub of ours answered. */
+  readonly code: string;
 
-  constructor(status: number, detail: string) {
+  constructor(status: number, detail: string, code = "") {
     super(detail);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -80,8 +38,8 @@ export async function request(
     headers: { ...headers, Authorization: `Bearer ${token.get()}` },
   });
   if (!response.ok) {
-    const problem: { detail?: string } = await response.json().catch(() => ({}));
-    throw new Refused(response.status, problem.detail ?? response.statusText);
+    const problem: Partial<Problem> = await response.json().catch(() => ({}));
+    throw new Refused(response.status, problem.detail ?? response.statusText, problem.code);
   }
   return response;
 }
