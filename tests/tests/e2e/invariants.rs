@@ -70,6 +70,10 @@ fn arrows_point_downwards_only() {
         ),
         ("legwork-yaml", vec!["tokio", "rustix", "legwork-proto"]),
         (
+            "legwork-api",
+            vec!["rusqlite", "rustix", "legwork-proto", "legwork-hub", "legwork-runner", "legwork-process"],
+        ),
+        (
             "legwork-hub",
             vec![
                 "legwork-dialout",
@@ -86,7 +90,10 @@ fn arrows_point_downwards_only() {
             assert!(!has.contains(name), "{krate} must not depend on {name}");
         }
         // These ask others over HTTP, and serve nobody.
-        let asks = matches!(krate, "legwork-runner" | "legwork-mcp" | "legwork-release" | "legwork-task");
+        let asks = matches!(
+            krate,
+            "legwork-api" | "legwork-runner" | "legwork-mcp" | "legwork-release" | "legwork-task"
+        );
         if !matches!(krate, "legwork-dialout" | "legwork-hub" | "legwork-serve") {
             for name in network.into_iter().filter(|name| !(asks && *name == "reqwest")) {
                 assert!(!has.contains(name), "{krate} must not depend on {name}");
@@ -165,7 +172,15 @@ fn the_documents_name_what_there_is() {
         let is_name = name.len() > 3 && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
         assert!(!is_name || task_page.contains(name), "docs/task.md does not name {name}");
     }
-    for text in [read("README.md"), read("ARCHITECTURE.md"), hub, dialout, workspace_page, task_page] {
+    for text in [
+        read("README.md"),
+        read("ARCHITECTURE.md"),
+        read("docs/api.md"),
+        hub,
+        dialout,
+        workspace_page,
+        task_page,
+    ] {
         for target in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
             let path = target.split('#').next().unwrap();
             let known = ["", "docs/", "./"].iter().any(|base| workspace().join(base).join(path).exists());
