@@ -45,6 +45,8 @@ fn runs_programs(key: &str) -> bool {
                 ".askpass",
             ]))
         || (key.starts_with("diff.") && ends(&["command", ".textconv", ".external"]))
+        // A part that is missing would be fetched, by what the remote says.
+        || (key.starts_with("remote.") && ends(&[".promisor", ".uploadpack", ".vcs"]))
         || key.starts_with("gpg.")
 }
 
@@ -55,6 +57,7 @@ async fn git(room: &Arc<Room>, args: &[&str]) -> Result<Vec<u8>, String> {
     let fixed = ["--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"];
     let argv = [&*program].into_iter().chain(fixed).chain(args.iter().copied());
     let env = [
+        ("GIT_NO_LAZY_FETCH", "1"),
         ("GIT_TERMINAL_PROMPT", "0"),
         ("GIT_PAGER", "cat"),
         ("LC_ALL", "C.UTF-8"),
@@ -223,6 +226,8 @@ mod tests {
             "diff.x.textconv",
             "diff.external",
             "extensions.worktreeConfig",
+            "remote.origin.promisor",
+            "remote.origin.uploadpack",
         ] {
             assert!(runs_programs(key), "{key}");
         }

@@ -102,21 +102,20 @@ pub(crate) fn only_looks(request: &Request<Body>) -> bool {
     Access::is_safe(request.method()) && !request.headers().contains_key(header::UPGRADE)
 }
 
-/// Whether these rights let see a port; if not, the answer that says so.
-#[allow(clippy::result_large_err, reason = "the answer itself")]
-pub(crate) fn exposed(room: &Room, rights: Option<Rights>, port: u16) -> Result<(), Response> {
+/// The answer to who may not see a port with these rights.
+pub(crate) fn refusal(room: &Room, rights: Option<Rights>, port: u16) -> Option<Response> {
     if room.settings.exposure.allows(rights, port) {
-        return Ok(());
+        return None;
     }
     room.metrics.refused();
     if rights.is_none() {
         let page = "<!doctype html><meta charset=utf-8><title>Preview</title><p>This preview is for those who work in \
                     the workspace. Open it from there: its address then lets this browser in. A browser that keeps no \
                     cookies in frames has to open it in a tab of its own.";
-        return Err(reply::text(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", page.to_owned()));
+        return Some(reply::text(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", page.to_owned()));
     }
     let said = format!("port {port} may not be previewed: see PREVIEW_PORTS and PREVIEW_VIEW_PORTS");
-    Err(reply::error(StatusCode::FORBIDDEN, &said))
+    Some(reply::error(StatusCode::FORBIDDEN, &said))
 }
 
 /// A request to a preview's own host.
@@ -136,8 +135,11 @@ pub(crate) async fn by_host(room: &Arc<Room>, request: Request<Body>, port: u16)
     // Who needs no token to work here needs no key to look, where nobody else can come.
     let open = settings.listen.ip().is_loopback() && !settings.access.has_token();
     let rights = if open { Some(Rights::Work) } else { door.rights(port, request.headers()) };
-    if let Err(refused) = exposed(room, rights, port) {
+    if let Some(refused) = refusal(room, rights, port) {
         return refused;
+    }
+    if rights.is_some() {
+        super::routes::stands(&request, Rights::Look);
     }
     let rights = rights.unwrap_or(Rights::Work);
     if rights == Rights::Look && !only_looks(&request) {

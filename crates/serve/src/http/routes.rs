@@ -20,7 +20,6 @@ use crate::seats::Standing;
 pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
     // A preview's own name is the preview's alone.
     if let Some(port) = room.settings.exposure.addressed(request.uri(), request.headers()) {
-        stands(&request, Rights::Look);
         return preview::by_host(&room, request, port).await;
     }
     if !room.settings.access.is_addressed(request.uri(), request.headers()) {
@@ -40,7 +39,7 @@ pub(crate) async fn serve(room: Arc<Room>, request: Request<Body>) -> Response {
         if keyed.rights == Rights::Look && !preview::only_looks(&request) {
             return looks_only();
         }
-        if let Err(refused) = preview::exposed(&room, Some(keyed.rights), keyed.port) {
+        if let Some(refused) = preview::refusal(&room, Some(keyed.rights), keyed.port) {
             return refused;
         }
         stands(&request, Rights::Look);
@@ -71,7 +70,7 @@ fn looks_only() -> Response {
 }
 
 /// Whose request it is may be here: its connection gives way to others last.
-fn stands(request: &Request<Body>, rights: Rights) {
+pub(super) fn stands(request: &Request<Body>, rights: Rights) {
     if let Some(standing) = request.extensions().get::<Standing>() {
         standing.raise(rights);
     }
@@ -118,7 +117,7 @@ async fn route(room: &Arc<Room>, request: Request<Body>, path: &str) -> Response
             return looks_only();
         }
         let port = room.settings.user_port;
-        if let Err(refused) = preview::exposed(room, Some(rights), port) {
+        if let Some(refused) = preview::refusal(room, Some(rights), port) {
             return refused;
         }
         return preview::serve(room, request, port, &Mount::Path("/preview"), rest).await;
@@ -184,7 +183,7 @@ async fn where_preview_is(room: &Arc<Room>, uri: &Uri, headers: &HeaderMap, righ
             _ => {}
         }
     }
-    if let Err(refused) = preview::exposed(room, Some(rights), port) {
+    if let Some(refused) = preview::refusal(room, Some(rights), port) {
         return refused;
     }
     let door = &room.previews.door;
