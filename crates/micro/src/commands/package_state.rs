@@ -60,8 +60,9 @@ pub(super) fn installed(context: &mut Context<'_>, manager: Manager, name: &str)
 }
 
 fn apk(name: &str) -> Result<Found, Trouble> {
-    let texts = APK.iter().filter_map(|file| std::fs::read_to_string(file).ok());
-    let text = texts.last().ok_or("failed to check package status: apk has no list of what is installed")?;
+    let mut texts = APK.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    let text =
+        texts.next_back().ok_or("failed to check package status: apk has no list of what is installed")?;
     Ok(Found { version: apk_version(&text, name).unwrap_or_default().to_owned(), ..Found::default() })
 }
 

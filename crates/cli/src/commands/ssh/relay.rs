@@ -67,7 +67,7 @@ impl Relay {
 
     /// Brings it here. The exit status, if it did not come.
     pub(super) async fn fetch(&self, fleet: &Fleet) -> Result<Option<u8>> {
-        let targets = fleet.inventory.resolve(&[self.host.clone()])?;
+        let targets = fleet.inventory.resolve(std::slice::from_ref(&self.host))?;
         let [target] = &targets[..] else { bail!("{}: copies come from one host", self.host) };
         let work = if self.whole {
             let [path] = &self.paths[..] else { bail!("one folder is copied at a time") };
