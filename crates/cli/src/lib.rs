@@ -12,7 +12,6 @@ mod exit;
 mod health;
 mod logging;
 mod reload;
-mod sse;
 mod update;
 
 use std::process::ExitCode;

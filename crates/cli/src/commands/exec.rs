@@ -1,18 +1,18 @@
 //! `legwork exec` and `legwork logs`: a command's output as if it ran here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use legwork_api::{
+    Client, ClientError, Count, Event, GapEvent, GetTask, NewTask, NoId, OutputEvent, Received, Run, RunId,
+    Select, State, Stream, SubmitTask, Task, TaskId, Wait,
+};
 
 use super::follow::{Followed, Show, follow, follow_or_cancel};
 use super::lists::visible;
 use super::stdin;
 use crate::args::{ExecArgs, LogsArgs};
-use crate::client::{Client, Refused};
-use crate::sse::Event;
-use crate::{exit, output};
+use crate::{client, exit, output};
 
 /// Where the remote command's status is passed on, a failure of ours is none that it may have.
 pub(crate) async fn run(args: ExecArgs) -> Result<u8> {
@@ -23,37 +23,10 @@ pub(crate) async fn run(args: ExecArgs) -> Result<u8> {
 }
 
 async fn attempt(args: ExecArgs) -> Result<u8> {
-    let client = Client::from_args(&args.hub)?;
-    let mut select = json!({ "labels": args.label });
-    if let Some(runner) = &args.runner {
-        select["runner"] = runner.as_str().into();
-    }
-    if args.all {
-        select["count"] = "all".into();
-    } else if let Some(count) = args.count {
-        select["count"] = count.into();
-    }
-    if args.online {
-        select["online"] = true.into();
-    }
-    let line = line_of(&args.command);
-    let line = match stdin::read(args.stdin, args.no_stdin).await? {
-        Some(data) => stdin::with(&line, &data)?,
-        None => line,
-    };
-    let mut command = json!({ "command": line });
-    if let Some(workdir) = &args.workdir {
-        command["workdir"] = workdir.as_str().into();
-    }
-    let mut body = json!({
-        "select": select, "operation": "bash", "args": command, "timeout_s": args.timeout,
-        "idempotency_key": key()?,
-    });
-    if let Some(expires) = args.expires {
-        body["expires_s"] = expires.into();
-    }
+    let client = client::from_args(&args.hub)?;
+    let body = wanted(&args).await?;
     let task = submit(&client, &body).await?;
-    let id = task["id"].as_str().context("the hub gave no task id")?.to_owned();
+    let id = task.id.clone();
     if args.detach {
         if args.json {
             println!("{}", serde_json::to_string_pretty(&task)?);
@@ -62,25 +35,54 @@ async fn attempt(args: ExecArgs) -> Result<u8> {
         }
         return Ok(0);
     }
-    let runs = task["runs"].as_array().cloned().unwrap_or_default();
-    for run in runs.iter().filter(|r| r["state"] == "queued") {
-        let name = visible(run["runner"].as_str().unwrap_or_default());
+    for run in task.runs.iter().filter(|run| run.state == State::Queued) {
+        let name = visible(&run.runner);
         eprintln!("legwork: {name} is not connected; waiting for it (Ctrl-C cancels)");
     }
-    let mut printer = Printer::new(&runs, args.json);
-    let cancelled = match follow_or_cancel(&client, &format!("/tasks/{id}"), &mut printer).await? {
+    let mut printer = Printer::new(&task.runs, args.json);
+    let cancelled = match follow_or_cancel(&client, &id, &mut printer).await? {
         Followed::Left(status) => return Ok(status),
         Followed::Cancelled(status) => Some(status),
         Followed::Over => None,
     };
-    let task = client.get(&format!("/tasks/{id}")).await?;
+    let task = client.ask::<GetTask>(&id).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&task)?);
     } else {
         printer.finish(&task);
     }
-    let code = exit_code(&task);
+    let code = exit_code(&task.runs);
     Ok(cancelled.filter(|_| code == exit::INTERRUPTED).unwrap_or(code))
+}
+
+/// The task that the arguments describe.
+async fn wanted(args: &ExecArgs) -> Result<NewTask> {
+    let count = if args.all { Some(Count::all()) } else { args.count.map(|count| Count::of(count.into())) };
+    let select =
+        Select { labels: args.label.clone(), runner: args.runner.clone(), count, online: args.online };
+    let line = line_of(&args.command);
+    let line = match stdin::read(args.stdin, args.no_stdin).await? {
+        Some(data) => stdin::with(&line, &data)?,
+        None => line,
+    };
+    let mut command = serde_json::Map::new();
+    command.insert("command".into(), line.into());
+    if let Some(workdir) = &args.workdir {
+        command.insert("workdir".into(), workdir.as_str().into());
+    }
+    Ok(NewTask {
+        select,
+        operation: "bash".into(),
+        args: Some(command),
+        timeout_s: Some(signed(args.timeout)),
+        expires_s: args.expires.map(signed),
+        idempotency_key: Some(key()?),
+    })
+}
+
+/// What is too large for the hub stays too large.
+fn signed(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
 /// A key that makes a task the same task when it is submitted again.
@@ -91,20 +93,24 @@ fn key() -> Result<String> {
 }
 
 /// Submits a task; once more where the answer did not come: it may have been lost on its way.
-async fn submit(client: &Client, body: &Value) -> Result<Value> {
-    match client.post("/tasks", body).await {
-        Err(error) if error.downcast_ref::<Refused>().is_none() => client.post("/tasks", body).await,
-        answered => answered,
-    }
+async fn submit(client: &Client, body: &NewTask) -> Result<Received<Task>> {
+    let at_once = Wait::default();
+    let send = || client.send::<SubmitTask>(&NoId, &at_once, body);
+    Ok(match send().await {
+        Err(
+            ClientError::Unreachable { .. } | ClientError::Silent { .. } | ClientError::Unreadable { .. },
+        ) => send().await?,
+        answered => answered?,
+    })
 }
 
 pub(crate) async fn logs(args: LogsArgs) -> Result<u8> {
-    let client = Client::from_args(&args.hub)?;
-    let task = client.get(&format!("/tasks/{}", args.task)).await?;
-    let runs = task["runs"].as_array().cloned().unwrap_or_default();
-    let mut printer = Printer::new(&runs, false);
-    follow(&client, &format!("/tasks/{}", args.task), &mut printer, args.follow).await?;
-    let task = client.get(&format!("/tasks/{}", args.task)).await?;
+    let client = client::from_args(&args.hub)?;
+    let id = TaskId(args.task);
+    let task = client.ask::<GetTask>(&id).await?;
+    let mut printer = Printer::new(&task.runs, false);
+    follow(&client, &id, &mut printer, args.follow).await?;
+    let task = client.ask::<GetTask>(&id).await?;
     printer.finish(&task);
     Ok(0)
 }
@@ -127,25 +133,16 @@ pub(super) fn quoted(word: &str) -> String {
     }
 }
 
-#[derive(Deserialize)]
-struct Output {
-    run: String,
-    stream: String,
-    data: String,
-    #[serde(default)]
-    encoding: Option<String>,
-}
-
 /// Where a task's output goes: as it is for one run, line by line with the
 /// runner's name for many.
 struct Printer {
-    names: HashMap<String, String>,
+    names: HashMap<RunId, String>,
     many: bool,
     quiet: bool,
     /// Unfinished lines, by run and stream.
-    partial: HashMap<(String, bool), Vec<u8>>,
+    partial: HashMap<(RunId, bool), Vec<u8>>,
     /// Runs that streamed something.
-    seen: std::collections::HashSet<String>,
+    seen: HashSet<RunId>,
 }
 
 impl Show for Printer {
@@ -158,31 +155,27 @@ impl Show for Printer {
 }
 
 impl Printer {
-    fn new(runs: &[Value], quiet: bool) -> Self {
-        let names = runs
-            .iter()
-            .filter_map(|r| Some((r["id"].as_str()?.to_owned(), r["runner"].as_str()?.to_owned())))
-            .collect();
+    fn new(runs: &[Run], quiet: bool) -> Self {
         Self {
-            names,
+            names: runs.iter().map(|run| (run.id.clone(), run.runner.clone())).collect(),
             many: runs.len() > 1,
             quiet,
             partial: HashMap::new(),
-            seen: std::collections::HashSet::new(),
+            seen: HashSet::new(),
         }
     }
 
     /// Output is missing, and that is said.
     fn gap(&mut self, event: &Event) {
-        let gap: Value = serde_json::from_str(&event.data).unwrap_or_default();
-        let name = gap["run"].as_str().and_then(|run| self.names.get(run)).cloned().unwrap_or_default();
-        let from = gap["from"].as_u64().unwrap_or(0);
-        let to = gap["to"].as_u64().map_or_else(String::new, |to| format!(" to {to}"));
+        let gap: GapEvent = event.read().unwrap_or_default();
+        let name = self.names.get(gap.run.as_str()).cloned().unwrap_or_default();
+        let to = gap.to.map_or_else(String::new, |to| format!(" to {to}"));
         eprintln!(
-            "legwork: {}: {} is missing from byte {from}{to}: {}",
+            "legwork: {}: {} is missing from byte {}{to}: {}",
             visible(&name),
-            visible(gap["stream"].as_str().unwrap_or_default()),
-            visible(gap["reason"].as_str().unwrap_or_default())
+            visible(&gap.stream),
+            gap.from,
+            visible(&gap.reason)
         );
     }
 
@@ -190,23 +183,23 @@ impl Printer {
         if event.kind != "output" || self.quiet {
             return Ok(());
         }
-        let output: Output = serde_json::from_str(&event.data).context("the hub sent an unreadable event")?;
+        let output: OutputEvent = event.read().context("the hub sent an unreadable event")?;
         let data = match output.encoding.as_deref() {
             None => output.data.into_bytes(),
             Some(_) => decode_base64(&output.data),
         };
         self.seen.insert(output.run.clone());
-        self.print(&output.run, output.stream == "stderr", &data);
+        self.print(&output.run, output.stream == Stream::Stderr, &data);
         Ok(())
     }
 
-    fn print(&mut self, run: &str, is_stderr: bool, data: &[u8]) {
+    fn print(&mut self, run: &RunId, is_stderr: bool, data: &[u8]) {
         if !self.many {
             output::pass_on(is_stderr, data);
             return;
         }
         let name = self.names.get(run).cloned().unwrap_or_default();
-        let partial = self.partial.entry((run.to_owned(), is_stderr)).or_default();
+        let partial = self.partial.entry((run.clone(), is_stderr)).or_default();
         partial.extend_from_slice(data);
         let Some(end) = partial.iter().rposition(|b| *b == b'\n') else { return };
         let whole: Vec<u8> = partial.drain(..=end).collect();
@@ -218,53 +211,49 @@ impl Printer {
     }
 
     /// What was not streamed, and how each run ended.
-    fn finish(&mut self, task: &Value) {
-        let runs = task["runs"].as_array().cloned().unwrap_or_default();
-        for run in &runs {
-            let id = run["id"].as_str().unwrap_or_default();
+    fn finish(&mut self, task: &Task) {
+        for run in &task.runs {
             // The original streams nothing: its result has the output.
-            if !self.seen.contains(id) {
-                for (stream, is_stderr) in [("stdout", false), ("stderr", true)] {
-                    if let Some(text) = run["result"][stream].as_str().filter(|t| !t.is_empty()) {
-                        self.print(id, is_stderr, text.as_bytes());
+            if !self.seen.contains(&run.id) {
+                let written = run.written();
+                for (text, is_stderr) in [(written.stdout, false), (written.stderr, true)] {
+                    if !text.is_empty() {
+                        self.print(&run.id, is_stderr, text.as_bytes());
                     }
                 }
-            } else if run["state"] == "timed_out" {
-                self.print(id, true, b"command timed out\n");
+            } else if run.state == State::TimedOut {
+                self.print(&run.id, true, b"command timed out\n");
             }
             for is_stderr in [false, true] {
-                if self.partial.get(&(id.to_owned(), is_stderr)).is_some_and(|p| !p.is_empty()) {
-                    self.print(id, is_stderr, b"\n");
+                if self.partial.get(&(run.id.clone(), is_stderr)).is_some_and(|p| !p.is_empty()) {
+                    self.print(&run.id, is_stderr, b"\n");
                 }
             }
-            if let Some(error) = run["error"].as_str() {
-                let name = run["runner"].as_str().unwrap_or_default();
+            if let Some(error) = &run.error {
                 eprintln!(
                     "legwork: {}: {}: {}",
-                    visible(name),
-                    run["state"].as_str().unwrap_or_default(),
+                    visible(&run.runner),
+                    visible(run.state.as_str()),
                     visible(error)
                 );
             }
         }
         if self.many {
-            summary(&runs);
+            summary(&task.runs);
         }
     }
 }
 
-fn summary(runs: &[Value]) {
-    let width = runs.iter().filter_map(|r| r["runner"].as_str()).map(str::len).max().unwrap_or(0);
+fn summary(runs: &[Run]) {
+    let width = runs.iter().map(|run| run.runner.len()).max().unwrap_or(0);
     eprintln!();
     for run in runs {
-        let code = run["exit_code"].as_i64().map_or_else(|| "-".to_owned(), |c| c.to_string());
-        let started = run["started_at_ms"].as_u64().or_else(|| run["queued_at_ms"].as_u64()).unwrap_or(0);
-        let took = run["finished_at_ms"].as_u64().unwrap_or(started).saturating_sub(started);
-        let (name, state) =
-            (run["runner"].as_str().unwrap_or_default(), run["state"].as_str().unwrap_or_default());
-        eprintln!("{name:width$}  {state:10} exit {code:>3}  {took} ms");
+        let code = run.exit_code.map_or_else(|| "-".to_owned(), |c| c.to_string());
+        let started = run.started_at_ms.unwrap_or(run.queued_at_ms);
+        let took = run.finished_at_ms.unwrap_or(started).saturating_sub(started);
+        eprintln!("{:width$}  {:10} exit {code:>3}  {took} ms", run.runner, run.state);
     }
-    let good = runs.iter().filter(|r| r["state"] == "succeeded").count();
+    let good = runs.iter().filter(|run| run.state == State::Succeeded).count();
     eprintln!("{good} of {} succeeded", runs.len());
 }
 
@@ -284,14 +273,13 @@ fn decode_base64(text: &str) -> Vec<u8> {
 }
 
 /// The remote status for one run; for many the worst in a word.
-fn exit_code(task: &Value) -> u8 {
-    let runs = task["runs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let code = |run: &Value| match run["state"].as_str().unwrap_or_default() {
-        "succeeded" => 0,
-        "timed_out" => exit::TIMED_OUT,
-        "denied" => exit::DENIED,
-        "cancelled" => exit::INTERRUPTED,
-        "failed" => match run["exit_code"].as_i64() {
+fn exit_code(runs: &[Run]) -> u8 {
+    let code = |run: &Run| match run.state.known() {
+        Some(State::Succeeded) => 0,
+        Some(State::TimedOut) => exit::TIMED_OUT,
+        Some(State::Denied) => exit::DENIED,
+        Some(State::Cancelled) => exit::INTERRUPTED,
+        Some(State::Failed) => match run.exit_code {
             Some(code @ 1..=255) => u8::try_from(code).unwrap_or(exit::NOT_RUN),
             // Ended by a signal whose number the protocol does not tell.
             Some(_) => 128,
@@ -325,10 +313,20 @@ mod tests {
 
     #[test]
     fn the_remote_status_passes_through() {
-        let task = |runs: Value| json!({ "runs": runs });
-        assert_eq!(exit_code(&task(json!([{ "state": "failed", "exit_code": 3 }]))), 3);
-        assert_eq!(exit_code(&task(json!([{ "state": "denied" }]))), exit::DENIED);
-        assert_eq!(exit_code(&task(json!([{ "state": "succeeded" }, { "state": "lost" }]))), exit::NOT_RUN);
-        assert_eq!(exit_code(&task(json!([{ "state": "succeeded", "exit_code": 0 }]))), 0);
+        let of = |runs: &[(&str, Option<i32>)]| {
+            let run = |(state, exit_code): &(&str, Option<i32>)| {
+                let json = serde_json::json!({
+                    "id": "run_1", "runner": "r", "runner_id": "wn_1", "state": state, "exit_code": exit_code,
+                });
+                serde_json::from_value(json).expect("a run")
+            };
+            exit_code(&runs.iter().map(run).collect::<Vec<Run>>())
+        };
+        assert_eq!(of(&[("failed", Some(3))]), 3);
+        assert_eq!(of(&[("denied", None)]), exit::DENIED);
+        assert_eq!(of(&[("succeeded", None), ("lost", None)]), exit::NOT_RUN);
+        assert_eq!(of(&[("succeeded", Some(0))]), 0);
+        // A state of a hub that is newer than we are.
+        assert_eq!(of(&[("held", Some(0))]), exit::NOT_RUN);
     }
 }

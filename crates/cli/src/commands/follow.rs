@@ -1,14 +1,15 @@
 //! Following a task's events to their end, over any number of broken connections.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use futures_util::StreamExt;
-use serde_json::json;
+use legwork_api::{
+    CancelPodTask, CancelTask, Client, ClientError, Event, Follow, NoQuery, Operation, PodTaskEvents,
+    PodTaskId, TaskEvents, TaskId,
+};
 
 use super::serve::terminated;
-use crate::client::{Client, Refused};
-use crate::sse::{Event, Parser};
 use crate::{exit, output};
 
 /// Pause before a broken event stream is opened again.
@@ -25,23 +26,41 @@ pub(super) trait Show {
     fn end(&mut self, _: &Event) {}
 }
 
-/// Shows the events of a task (`/tasks/ID`, `/pods/tasks/ID`).
-pub(super) async fn follow(client: &Client, task: &str, show: &mut impl Show, wait: bool) -> Result<()> {
+/// What has events and can be cancelled, by its id.
+pub(super) trait Subject: Display + Sized {
+    type Events: Operation<Id = Self, Query = Follow, Body = ()>;
+    type Cancel: Operation<Id = Self, Query = NoQuery, Body = ()>;
+}
+
+impl Subject for TaskId {
+    type Events = TaskEvents;
+    type Cancel = CancelTask;
+}
+
+impl Subject for PodTaskId {
+    type Events = PodTaskEvents;
+    type Cancel = CancelPodTask;
+}
+
+/// Shows the events of a task.
+pub(super) async fn follow<S: Subject>(
+    client: &Client,
+    task: &S,
+    show: &mut impl Show,
+    wait: bool,
+) -> Result<()> {
     let mut last: Option<String> = None;
     let mut heard: Option<Instant> = None;
+    let query = Follow { follow: Some(wait) };
     loop {
-        let opened = tokio::time::timeout(SILENCE, client.events(task, last.as_deref(), wait)).await;
-        let opened =
-            opened.unwrap_or_else(|_| Err(anyhow::anyhow!("the hub at {} does not answer", client.base())));
-        let failed = match opened {
-            Ok(response) => {
+        let opened = client.events::<S::Events>(task, &query, last.as_deref());
+        let failed = match tokio::time::timeout(SILENCE, opened).await {
+            Ok(Ok(mut events)) => {
                 // What it says counts, not that it lets us in: it may close the stream each time.
                 heard.get_or_insert_with(Instant::now);
-                let mut parser = Parser::default();
-                let mut stream = response.bytes_stream();
-                while let Ok(Some(Ok(bytes))) = tokio::time::timeout(SILENCE, stream.next()).await {
+                while let Ok(Some(came)) = tokio::time::timeout(SILENCE, events.next()).await {
                     heard = Some(Instant::now());
-                    for event in parser.feed(&bytes) {
+                    for event in came {
                         if !event.id.is_empty() {
                             last = Some(event.id.clone());
                         }
@@ -58,15 +77,13 @@ pub(super) async fn follow(client: &Client, task: &str, show: &mut impl Show, wa
                 anyhow::anyhow!("the hub at {} closed the stream, or fell silent", client.base())
             }
             // It answered, and will not answer otherwise.
-            Err(error) if error.downcast_ref::<Refused>().is_some_and(Refused::is_final) => {
-                return Err(error);
-            }
-            Err(error) => error,
+            Ok(Err(error)) if ClientError::is_final(&error) => return Err(error.into()),
+            Ok(Err(error)) => error.into(),
+            Err(_) => anyhow::anyhow!("the hub at {} does not answer", client.base()),
         };
         // The first failure is the answer; later ones are an outage.
         if heard.is_none_or(|heard| heard.elapsed() > PATIENCE) {
-            let id = task.rsplit('/').next().unwrap_or_default();
-            return Err(failed).with_context(|| format!("{id} is not followed any more; it goes on"));
+            return Err(failed).with_context(|| format!("{task} is not followed any more; it goes on"));
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -84,25 +101,27 @@ pub(super) enum Followed {
 
 /// Follows a task. A signal cancels it, a second one leaves it; where nobody reads any more,
 /// it is cancelled as well.
-pub(super) async fn follow_or_cancel(client: &Client, task: &str, show: &mut impl Show) -> Result<Followed> {
-    let id = task.rsplit('/').next().unwrap_or_default();
-    let cancel = format!("{task}/cancel");
+pub(super) async fn follow_or_cancel<S: Subject>(
+    client: &Client,
+    task: &S,
+    show: &mut impl Show,
+) -> Result<Followed> {
     let following = follow(client, task, show, true);
     tokio::pin!(following);
     let status = tokio::select! {
         result = &mut following => return result.map(|()| Followed::Over),
         () = output::reader_gone() => {
-            client.post(&cancel, &json!({})).await?;
+            client.ask::<S::Cancel>(task).await?;
             return Ok(Followed::Left(exit::PIPE));
         }
         status = terminated() => status?,
     };
-    eprintln!("legwork: cancelling {id}; the same signal again leaves it");
-    client.post(&cancel, &json!({})).await?;
+    eprintln!("legwork: cancelling {task}; the same signal again leaves it");
+    client.ask::<S::Cancel>(task).await?;
     tokio::select! {
         result = &mut following => result.map(|()| Followed::Cancelled(status)),
         status = terminated() => {
-            eprintln!("legwork: left {id}");
+            eprintln!("legwork: left {task}");
             Ok(Followed::Left(status?))
         }
     }

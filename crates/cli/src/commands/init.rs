@@ -4,11 +4,11 @@ use std::io::{BufRead, IsTerminal, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use legwork_api::{ClientError, Enrolment, NoId, NoQuery};
 use legwork_dialout::config::{Source, rules_of};
-use serde_json::json;
 
 use crate::args::InitArgs;
-use crate::client::Client;
+use crate::client;
 use crate::context;
 
 /// What a new runner may do: look. Everything else is for the operator to add.
@@ -46,22 +46,21 @@ pub(crate) async fn run(args: InitArgs) -> Result<u8> {
         }
         None => None,
     };
-    let client = Client::new(&args.hub_url, enrolment.trim().to_owned(), ca_file.as_deref())?;
-    let body = match &args.name {
-        Some(name) => json!({ "name": name }),
-        None => json!({}),
+    let client = client::connect(&args.hub_url, enrolment.trim().to_owned(), ca_file.as_deref())?;
+    let enrol = async |name: Option<String>| {
+        client.send::<legwork_api::Enroll>(&NoId, &NoQuery {}, &Enrolment { name }).await
     };
-    let answer = match client.post("/enroll", &body).await {
+    let answer = match enrol(args.name.clone()).await {
         // A hub of an earlier version wants to be told.
-        Err(error) if args.name.is_none() && error.to_string().contains("missing field `name`") => {
-            let name = legwork_runner::Machine::detect().hostname;
-            client.post("/enroll", &json!({ "name": name })).await?
+        Err(ClientError::Refused(problem))
+            if args.name.is_none() && problem.detail.contains("missing field `name`") =>
+        {
+            enrol(Some(legwork_runner::Machine::detect().hostname)).await?
         }
         answered => answered?,
     };
     // The hub's word: what the enrolment token is called, unless we said otherwise.
-    let name = answer["name"].as_str().context("the hub gave no name")?.to_owned();
-    let token = answer["token"].as_str().context("the hub gave no token")?;
+    let (name, token) = (answer.name.clone(), answer.token.as_str());
     let url = format!("{}/runner/ws", args.hub_url.trim_end_matches('/').replacen("http", "ws", 1));
     // A config of the whole machine is that of a service (`legwork install-service`).
     let is_service = path.starts_with("/etc");

@@ -3,21 +3,27 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
-use serde_json::{Value, json};
+use legwork_api::{
+    CancelTask, ChangeRunner, Client, GetTask, ListRunners, ListTasks, NoQuery, Received, RemoveRunner,
+    RunnerChange, RunnerFilter, RunnerName, Task, TaskFilter, TaskId,
+};
 
 use crate::args::{RunnersArgs, RunnersCommand, TasksArgs};
-use crate::client::Client;
+use crate::client;
 
 /// Most tasks that are looked at for those that a filter lets through.
 const MOST_LOOKED_AT: usize = 20_000;
+/// Most that a page of a list has.
+const MOST_ON_A_PAGE: u32 = 500;
 
 pub(crate) async fn runners(args: RunnersArgs) -> Result<u8> {
     if let Some(command) = args.command {
         return change(command).await;
     }
     let args = args.list;
-    let client = Client::from_args(&args.hub)?;
-    let items = all_pages(&client, "/runners?limit=500").await?;
+    let client = client::from_args(&args.hub)?;
+    let first = RunnerFilter { limit: Some(MOST_ON_A_PAGE), ..RunnerFilter::default() };
+    let items = client.all::<ListRunners, _, _>(first, |query, cursor| query.cursor = Some(cursor)).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&items)?);
         return Ok(0);
@@ -30,18 +36,12 @@ pub(crate) async fn runners(args: RunnersArgs) -> Result<u8> {
     let rows: Vec<Vec<String>> = items
         .iter()
         .map(|r| {
-            let labels: Vec<&str> =
-                r["labels"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            let name = match r["display_name"].as_str() {
-                Some(shown) => cell(&format!("{} ({shown})", r["name"].as_str().unwrap_or_default())),
-                None => text(r, "name"),
+            let name = match &r.display_name {
+                Some(shown) => format!("{} ({shown})", r.name),
+                None => r.name.clone(),
             };
-            let status = if r["drained"] == true {
-                format!("{}, drained", text(r, "status"))
-            } else {
-                text(r, "status")
-            };
-            vec![name, status, text(r, "id"), text(r, "version"), cell(&labels.join(","))]
+            let status = if r.drained { format!("{}, drained", r.status) } else { r.status.to_string() };
+            [name.as_str(), &status, r.id.as_str(), &r.version, &r.labels.join(",")].map(cell).to_vec()
         })
         .collect();
     table(&["NAME", "STATUS", "ID", "VERSION", "LABELS"], &rows);
@@ -51,44 +51,34 @@ pub(crate) async fn runners(args: RunnersArgs) -> Result<u8> {
 async fn change(command: RunnersCommand) -> Result<u8> {
     match command {
         RunnersCommand::Set { runner, label, no_labels, display_name, drain, undrain, hub } => {
-            let mut body = json!({});
-            if no_labels || !label.is_empty() {
-                body["labels"] = json!(label);
-            }
-            if let Some(name) = display_name {
-                body["display_name"] = name.into();
-            }
-            if drain || undrain {
-                body["drained"] = drain.into();
-            }
-            if body.as_object().is_none_or(serde_json::Map::is_empty) {
+            let change = RunnerChange {
+                labels: (no_labels || !label.is_empty()).then_some(label),
+                display_name,
+                drained: (drain || undrain).then_some(drain),
+            };
+            if change == RunnerChange::default() {
                 bail!("say what to set: --label, --no-labels, --display-name, --drain or --undrain");
             }
-            let client = Client::from_args(&hub)?;
-            let changed = client.patch(&format!("/runners/{}", path_part(&runner)), &body).await?;
-            println!("set {}", text(&changed, "name"));
+            let client = client::from_args(&hub)?;
+            let changed = client.send::<ChangeRunner>(&RunnerName(runner), &NoQuery {}, &change).await?;
+            println!("set {}", cell(&changed.name));
         }
         RunnersCommand::Remove { runner, hub } => {
-            Client::from_args(&hub)?.delete(&format!("/runners/{}", path_part(&runner))).await?;
-            println!("removed {}", visible(&runner));
+            let runner = RunnerName(runner);
+            client::from_args(&hub)?.ask::<RemoveRunner>(&runner).await?;
+            println!("removed {}", visible(runner.as_str()));
         }
     }
     Ok(0)
 }
 
-/// A name as a part of a path.
-fn path_part(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
 pub(crate) async fn tasks(args: TasksArgs) -> Result<u8> {
-    let client = Client::from_args(&args.hub)?;
+    let client = client::from_args(&args.hub)?;
     if let Some(id) = &args.task {
-        let task = if args.cancel {
-            client.post(&format!("/tasks/{id}/cancel"), &json!({})).await?
-        } else {
-            client.get(&format!("/tasks/{id}")).await?
+        let id = TaskId(id.clone());
+        let task = match args.cancel {
+            true => client.ask::<CancelTask>(&id).await?,
+            false => client.ask::<GetTask>(&id).await?,
         };
         println!("{}", serde_json::to_string_pretty(&task)?);
         return Ok(0);
@@ -102,19 +92,14 @@ pub(crate) async fn tasks(args: TasksArgs) -> Result<u8> {
     let rows: Vec<Vec<String>> = items
         .iter()
         .map(|t| {
-            let runs = t["runs"].as_array().map_or(0, Vec::len);
-            let on = match t["runs"][0]["runner"].as_str() {
-                Some(name) if runs == 1 => cell(name),
-                _ => format!("{runs} runners"),
+            let on = match t.runs.as_slice() {
+                [run] => run.runner.clone(),
+                runs => format!("{} runners", runs.len()),
             };
-            // A tool's name comes before its server's.
-            let subject =
-                ["/command", "/path", "/pattern", "/url", "/tool_name", "/server/name", "/skill_dir"]
-                    .iter()
-                    .find_map(|k| t["args"].pointer(k)?.as_str())
-                    .unwrap_or_default();
-            let age = age(now.saturating_sub(t["created_at_ms"].as_u64().unwrap_or(now)) / 1000);
-            vec![text(t, "id"), age, text(t, "state"), exits(t), on, text(t, "operation"), cell(subject)]
+            let age = age(now.saturating_sub(t.created_at_ms) / 1000);
+            [t.id.as_str(), &age, t.state.as_str(), &exits(t), &on, &t.operation, &t.subject()]
+                .map(cell)
+                .to_vec()
         })
         .collect();
     table(&["TASK", "AGE", "STATE", "EXIT", "ON", "OPERATION", "SUBJECT"], &rows);
@@ -122,58 +107,57 @@ pub(crate) async fn tasks(args: TasksArgs) -> Result<u8> {
 }
 
 /// The newest tasks that the filters let through.
-async fn wanted_tasks(client: &Client, args: &TasksArgs) -> Result<Vec<Value>> {
+async fn wanted_tasks(client: &Client, args: &TasksArgs) -> Result<Vec<Received<Task>>> {
     let since = match &args.since {
         Some(text) => Some(now_ms().saturating_sub(seconds(text)? * 1000)),
         None => None,
     };
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let filters = args.state.is_some() || args.operation.is_some() || since.is_some();
-    let mut path = format!("/tasks?limit={}", if filters { 500 } else { args.limit.min(500) });
-    if let Some(runner) = &args.runner {
-        path.push_str(&format!("&runner={}", path_part(runner)));
-    }
+    let asked = args.limit.min(MOST_ON_A_PAGE);
+    let mut query = TaskFilter {
+        limit: Some(if filters { MOST_ON_A_PAGE } else { asked }),
+        runner: args.runner.clone().map(RunnerName),
+        ..TaskFilter::default()
+    };
     let (mut items, mut looked_at) = (Vec::new(), 0);
-    let mut page = client.get(&path).await?;
     loop {
-        for task in page["items"].as_array().into_iter().flatten() {
+        let page = client.list::<ListTasks>(&query).await?;
+        query.cursor.clone_from(&page.next);
+        for task in page.into_items() {
             looked_at += 1;
             // Newest first: the rest is older.
-            if since.is_some_and(|since| task["created_at_ms"].as_u64().unwrap_or(0) < since) {
+            if since.is_some_and(|since| task.created_at_ms < since) {
                 return Ok(items);
             }
-            let is = |wanted: &Option<String>, key: &str| wanted.as_ref().is_none_or(|w| task[key] == **w);
-            if is(&args.operation, "operation") && args.state.as_ref().is_none_or(|s| has_state(task, s)) {
-                items.push(task.clone());
+            let is_wanted = args.operation.as_ref().is_none_or(|wanted| task.operation == *wanted)
+                && args.state.as_ref().is_none_or(|wanted| task.has_state(wanted));
+            if is_wanted {
+                items.push(task);
             }
             if items.len() >= limit {
                 return Ok(items);
             }
         }
-        let Some(cursor) = page["next"].as_str() else { return Ok(items) };
+        if query.cursor.is_none() {
+            return Ok(items);
+        }
         if looked_at >= MOST_LOOKED_AT {
             eprintln!("legwork: only the newest {looked_at} tasks were looked at");
             return Ok(items);
         }
-        page = client.get(&format!("{path}&cursor={cursor}")).await?;
     }
 }
 
-/// Whether a task, or one of its runs, is in a state.
-fn has_state(task: &Value, state: &str) -> bool {
-    task["state"] == *state || task["runs"].as_array().into_iter().flatten().any(|run| run["state"] == *state)
-}
-
 /// How its commands exited.
-fn exits(task: &Value) -> String {
-    let mut codes: Vec<i64> =
-        task["runs"].as_array().into_iter().flatten().filter_map(|run| run["exit_code"].as_i64()).collect();
+fn exits(task: &Task) -> String {
+    let mut codes: Vec<i32> = task.runs.iter().filter_map(|run| run.exit_code).collect();
     codes.sort_unstable();
     codes.dedup();
     match codes.as_slice() {
         [] => "-".into(),
         codes if codes.len() > 3 => format!("{},…", codes[0]),
-        codes => codes.iter().map(i64::to_string).collect::<Vec<_>>().join(","),
+        codes => codes.iter().map(i32::to_string).collect::<Vec<_>>().join(","),
     }
 }
 
@@ -206,20 +190,6 @@ fn seconds(text: &str) -> Result<u64> {
         Some(seconds) => Ok(seconds),
         None => bail!("'{text}' is no age: give a number and s, m, h or d, such as 30m"),
     }
-}
-
-pub(crate) async fn all_pages(client: &Client, path: &str) -> Result<Vec<Value>> {
-    let mut items = Vec::new();
-    let mut page = client.get(path).await?;
-    loop {
-        items.extend(page["items"].as_array().cloned().unwrap_or_default());
-        let Some(cursor) = page["next"].as_str() else { return Ok(items) };
-        page = client.get(&format!("{path}&cursor={cursor}")).await?;
-    }
-}
-
-fn text(value: &Value, key: &str) -> String {
-    cell(value[key].as_str().unwrap_or_default())
 }
 
 /// What fits into a table.

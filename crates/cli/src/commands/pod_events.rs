@@ -2,12 +2,70 @@
 
 use std::io::{IsTerminal, Write};
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::lists::visible;
 
 /// Most lines that are shown of a tool's answer.
 const LINES: usize = 6;
+
+/// What is shown of an event, whichever it is; an original's events have fewer fields. A field that
+/// is no such thing is as one that is not there: the rest is shown all the same.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    #[serde(rename = "type", deserialize_with = "lenient")]
+    kind: String,
+    #[serde(deserialize_with = "lenient")]
+    text: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    token: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    tool_name: String,
+    #[serde(deserialize_with = "lenient")]
+    args: Option<Value>,
+    #[serde(deserialize_with = "lenient")]
+    output: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    step_name: String,
+    #[serde(deserialize_with = "lenient")]
+    step_state: String,
+    #[serde(deserialize_with = "lenient")]
+    duration_ms: f64,
+    #[serde(deserialize_with = "lenient")]
+    level: String,
+    #[serde(deserialize_with = "lenient")]
+    message: String,
+    #[serde(deserialize_with = "lenient")]
+    usage: Option<Usage>,
+}
+
+/// What a model used.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Usage {
+    #[serde(deserialize_with = "lenient")]
+    turns: f64,
+    #[serde(deserialize_with = "lenient")]
+    input_tokens: f64,
+    #[serde(deserialize_with = "lenient")]
+    cache_creation_input_tokens: f64,
+    #[serde(deserialize_with = "lenient")]
+    cache_read_input_tokens: f64,
+    #[serde(deserialize_with = "lenient")]
+    output_tokens: f64,
+    #[serde(deserialize_with = "lenient")]
+    cache_hit_ratio: f64,
+    #[serde(deserialize_with = "lenient")]
+    cost_usd: Option<f64>,
+}
+
+/// A value of the type that we know, or none.
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(from: D) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).unwrap_or_default())
+}
 
 pub(crate) struct Printer {
     json: bool,
@@ -47,99 +105,100 @@ impl Printer {
             println!("{event}");
             return;
         }
-        let text = |key: &str| visible(event[key].as_str().unwrap_or_default());
-        match event["type"].as_str().unwrap_or_default() {
-            "token" | "llm_token" => {
-                let piece = event["text"].as_str().or(event["token"].as_str()).unwrap_or_default();
-                print!("{}", plain(piece));
-                let _ = std::io::stdout().flush();
-                self.in_text = !piece.ends_with('\n');
-            }
-            "thinking" => {
-                let piece = self.dim(&plain(event["text"].as_str().unwrap_or_default()));
-                print!("{piece}");
-                let _ = std::io::stdout().flush();
-                self.in_text = true;
-            }
-            "token_reset" => {
-                let note = self.dim("(the stream broke: the answer starts again)");
-                self.line(&note);
-            }
+        let told = Told::deserialize(event).unwrap_or_default();
+        match told.kind.as_str() {
+            "token" | "llm_token" => self.piece(&told.text.or(told.token).unwrap_or_default()),
+            "thinking" => self.thought(&told.text.unwrap_or_default()),
+            "token_reset" => self.dimmed("(the stream broke: the answer starts again)"),
             // The first word of a call has no arguments yet.
-            "tool_start" if event.get("args").is_some() => {
-                let args = visible(&event["args"].to_string());
-                let line = self.dim(&format!("> {} {args}", text("tool_name")));
-                self.line(&line);
-            }
-            "tool_end" => {
-                let output = event["output"].as_str().unwrap_or_default();
-                let lines: Vec<&str> = output.lines().collect();
-                for line in lines.iter().take(LINES) {
-                    let line = self.dim(&format!("  {}", visible(line)));
-                    self.line(&line);
-                }
-                if lines.len() > LINES {
-                    let more = self.dim(&format!("  ... {} more lines", lines.len() - LINES));
-                    self.line(&more);
+            "tool_start" => {
+                if let Some(args) = told.args {
+                    let args = visible(&args.to_string());
+                    self.dimmed(&format!("> {} {args}", visible(&told.tool_name)));
                 }
             }
+            "tool_end" => self.tool_output(told.output.as_deref().unwrap_or_default()),
             "step_start" => {
-                let line = self.bold(&format!("== {}", text("step_name")));
+                let line = self.bold(&format!("== {}", visible(&told.step_name)));
                 self.line(&line);
             }
             "step_end" => {
-                let took = event["duration_ms"].as_u64().unwrap_or_default();
-                let output =
-                    event["output"].as_str().map(|o| format!(": {}", visible(o))).unwrap_or_default();
-                #[allow(clippy::cast_precision_loss, reason = "seconds for people")]
-                let seconds = took as f64 / 1000.0;
-                let line = self.dim(&format!(
-                    "-- {} {} in {seconds:.1} s{output}",
-                    text("step_name"),
-                    text("step_state")
-                ));
-                self.line(&line);
+                let output = told.output.map(|o| format!(": {}", visible(&o))).unwrap_or_default();
+                let (name, state) = (visible(&told.step_name), visible(&told.step_state));
+                self.dimmed(&format!("-- {name} {state} in {:.1} s{output}", told.duration_ms / 1000.0));
             }
-            "log" => {
-                let line = match event["level"].as_str() {
-                    Some("info") => self.dim(&text("message")),
-                    _ => text("message"),
-                };
-                self.line(&line);
-            }
-            "done" => self.end("done", event),
-            "error" => self.end(&format!("failed: {}", text("message")), event),
-            "state" => {
-                let line = self.dim(&text("message"));
-                self.line(&line);
-            }
+            "log" if told.level == "info" => self.dimmed(&visible(&told.message)),
+            "log" => self.line(&visible(&told.message)),
+            "done" => self.end("done", told.usage),
+            "error" => self.end(&format!("failed: {}", visible(&told.message)), told.usage),
+            "state" => self.dimmed(&visible(&told.message)),
             _ => {}
         }
     }
 
-    fn end(&mut self, word: &str, event: &Value) {
+    fn dimmed(&mut self, text: &str) {
+        let line = self.dim(text);
+        self.line(&line);
+    }
+
+    /// A piece of what a model writes, as it comes.
+    fn piece(&mut self, piece: &str) {
+        print!("{}", plain(piece));
+        let _ = std::io::stdout().flush();
+        self.in_text = !piece.ends_with('\n');
+    }
+
+    fn thought(&mut self, piece: &str) {
+        print!("{}", self.dim(&plain(piece)));
+        let _ = std::io::stdout().flush();
+        self.in_text = true;
+    }
+
+    fn tool_output(&mut self, output: &str) {
+        let lines: Vec<&str> = output.lines().collect();
+        for line in lines.iter().take(LINES) {
+            self.dimmed(&format!("  {}", visible(line)));
+        }
+        if lines.len() > LINES {
+            self.dimmed(&format!("  ... {} more lines", lines.len() - LINES));
+        }
+    }
+
+    fn end(&mut self, word: &str, usage: Option<Usage>) {
         let line = self.bold(word);
         self.line(&line);
-        let usage = &event["usage"];
-        if usage.is_object() {
-            let number = |key: &str| usage[key].as_u64().unwrap_or_default();
-            let read = number("input_tokens")
-                + number("cache_creation_input_tokens")
-                + number("cache_read_input_tokens");
-            let cost =
-                usage["cost_usd"].as_f64().map(|usd| format!(", {usd:.4} US dollars")).unwrap_or_default();
-            let line = self.dim(&format!(
-                "{} turns, {read} tokens read ({:.0} % from the cache), {} written{cost}",
-                number("turns"),
-                usage["cache_hit_ratio"].as_f64().unwrap_or_default() * 100.0,
-                number("output_tokens"),
-            ));
-            self.line(&line);
-        }
+        let Some(usage) = usage else { return };
+        let read = usage.input_tokens + usage.cache_creation_input_tokens + usage.cache_read_input_tokens;
+        let cost = usage.cost_usd.map(|usd| format!(", {usd:.4} US dollars")).unwrap_or_default();
+        self.dimmed(&format!(
+            "{} turns, {read} tokens read ({:.0} % from the cache), {} written{cost}",
+            usage.turns,
+            usage.cache_hit_ratio * 100.0,
+            usage.output_tokens,
+        ));
     }
 }
 
 /// Text of many lines, without what would steer the terminal.
 fn plain(text: &str) -> String {
     text.chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_told_whatever_its_fields_hold() {
+        let done =
+            json!({"type": "done", "output": {"answer": 42}, "usage": {"turns": 2, "cost_usd": "much"}});
+        let told = Told::deserialize(&done).unwrap();
+        assert_eq!((told.kind.as_str(), told.output), ("done", None));
+        let usage = told.usage.unwrap();
+        assert!(usage.turns > 1.0 && usage.cost_usd.is_none());
+        let told = Told::deserialize(&json!({"type": "error", "message": "no", "tool_name": null})).unwrap();
+        assert_eq!((told.kind.as_str(), told.message.as_str()), ("error", "no"));
+    }
 }

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use legwork_api::{
+    CancelPodTask, Client, Event, Fields, GetPodTask, ListPodRunners, ListPodTasks, NewPodTask, NoId,
+    NoQuery, PodRegistration, PodStateEvent, PodStatus, PodTaskFilter, PodTaskId, State, SubmitPodTask,
+};
 use serde_json::{Value, json};
 
 use super::checkout::{Checkout, Gathered};
@@ -11,9 +15,7 @@ use super::lists::{table, visible};
 use super::pod_events::Printer;
 use super::task;
 use crate::args::task::{AgentArgs, PodArgs, PodsCommand, WorkflowCommand};
-use crate::client::Client;
-use crate::exit;
-use crate::sse::Event;
+use crate::{client, exit};
 
 pub(crate) async fn agent(args: AgentArgs) -> Result<u8> {
     // First of all: this program starts once more, without what commands must not see.
@@ -91,32 +93,33 @@ fn config_of(file: &Path) -> Result<Value, Vec<String>> {
 }
 
 async fn submit(config: Value, args: &PodArgs, checkout: Option<&Checkout>) -> Result<u8> {
-    let client = Client::from_args(&args.hub)?;
-    let mut body = json!({ "config": config });
-    if let Some(runner) = &args.runner {
-        body["runner"] = runner.as_str().into();
-    }
-    let task = client.post("/pods/tasks", &body).await?;
-    let id = task["id"].as_u64().context("the hub gave no task id")?;
+    let client = client::from_args(&args.hub)?;
+    let new = NewPodTask {
+        config: Fields(serde_json::value::to_raw_value(&config)?),
+        runner: args.runner.clone(),
+        session_id: None,
+        expires_s: None,
+        idempotency_key: None,
+    };
+    let task = client.send::<SubmitPodTask>(&NoId, &NoQuery {}, &new).await?;
     if args.detach {
         if args.json {
             println!("{}", serde_json::to_string_pretty(&task)?)
         } else {
-            println!("{id}")
+            println!("{}", task.id)
         }
         return Ok(0);
     }
     if !args.json {
-        let runners = client.get("/pods/runners").await?;
-        let ready = |r: &&Value| r["status"] != "stale";
-        if !runners["items"].as_array().is_some_and(|list| list.iter().any(|r| ready(&r))) {
+        let runners = client.list::<ListPodRunners>(&NoQuery {}).await?;
+        if runners.items.iter().all(|runner| runner.status == PodStatus::Stale) {
             eprintln!(
                 "legwork: no task runner is connected; waiting for one (`legwork pool` starts some, Ctrl-C cancels)"
             );
         }
     }
     let mut watcher = Watcher::new(args.json);
-    match follow_or_cancel(&client, &format!("/pods/tasks/{id}"), &mut watcher).await? {
+    match follow_or_cancel(&client, &task.id, &mut watcher).await? {
         Followed::Left(status) => Ok(status),
         Followed::Over | Followed::Cancelled(_) => {
             let code = watcher.code();
@@ -127,8 +130,7 @@ async fn submit(config: Value, args: &PodArgs, checkout: Option<&Checkout>) -> R
 
 struct Watcher {
     printer: Printer,
-    state: String,
-    message: String,
+    end: PodStateEvent,
     gathered: Gathered,
 }
 
@@ -142,37 +144,35 @@ impl Show for Watcher {
 
     fn end(&mut self, event: &Event) {
         self.printer.finish();
-        let end: Value = serde_json::from_str(&event.data).unwrap_or_default();
-        let text = |key: &str| end[key].as_str().unwrap_or_default().to_owned();
-        (self.state, self.message) = (text("state"), text("message"));
+        self.end = event.read().unwrap_or_default();
     }
 }
 
 impl Watcher {
     fn new(json: bool) -> Self {
         let printer = Printer::new(json);
-        Self { printer, state: String::new(), message: String::new(), gathered: Gathered::default() }
+        Self { printer, end: PodStateEvent::default(), gathered: Gathered::default() }
     }
 
     fn code(&self) -> u8 {
-        match self.state.as_str() {
-            "succeeded" => return 0,
-            "cancelled" => {
+        match State::parse(&self.end.state) {
+            Some(State::Succeeded) => return 0,
+            Some(State::Cancelled) => {
                 eprintln!("legwork: cancelled");
                 return exit::INTERRUPTED;
             }
-            "failed" => {}
-            state => eprintln!("legwork: {state}: {}", visible(&self.message)),
+            Some(State::Failed) => return exit::ERROR,
+            _ => {}
         }
-        if self.state == "failed" { exit::ERROR } else { exit::NOT_RUN }
+        eprintln!("legwork: {}: {}", visible(&self.end.state), visible(&self.end.message));
+        exit::NOT_RUN
     }
 }
 
 pub(crate) async fn run(command: PodsCommand) -> Result<u8> {
     match command {
         PodsCommand::Runners(args) => {
-            let answer = Client::from_args(&args.hub)?.get("/pods/runners").await?;
-            let items = answer["items"].as_array().cloned().unwrap_or_default();
+            let items = client::from_args(&args.hub)?.list::<ListPodRunners>(&NoQuery {}).await?.into_items();
             if args.json {
                 println!("{}", serde_json::to_string_pretty(&items)?);
                 return Ok(0);
@@ -182,55 +182,55 @@ pub(crate) async fn run(command: PodsCommand) -> Result<u8> {
                     "no task runners yet; start some here with `legwork pool`, or elsewhere with REGISTER_URL from `legwork pods url`"
                 );
             }
-            let text = |item: &Value, key: &str| visible(item[key].as_str().unwrap_or_default());
             let rows: Vec<Vec<String>> = items
                 .iter()
                 .map(|r| {
-                    let task = r["task"].as_u64().map_or_else(String::new, |id| id.to_string());
-                    vec![text(r, "name"), text(r, "status"), task, text(r, "ip"), text(r, "version")]
+                    let task = r.task.map_or_else(String::new, |id| id.to_string());
+                    [r.name.as_str(), r.status.as_str(), &task, &r.ip, &r.version].map(visible).to_vec()
                 })
                 .collect();
             table(&["NAME", "STATUS", "TASK", "ADDRESS", "VERSION"], &rows);
         }
         PodsCommand::Tasks { task: Some(id), cancel, hub, .. } => {
-            let client = Client::from_args(&hub)?;
+            let client = client::from_args(&hub)?;
+            let id = PodTaskId(id);
             let task = match cancel {
-                true => client.post(&format!("/pods/tasks/{id}/cancel"), &json!({})).await?,
-                false => client.get(&format!("/pods/tasks/{id}")).await?,
+                true => client.ask::<CancelPodTask>(&id).await?,
+                false => client.ask::<GetPodTask>(&id).await?,
             };
             println!("{}", serde_json::to_string_pretty(&task)?);
         }
         PodsCommand::Tasks { task: None, json, hub, .. } => {
-            let answer = Client::from_args(&hub)?.get("/pods/tasks?limit=50").await?;
-            let items = answer["items"].as_array().cloned().unwrap_or_default();
+            let newest = PodTaskFilter { limit: Some(50), cursor: None };
+            let items = client::from_args(&hub)?.list::<ListPodTasks>(&newest).await?.into_items();
             if json {
                 println!("{}", serde_json::to_string_pretty(&items)?);
                 return Ok(0);
             }
-            let text = |item: &Value, key: &str| visible(item[key].as_str().unwrap_or_default());
             let rows: Vec<Vec<String>> = items
                 .iter()
                 .map(|t| {
-                    let id = t["id"].to_string();
-                    vec![id, text(t, "type"), text(t, "state"), text(t, "runner"), text(t, "error")]
+                    let (id, none) = (t.id.to_string(), String::new());
+                    let (runner, error) =
+                        (t.runner.as_ref().unwrap_or(&none), t.error.as_ref().unwrap_or(&none));
+                    [id.as_str(), t.kind.as_str(), t.state.as_str(), runner, error].map(visible).to_vec()
                 })
                 .collect();
             table(&["ID", "TYPE", "STATE", "RUNNER", "ERROR"], &rows);
         }
         PodsCommand::Logs { task, json, hub } => {
-            let client = Client::from_args(&hub)?;
+            let client = client::from_args(&hub)?;
             let mut watcher = Watcher::new(json);
-            follow(&client, &format!("/pods/tasks/{task}"), &mut watcher, false).await?;
+            follow(&client, &PodTaskId(task), &mut watcher, false).await?;
         }
-        PodsCommand::Url { hub } => println!("{}", register_url(&Client::from_args(&hub)?).await?),
+        PodsCommand::Url { hub } => println!("{}", register_url(&client::from_args(&hub)?).await?),
     }
     Ok(0)
 }
 
 /// Where task runners register; only an admin may know.
 pub(crate) async fn register_url(client: &Client) -> Result<String> {
-    let answer = client.get("/pods/registration").await?;
-    let base = answer["public_url"].as_str().unwrap_or(client.base()).trim_end_matches('/').to_owned();
-    let path = answer["path"].as_str().context("the hub gave no address")?;
-    Ok(format!("{base}{path}"))
+    let registration = client.list::<PodRegistration>(&NoQuery {}).await?;
+    let base = registration.public_url.as_deref().unwrap_or(client.base()).trim_end_matches('/');
+    Ok(format!("{base}{}", registration.path))
 }

@@ -19,7 +19,6 @@ use tokio::task::JoinSet;
 
 use super::pods::register_url;
 use crate::args::task::{PoolArgs, PoolSandbox};
-use crate::client::Client;
 use crate::context;
 
 /// Between the word that a task is to end and its end: it still delivers for 20 s.
@@ -47,7 +46,7 @@ pub(crate) async fn run(args: PoolArgs) -> Result<u8> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let url = match args.register_url.clone().or_else(|| set("REGISTER_URL")) {
         Some(url) => url,
-        None => register_url(&Client::from_args(&args.hub)?).await?,
+        None => register_url(&crate::client::from_args(&args.hub)?).await?,
     };
     let name = match args.name.clone() {
         Some(name) => name,

@@ -1,52 +1,48 @@
 //! `legwork token`.
 
 use anyhow::Result;
-use serde_json::json;
+use legwork_api::{CreateToken, ListTokens, NewToken, NoId, NoQuery, RevokeToken, TokenId};
 
 use super::lists::{table, visible};
 use crate::args::TokenCommand;
-use crate::client::Client;
+use crate::client;
 
 pub(crate) async fn run(command: TokenCommand) -> Result<u8> {
     match command {
         TokenCommand::Create { name, role, expires, json, hub } => {
-            let client = Client::from_args(&hub)?;
-            let mut body = json!({ "name": name, "role": role });
-            if let Some(expires) = expires {
-                body["expires_s"] = expires.into();
-            }
-            let answer = client.post("/tokens", &body).await?;
+            let client = client::from_args(&hub)?;
+            let new = NewToken { name, role: role.as_str().into(), expires_s: expires };
+            let made = client.send::<CreateToken>(&NoId, &NoQuery {}, &new).await?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&answer)?);
+                println!("{}", serde_json::to_string_pretty(&made)?);
             } else {
-                println!("{}", answer["token"].as_str().unwrap_or_default());
+                println!("{}", made.token);
                 eprintln!("this is shown once; keep it safe");
             }
         }
         TokenCommand::List(args) => {
-            let client = Client::from_args(&args.hub)?;
-            let page = client.get("/tokens").await?;
-            let items = page["items"].as_array().cloned().unwrap_or_default();
+            let client = client::from_args(&args.hub)?;
+            let items = client.list::<ListTokens>(&NoQuery {}).await?.into_items();
             if args.json {
                 println!("{}", serde_json::to_string_pretty(&items)?);
                 return Ok(0);
             }
-            let text = |v: &serde_json::Value| visible(v.as_str().unwrap_or_default());
             let rows: Vec<Vec<String>> = items
                 .iter()
                 .map(|t| {
-                    let state = match (t["revoked"] == true, t["expired"] == true) {
+                    let state = match (t.revoked, t.expired) {
                         (true, _) => "revoked",
                         (false, true) => "expired",
                         (false, false) => "valid",
                     };
-                    vec![text(&t["id"]), text(&t["name"]), text(&t["role"]), state.into()]
+                    [t.id.as_str(), &t.name, t.role.as_str(), state].map(visible).to_vec()
                 })
                 .collect();
             table(&["ID", "NAME", "ROLE", "STATE"], &rows);
         }
         TokenCommand::Revoke { id, hub } => {
-            Client::from_args(&hub)?.delete(&format!("/tokens/{id}")).await?;
+            let id = TokenId(id);
+            client::from_args(&hub)?.ask::<RevokeToken>(&id).await?;
             println!("revoked {id}");
         }
     }

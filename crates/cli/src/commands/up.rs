@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use legwork_api::{
+    Client, CreateToken, ListRunners, NewToken, NoId, NoQuery, Role, RunnerFilter, RunnerStatus,
+};
 use legwork_dialout::Shutdown;
 use legwork_dialout::config::{self, Flags, Source};
 use legwork_hub::{Hub, Settings};
-use serde_json::json;
 use tokio::sync::watch;
 
 use super::init::{config_text, load_rules_only};
 use super::serve::{open, terminated};
 use crate::args::UpArgs;
-use crate::client::Client;
+use crate::client;
 use crate::context::{self, Context};
 use crate::{logging, reload};
 
@@ -34,7 +36,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<u8> {
 
     let token_file = data.join("hub/admin.token");
     let token = admin_token(&hub, &token_file, &url).await?;
-    let client = Client::new(&url, token.clone(), None)?;
+    let client = client::connect(&url, token.clone(), None)?;
     let config_path = data.join("runner.yaml");
     let ws = format!("ws://{address}/runner/ws");
     let config = runner_config(&client, &config_path, &data, &ws).await?;
@@ -97,9 +99,9 @@ async fn admin_token(hub: &Arc<Hub>, first: &Path, url: &str) -> Result<String> 
 /// The local runner's config; made, with a credential, on the first start.
 async fn runner_config(client: &Client, path: &Path, data: &Path, url: &str) -> Result<config::Config> {
     if !path.exists() {
-        let answer = client.post("/tokens", &json!({ "name": "local", "role": "runner" })).await?;
-        let token = answer["token"].as_str().context("the hub gave no token")?;
-        let text = config_text(url, token, None, Some(&data.join("workspace")), None);
+        let new = NewToken { name: "local".into(), role: Role::Runner.into(), expires_s: None };
+        let made = client.send::<CreateToken>(&NoId, &NoQuery {}, &new).await?;
+        let text = config_text(url, &made.token, None, Some(&data.join("workspace")), None);
         context::write_private(path, &text)?;
     }
     read_config(path, data, url)
@@ -128,10 +130,9 @@ fn own_name() -> String {
 async fn wait_online(client: &Client) -> Result<String> {
     let start = Instant::now();
     loop {
-        let runners = client.get("/runners").await?;
-        let online = runners["items"].as_array().into_iter().flatten().find(|r| r["status"] == "online");
-        if let Some(name) = online.and_then(|r| r["name"].as_str()) {
-            return Ok(name.to_owned());
+        let runners = client.list::<ListRunners>(&RunnerFilter::default()).await?.into_inner();
+        if let Some(online) = runners.items.into_iter().find(|runner| runner.status == RunnerStatus::Online) {
+            return Ok(online.name);
         }
         if start.elapsed() > CONNECT {
             bail!("the local runner did not connect within {} s", CONNECT.as_secs());
