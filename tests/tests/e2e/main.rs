@@ -5,6 +5,7 @@ mod answers;
 mod api;
 mod bounds;
 mod cli;
+mod contract;
 mod cookbook;
 mod credentials;
 mod exec;
