@@ -121,7 +121,7 @@ pub(crate) fn is_builder(name: &str) -> bool {
 /// Whether a rule has to free what its program starts, for it to do its work.
 pub(crate) fn starts_others(pattern: &str) -> bool {
     let name = crate::exec::program_of(pattern);
-    !name.is_empty() && !Pattern::new(pattern).is_exact() && (is_builder(name) || is_unknown(name))
+    is_builder(name) || !name.is_empty() && is_unknown(name) && !Pattern::new(pattern).is_exact()
 }
 
 /// Whether a program runs anything by design, or is not known not to.
