@@ -1,6 +1,7 @@
 //! A supervisor: one process that owns one command. Synchronous, one thread, one
 //! loop over `poll`.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -110,6 +111,7 @@ fn supervise(passed: Passed) -> io::Result<()> {
         deadline,
         kill_at: None,
         killed: false,
+        asked: HashSet::new(),
         drain_until: None,
         input: Vec::new(),
         abandoned: false,
@@ -290,6 +292,8 @@ struct Supervisor {
     /// When SIGKILL follows SIGTERM.
     kill_at: Option<Instant>,
     killed: bool,
+    /// Those that were asked to end.
+    asked: HashSet<Pid>,
     /// How long to wait for pipes that descendants hold.
     drain_until: Option<Instant>,
     input: Vec<u8>,
@@ -341,7 +345,7 @@ impl Supervisor {
             }
             let now = Instant::now();
             if self.kill_at.is_none() && self.controllers.is_empty() {
-                tree::ask(rustix::process::getpid(), Signal::TERM);
+                tree::ask(rustix::process::getpid(), Signal::TERM, &mut HashSet::new());
                 self.kill_at = Some(now + self.spec.limits.grace);
             }
             if self.kill_at.is_some_and(|at| now >= at) {
@@ -421,6 +425,24 @@ impl Supervisor {
             tree::kill(rustix::process::getpid());
             self.killed = true;
         }
+        if !self.killed
+            && self.status.ended_by.is_some()
+            && self.status.signal == Some(self.polite().as_raw())
+        {
+            // It died of the question, and may have started others while it was put.
+            self.ask();
+        }
+    }
+
+    /// What asks a process to end. An interactive shell takes no notice of SIGTERM; it knows
+    /// that its terminal can go.
+    fn polite(&self) -> Signal {
+        if self.spec.terminal.is_some() { Signal::HUP } else { Signal::TERM }
+    }
+
+    /// Asks all that were not asked yet to end.
+    fn ask(&mut self) {
+        tree::ask(rustix::process::getpid(), self.polite(), &mut self.asked);
     }
 
     fn end(&mut self, by: EndedBy, now: Instant) {
@@ -434,9 +456,7 @@ impl Supervisor {
             EndedBy::Timeout => limits.grace,
         };
         self.kill_at = Some(now + grace);
-        // An interactive shell takes no notice of SIGTERM; it knows that its terminal can go.
-        let signal = if self.spec.terminal.is_some() { Signal::HUP } else { Signal::TERM };
-        tree::ask(rustix::process::getpid(), signal);
+        self.ask();
     }
 
     fn wait_for_events(&mut self, now: Instant) {

@@ -109,9 +109,9 @@ pub fn usage() -> Usage {
     usage
 }
 
-/// Asks every descendant to end.
-pub(crate) fn ask(root: Pid, signal: Signal) {
-    for pid in descendants(root) {
+/// Asks every descendant to end that was not asked before.
+pub(crate) fn ask(root: Pid, signal: Signal, asked: &mut HashSet<Pid>) {
+    for pid in descendants(root).into_iter().filter(|pid| asked.insert(*pid)) {
         let _ = kill_process(pid, signal);
         // A stopped process can't act on the signal.
         let _ = kill_process(pid, Signal::CONT);
