@@ -99,7 +99,8 @@ impl Yard {
             .args(args)
             .env_clear()
             .env("PATH", "/nonexistent")
-            .env("HOME", "/nonexistent")
+            // A home that nothing can be made in: lines write to `~`, too.
+            .env("HOME", "/nonexistent/home")
             .env("LC_ALL", locale)
             .env("BASH_FUNC_command_not_found_handle%%", "() { builtin printf 'SHOUT<%s>' \"$1\" >&9; }")
             .current_dir(&self.folder)
