@@ -204,12 +204,12 @@ test("several terminals: opened, resized, renamed, replayed by offset, closed", 
   });
   await socket.emitWithAck("terminal:write", { id: made.id, data: "echo $MINE; pwd; stty size\n" });
   await until("the output", () => /yes\r\n.*\/src\r\n30 100\r\n/.test(out));
-  // Two viewers: the terminal is as large as both can show.
+  // Two viewers: the terminal is as large as the window of the one who types.
   const other = connect(newest);
   let seen = "";
   other.on("terminal:data", (said) => said.id === made.id && (seen += said.data));
   const attached = await other.emitWithAck("terminal:attach", { id: made.id, cols: 80, rows: 50 });
-  assert.deepEqual([attached.cols, attached.rows, attached.replay], [80, 30, "screen"]);
+  assert.deepEqual([attached.cols, attached.rows, attached.replay], [100, 30, "screen"]);
   await until("the replay", () => seen.includes("yes"));
   await other.emitWithAck("terminal:detach", { id: made.id });
   const back = await socket.emitWithAck("terminal:resize", { id: made.id, cols: 100, rows: 30 });
