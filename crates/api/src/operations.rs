@@ -60,9 +60,9 @@ pub enum Access {
 /// What is sent as a body, or answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// Nothing.
+    /// There is no body.
     Nothing,
-    /// JSON.
+    /// One JSON document, of the type that the operation names.
     Json,
     /// Server-sent events.
     Events,

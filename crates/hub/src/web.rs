@@ -60,7 +60,7 @@ pub(crate) async fn page() -> Response {
     asset("index.html")
 }
 
-/// `/assets/…`
+/// A file that the pages load, from `/assets/` in the built pages; 404 if there is none of the name.
 pub(crate) async fn assets(Path(path): Path<String>) -> Response {
     asset(&format!("assets/{path}"))
 }

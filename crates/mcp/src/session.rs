@@ -33,7 +33,7 @@ pub enum Error {
     Connect {
         /// The server.
         name: String,
-        /// Why.
+        /// The innermost reason, as the system or the server worded it.
         cause: String,
     },
     /// The call failed; the tool's own errors are results.
@@ -41,7 +41,7 @@ pub enum Error {
     Call {
         /// The tool.
         tool: String,
-        /// Why.
+        /// The innermost reason, as the system or the server worded it.
         cause: String,
     },
     /// The list failed.
