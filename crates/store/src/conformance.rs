@@ -1,0 +1,352 @@
+//! What every store must do. A new one calls [`run`] in a test, and is done when that passes.
+
+use crate::{
+    Assignment, End, Filter, Keyed, Message, MessageChange, NewRun, NewTask, Part, PoolRunner, Role,
+    RunnerRow, Scope, State, Store, StoreError, Submitted, Token, done,
+};
+
+/// Runs all of it. `open` opens the same store each time: what was answered is there again.
+pub(crate) async fn run<S: Store>(open: impl Fn() -> S) {
+    let store = open();
+    tasks_and_their_keys(&store).await;
+    runs_have_one_end(&store).await;
+    runs_that_were_given_up_go_on(&store).await;
+    the_pool_gives_and_takes_back(&store).await;
+    runners_and_tokens(&store).await;
+    sessions(&store).await;
+    writes_are_made_in_order(&store).await;
+    drop(store);
+    what_was_answered_is_there_again(&open()).await;
+    what_is_forgotten_is_gone(&open()).await;
+}
+
+fn task(id: &str, scope: Scope, key: Option<&str>) -> NewTask {
+    NewTask {
+        id: id.into(),
+        operation: if scope == Scope::Pool { "agent" } else { "bash" }.into(),
+        args: format!(r#"{{"command":"{id}"}}"#),
+        brief: "{}".into(),
+        selection: r#"{"runner":"a"}"#.into(),
+        timeout_s: 120,
+        created_by: "admin".into(),
+        token_id: "tok_1".into(),
+        created_at_ms: 1000,
+        expires_at_ms: 2000,
+        idempotency_key: key.map(str::to_owned),
+        body_hash: format!("hash of {id}"),
+        scope,
+        session_id: None,
+    }
+}
+
+fn new_run(id: &str, ordinal: u32, state: State) -> NewRun {
+    NewRun {
+        id: id.into(),
+        ordinal,
+        runner_id: "wn_1".into(),
+        runner_name: "a".into(),
+        state,
+        delivered_boot: "boot".into(),
+    }
+}
+
+fn end(state: State) -> End {
+    End { state, exit_code: None, error: None, code: None, usage: None, result: None, unconfirmed: false }
+}
+
+async fn submit(store: &impl Store, task: NewTask, runs: Vec<NewRun>) -> Submitted {
+    done(|then| store.submit(task, runs, then)).await.expect("submit")
+}
+
+async fn finish(store: &impl Store, id: &str, end: End) -> bool {
+    done(|then| store.finish(id.into(), end, 5000, then)).await.expect("finish")
+}
+
+async fn state(store: &impl Store, task: &str) -> State {
+    store.task(task.into()).await.expect("task").expect("known").runs[0].state
+}
+
+async fn tasks_and_their_keys(store: &impl Store) {
+    let one = task("tsk_1", Scope::Runners, Some("key"));
+    let runs = vec![new_run("run_1a", 0, State::Delivered), new_run("run_1b", 1, State::Queued)];
+    assert_eq!(submit(store, one.clone(), runs.clone()).await, Submitted::New(None));
+    let known = Keyed { id: "tsk_1".into(), number: None, body_hash: "hash of tsk_1".into() };
+    let again = NewTask { id: "tsk_2".into(), ..one.clone() };
+    assert_eq!(submit(store, again, Vec::new()).await, Submitted::Known(known.clone()));
+    assert_eq!(store.find_key(Scope::Runners, "key".into()).await.expect("find"), Some(known));
+    // The pool has keys of its own.
+    assert_eq!(store.find_key(Scope::Pool, "key".into()).await.expect("find"), None);
+    let twice = done(|then| store.submit(NewTask { idempotency_key: None, ..one }, runs, then)).await;
+    assert!(twice.is_err(), "an id is used once");
+
+    let found = store.task("tsk_1".into()).await.expect("task").expect("known");
+    assert_eq!((found.args.as_str(), found.runs.len()), (r#"{"command":"tsk_1"}"#, 2));
+    assert_eq!((found.runs[0].state, found.runs[0].delivered_at_ms), (State::Delivered, Some(1000)));
+    assert_eq!((found.runs[1].state, found.runs[1].delivered_at_ms), (State::Queued, None));
+    assert!(store.task("tsk_2".into()).await.expect("task").is_none());
+
+    let large = "x".repeat(3 * crate::LARGE);
+    let args = format!(r#"{{"content":"{large}"}}"#);
+    submit(store, NewTask { args: args.clone(), ..task("tsk_3", Scope::Runners, None) }, Vec::new()).await;
+    assert_eq!(store.arguments("tsk_3".into()).await.expect("arguments"), args);
+    assert_eq!(store.task("tsk_3".into()).await.expect("task").expect("known").args, args);
+    assert!(store.arguments("tsk_none".into()).await.is_err());
+
+    let list = |filter: Filter| async { store.list(filter).await.expect("list") };
+    let ids = |tasks: &[crate::Task]| tasks.iter().map(|t| t.id.clone()).collect::<Vec<_>>();
+    let all = list(Filter { limit: 10, ..Filter::default() }).await;
+    assert_eq!(ids(&all), ["tsk_3", "tsk_1"]);
+    assert!(all.iter().all(|t| t.args == "{}"), "a list shows short arguments");
+    assert_eq!(ids(&list(Filter { limit: 1, ..Filter::default() }).await), ["tsk_3"]);
+    assert_eq!(ids(&list(Filter { limit: 9, before: Some("tsk_3".into()), runner: None }).await), ["tsk_1"]);
+    for runner in ["a", "wn_1"] {
+        let of = list(Filter { limit: 9, before: None, runner: Some(runner.into()) }).await;
+        assert_eq!(ids(&of), ["tsk_1"]);
+    }
+    assert!(list(Filter { limit: 9, before: None, runner: Some("b".into()) }).await.is_empty());
+}
+
+async fn runs_have_one_end(store: &impl Store) {
+    store.deliver(vec!["run_1b".into()], "boot-2".into(), 3000).await.expect("deliver");
+    done(|then| store.accept("run_1b".into(), false, 3500, then)).await.expect("accept");
+    store.cancel(vec!["run_1b".into()]).await.expect("cancel");
+    let open = store.open_runs().await.expect("open");
+    let open: Vec<_> = open.iter().map(|r| (r.id.as_str(), r.state, r.cancel_requested)).collect();
+    assert_eq!(open, [("run_1a", Some(State::Delivered), false), ("run_1b", Some(State::Running), true)]);
+    assert!(store.open_runs().await.expect("open").iter().all(|run| !run.others_over));
+    let result = "y".repeat(2 * crate::LARGE);
+    let failed = End {
+        exit_code: Some(3),
+        error: Some("why".into()),
+        result: Some(result.clone()),
+        ..end(State::Failed)
+    };
+    assert!(finish(store, "run_1b", failed).await);
+    assert!(!finish(store, "run_1b", end(State::Succeeded)).await, "the first end counts");
+    assert!(store.open_runs().await.expect("open")[0].others_over);
+    assert!(!finish(store, "run_none", end(State::Succeeded)).await);
+    // What comes late changes nothing.
+    store.deliver(vec!["run_1b".into()], "boot-3".into(), 6000).await.expect("deliver");
+    done(|then| store.accept("run_1b".into(), true, 6000, then)).await.expect("accept");
+    let run = store.task("tsk_1".into()).await.expect("task").expect("known").runs.remove(1);
+    assert_eq!((run.state, run.exit_code, run.error.as_deref()), (State::Failed, Some(3), Some("why")));
+    assert_eq!(run.result.as_deref(), Some(result.as_str()));
+    assert_eq!(
+        (run.delivered_at_ms, run.started_at_ms, run.finished_at_ms),
+        (Some(3000), Some(3500), Some(5000))
+    );
+    assert!(
+        store.list(Filter { limit: 9, ..Filter::default() }).await.expect("list")[1].runs[1].result.is_none()
+    );
+}
+
+async fn runs_that_were_given_up_go_on(store: &impl Store) {
+    let given_up = || End { unconfirmed: true, error: Some("silent".into()), ..end(State::Lost) };
+    assert!(finish(store, "run_1a", given_up()).await);
+    assert!(store.open_runs().await.expect("open").is_empty());
+    assert_eq!(store.given_up_of("wn_1".into(), 4000).await.expect("given up").len(), 1);
+    assert!(store.given_up_of("wn_1".into(), 9000).await.expect("given up").is_empty());
+    assert!(store.given_up("run_1a".into(), "wn_2".into()).await.expect("given up").is_none());
+    let found = store.given_up("run_1a".into(), "wn_1".into()).await.expect("given up").expect("known");
+    assert_eq!(
+        (found.task_id.as_str(), found.delivered_boot.as_str(), found.cancel_requested),
+        ("tsk_1", "boot", false)
+    );
+    let cancelled = store.cancel_given_up("tsk_1".into()).await.expect("cancel");
+    assert_eq!(cancelled, [("run_1a".to_owned(), "wn_1".to_owned())]);
+    assert!(store.revive("run_1a".into()).await.expect("revive"));
+    assert!(!store.revive("run_1a".into()).await.expect("revive"), "it goes on already");
+    assert!(!store.revive("run_1b".into()).await.expect("revive"), "its runner said so");
+    assert_eq!(state(store, "tsk_1").await, State::Running);
+    assert!(finish(store, "run_1a", end(State::Succeeded)).await);
+    assert!(store.cancel_given_up("tsk_1".into()).await.expect("cancel").is_empty());
+}
+
+async fn the_pool_gives_and_takes_back(store: &impl Store) {
+    let mut one = task("tsk_5", Scope::Pool, Some("key"));
+    one.session_id = Some("ses".into());
+    let nobody = |id: &str| NewRun {
+        runner_id: String::new(),
+        runner_name: String::new(),
+        ..new_run(id, 0, State::Queued)
+    };
+    let Submitted::New(Some(number)) = submit(store, one.clone(), vec![nobody("run_5")]).await else {
+        panic!("a task of the pool has a number");
+    };
+    let Submitted::Known(known) = submit(store, one, Vec::new()).await else { panic!("its key is known") };
+    assert_eq!(known.number, Some(number));
+    let second = submit(store, task("tsk_6", Scope::Pool, None), vec![nobody("run_6")]).await;
+    assert_eq!(second, Submitted::New(Some(number + 1)));
+    let to = |attempts| Assignment {
+        runner: "pod-a".into(),
+        key: "key hash".into(),
+        attempts,
+        at_ms: 3000,
+        session: Some((format!("token hash {attempts}"), "ses".into(), 9000)),
+    };
+    let args = store.assign("run_5".into(), to(1)).await.expect("assign");
+    assert_eq!(args, r#"{"command":"tsk_5"}"#);
+    assert_eq!(store.session_of("token hash 1".into(), 8999).await.expect("session").as_deref(), Some("ses"));
+    assert_eq!(store.session_of("token hash 1".into(), 9000).await.expect("session"), None);
+    store.requeue("run_5".into()).await.expect("requeue");
+    let open = store.open_runs().await.expect("open").remove(0);
+    assert_eq!(
+        (open.state, open.key, open.runner_name.as_str(), open.attempts),
+        (Some(State::Queued), None, "", 1)
+    );
+    store.assign("run_5".into(), to(2)).await.expect("assign");
+    done(|then| store.accept("run_5".into(), true, 3500, then)).await.expect("accept");
+    done(|then| store.accept("run_5".into(), false, 3600, then)).await.expect("accept");
+    let open = store.open_runs().await.expect("open").remove(0);
+    assert_eq!((open.state, open.key.as_deref()), (Some(State::Running), Some("key hash")));
+    assert!(open.has_effects, "what may have happened stays so");
+    assert_eq!((open.number, open.attempts, open.session_id.as_deref()), (Some(number), 2, Some("ses")));
+    let spent = End { code: Some("c".into()), usage: Some("{}".into()), ..end(State::Succeeded) };
+    assert!(finish(store, "run_5", spent).await);
+    assert!(store.assign("run_5".into(), to(3)).await.is_err(), "what is over is given to nobody");
+    let found = store.numbered(number).await.expect("task").expect("known");
+    assert_eq!((found.id.as_str(), found.runs[0].runner_name.as_str()), ("tsk_5", "pod-a"));
+    assert_eq!((found.runs[0].code.as_deref(), found.runs[0].usage.as_deref()), (Some("c"), Some("{}")));
+    let list = store.list_numbered(None, 9).await.expect("list");
+    assert_eq!(list.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(), ["tsk_6", "tsk_5"]);
+    assert_eq!(store.list_numbered(Some(number + 1), 9).await.expect("list").len(), 1);
+    // All tasks are one list.
+    let all = store.list(Filter { limit: 2, ..Filter::default() }).await.expect("list");
+    assert_eq!(all.iter().map(|t| t.number).collect::<Vec<_>>(), [Some(number + 1), Some(number)]);
+
+    let runner = |ip: &str| PoolRunner {
+        id: 0,
+        name: "pod-a".into(),
+        ip: ip.into(),
+        version: "1".into(),
+        capabilities: vec!["agent".into()],
+        seen_at_ms: 5,
+    };
+    let id = store.keep_pool_runner(runner("10.0.0.1")).await.expect("keep");
+    assert_eq!(store.keep_pool_runner(runner("10.0.0.2")).await.expect("keep"), id);
+    assert_eq!(store.pool_runners().await.expect("runners"), [PoolRunner { id, ..runner("10.0.0.2") }]);
+}
+
+fn token(id: &str) -> Token {
+    Token {
+        id: id.into(),
+        name: "web-1".into(),
+        role: Role::Runner,
+        runner_id: Some("wn_9".into()),
+        created_at_ms: 7,
+        expires_at_ms: Some(8),
+        revoked: false,
+    }
+}
+
+fn runner() -> RunnerRow {
+    RunnerRow {
+        id: "wn_9".into(),
+        name: "box".into(),
+        labels: vec!["os:linux".into()],
+        token_id: "tok_9".into(),
+        created_at_ms: 7,
+        ..RunnerRow::default()
+    }
+}
+
+async fn runners_and_tokens(store: &impl Store) {
+    store.keep_token("hash".into(), token("tok_9"), Some(runner())).await.expect("keep");
+    let twice =
+        store.keep_token("hash".into(), token("tok_10"), Some(RunnerRow { id: "wn_10".into(), ..runner() }));
+    assert!(twice.await.is_err(), "a secret belongs to one token");
+    let known = RunnerRow { given_name: "web-1".into(), ..runner() };
+    assert_eq!(store.runners().await.expect("runners"), std::slice::from_ref(&known), "nothing is half made");
+    let changed = RunnerRow {
+        name: "db".into(),
+        set_labels: vec!["x".into()],
+        drained: true,
+        environment: Some("{}".into()),
+        display_name: Some("D".into()),
+        boot_id: "b".into(),
+        last_seen_ms: 9,
+        version: "1".into(),
+        ..known
+    };
+    let other_owner = RunnerRow { token_id: "tok_other".into(), ..changed.clone() };
+    done(|then| store.keep_runner(other_owner, then)).await.expect("keep");
+    assert_eq!(store.runners().await.expect("runners"), [changed], "to whom it belongs stays");
+    assert!(store.revoke_token("tok_9".into(), 10).await.expect("revoke"));
+    assert!(!store.revoke_token("tok_9".into(), 11).await.expect("revoke"));
+    let tokens = store.tokens().await.expect("tokens");
+    assert_eq!(tokens, [("hash".to_owned(), Token { revoked: true, ..token("tok_9") })]);
+}
+
+async fn sessions(store: &impl Store) {
+    let message = Message {
+        id: "msg_1".into(),
+        role: "assistant".into(),
+        status: "pending".into(),
+        thinking_text: None,
+        error_message: None,
+        created_at_ms: 5,
+        completed_at_ms: None,
+        parts: Vec::new(),
+    };
+    store.add_message("ses".into(), message.clone()).await.expect("add");
+    let part =
+        |id: &str, sort_order| Part { id: id.into(), kind: "text".into(), sort_order, ..Part::default() };
+    assert!(store.add_part("ses".into(), "msg_1".into(), part("part_2", 2)).await.expect("add"));
+    assert!(store.add_part("ses".into(), "msg_1".into(), part("part_1", 1)).await.expect("add"));
+    assert!(!store.add_part("other".into(), "msg_1".into(), part("part_3", 3)).await.expect("add"));
+    let complete = MessageChange {
+        status: Some("completed".into()),
+        completed_at_ms: Some(6),
+        ..MessageChange::default()
+    };
+    assert!(store.change_message("ses".into(), "msg_1".into(), complete.clone()).await.expect("change"));
+    assert!(!store.change_message("other".into(), "msg_1".into(), complete).await.expect("change"));
+    let want = Message {
+        status: "completed".into(),
+        completed_at_ms: Some(6),
+        parts: vec![part("part_1", 1), part("part_2", 2)],
+        ..message
+    };
+    assert_eq!(store.messages("ses".into()).await.expect("messages"), [want]);
+    assert!(store.messages("other".into()).await.expect("messages").is_empty());
+}
+
+async fn writes_are_made_in_order(store: &impl Store) {
+    submit(store, task("tsk_7", Scope::Runners, None), vec![new_run("run_7", 0, State::Delivered)]).await;
+    let (tell, told) = std::sync::mpsc::channel();
+    for i in 0..50u32 {
+        let tell = tell.clone();
+        let then = move |result: Result<bool, StoreError>| {
+            tell.send((i, result.expect("finish"))).expect("send");
+        };
+        store
+            .finish("run_7".into(), End { exit_code: Some(1), ..end(State::Failed) }, 1, Box::new(then))
+            .await;
+    }
+    drop(tell);
+    store.check().await.expect("check");
+    let told: Vec<(u32, bool)> = told.iter().collect();
+    assert_eq!(told, (0..50).map(|i| (i, i == 0)).collect::<Vec<_>>());
+}
+
+async fn what_was_answered_is_there_again(store: &impl Store) {
+    assert_eq!(state(store, "tsk_1").await, State::Succeeded);
+    assert_eq!(store.messages("ses".into()).await.expect("messages").len(), 1);
+    let next =
+        submit(store, task("tsk_8", Scope::Pool, None), vec![new_run("run_8", 0, State::Queued)]).await;
+    assert!(matches!(next, Submitted::New(Some(3))), "numbers go on: {next:?}");
+}
+
+async fn what_is_forgotten_is_gone(store: &impl Store) {
+    let over = store.over_before(u64::MAX, 99).await.expect("over");
+    assert_eq!(over, ["tsk_1", "tsk_3", "tsk_5", "tsk_7"], "what is not over stays");
+    assert!(store.over_before(1000, 99).await.expect("over").is_empty());
+    assert_eq!(store.over_before(u64::MAX, 1).await.expect("over"), ["tsk_1"]);
+    store.forget(over.clone()).await.expect("forget");
+    assert_eq!(store.kept([over, vec!["tsk_6".into()]].concat()).await.expect("kept"), ["tsk_6"]);
+    assert!(store.task("tsk_1".into()).await.expect("task").is_none());
+    assert!(store.arguments("tsk_3".into()).await.is_err());
+    // A key is free again, and a number is not.
+    let again = submit(store, task("tsk_9", Scope::Pool, Some("key")), Vec::new()).await;
+    assert_eq!(again, Submitted::New(Some(4)));
+}

@@ -1,0 +1,17 @@
+ALTER TABLE tokens ADD COLUMN expires_at_ms INTEGER;
+ALTER TABLE runners ADD COLUMN token_id TEXT;
+ALTER TABLE runners ADD COLUMN display_name TEXT;
+ALTER TABLE runners ADD COLUMN set_labels TEXT;
+ALTER TABLE runners ADD COLUMN drained INTEGER NOT NULL DEFAULT 0;
+UPDATE runners SET token_id = (SELECT id FROM tokens WHERE runner_id = runners.id);
+ALTER TABLE tasks ADD COLUMN brief TEXT;
+ALTER TABLE tasks ADD COLUMN token_id TEXT;
+ALTER TABLE runs ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX runs_of_runner ON runs (runner_id, task_id);
+CREATE INDEX runs_of_name ON runs (runner_name, task_id);
+CREATE INDEX unconfirmed_runs ON runs (runner_id) WHERE unconfirmed = 1;
+CREATE TABLE payloads (id TEXT PRIMARY KEY, body TEXT NOT NULL);
+INSERT INTO payloads SELECT id, args FROM tasks WHERE length(args) > 16384;
+UPDATE tasks SET args = '' WHERE id IN (SELECT id FROM payloads);
+INSERT INTO payloads SELECT id, result FROM runs WHERE length(result) > 16384;
+UPDATE runs SET result = NULL WHERE id IN (SELECT id FROM payloads);
