@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, params};
+use legwork_store::Token;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -20,27 +20,14 @@ const MAX_ADDRESSES: usize = 100_000;
 /// How long a wait for a token's expiry trusts the clock.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A token without its secret.
-#[derive(Debug, Clone)]
-pub(crate) struct Token {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) role: Role,
-    pub(crate) runner_id: Option<String>,
-    pub(crate) created_at_ms: u64,
-    pub(crate) expires_at_ms: Option<u64>,
-    pub(crate) revoked: bool,
+/// Whether a token's time is over.
+pub(crate) fn is_expired(token: &Token) -> bool {
+    token.expires_at_ms.is_some_and(|at| at <= now_ms())
 }
 
-impl Token {
-    pub(crate) fn is_expired(&self) -> bool {
-        self.expires_at_ms.is_some_and(|at| at <= now_ms())
-    }
-
-    /// Whether it opens anything.
-    pub(crate) fn is_good(&self) -> bool {
-        !self.revoked && !self.is_expired()
-    }
+/// Whether a token opens anything.
+pub(crate) fn is_good(token: &Token) -> bool {
+    !token.revoked && !is_expired(token)
 }
 
 /// A token that was shown and is good, until it ends.
@@ -58,7 +45,7 @@ impl Grant {
             match token.expires_at_ms {
                 None => std::future::pending().await,
                 Some(_) => {
-                    while !token.is_expired() {
+                    while !is_expired(&token) {
                         tokio::time::sleep(LOOK).await;
                     }
                 }
@@ -102,53 +89,6 @@ pub(crate) fn hash(secret: &str) -> String {
 }
 
 impl Auth {
-    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Vec<(String, Token)>> {
-        let mut statement = connection.prepare(
-            "SELECT hash, id, name, role, runner_id, created_at_ms, revoked_at_ms, expires_at_ms FROM tokens",
-        )?;
-        let rows = statement.query_map([], |row| {
-            let role: String = row.get(3)?;
-            // A role that this hub does not know opens nothing.
-            let Some(role) = Role::parse(&role) else { return Ok(None) };
-            let token = Token {
-                id: row.get(1)?,
-                name: row.get(2)?,
-                role,
-                runner_id: row.get(4)?,
-                created_at_ms: u64::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
-                expires_at_ms: row.get::<_, Option<i64>>(7)?.map(|at| u64::try_from(at).unwrap_or(0)),
-                revoked: row.get::<_, Option<i64>>(6)?.is_some(),
-            };
-            Ok(Some((row.get(0)?, token)))
-        })?;
-        rows.filter_map(Result::transpose).collect()
-    }
-
-    pub(crate) fn insert(connection: &Connection, hash: &str, token: &Token) -> rusqlite::Result<()> {
-        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        connection.execute(
-            "INSERT INTO tokens (id, name, role, hash, runner_id, created_at_ms, expires_at_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                token.id,
-                token.name,
-                token.role.as_str(),
-                hash,
-                token.runner_id,
-                signed(token.created_at_ms),
-                token.expires_at_ms.map(signed)
-            ],
-        )?;
-        Ok(())
-    }
-
-    /// Marks a token as revoked; false if it was already.
-    pub(crate) fn revoke_stored(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
-        let now = i64::try_from(now_ms()).unwrap_or(i64::MAX);
-        let sql = "UPDATE tokens SET revoked_at_ms = ?2 WHERE id = ?1 AND revoked_at_ms IS NULL";
-        Ok(connection.execute(sql, params![id, now])? == 1)
-    }
-
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, Known>> {
         self.by_hash.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -181,7 +121,7 @@ impl Auth {
 
     /// Whether a token is the only way in that lasts.
     pub(crate) fn is_last_admin(&self, id: &str) -> bool {
-        let lasts = |t: &Token| t.role == Role::Admin && t.is_good() && t.expires_at_ms.is_none();
+        let lasts = |t: &Token| t.role == Role::Admin && is_good(t) && t.expires_at_ms.is_none();
         let tokens = self.read();
         let mut admins = tokens.values().map(|known| &known.token).filter(|t| lasts(t));
         admins.clone().any(|t| t.id == id) && admins.all(|t| t.id == id)
@@ -198,7 +138,7 @@ impl Auth {
         };
         match found {
             Some(grant) if grant.token.revoked => Checked::Revoked,
-            Some(grant) if grant.token.is_expired() => Checked::Expired,
+            Some(grant) if is_expired(&grant.token) => Checked::Expired,
             Some(grant) => Checked::Valid(grant),
             None if self.failed(from) => Checked::Limited,
             None => Checked::Unknown,

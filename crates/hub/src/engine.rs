@@ -19,12 +19,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::auth::Auth;
 use crate::clock::sortable_id;
-use crate::fleet::{Fleet, ToRunner};
+use crate::events::{self, Logs};
+use crate::fleet::{Fleet, Progress, ToRunner};
 use crate::model::State;
 use crate::pods::Pods;
-use crate::store::{Store, StoreError};
+use legwork_store::{Lane, Sqlite, Store, StoreError};
 
 pub(crate) use args::shown;
 pub(crate) use deliver::message;
@@ -100,7 +103,11 @@ pub struct Hub {
     pub(crate) settings: Settings,
     /// Memory for what clients send.
     pub(crate) room: Arc<tokio::sync::Semaphore>,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<dyn Store>,
+    /// Writes events of tasks.
+    pub(crate) log: events::Writer,
+    /// Where they are.
+    pub(crate) logs: Arc<Logs>,
     pub(crate) auth: Auth,
     pub(crate) fleet: Fleet,
     pub(crate) counters: Counters,
@@ -114,25 +121,29 @@ impl Hub {
     /// Opens a hub on its data folder. On the first start an admin token is made;
     /// its file is returned.
     pub async fn open(data: &Path, settings: Settings) -> Result<(Arc<Self>, Option<PathBuf>), OpenError> {
-        use std::os::unix::fs::DirBuilderExt;
-        let in_folder =
-            |path: &Path, source: std::io::Error| OpenError::Folder { path: path.to_owned(), source };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data)
-            .map_err(|e| in_folder(data, e))?;
-        let lock_path = data.join("lock");
-        let lock = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&lock_path)
-            .map_err(|e| in_folder(&lock_path, e))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| OpenError::InUse(data.to_owned()))?;
-        let id = hub_id(data).map_err(|e| in_folder(&data.join("hub.id"), e))?;
-        let store = Store::open(&data.join("hub.db"))?;
-        let pods = Pods::open(&store, data).await?;
+        let lock = lock(data)?;
+        let store = Arc::new(Sqlite::open(&data.join("hub.db"), Lane::Threads)?);
+        let hub = Self::put_together(data, settings, store, Lane::Threads, lock).await?;
+        let first = if hub.auth.list().is_empty() { Some(hub.make_admin().await?) } else { None };
+        tokio::spawn(hub.clone().sweep());
+        Ok((hub, first))
+    }
+
+    /// A hub on a store, with all that was not over, before time does anything to it.
+    pub(crate) async fn put_together(
+        data: &Path,
+        settings: Settings,
+        store: Arc<dyn Store>,
+        lane: Lane,
+        lock: std::fs::File,
+    ) -> Result<Arc<Self>, OpenError> {
+        let in_folder = |what: &str| {
+            let path = data.join(what);
+            move |source| OpenError::Folder { path, source }
+        };
+        let id = hub_id(data).map_err(in_folder("hub.id"))?;
+        let logs = Logs::open(data, lane).map_err(in_folder("events"))?;
+        let pods = Pods::open(&*store, data, &logs).await?;
         let hub = Arc::new(Self {
             data: data.to_owned(),
             id,
@@ -140,20 +151,26 @@ impl Hub {
             room: Arc::new(tokio::sync::Semaphore::new(ROOM)),
             pods,
             store,
+            log: events::Writer::start(lane).map_err(in_folder("events"))?,
+            logs,
             auth: Auth::default(),
             fleet: Fleet::default(),
             counters: Counters::default(),
             repairs: tokio::sync::Mutex::default(),
             _lock: lock,
         });
-        for (hash, token) in hub.store.read(Auth::load).await? {
+        for (hash, token) in hub.store.tokens().await? {
             hub.auth.add(hash, token);
         }
         hub.recover().await?;
         hub.take_tokens_in().await;
-        let first = if hub.auth.list().is_empty() { Some(hub.make_admin().await?) } else { None };
-        tokio::spawn(hub.clone().sweep());
-        Ok((hub, first))
+        Ok(hub)
+    }
+
+    /// Follows a task's events, if it is not over.
+    pub(crate) fn follow(&self, task_id: &str) -> Option<watch::Receiver<Progress>> {
+        let dialled = self.fleet.lock().tasks.get(task_id).map(|task| task.progress.subscribe());
+        dialled.or_else(|| self.pods.progress(task_id))
     }
 
     /// Tells every runner that this hub is leaving, and gives the words time to go.
@@ -169,6 +186,19 @@ impl Hub {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Makes the folder, and keeps others out of it.
+pub(crate) fn lock(data: &Path) -> Result<std::fs::File, OpenError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let in_folder = |path: &Path, source: std::io::Error| OpenError::Folder { path: path.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|e| in_folder(data, e))?;
+    let path = data.join("lock");
+    let lock =
+        std::fs::File::options().create(true).append(true).open(&path).map_err(|e| in_folder(&path, e))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| OpenError::InUse(data.to_owned()))?;
+    Ok(lock)
 }
 
 /// Bytes of requests that are in memory at a time; who sends more waits.
@@ -190,8 +220,6 @@ fn hub_id(data: &Path) -> std::io::Result<String> {
     Ok(id)
 }
 
-impl StoreError {
-    fn from_random(error: &std::io::Error) -> Self {
-        Self::new(format!("no randomness for a new id: {error}"))
-    }
+fn no_randomness(error: &std::io::Error) -> StoreError {
+    StoreError::new(format!("no randomness for a new id: {error}"))
 }

@@ -1,14 +1,22 @@
-//! A task's events: output and states of all its runs, in one append-only file.
+//! A task's events: output and states of all its runs, in one log that only grows.
 //!
 //! A frame is: payload length (u32), kind (1 byte), run's ordinal (u32), offset in
 //! the stream (u64), payload; little-endian. The position after a frame is its
 //! event id, so that a reader resumes by seeking.
 
+mod journal;
+mod logs;
+mod pack;
+mod writer;
+
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) use logs::Logs;
+pub(crate) use writer::Writer;
 
 const HEADER: usize = 17;
 /// Most payload in one frame; longer ones are damage.
@@ -40,19 +48,12 @@ pub(crate) struct Frame {
     pub(crate) end: u64,
 }
 
-/// Where a task's events are; folders keep directories small.
-pub(crate) fn path(data: &Path, task_id: &str) -> PathBuf {
-    // Ids sort by time, so their beginnings are alike: the end spreads.
-    let spread = task_id.get(task_id.len().saturating_sub(2)..).unwrap_or("xx");
-    data.join("events").join(spread).join(task_id)
-}
-
-/// Appends to a task's events. The file is open only while something is written, so that
-/// any number of tasks may wait. Frames that must not be lost are gathered until a
-/// [`Log::flush`] succeeds.
+/// Appends to a task's events. Nothing is open while nothing is written, so that any number of
+/// tasks may wait. Frames that must not be lost are gathered until a [`Log::flush`] succeeds.
 #[derive(Debug)]
 pub(crate) struct Log {
-    path: PathBuf,
+    logs: Arc<Logs>,
+    id: String,
     pending: Vec<u8>,
     written: u64,
     /// How much of each stream is written.
@@ -61,40 +62,35 @@ pub(crate) struct Log {
 
 impl Log {
     /// A log for a new task.
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, pending: Vec::new(), written: 0, streams: HashMap::new() }
+    pub(crate) fn new(logs: Arc<Logs>, id: &str) -> Self {
+        Self { logs, id: id.to_owned(), pending: Vec::new(), written: 0, streams: HashMap::new() }
     }
 
     /// A log that goes on; what a crash left of a last frame is cut off. `each` sees
-    /// every frame, those of output without their bytes.
-    pub(crate) fn reopen(path: PathBuf, mut each: impl FnMut(&Frame)) -> io::Result<Self> {
-        let mut log = Self::new(path);
-        match File::open(&log.path) {
-            Ok(file) => {
-                while let Some((frame, len)) = scan(&file, log.written)? {
-                    log.written = frame.end;
-                    if matches!(frame.kind, Kind::Stdout | Kind::Stderr) {
-                        log.streams.insert((frame.run, frame.kind as u8), frame.offset + len);
-                    }
-                    each(&frame);
-                }
-                if file.metadata()?.len() != log.written {
-                    OpenOptions::new().write(true).open(&log.path)?.set_len(log.written)?;
-                }
+    /// every frame, those of output perhaps without their bytes.
+    pub(crate) fn reopen(logs: Arc<Logs>, id: &str, mut each: impl FnMut(&Frame)) -> io::Result<Self> {
+        let mut log = Self::new(logs.clone(), id);
+        log.written = logs.scan(id, |frame, len| {
+            if matches!(frame.kind, Kind::Stdout | Kind::Stderr) {
+                log.streams.insert((frame.run, frame.kind as u8), frame.offset + len);
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+            each(frame);
+        })?;
         Ok(log)
     }
 
-    /// Takes a last frame back that says that the task is over.
-    pub(crate) fn take_end_back(&mut self, end: &[u8]) -> io::Result<()> {
-        if !is_ended(&self.path, end)? {
-            return Ok(());
-        }
-        self.written -= (HEADER + end.len()) as u64;
-        OpenOptions::new().write(true).open(&self.path)?.set_len(self.written)
+    /// Takes a last frame back that says that the task is over: it goes on.
+    pub(crate) fn take_end_back(&mut self) -> io::Result<()> {
+        let mut len = 0;
+        let mut last = Kind::State;
+        let end = self.logs.scan(&self.id, |frame, _| {
+            if frame.kind != Kind::End {
+                len = frame.end;
+            }
+            last = frame.kind;
+        })?;
+        self.written = if last == Kind::End { len } else { end };
+        self.logs.reopen(&self.id, self.written)
     }
 
     /// How much of a stream is written: the offset that comes next.
@@ -125,8 +121,7 @@ impl Log {
             at += piece.len() as u64;
             rest = more;
         }
-        let written = self.write(&buffer);
-        match written {
+        match self.write(&buffer) {
             Ok(()) => {
                 self.streams.insert((run, kind as u8), at);
                 Ok(self.written)
@@ -154,20 +149,7 @@ impl Log {
         if buffer.is_empty() {
             return Ok(());
         }
-        let open = || OpenOptions::new().append(true).create(true).open(&self.path);
-        let mut file = match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(folder) = self.path.parent() {
-                    std::fs::create_dir_all(folder)?;
-                }
-                open()?
-            }
-            opened => opened?,
-        };
-        if let Err(error) = file.write_all(buffer) {
-            file.set_len(self.written)?;
-            return Err(error);
-        }
+        self.logs.append(&self.id, self.written, buffer, ends(buffer))?;
         self.written += buffer.len() as u64;
         Ok(())
     }
@@ -191,15 +173,22 @@ fn piece(data: &[u8]) -> usize {
     (MAX_OUTPUT - 3..=MAX_OUTPUT).rev().find(|at| !is_inside(at)).unwrap_or(MAX_OUTPUT)
 }
 
-/// Whether a log ends with the word that its task is over. Looks at its last bytes only.
-pub(crate) fn is_ended(path: &Path, end: &[u8]) -> io::Result<bool> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        opened => opened?,
-    };
+/// Whether bytes of a log end with the word that its task is over.
+fn ends(bytes: &[u8]) -> bool {
+    let (mut at, mut last) = (0, None);
+    while let Some((frame, len)) = usize::try_from(at).ok().and_then(|i| parse(bytes.get(i..)?, at)) {
+        at = frame.end;
+        last = (at <= bytes.len() as u64 && len <= MAX_PAYLOAD).then_some(frame.kind);
+    }
+    last == Some(Kind::End)
+}
+
+/// Whether a file ends with the word that its task is over, which is known. Looks at its last
+/// bytes only.
+fn is_ended(file: &File, end: &[u8]) -> io::Result<bool> {
     let len = file.metadata()?.len();
     let Some(at) = len.checked_sub((HEADER + end.len()) as u64) else { return Ok(false) };
-    let last = read(&file, at)?;
+    let last = read(file, at)?;
     Ok(last.is_some_and(|last| last.kind == Kind::End && last.payload == end && last.end == len))
 }
 
@@ -224,6 +213,12 @@ fn header(file: &File, at: u64) -> io::Result<Option<(Frame, usize)>> {
     if !read_whole(file, &mut header, at)? {
         return Ok(None);
     }
+    Ok(parse(&header, at))
+}
+
+/// A frame's header, and how long its payload is.
+fn parse(bytes: &[u8], at: u64) -> Option<(Frame, usize)> {
+    let header: &[u8; HEADER] = bytes.get(..HEADER)?.try_into().ok()?;
     let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
     let kind = match header[4] {
         0 => Kind::Stdout,
@@ -231,19 +226,27 @@ fn header(file: &File, at: u64) -> io::Result<Option<(Frame, usize)>> {
         2 => Kind::State,
         3 => Kind::End,
         4 => Kind::Gap,
-        _ => return Ok(None),
+        _ => return None,
     };
     if len > MAX_PAYLOAD {
-        return Ok(None);
+        return None;
     }
     let run = u32::from_le_bytes([header[5], header[6], header[7], header[8]]);
-    let offset = u64::from_le_bytes(header[9..17].try_into().map_err(io::Error::other)?);
+    let offset = u64::from_le_bytes(header[9..17].try_into().ok()?);
     let end = at + (HEADER + len) as u64;
-    Ok(Some((Frame { kind, run, offset, payload: Vec::new(), end }, len)))
+    Some((Frame { kind, run, offset, payload: Vec::new(), end }, len))
+}
+
+/// The frame at a position of a log; `None` if there is no whole one.
+fn read_in(log: &[u8], at: u64) -> Option<Frame> {
+    let rest = log.get(usize::try_from(at).ok()?..)?;
+    let (mut found, len) = parse(rest, at)?;
+    found.payload = rest.get(HEADER..HEADER + len)?.to_vec();
+    Some(found)
 }
 
 /// Reads the frame at a position; `None` if there is no whole one.
-pub(crate) fn read(file: &File, at: u64) -> io::Result<Option<Frame>> {
+fn read(file: &File, at: u64) -> io::Result<Option<Frame>> {
     let Some((mut found, len)) = header(file, at)? else { return Ok(None) };
     found.payload = vec![0u8; len];
     if !read_whole(file, &mut found.payload, at + HEADER as u64)? {
@@ -262,72 +265,49 @@ fn read_whole(file: &File, buffer: &mut [u8], at: u64) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use legwork_store::Lane;
+
     use super::*;
-
-    #[test]
-    fn frames_are_read_back_and_a_torn_one_is_cut_off() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = path(dir.path(), "tsk_abc");
-        let mut log = Log::new(path.clone());
-        log.add(Kind::Stdout, 0, 0, b"hello");
-        log.add(Kind::State, 1, 0, b"{}");
-        let len = log.flush().expect("flush");
-        let mut file = OpenOptions::new().append(true).open(&path).expect("open");
-        file.write_all(&[9, 0, 0, 0, 0, 1]).expect("write");
-        let mut kinds = Vec::new();
-        let mut log = Log::reopen(path.clone(), |f| kinds.push((f.kind, f.run, f.end))).expect("reopen");
-        assert_eq!(kinds, [(Kind::Stdout, 0, 22), (Kind::State, 1, 41)]);
-        assert_eq!(len, 41);
-        log.add(Kind::End, 0, 0, b"");
-        log.flush().expect("flush");
-        let file = File::open(&path).expect("open");
-        assert_eq!(read(&file, 41).expect("read").expect("frame").kind, Kind::End);
-        assert_eq!(read(&file, 58).expect("read"), None);
-    }
-
-    #[test]
-    fn an_end_is_known_by_the_last_bytes_and_can_be_taken_back() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = path(dir.path(), "tsk_abc");
-        assert!(!is_ended(&path, b"over").expect("absent"));
-        let mut log = Log::new(path.clone());
-        log.add(Kind::State, 0, 0, b"{}");
-        let before = log.flush().expect("flush");
-        assert!(!is_ended(&path, b"over").expect("not yet"));
-        log.add(Kind::End, 0, 0, b"over");
-        log.flush().expect("flush");
-        assert!(is_ended(&path, b"over").expect("ended"));
-        let mut log = Log::reopen(path.clone(), |_| {}).expect("reopen");
-        log.take_end_back(b"over").expect("take back");
-        assert_eq!(log.len(), before);
-        assert!(!is_ended(&path, b"over").expect("goes on"));
-    }
 
     #[test]
     fn output_that_can_not_be_written_leaves_no_hole_and_states_are_kept() {
         let dir = tempfile::tempdir().expect("tempdir");
-        // A file where the folder should be: nothing can be written.
-        let blocked = dir.path().join("events");
-        std::fs::write(&blocked, "").expect("write");
-        let mut log = Log::new(blocked.join("t"));
+        let logs = Logs::open(dir.path(), Lane::Caller).expect("open");
+        let mut log = Log::new(logs.clone(), "tsk_ab");
         log.add(Kind::State, 0, 0, b"{}");
-        assert!(log.flush().is_err());
-        assert!(log.output(0, Kind::Stdout, 0, b"lost").is_err());
+        // A file where its folder should be: what is large can't be written.
+        let blocked = dir.path().join("events/ab");
+        std::fs::write(&blocked, "").expect("write");
+        let text = "é".repeat(MAX_OUTPUT);
+        assert!(log.output(0, Kind::Stdout, 0, text.as_bytes()).is_err());
         assert_eq!(log.stored(0, Kind::Stdout), 0);
         std::fs::remove_file(&blocked).expect("remove");
-        let text = "é".repeat(MAX_OUTPUT);
         log.output(0, Kind::Stdout, 0, text.as_bytes()).expect("written");
         assert_eq!(log.stored(0, Kind::Stdout), text.len() as u64);
-        let file = File::open(blocked.join("t")).expect("open");
-        let (mut at, mut kinds, mut back) = (0, Vec::new(), String::new());
-        while let Some(frame) = read(&file, at).expect("read") {
-            at = frame.end;
-            kinds.push(frame.kind);
-            if frame.kind == Kind::Stdout {
-                back.push_str(std::str::from_utf8(&frame.payload).expect("whole characters"));
-            }
-        }
-        assert_eq!(kinds[..2], [Kind::State, Kind::Stdout]);
-        assert_eq!(back, text);
+        let frames = logs.read("tsk_ab", 0, usize::MAX).expect("read");
+        assert_eq!((frames[0].kind, frames[1].kind), (Kind::State, Kind::Stdout));
+        let back: Vec<&str> =
+            frames[1..].iter().map(|f| std::str::from_utf8(&f.payload).expect("whole characters")).collect();
+        assert_eq!(back.concat(), text);
+    }
+
+    #[test]
+    fn a_torn_frame_of_a_large_log_is_cut_off_and_an_end_is_found() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let logs = Logs::open(dir.path(), Lane::Caller).expect("open");
+        let mut log = Log::new(logs.clone(), "tsk_ab");
+        log.output(0, Kind::Stdout, 0, &[b'x'; 40_000]).expect("output");
+        let len = log.len();
+        let path = dir.path().join("events/ab/tsk_ab");
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("open");
+        std::io::Write::write_all(&mut file, &[9, 0, 0, 0, 0, 1]).expect("write");
+        let mut log = Log::reopen(logs.clone(), "tsk_ab", |_| {}).expect("reopen");
+        assert_eq!(log.len(), len);
+        assert!(!logs.is_ended("tsk_ab", Some(b"over")).expect("not yet"));
+        log.add(Kind::End, 0, 0, b"over");
+        log.flush().expect("flush");
+        assert!(logs.is_ended("tsk_ab", Some(b"over")).expect("ended"));
+        log.take_end_back().expect("take back");
+        assert!(!logs.is_ended("tsk_ab", Some(b"over")).expect("goes on") && log.len() == len);
     }
 }

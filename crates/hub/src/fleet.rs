@@ -2,16 +2,15 @@
 
 mod index;
 
-use std::collections::{BTreeSet, HashMap};
+use legwork_proto::dialout::TaskResult;
+use legwork_store::RunnerRow;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-
-use legwork_proto::dialout::TaskResult;
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::now_ms;
+use crate::clock::{Instant, now_ms};
 use crate::events::{Kind, Log};
 use crate::model::State;
 
@@ -131,31 +130,44 @@ impl Runner {
         }
     }
 
-    /// Keeps what is known of the runner, so that it can be chosen while offline.
-    pub(crate) fn store(&self, c: &rusqlite::Connection) -> rusqlite::Result<()> {
-        let json = |list: &[String]| serde_json::to_string(list).unwrap_or_default();
-        c.prepare_cached(
-            "INSERT INTO runners (id, name, labels, version, environment, boot_id, created_at_ms, last_seen_ms,
-                 token_id, display_name, set_labels, drained)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-             ON CONFLICT (id) DO UPDATE SET name = ?2, labels = ?3, version = ?4, environment = ?5,
-                 boot_id = ?6, last_seen_ms = ?8, display_name = ?10, set_labels = ?11, drained = ?12",
-        )?
-        .execute(rusqlite::params![
-            self.id,
-            self.name,
-            json(&self.own_labels),
-            self.version,
-            self.environment.as_ref().map(serde_json::Value::to_string),
-            self.boot_id,
-            i64::try_from(self.created_at_ms).unwrap_or(i64::MAX),
-            i64::try_from(self.last_seen_ms).unwrap_or(i64::MAX),
-            self.token_id,
-            self.display_name,
-            json(&self.set_labels),
-            self.drained,
-        ])?;
-        Ok(())
+    /// What is kept of the runner, so that it can be chosen while it is away.
+    pub(crate) fn row(&self) -> RunnerRow {
+        RunnerRow {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            labels: self.own_labels.clone(),
+            version: self.version.clone(),
+            environment: self.environment.as_ref().map(serde_json::Value::to_string),
+            boot_id: self.boot_id.clone(),
+            created_at_ms: self.created_at_ms,
+            last_seen_ms: self.last_seen_ms,
+            token_id: self.token_id.clone(),
+            display_name: self.display_name.clone(),
+            set_labels: self.set_labels.clone(),
+            drained: self.drained,
+            given_name: self.given_name.clone(),
+        }
+    }
+
+    /// A runner as it was kept, which is not connected.
+    pub(crate) fn of(row: RunnerRow) -> Self {
+        let mut runner = Self {
+            own_labels: row.labels,
+            set_labels: row.set_labels,
+            version: row.version,
+            environment: row.environment.and_then(|e| serde_json::from_str(&e).ok()),
+            // Only ours have a boot to tell.
+            acks: !row.boot_id.is_empty(),
+            boot_id: row.boot_id,
+            created_at_ms: row.created_at_ms,
+            last_seen_ms: row.last_seen_ms,
+            display_name: row.display_name,
+            drained: row.drained,
+            given_name: row.given_name,
+            ..Self::new(row.id, row.name, row.token_id)
+        };
+        runner.join_labels();
+        runner
     }
 }
 
@@ -352,7 +364,7 @@ pub(crate) enum Args {
 
 impl Args {
     pub(crate) fn new(args: &str) -> Self {
-        if args.len() <= crate::store::LARGE {
+        if args.len() <= legwork_store::LARGE {
             Self::Here(bytes::Bytes::copy_from_slice(args.as_bytes()))
         } else {
             Self::stored()
@@ -405,14 +417,14 @@ impl LiveRun {
     /// A run that waits for its runner.
     pub(crate) fn new(
         task: Arc<LiveTask>,
-        ordinal: usize,
+        ordinal: u32,
         runner: &Runner,
         delivered_boot: String,
         delivered_ms: u64,
     ) -> Self {
         Self {
             id: String::new(),
-            ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX),
+            ordinal,
             task,
             runner_id: runner.id.clone(),
             runner_name: runner.name.clone(),
@@ -435,7 +447,8 @@ impl LiveRun {
 #[derive(Debug, Default)]
 pub(crate) struct FleetState {
     pub(crate) runners: HashMap<String, Runner>,
-    pub(crate) runs: HashMap<String, LiveRun>,
+    /// By their ids: what is done to many is done in the same order each time.
+    pub(crate) runs: BTreeMap<String, LiveRun>,
     pub(crate) tasks: HashMap<String, Arc<LiveTask>>,
     /// Tasks that are over and whose last events are not written yet.
     pub(crate) unwritten: Vec<Arc<LiveTask>>,

@@ -14,7 +14,6 @@ mod model;
 mod pods;
 mod server;
 mod session;
-mod store;
 mod web;
 
 pub use engine::{Hub, OpenError, Settings};

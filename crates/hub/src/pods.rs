@@ -10,25 +10,24 @@ mod stream;
 mod submit;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rusqlite::Connection;
+use legwork_store::{OpenRun, PoolRunner, Store, StoreError, Task, done};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::auth::hash;
 use crate::clock::{now_ms, secret, steady_ms};
-use crate::engine::Hub;
-use crate::events::{self, Kind, Log};
+use crate::engine::{Ending, Hub};
+use crate::events::{Kind, Log, Logs};
 use crate::fleet::Progress;
 use crate::model::State;
-use crate::store::{Store, StoreError};
 
 pub(crate) use assign::RegisterError;
 pub(crate) use messages::{MessageError, NewMessage, NewPart, Patch, caller_session};
 pub(crate) use stream::StreamError;
-pub(crate) use submit::{page, view};
+pub(crate) use submit::view;
 
 /// A runner that was silent for so long is given no work; if it sends heartbeats, it is gone.
 const STALE_MS: u64 = 60_000;
@@ -67,8 +66,23 @@ struct Live {
     runners: HashMap<String, PodRunner>,
     /// Tasks that are not over, by id.
     tasks: BTreeMap<u32, LiveTask>,
+    /// Numbers by the ids of tasks.
+    numbers: HashMap<String, u32>,
     /// Those of them that can't be taken up again, and why.
     unreadable: Vec<(u32, String)>,
+}
+
+impl Live {
+    fn add(&mut self, id: u32, task: LiveTask) {
+        self.numbers.insert(task.task_id.clone(), id);
+        self.tasks.insert(id, task);
+    }
+
+    fn remove(&mut self, id: u32) -> Option<LiveTask> {
+        let task = self.tasks.remove(&id)?;
+        self.numbers.remove(&task.task_id);
+        Some(task)
+    }
 }
 
 /// A task runner.
@@ -87,6 +101,18 @@ pub(crate) struct PodRunner {
 }
 
 impl PodRunner {
+    fn of(row: PoolRunner) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            ip: row.ip,
+            version: row.version,
+            capabilities: row.capabilities,
+            seen_ms: row.seen_at_ms,
+            task: None,
+        }
+    }
+
     /// When it was seen, by the wall's clock.
     pub(crate) fn seen_at_ms(&self) -> u64 {
         now_ms().saturating_sub(steady_ms().saturating_sub(self.seen_ms))
@@ -106,6 +132,8 @@ impl PodRunner {
 /// A task that is not over.
 #[derive(Debug)]
 struct LiveTask {
+    task_id: String,
+    run_id: String,
     kind: String,
     /// Only our runners can: the original takes a workflow of jobs for one without steps, and
     /// says that it succeeded.
@@ -123,6 +151,9 @@ struct LiveTask {
     /// When it was given out, or an event of it came; this and its expiry by the steady clock.
     heard_ms: u64,
     expires_at_ms: u64,
+    /// When it was given out last, by the steady clock, and the seconds it may take from there.
+    given_ms: u64,
+    timeout_s: u64,
     /// An event of this assignment has come.
     has_begun: bool,
     /// It may have changed something.
@@ -150,7 +181,7 @@ impl LiveTask {
 
     /// Tells who looks on what happens to the task itself.
     fn tell_state(&mut self, state: State, message: &str) {
-        let event = state_event(&Some(state.as_str()), Some(message), self.runner.as_deref());
+        let event = state_event(&self.run_id, state, Some(message), self.runner.as_deref());
         let kind = if state.is_final() { Kind::End } else { Kind::State };
         if let Err(error) = self.tell(kind, event.as_bytes()) {
             tracing::error!("failed to write a task's events: {error}");
@@ -159,34 +190,19 @@ impl LiveTask {
 }
 
 /// What happened to a task itself, as an event.
-fn state_event(state: &impl serde::Serialize, message: Option<&str>, runner: Option<&str>) -> String {
+fn state_event(run: &str, state: State, message: Option<&str>, runner: Option<&str>) -> String {
     let message = message.unwrap_or_default();
     serde_json::json!({
-        "type": "state", "state": state, "message": message, "runner": runner, "at_ms": now_ms(),
+        "type": "state", "run": run, "state": state, "message": message, "runner": runner, "at_ms": now_ms(),
     })
     .to_string()
 }
 
-/// A task's config, wherever it stands, of `pod_tasks`.
-const CONFIG: &str =
-    "iif(config = '', (SELECT body FROM payloads WHERE payloads.id = 'pod-' || pod_tasks.id), config)";
-
-/// Where a large config stands.
-fn payload_id(id: u32) -> String {
-    format!("pod-{id}")
-}
-
-/// The file of a task's events.
-pub(crate) fn events_path(data: &Path, id: u32) -> PathBuf {
-    events::path(data, &format!("pod-{id:010}"))
-}
-
 impl Pods {
     /// Reads what is stored.
-    pub(crate) async fn open(store: &Store, data: &Path) -> Result<Self, StoreError> {
+    pub(crate) async fn open(store: &dyn Store, data: &Path, logs: &Arc<Logs>) -> Result<Self, StoreError> {
         let internal = internal_token(data).map_err(|e| StoreError::new(format!("internal.token: {e}")))?;
-        let folder = data.to_owned();
-        let live = store.read(move |c| load(c, &folder)).await?;
+        let live = load(store, logs).await?;
         Ok(Self { live: Mutex::new(live), wake: watch::Sender::new(0), front: OnceLock::new(), internal })
     }
 
@@ -217,8 +233,15 @@ impl Pods {
     }
 
     /// Follows a task's events, if it is not over.
-    pub(crate) fn progress(&self, id: u32) -> Option<watch::Receiver<Progress>> {
-        self.lock().tasks.get(&id).map(|task| task.progress.subscribe())
+    pub(crate) fn progress(&self, task_id: &str) -> Option<watch::Receiver<Progress>> {
+        let live = self.lock();
+        let id = live.numbers.get(task_id)?;
+        live.tasks.get(id).map(|task| task.progress.subscribe())
+    }
+
+    /// The number of a task that is not over.
+    pub(crate) fn number_of(&self, task_id: &str) -> Option<u32> {
+        self.lock().numbers.get(task_id).copied()
     }
 }
 
@@ -243,143 +266,105 @@ fn internal_token(data: &Path) -> std::io::Result<String> {
     Ok(token)
 }
 
-fn load(c: &Connection, data: &Path) -> rusqlite::Result<Live> {
+async fn load(store: &dyn Store, logs: &Arc<Logs>) -> Result<Live, StoreError> {
     let mut live = Live::default();
-    let mut statement =
-        c.prepare("SELECT id, name, ip, version, capabilities, seen_at_ms FROM pod_runners")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let capabilities: String = row.get(4)?;
-        let runner = PodRunner {
-            id: row.get(0)?,
-            name: row.get(1)?,
-            ip: row.get(2)?,
-            version: row.get(3)?,
-            capabilities: serde_json::from_str(&capabilities).unwrap_or_default(),
-            seen_ms: unsigned(row.get(5)?),
-            task: None,
-        };
+    for row in store.pool_runners().await? {
+        let runner = PodRunner::of(row);
         live.runners.insert(runner.name.clone(), runner);
     }
-    let mut statement = c.prepare(&format!(
-        "SELECT id, kind, wanted, session_id, state, runner, key, attempts, assigned_at_ms, expires_at_ms,
-             has_effects, cancel, {CONFIG} FROM pod_tasks WHERE finished_at_ms IS NULL ORDER BY id"
-    ))?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let id: u32 = row.get(0)?;
-        let state: String = row.get(4)?;
-        let (mut last, mut has_begun, mut has_failed_step) = (Vec::new(), false, false);
-        let log = Log::reopen(events_path(data, id), |frame| {
-            let event: Value = serde_json::from_slice(&frame.payload).unwrap_or_default();
-            has_begun = event["type"] != "state";
-            last.clear();
-            if has_begun {
-                has_failed_step |= stream::is_failed_step(&event);
-                last.clone_from(&frame.payload);
-            }
-        });
-        // What can't be taken up again must not keep the rest from it: it is ended at once.
-        let unreadable = log.as_ref().err().map(|e| format!("the hub can't open the task's events: {e}"));
-        let log = log.unwrap_or_else(|_| Log::new(events_path(data, id)));
-        let parsed = State::parse(&state);
-        let unreadable = unreadable
-            .or_else(|| parsed.is_none().then(|| format!("the hub does not know the state '{state}'")));
-        live.unreadable.extend(unreadable.map(|why| (id, why)));
-        let runner: Option<String> = row.get(5)?;
-        let has_effects = row.get(10)?;
-        let kind: String = row.get(1)?;
-        let config: String = row.get(12)?;
-        let task = LiveTask {
-            needs_ours: submit::needs_ours(&kind, &config),
-            kind,
-            wanted: row.get(2)?,
-            session_id: row.get(3)?,
-            state: parsed.unwrap_or(State::Running),
-            key: row.get(6)?,
-            old_keys: Vec::new(),
-            attempts: row.get(7)?,
-            heard_ms: unsigned(row.get::<_, Option<i64>>(8)?.unwrap_or(0)),
-            expires_at_ms: unsigned(row.get(9)?),
-            has_begun,
-            has_effects,
-            is_noted: has_effects,
-            has_failed_step,
-            cancel: row.get(11)?,
-            closing: false,
-            log,
-            progress: watch::Sender::default(),
-            last,
-            runner: runner.clone(),
-        };
-        if let Some(runner) = runner.and_then(|name| live.runners.get_mut(&name)) {
+    for run in store.open_runs().await? {
+        let Some(id) = run.number else { continue };
+        let task = live_task(store, logs, run, &mut live.unreadable).await?;
+        if let Some(runner) = task.runner.as_ref().and_then(|name| live.runners.get_mut(name)) {
             runner.task = Some(id);
             // It gets its time to come back to the hub.
             runner.seen_ms = steady_ms();
         }
-        live.tasks.insert(id, task);
+        live.add(id, task);
     }
     Ok(live)
 }
 
-fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
-}
-
-fn signed(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-/// The end of a task.
-#[derive(Debug, Clone)]
-pub(crate) struct End {
-    pub(crate) state: State,
-    pub(crate) error: Option<String>,
-    pub(crate) code: Option<String>,
-    pub(crate) usage: Option<String>,
-}
-
-impl End {
-    pub(crate) fn new(state: State, error: Option<&str>) -> Self {
-        Self { state, error: error.map(str::to_owned), code: None, usage: None }
-    }
+/// A task that was not over, with what its events tell.
+async fn live_task(
+    store: &dyn Store,
+    logs: &Arc<Logs>,
+    run: OpenRun,
+    unreadable: &mut Vec<(u32, String)>,
+) -> Result<LiveTask, StoreError> {
+    let (mut last, mut has_begun, mut has_failed_step) = (Vec::new(), false, false);
+    let log = Log::reopen(logs.clone(), &run.task_id, |frame| {
+        let event: Value = serde_json::from_slice(&frame.payload).unwrap_or_default();
+        has_begun = event["type"] != "state";
+        last.clear();
+        if has_begun {
+            has_failed_step |= stream::is_failed_step(&event);
+            last.clone_from(&frame.payload);
+        }
+    });
+    // What can't be taken up again must not keep the rest from it: it is ended at once.
+    let why = match (&log, run.state) {
+        (Err(error), _) => Some(format!("the hub can't open the task's events: {error}")),
+        (_, None) => Some("the hub does not know the state that is stored of it".to_owned()),
+        _ => None,
+    };
+    unreadable.extend(run.number.zip(why));
+    let config = match run.args.is_empty() {
+        true => store.arguments(run.task_id.clone()).await?,
+        false => run.args,
+    };
+    let selection: Value = serde_json::from_str(&run.selection).unwrap_or_default();
+    Ok(LiveTask {
+        needs_ours: submit::needs_ours(&run.operation, &config),
+        log: log.unwrap_or_else(|_| Log::new(logs.clone(), &run.task_id)),
+        task_id: run.task_id,
+        run_id: run.id,
+        kind: run.operation,
+        wanted: selection["runner"].as_str().map(str::to_owned),
+        session_id: run.session_id,
+        state: run.state.unwrap_or(State::Running),
+        key: run.key,
+        old_keys: Vec::new(),
+        attempts: run.attempts,
+        heard_ms: run.delivered_at_ms.unwrap_or(0),
+        expires_at_ms: run.expires_at_ms,
+        // Times count from now: its runner could not reach us before.
+        given_ms: steady_ms(),
+        timeout_s: run.timeout_s,
+        has_begun,
+        is_noted: run.has_effects,
+        has_effects: run.has_effects,
+        has_failed_step,
+        cancel: run.cancel_requested,
+        closing: false,
+        progress: watch::Sender::default(),
+        last,
+        runner: Some(run.runner_name).filter(|name| !name.is_empty()),
+    })
 }
 
 impl Hub {
     /// Ends a task: on disk first, then told. The first end counts.
-    pub(crate) async fn finish_pod_task(self: &Arc<Self>, id: u32, end: End) -> Result<(), StoreError> {
+    pub(crate) async fn finish_pod_task(self: &Arc<Self>, id: u32, end: Ending) -> Result<(), StoreError> {
         // It goes on if the one who asked goes away: half done it would be done never.
         let hub = self.clone();
         let done = tokio::spawn(async move { hub.end_pod_task(id, end).await }).await;
         done.map_err(|e| StoreError::new(e.to_string()))?
     }
 
-    async fn end_pod_task(self: &Arc<Self>, id: u32, end: End) -> Result<(), StoreError> {
-        {
+    async fn end_pod_task(self: &Arc<Self>, id: u32, ending: Ending) -> Result<(), StoreError> {
+        let run_id = {
             let mut live = self.pods.lock();
             match live.tasks.get_mut(&id) {
-                Some(task) if !task.closing => task.closing = true,
+                Some(task) if !task.closing => {
+                    task.closing = true;
+                    task.run_id.clone()
+                }
                 _ => return Ok(()),
             }
-        }
-        let row = end.clone();
-        let written = self
-            .store
-            .write(move |c| {
-                c.prepare_cached(
-                    "UPDATE pod_tasks SET state = ?2, error = ?3, code = ?4, usage = ?5, finished_at_ms = ?6, key = NULL
-                     WHERE id = ?1",
-                )?
-                .execute(rusqlite::params![
-                    id,
-                    row.state.as_str(),
-                    row.error,
-                    row.code,
-                    row.usage,
-                    signed(now_ms())
-                ])
-            })
-            .await;
+        };
+        let end = ending.0.clone();
+        let written = done(|then| self.store.finish(run_id, end, now_ms(), then)).await;
         let mut live = self.pods.lock();
         if let Err(error) = written {
             if let Some(task) = live.tasks.get_mut(&id) {
@@ -387,40 +372,42 @@ impl Hub {
             }
             return Err(error);
         }
-        if let Some(mut task) = live.tasks.remove(&id) {
+        if let Some(mut task) = live.remove(id) {
             if let Some(runner) = task.runner.clone().and_then(|name| live.runners.get_mut(&name)) {
                 runner.task = runner.task.filter(|current| *current != id);
             }
-            task.tell_state(end.state, end.error.as_deref().unwrap_or_default());
+            task.tell_state(ending.0.state, ending.0.error.as_deref().unwrap_or_default());
         }
         Ok(())
     }
 
     /// Adds the end to the events of a task that is over, if the hub went down before it was
     /// told: who follows them waits for it.
-    pub(crate) async fn repair_pod_events(&self, id: u32) -> Result<(), StoreError> {
+    pub(crate) async fn repair_pod_events(&self, task: Task) -> Result<(), StoreError> {
+        let (logs, id) = (self.logs.clone(), task.id);
+        let Some(run) = task.runs.into_iter().next().filter(|run| run.state.is_final()) else {
+            return Ok(());
+        };
+        let failed = |e: std::io::Error| StoreError::new(format!("the task's events can't be repaired: {e}"));
+        // Nearly always it is whole: nobody waits for others to see that.
+        let (looked, looking) = (logs.clone(), id.clone());
+        let ended = tokio::task::spawn_blocking(move || looked.is_ended(&looking, None)).await;
+        if ended.map_err(std::io::Error::other).flatten().map_err(failed)? {
+            return Ok(());
+        }
         let _one_at_a_time = self.repairs.lock().await;
-        let path = events_path(&self.data, id);
-        self.store
-            .read(move |c| {
-                let mut ended = false;
-                let log = Log::reopen(path, |frame| ended |= frame.kind == Kind::End);
-                let failed = |e: std::io::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(e));
-                let mut log = log.map_err(failed)?;
-                if ended {
-                    return Ok(());
-                }
-                let sql =
-                    "SELECT state, error, runner FROM pod_tasks WHERE id = ?1 AND finished_at_ms IS NOT NULL";
-                let mut statement = c.prepare_cached(sql)?;
-                let mut rows = statement.query([id])?;
-                let Some(row) = rows.next()? else { return Ok(()) };
-                let text = |i: usize| row.get::<_, Option<String>>(i);
-                let event = state_event(&text(0)?, text(1)?.as_deref(), text(2)?.as_deref());
+        let repaired = tokio::task::spawn_blocking(move || {
+            let mut ended = false;
+            let mut log = Log::reopen(logs, &id, |frame| ended |= frame.kind == Kind::End)?;
+            if !ended {
+                let runner = Some(run.runner_name.as_str()).filter(|name| !name.is_empty());
+                let event = state_event(&run.id, run.state, run.error.as_deref(), runner);
                 log.add(Kind::End, 0, 0, event.as_bytes());
-                log.flush().map(|_| ()).map_err(failed)
-            })
-            .await
+                log.flush()?;
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        repaired.await.map_err(std::io::Error::other).flatten().map_err(failed)
     }
 
     /// Ends what time has overtaken: to be called every now and then.
@@ -428,12 +415,13 @@ impl Hub {
         let unreadable = std::mem::take(&mut self.pods.lock().unreadable);
         for (id, why) in unreadable {
             tracing::error!(task = id, "a task is lost: {why}");
-            if self.finish_pod_task(id, End::new(State::Lost, Some(&why))).await.is_err() {
+            if self.finish_pod_task(id, Ending::new(State::Lost, Some(&why))).await.is_err() {
                 self.pods.lock().unreadable.push((id, why));
             }
         }
         let now = steady_ms();
-        let (mut gone, mut expired) = (Vec::new(), Vec::new());
+        let grace_ms = u64::try_from(self.settings.grace.as_millis()).unwrap_or(u64::MAX);
+        let (mut gone, mut expired, mut late) = (Vec::new(), Vec::new(), Vec::new());
         {
             let live = self.pods.lock();
             for (id, task) in live.tasks.iter().filter(|(_, task)| !task.closing) {
@@ -441,6 +429,10 @@ impl Hub {
                     if task.expires_at_ms <= now {
                         expired.push(*id);
                     }
+                    continue;
+                }
+                if task.given_ms.saturating_add(task.timeout_s * 1000).saturating_add(grace_ms) <= now {
+                    late.push((*id, task.timeout_s));
                     continue;
                 }
                 let runner = task.runner.as_ref().and_then(|name| live.runners.get(name));
@@ -454,8 +446,12 @@ impl Hub {
             }
         }
         for id in expired {
-            let end = End::new(State::Expired, Some("no task runner took it in time"));
+            let end = Ending::new(State::Expired, Some("no task runner took it in time"));
             let _ = self.finish_pod_task(id, end).await;
+        }
+        for (id, limit) in late {
+            let why = format!("it did not end within its time limit of {limit} s");
+            let _ = self.finish_pod_task(id, Ending::new(State::TimedOut, Some(&why))).await;
         }
         for id in gone {
             let _ = self.give_up(id, "its runner fell silent").await;

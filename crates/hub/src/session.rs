@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role as WsRole, WebSo
 use crate::auth::{Checked, Grant};
 use crate::clock::now_ms;
 use crate::engine::{Hub, NameError, Seat};
-use crate::fleet::{Link, Runner, ToRunner};
+use crate::fleet::{Link, ToRunner};
 use crate::model::Role;
 use crate::server::Peer;
 
@@ -283,9 +283,9 @@ impl Connection {
                 frame = socket.next() => {
                     last_frame = Instant::now();
                     match frame {
-                        Some(Ok(Message::Text(text))) => self.message(text.as_str()).await,
+                        Some(Ok(Message::Text(text))) => heard(&self.hub, &self.runner_id, self.number, text.as_str()).await,
                         Some(Ok(Message::Binary(bytes))) => match std::str::from_utf8(&bytes) {
-                            Ok(text) => self.message(text).await,
+                            Ok(text) => heard(&self.hub, &self.runner_id, self.number, text).await,
                             Err(_) => tracing::warn!(runner = %self.runner_id, "skipped a frame that is no UTF-8"),
                         },
                         Some(Ok(Message::Pong(_))) => {
@@ -405,91 +405,85 @@ impl Connection {
         let last = Frame::message(request.tail, OpCode::Data(Data::Continue), true);
         self.put(socket, Message::Frame(last)).await
     }
+}
 
-    async fn message(&mut self, text: &str) {
-        let incoming: Incoming<'_> = match serde_json::from_str(text) {
-            Ok(incoming) => incoming,
-            Err(error) => {
-                return tracing::warn!(runner = %self.runner_id, "skipped a frame that is no message: {error}");
-            }
-        };
-        let payload = incoming.payload.map_or("null", serde_json::value::RawValue::get);
-        let outcome = match incoming.kind.as_str() {
-            kind::HEARTBEAT => match serde_json::from_str(payload) {
-                Ok(heartbeat) => {
-                    self.heartbeat(heartbeat).await;
-                    Ok(())
-                }
-                Err(e) => Err(e),
-            },
-            kind::TASK_ACCEPTED => match serde_json::from_str::<TaskRef>(payload) {
-                Ok(task) => {
-                    self.hub.accepted(&self.runner_id, &task.task_id).await;
-                    Ok(())
-                }
-                Err(e) => Err(e),
-            },
-            kind::TASK_OUTPUT => match serde_json::from_str::<TaskOutput>(payload) {
-                Ok(output) => {
-                    self.hub.output(&self.runner_id, output).await;
-                    Ok(())
-                }
-                Err(e) => Err(e),
-            },
-            kind::TASK_RESULT => match serde_json::from_str::<TaskResult>(payload) {
-                Ok(result) => {
-                    self.hub.result(&self.runner_id, incoming.id, result).await;
-                    Ok(())
-                }
-                Err(e) => Err(e),
-            },
-            other => {
-                tracing::info!(runner = %self.runner_id, "skipped a message of unknown type '{other}'");
+/// Takes what a runner says on one of its connections.
+pub(crate) async fn heard(hub: &Arc<Hub>, runner_id: &str, link: u64, text: &str) {
+    let incoming: Incoming<'_> = match serde_json::from_str(text) {
+        Ok(incoming) => incoming,
+        Err(error) => {
+            return tracing::warn!(runner = runner_id, "skipped a frame that is no message: {error}");
+        }
+    };
+    let payload = incoming.payload.map_or("null", serde_json::value::RawValue::get);
+    let outcome = match incoming.kind.as_str() {
+        kind::HEARTBEAT => match serde_json::from_str(payload) {
+            Ok(said) => {
+                heartbeat(hub, runner_id, link, said).await;
                 Ok(())
             }
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(runner = %self.runner_id, kind = %incoming.kind, "skipped a message with a bad payload: {error}");
+            Err(e) => Err(e),
+        },
+        kind::TASK_ACCEPTED => match serde_json::from_str::<TaskRef>(payload) {
+            Ok(task) => {
+                hub.accepted(runner_id, &task.task_id).await;
+                Ok(())
+            }
+            Err(e) => Err(e),
+        },
+        kind::TASK_OUTPUT => match serde_json::from_str::<TaskOutput>(payload) {
+            Ok(output) => {
+                hub.output(runner_id, output).await;
+                Ok(())
+            }
+            Err(e) => Err(e),
+        },
+        kind::TASK_RESULT => match serde_json::from_str::<TaskResult>(payload) {
+            Ok(result) => {
+                hub.result(runner_id, incoming.id, result).await;
+                Ok(())
+            }
+            Err(e) => Err(e),
+        },
+        other => {
+            tracing::info!(runner = runner_id, "skipped a message of unknown type '{other}'");
+            Ok(())
         }
+    };
+    if let Err(error) = outcome {
+        tracing::warn!(runner = runner_id, kind = %incoming.kind, "skipped a message with a bad payload: {error}");
     }
+}
 
-    async fn heartbeat(&mut self, mut heartbeat: Heartbeat) {
-        description::bound(&mut heartbeat);
-        let number = self.number;
-        let (first, row) = {
-            let mut fleet = self.hub.fleet.lock();
-            let changed = fleet.change(&self.runner_id, |runner| {
-                let link = runner.link.as_mut().filter(|l| l.number == number)?;
-                let first = !link.ready;
-                if first {
-                    let has = |name: &str| heartbeat.features.iter().any(|f| f == name);
-                    (link.ack, link.output) = (has(feature::ACK), has(feature::OUTPUT));
-                    link.ready = true;
-                    runner.acks = link.ack;
-                    runner.boot_id.clone_from(&heartbeat.boot_id);
-                }
-                description::take_over(runner, heartbeat);
-                runner.last_seen_ms = now_ms();
-                Some((first, runner.clone()))
-            });
-            let Some(Some(changed)) = changed else { return };
-            changed
+async fn heartbeat(hub: &Arc<Hub>, runner_id: &str, link: u64, mut heartbeat: Heartbeat) {
+    description::bound(&mut heartbeat);
+    let (first, row) = {
+        let mut fleet = hub.fleet.lock();
+        let changed = fleet.change(runner_id, |runner| {
+            let link = runner.link.as_mut().filter(|l| l.number == link)?;
+            let first = !link.ready;
+            if first {
+                let has = |name: &str| heartbeat.features.iter().any(|f| f == name);
+                (link.ack, link.output) = (has(feature::ACK), has(feature::OUTPUT));
+                link.ready = true;
+                runner.acks = link.ack;
+                runner.boot_id.clone_from(&heartbeat.boot_id);
+            }
+            description::take_over(runner, heartbeat);
+            runner.last_seen_ms = now_ms();
+            Some((first, runner.row()))
+        });
+        let Some(Some(changed)) = changed else { return };
+        changed
+    };
+    if first {
+        let then = |result| {
+            if let Err(error) = result {
+                tracing::error!("a runner's description was not stored: {error}");
+            }
         };
-        if first {
-            self.store_runner(row).await;
-            self.hub.runner_ready(&self.runner_id, self.number).await;
-        }
-    }
-
-    async fn store_runner(&mut self, runner: Runner) {
-        self.hub
-            .store
-            .submit(Box::new(move |c| runner.store(c)), |result| {
-                if let Err(error) = result {
-                    tracing::error!("a runner's description was not stored: {error}");
-                }
-            })
-            .await;
+        hub.store.keep_runner(row, Box::new(then)).await;
+        hub.runner_ready(runner_id, link).await;
     }
 }
 

@@ -51,7 +51,16 @@ fn new_run(id: &str, ordinal: u32, state: State) -> NewRun {
 }
 
 fn end(state: State) -> End {
-    End { state, exit_code: None, error: None, code: None, usage: None, result: None, unconfirmed: false }
+    End {
+        state,
+        exit_code: None,
+        error: None,
+        suggestion: None,
+        code: None,
+        usage: None,
+        result: None,
+        unconfirmed: false,
+    }
 }
 
 async fn submit(store: &impl Store, task: NewTask, runs: Vec<NewRun>) -> Submitted {
@@ -118,6 +127,7 @@ async fn runs_have_one_end(store: &impl Store) {
     let failed = End {
         exit_code: Some(3),
         error: Some("why".into()),
+        suggestion: Some("ls".into()),
         result: Some(result.clone()),
         ..end(State::Failed)
     };
@@ -130,6 +140,7 @@ async fn runs_have_one_end(store: &impl Store) {
     done(|then| store.accept("run_1b".into(), true, 6000, then)).await.expect("accept");
     let run = store.task("tsk_1".into()).await.expect("task").expect("known").runs.remove(1);
     assert_eq!((run.state, run.exit_code, run.error.as_deref()), (State::Failed, Some(3), Some("why")));
+    assert_eq!(run.suggestion.as_deref(), Some("ls"));
     assert_eq!(run.result.as_deref(), Some(result.as_str()));
     assert_eq!(
         (run.delivered_at_ms, run.started_at_ms, run.finished_at_ms),

@@ -12,7 +12,6 @@
 
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
-mod model;
 mod pool;
 mod runners;
 mod runs;
@@ -27,7 +26,7 @@ use std::pin::Pin;
 
 use tokio::sync::oneshot;
 
-pub use model::{Role, State, overall};
+pub use legwork_api::{Role, State};
 pub use pool::{Pool, PoolRunner};
 pub use runners::{RunnerRow, Runners};
 pub use runs::{Assignment, End, GivenUp, OpenRun, Runs};

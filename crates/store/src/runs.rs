@@ -11,6 +11,8 @@ pub struct End {
     pub exit_code: Option<i32>,
     /// Why, in words.
     pub error: Option<String>,
+    /// What could have been asked for instead of what was denied.
+    pub suggestion: Option<String>,
     /// Why, in an agent's code.
     pub code: Option<String>,
     /// What an agent used, as JSON.

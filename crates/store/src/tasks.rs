@@ -114,6 +114,7 @@ pub struct Run {
     pub state: State,
     pub exit_code: Option<i32>,
     pub error: Option<String>,
+    pub suggestion: Option<String>,
     pub code: Option<String>,
     pub usage: Option<String>,
     /// Left out of lists.

@@ -216,15 +216,17 @@ async fn output_beyond_what_is_kept_is_cut_and_that_is_said() {
 async fn old_tasks_are_forgotten_with_their_events_and_open_ones_stay() {
     let pair = Pair::start().await;
     pair.hub.runner_token("away").await;
-    let over = pair.api.bash("r1", "echo x").await;
+    // So much has a file of its own.
+    let over = pair.api.bash("r1", "seq 20000").await;
     pair.api.end(&over).await;
     let open = pair.api.bash("away", "echo x").await;
     let (data, address) = (pair.hub.data.clone(), pair.hub.address());
     pair.hub.kill().await;
+    let file = data.join("events").join(&over[over.len() - 2..]).join(&over);
+    assert!(file.is_file());
     let hub = Hub::start_with(&data, &address, &["--keep-bytes", "1"]).await;
     let api = hub.api();
     until("it is forgotten", || async { api.get(&format!("/tasks/{over}")).await.0 == 404 }).await;
-    let file = data.join("events").join(&over[over.len() - 2..]).join(&over);
     until("its file, too", || async { !file.exists() }).await;
     assert_eq!(api.get(&format!("/tasks/{open}")).await.1["state"], "queued");
 }

@@ -69,6 +69,7 @@ fn arrows_point_downwards_only() {
             vec!["legwork-hub", "legwork-dialout", "legwork-serve", "legwork-sandbox", "axum", "hyper"],
         ),
         ("legwork-yaml", vec!["tokio", "rustix", "legwork-proto"]),
+        ("legwork-store", vec!["legwork-hub", "legwork-proto", "legwork-runner"]),
         (
             "legwork-api",
             vec!["rusqlite", "rustix", "legwork-proto", "legwork-hub", "legwork-runner", "legwork-process"],
@@ -76,6 +77,8 @@ fn arrows_point_downwards_only() {
         (
             "legwork-hub",
             vec![
+                // What it keeps is the store's.
+                "rusqlite",
                 "legwork-dialout",
                 "legwork-task",
                 "legwork-runner",

@@ -483,6 +483,38 @@ impl Pods {
     }
 }
 
+#[tokio::test]
+async fn an_agent_is_a_task_like_any_other() {
+    let pods = Pods::start().await;
+    let api = pods.hub.api();
+    let number = pods.submit(json!({"type": "agent", "prompt": "a secret"})).await;
+    let list = api.get("/tasks").await.1;
+    let task = &list["items"][0];
+    assert_eq!((&task["operation"], &task["state"]), (&json!("agent"), &json!("queued")), "{list}");
+    assert!(!list.to_string().contains("a secret"), "{list}");
+    let id = task["id"].as_str().unwrap().to_owned();
+    let made = api.post("/tokens", json!({ "name": "v", "role": "viewer" })).await.1;
+    let url = format!("{}/api/v1/tasks/{id}", pods.hub.url);
+    let seen = pods.http.get(&url).bearer_auth(made["token"].as_str().unwrap()).send().await.unwrap();
+    assert!(!seen.text().await.unwrap().contains("a secret"));
+    assert!(api.get(&format!("/tasks/{id}")).await.1.to_string().contains("a secret"));
+    pods.register("p").await;
+    let path = format!("/tasks/{id}");
+    assert_eq!(api.get(&path).await.1["runs"][0]["runner"], "p");
+    assert_eq!(api.post(&format!("{path}/cancel"), json!({})).await.0, 202);
+    assert_eq!(api.post("/tasks/none/cancel", json!({})).await.0, 404);
+    // A runner that registers anew works on nothing.
+    pods.register("p").await;
+    let task = api.get(&format!("{path}?wait_s=20")).await.1;
+    assert_eq!(task["state"], "cancelled", "{task}");
+    assert_eq!(pods.task(number).await["state"], "cancelled");
+    let events = api.events(&id, None, 1_000_000).await;
+    let states: Vec<&str> =
+        events.iter().filter(|e| e.1 == "state").map(|e| e.2["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["queued", "delivered"]);
+    assert_eq!(events.last().map(|e| (e.1.as_str(), &e.2["state"])), Some(("end", &json!("cancelled"))));
+}
+
 /// The end is on disk before it is told: a hub that dies in between tells it later.
 #[tokio::test]
 async fn an_end_that_was_not_told_is_told_to_who_asks() {

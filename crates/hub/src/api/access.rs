@@ -13,9 +13,10 @@ use legwork_api::{Code, Role};
 
 use super::bearer;
 use super::problem::Problem;
-use crate::auth::{Checked, Grant, Token};
+use crate::auth::{Checked, Grant};
 use crate::engine::Hub;
 use crate::server::Peer;
+use legwork_store::Token;
 
 /// Who asks: a valid token of any role.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ use legwork_api::{Access, Code, Content, Method, Operation, PathId};
 use super::access::Caller;
 use super::payload::{self, Room};
 use super::problem::Problem;
-use crate::auth::Token;
+use legwork_store::Token;
 use crate::engine::Hub;
 
 /// A request that may be carried out.

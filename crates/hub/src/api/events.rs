@@ -1,7 +1,6 @@
 //! A task's events as server-sent events that resume without a gap.
 
 use std::convert::Infallible;
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +14,8 @@ use tokio::sync::watch;
 
 use super::door::Asked;
 use super::problem::Problem;
-use super::tasks::load;
 use crate::engine::Hub;
-use crate::events::{self, Frame, Kind};
+use crate::events::{Frame, Kind, Logs};
 use crate::fleet::Progress;
 
 /// Frames read at a time.
@@ -35,24 +33,35 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Result<u64, Problem> {
 
 /// Where events come from.
 pub(super) struct Source {
-    pub(super) path: std::path::PathBuf,
+    pub(super) logs: Arc<Logs>,
+    pub(super) task: String,
     /// Run ids by ordinal.
     pub(super) runs: Vec<RunId>,
     /// `None` if there will be no more.
     pub(super) progress: Option<watch::Receiver<Progress>>,
-    /// What the events of states are called.
-    pub(super) name: &'static str,
+    pub(super) names: Names,
+}
+
+/// What events that are JSON are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// All of them tell states.
+    States,
+    /// Some tell states, and the others what an agent or a workflow says.
+    ByType,
+    /// `event`, for who knows pods' tasks only.
+    Events,
 }
 
 /// The events from a position on.
 pub(super) fn stream(source: Source, from: u64, follow: bool) -> Response {
     let over = || watch::Sender::new(Progress { len: u64::MAX, over: true }).subscribe();
     let reader = Reader {
-        path: source.path,
-        file: None,
+        logs: source.logs,
+        task: source.task,
         at: from,
         runs: source.runs,
-        name: source.name,
+        names: source.names,
         progress: source.progress.unwrap_or_else(over),
         ready: Vec::new().into_iter(),
         ended: false,
@@ -68,22 +77,26 @@ pub(super) fn stream(source: Source, from: u64, follow: bool) -> Response {
 pub(super) async fn of_task(hub: Arc<Hub>, asked: Asked<TaskEvents>) -> Result<Response, Problem> {
     let from = last_event_id(&asked.headers)?;
     let task = load(&hub, asked.id).await?;
-    let TaskId(id) = task.id;
-    let progress = hub.fleet.lock().tasks.get(&id).map(|t| t.progress.subscribe());
+    let id = task.id.clone();
+    let runs = task.runs.iter().map(|r| RunId(r.id.clone())).collect();
+    let names = if task.number.is_some() { Names::ByType } else { Names::States };
+    let progress = hub.follow(&id);
     if progress.is_none() {
-        hub.repair_events(&id).await?;
+        match task.number {
+            Some(_) => hub.repair_pod_events(task).await?,
+            None => hub.repair_events(&id).await?,
+        }
     }
-    let runs = task.runs.into_iter().map(|r| r.id).collect();
-    let source = Source { path: events::path(&hub.data, &id), runs, progress, name: "state" };
+    let source = Source { logs: hub.logs.clone(), task: id, runs, progress, names };
     Ok(stream(source, from, asked.query.wants_more()))
 }
 
 struct Reader {
-    path: std::path::PathBuf,
-    file: Option<Arc<File>>,
+    logs: Arc<Logs>,
+    task: String,
     at: u64,
     runs: Vec<RunId>,
-    name: &'static str,
+    names: Names,
     progress: watch::Receiver<Progress>,
     ready: std::vec::IntoIter<Frame>,
     ended: bool,
@@ -113,37 +126,39 @@ impl Reader {
     }
 
     async fn read_more(&mut self) {
-        let (path, file, at) = (self.path.clone(), self.file.clone(), self.at);
-        let read = tokio::task::spawn_blocking(move || -> std::io::Result<_> {
-            let file = match file {
-                Some(file) => file,
-                None => Arc::new(File::open(path)?),
-            };
-            let (mut frames, mut at) = (Vec::new(), at);
-            while frames.len() < BATCH
-                && let Some(frame) = events::read(&file, at)?
-            {
-                at = frame.end;
-                frames.push(frame);
-            }
-            Ok((file, frames, at))
-        });
-        match read.await {
-            Ok(Ok((file, frames, at))) => {
-                self.file = Some(file);
-                self.at = at;
+        let (logs, task, at) = (self.logs.clone(), self.task.clone(), self.at);
+        let read = tokio::task::spawn_blocking(move || logs.read(&task, at, BATCH)).await;
+        match read.map_err(std::io::Error::other).flatten() {
+            Ok(frames) => {
+                self.at = frames.last().map_or(self.at, |frame| frame.end);
                 self.ready = frames.into_iter();
             }
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Ok(Err(error)) => tracing::error!("failed to read {}: {error}", self.path.display()),
-            Err(_) => {}
+            Err(error) => tracing::error!(task = %self.task, "failed to read events: {error}"),
+        }
+    }
+
+    fn name(&self, frame: &Frame) -> &'static str {
+        #[derive(Deserialize)]
+        struct Typed<'a> {
+            #[serde(rename = "type", borrow)]
+            kind: Option<std::borrow::Cow<'a, str>>,
+        }
+        match self.names {
+            Names::States => "state",
+            Names::Events => "event",
+            Names::ByType => match serde_json::from_slice::<Typed<'_>>(&frame.payload) {
+                Ok(Typed { kind: Some(kind) }) if kind == "state" => "state",
+                _ => "event",
+            },
         }
     }
 
     fn event(&self, frame: &Frame) -> Event {
         let event = Event::default().id(frame.end.to_string());
         let stream = match frame.kind {
-            Kind::State => return event.event(self.name).data(String::from_utf8_lossy(&frame.payload)),
+            Kind::State => {
+                return event.event(self.name(frame)).data(String::from_utf8_lossy(&frame.payload));
+            }
             Kind::End => return event.event("end").data(String::from_utf8_lossy(&frame.payload)),
             Kind::Gap => return event.event("gap").data(String::from_utf8_lossy(&frame.payload)),
             Kind::Stdout => Stream::Stdout,

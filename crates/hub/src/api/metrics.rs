@@ -17,7 +17,7 @@ pub(super) async fn ready(State(hub): State<Arc<Hub>>) -> Response {
         let text = format!("events of tasks can't be written: {error}\n");
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
-    match hub.store.write(|c| c.query_row("SELECT 1", [], |_| Ok(()))).await {
+    match hub.store.check().await {
         Ok(()) => "ok\n".into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }

@@ -10,21 +10,26 @@ use legwork_api::{
 };
 
 use super::door::Asked;
-use super::events::{Source, last_event_id, stream};
+use super::events::{Names, Source, last_event_id, stream};
 use super::problem::Problem;
 use crate::engine::Hub;
-use crate::pods::{PodRunner, events_path, page, view};
+use crate::pods::{PodRunner, view};
 
 /// What a list has unless it is told otherwise.
 const PAGE: u32 = 50;
 
-async fn load(hub: &Hub, PodTaskId(id): PodTaskId) -> Result<PodTask, Problem> {
-    let found = hub.store.read(move |c| view(c, id)).await?;
+async fn stored(hub: &Hub, id: PodTaskId) -> Result<legwork_store::Task, Problem> {
+    let found = hub.store.numbered(id.0).await?;
     found.ok_or_else(|| Problem::absent::<PodTaskId>(&id.to_string()))
 }
 
+async fn load(hub: &Hub, id: PodTaskId) -> Result<PodTask, Problem> {
+    let task = view(stored(hub, id).await?, true);
+    task.ok_or_else(|| Problem::absent::<PodTaskId>(&id.to_string()))
+}
+
 pub(super) async fn create(hub: Arc<Hub>, asked: Asked<SubmitPodTask>) -> Result<PodTask, Problem> {
-    let id = hub.submit_pod_task(asked.body, asked.by.name).await?;
+    let id = hub.submit_pod_task(asked.body, &asked.by).await?;
     load(&hub, PodTaskId(id)).await
 }
 
@@ -34,8 +39,10 @@ pub(super) async fn list(
 ) -> Result<Page<PodTask, PodTaskId>, Problem> {
     let limit = page_size(asked.query.limit, PAGE);
     let cursor = asked.query.cursor.map(|PodTaskId(id)| id);
-    let found = hub.store.read(move |c| page(c, cursor, limit as u64 + 1)).await?;
-    Ok(Page::cut(found, limit, |task: &PodTask| task.id))
+    let most = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+    let found = hub.store.list_numbered(cursor, most).await?;
+    let tasks = found.into_iter().filter_map(|task| view(task, false)).collect();
+    Ok(Page::cut(tasks, limit, |task: &PodTask| task.id))
 }
 
 pub(super) async fn show(hub: Arc<Hub>, asked: Asked<GetPodTask>) -> Result<PodTask, Problem> {
@@ -46,20 +53,21 @@ pub(super) async fn show(hub: Arc<Hub>, asked: Asked<GetPodTask>) -> Result<PodT
 
 pub(super) async fn cancel(hub: Arc<Hub>, asked: Asked<CancelPodTask>) -> Result<PodTask, Problem> {
     // It goes on if the caller goes away.
-    let (cancelling, PodTaskId(id)) = (hub.clone(), asked.id);
-    let done = tokio::spawn(async move { cancelling.cancel_pod_task(id).await }).await;
+    let (cancelling, PodTaskId(number)) = (hub.clone(), asked.id);
+    let done = tokio::spawn(async move { cancelling.cancel_pod_task(number).await }).await;
     done.map_err(Problem::internal)??;
     load(&hub, asked.id).await
 }
 
 pub(super) async fn events(hub: Arc<Hub>, asked: Asked<PodTaskEvents>) -> Result<Response, Problem> {
     let from = last_event_id(&asked.headers)?;
-    let PodTaskId(id) = load(&hub, asked.id).await?.id;
-    let progress = hub.pods.progress(id);
+    let task = stored(&hub, asked.id).await?;
+    let (logs, task_id) = (hub.logs.clone(), task.id.clone());
+    let progress = hub.follow(&task.id);
     if progress.is_none() {
-        hub.repair_pod_events(id).await?;
+        hub.repair_pod_events(task).await?;
     }
-    let source = Source { path: events_path(&hub.data, id), runs: Vec::new(), progress, name: "event" };
+    let source = Source { logs, task: task_id, runs: Vec::new(), progress, names: Names::Events };
     Ok(stream(source, from, asked.query.wants_more()))
 }
 

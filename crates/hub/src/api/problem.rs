@@ -3,9 +3,9 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use legwork_api::{Code, PathId, Problem as Told};
+use legwork_store::StoreError;
 
 use crate::engine::{NameError, SubmitError};
-use crate::store::StoreError;
 
 /// Longest part of a name that is repeated to who sent it.
 const SHOWN: usize = 80;

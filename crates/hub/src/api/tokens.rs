@@ -6,10 +6,11 @@ use legwork_api::{
     Code, CreateToken, Enroll, IssuedToken, ListTokens, Me, Page, RevokeToken, Role, RunnerId,
     Token as Shown, TokenId,
 };
+use legwork_store::Token;
 
 use super::door::Asked;
 use super::problem::Problem;
-use crate::auth::{Auth, Token};
+use crate::auth::is_expired;
 use crate::clock::now_ms;
 use crate::engine::{Hub, NewToken as Wanted};
 
@@ -66,7 +67,7 @@ fn shown(token: &Token) -> Shown {
         created_at_ms: token.created_at_ms,
         expires_at_ms: token.expires_at_ms,
         revoked: token.revoked,
-        expired: token.is_expired(),
+        expired: is_expired(token),
     }
 }
 
@@ -102,8 +103,7 @@ pub(super) async fn enroll(hub: Arc<Hub>, asked: Asked<Enroll>) -> Result<Issued
     let name = checked_name(asked.body.name.as_deref().unwrap_or(&token.name))?;
     // A name that can't be had does not cost the token.
     hub.name_is_free(&name, "")?;
-    let id = token.id.clone();
-    let won = hub.store.write(move |c| Auth::revoke_stored(c, &id)).await?;
+    let won = hub.store.revoke_token(token.id.clone(), now_ms()).await?;
     hub.auth.revoke(&token.id);
     if !won {
         return Err(Problem::new(Code::UsedToken, "the enrolment token was used before"));

@@ -1,20 +1,17 @@
 //! Handing runs to runners, and hearing of their progress.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use bytes::Bytes;
 use legwork_proto::base57::message_id;
 use legwork_proto::dialout::{Ack, NewTask, Outgoing, RequestedBy, TaskRef, TaskResume, kind};
-use rusqlite::params;
+use legwork_store::StoreError;
 use serde_json::value::RawValue;
+use std::sync::Arc;
 
 use super::{Ending, Hub};
-use crate::clock::{now_ms, random};
+use crate::clock::{Instant, now_ms, random};
 use crate::events::Kind;
 use crate::fleet::{Args, Link, LiveRun, LiveTask, ToRunner, state_event};
 use crate::model::State;
-use crate::store::StoreError;
 
 /// Writes a message to a runner.
 pub(crate) fn message<P: serde::Serialize>(kind: &str, payload: &P) -> String {
@@ -55,7 +52,7 @@ impl Hub {
         let text = message(kind::TASK_REQUEST, &request);
         // The arguments are the payload's last field, and only the time comes after that.
         let Some(at) = text.rfind("null},\"timestamp\":") else {
-            return Err(StoreError::new("a request can't be put together".into()));
+            return Err(StoreError::new("a request can't be put together"));
         };
         let (head, rest) = text.split_at(at);
         let tail = rest.trim_start_matches("null").to_owned();
@@ -72,11 +69,7 @@ impl Hub {
         if let Some(args) = cached.upgrade() {
             return Ok(args);
         }
-        let id = task.id.clone();
-        let text: String = self
-            .store
-            .read(move |c| c.query_row("SELECT body FROM payloads WHERE id = ?1", [id], |row| row.get(0)))
-            .await?;
+        let text = self.store.arguments(task.id.clone()).await?;
         let args = Arc::new(Bytes::from(text));
         *cached = Arc::downgrade(&args);
         Ok(args)
@@ -167,40 +160,42 @@ impl Hub {
             return;
         }
         let now = now_ms();
-        let (rows, row_boot) = (ids.clone(), boot.clone());
-        let written = self
-            .store
-            .write(move |c| {
-                let mut update = c.prepare_cached(
-                    "UPDATE runs SET state = 'delivered', delivered_boot = ?2, delivered_at_ms = ?3
-                     WHERE id = ?1 AND finished_at_ms IS NULL",
-                )?;
-                for id in rows {
-                    update.execute(params![id, row_boot, i64::try_from(now).unwrap_or(i64::MAX)])?;
-                }
-                Ok(())
-            })
-            .await;
+        let written = self.store.deliver(ids.clone(), boot.clone(), now).await;
         if let Err(error) = written {
             return tracing::error!("runs stay queued: {error}");
         }
+        self.tell_delivered(&ids, now);
         let mut fleet = self.fleet.lock();
         let link = fleet.ready_link(runner_id).cloned();
         for id in ids {
             let Some(run) = fleet.runs.get_mut(&id).filter(|r| !r.closing) else { continue };
-            if run.state == State::Queued {
-                run.state = State::Delivered;
-                let event = state_event(&run.id, &run.runner_name, State::Delivered, now, None, None, None);
-                let task = run.task.clone();
-                let ordinal = run.ordinal;
-                task.append(|log| log.add(Kind::State, ordinal, 0, &event));
-            }
             run.delivered_boot.clone_from(&boot);
             (run.delivered, run.heard, run.delivered_ms) = (Instant::now(), Instant::now(), now);
             run.unsent = link.is_none();
             if let Some(link) = &link {
                 Self::send_request(run, link);
             }
+        }
+    }
+
+    /// Runs are delivered from now on; written before their runner can say more of them.
+    fn tell_delivered(&self, ids: &[String], now: u64) {
+        let mut told = Vec::new();
+        {
+            let mut fleet = self.fleet.lock();
+            for id in ids {
+                let Some(run) = fleet.runs.get_mut(id) else { continue };
+                if !run.closing && run.state == State::Queued {
+                    // Still to be sent.
+                    (run.state, run.unsent) = (State::Delivered, true);
+                    let event =
+                        state_event(&run.id, &run.runner_name, State::Delivered, now, None, None, None);
+                    told.push((run.task.clone(), run.ordinal, event));
+                }
+            }
+        }
+        for (task, ordinal, event) in told {
+            task.append(|log| log.add(Kind::State, ordinal, 0, &event));
         }
     }
 
@@ -220,26 +215,21 @@ impl Hub {
             run.clone()
         };
         let now = now_ms();
-        let row = run.id.clone();
-        self.store
-            .submit(
-                Box::new(move |c| {
-                    c.prepare_cached("UPDATE runs SET state = 'running', started_at_ms = ?2 WHERE id = ?1 AND finished_at_ms IS NULL")?
-                        .execute(params![row, i64::try_from(now).unwrap_or(i64::MAX)])
-                }),
-                move |result| {
-                    if let Err(error) = result {
-                        tracing::error!("an acceptance was not recorded: {error}");
-                    }
-                    run.task.append(|log| {
-                        for state in [State::Accepted, State::Running] {
-                            let event = state_event(&run.id, &run.runner_name, state, now, None, None, None);
-                            log.add(Kind::State, run.ordinal, 0, &event);
-                        }
-                    });
-                },
-            )
-            .await;
+        let then = |result| {
+            if let Err(error) = result {
+                tracing::error!("an acceptance was not recorded: {error}");
+            }
+        };
+        self.store.accept(run.id.clone(), false, now, Box::new(then)).await;
+        let tell = move || {
+            run.task.append(|log| {
+                for state in [State::Accepted, State::Running] {
+                    let event = state_event(&run.id, &run.runner_name, state, now, None, None, None);
+                    log.add(Kind::State, run.ordinal, 0, &event);
+                }
+            });
+        };
+        self.log.queue(0, tell).await;
     }
 
     /// Cancels a task's runs, also those that were given up and may still go on; returns
@@ -265,16 +255,7 @@ impl Hub {
             }
         }
         if !asked.is_empty() {
-            let rows = asked.clone();
-            let result = self
-                .store
-                .write(move |c| {
-                    let mut update =
-                        c.prepare_cached("UPDATE runs SET cancel_requested = 1 WHERE id = ?1")?;
-                    rows.iter().try_for_each(|id| update.execute([id]).map(|_| ()))
-                })
-                .await;
-            if let Err(error) = result {
+            if let Err(error) = self.store.cancel(asked.clone()).await {
                 tracing::error!("a cancel was sent but not recorded: {error}");
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_proto::dialout::{OutcomeWord, TaskResult};
-use rusqlite::params;
+use legwork_store::{End, StoreError};
 use serde::Deserialize;
 
 use super::Hub;
@@ -13,25 +13,15 @@ use crate::clock::now_ms;
 use crate::events::Log;
 use crate::fleet::{Link, LiveRun, ToRunner, state_event};
 use crate::model::State;
-use crate::store::put_payload;
 
 /// Most that is kept of a reason.
 const MAX_ERROR: usize = 16 * 1024;
 /// A runner's clock for a time limit starts a little before ours.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// How a run ended.
+/// How a run ends.
 #[derive(Debug, Clone)]
-pub(crate) struct Ending {
-    state: State,
-    exit_code: Option<i32>,
-    error: Option<String>,
-    /// What could have been asked for instead of what was denied.
-    suggestion: Option<String>,
-    result: Option<String>,
-    /// The runner did not say so: what it says later counts instead.
-    unconfirmed: bool,
-}
+pub(crate) struct Ending(pub(crate) End);
 
 /// What is known of a run whose result has come.
 #[derive(Clone, Copy)]
@@ -56,15 +46,26 @@ impl Known {
 }
 
 impl Ending {
-    fn without_result(state: State, error: &str) -> Self {
-        Self {
+    pub(crate) fn new(state: State, error: Option<&str>) -> Self {
+        let error = error.map(str::to_owned);
+        Self(End {
             state,
             exit_code: None,
-            error: Some(error.to_owned()),
+            error,
             suggestion: None,
+            code: None,
+            usage: None,
             result: None,
             unconfirmed: false,
-        }
+        })
+    }
+
+    fn without_result(state: State, error: &str) -> Self {
+        Self::new(state, Some(error))
+    }
+
+    fn unconfirmed(self) -> Self {
+        Self(End { unconfirmed: true, ..self.0 })
     }
 
     pub(crate) fn lost(why: &str) -> Self {
@@ -73,13 +74,13 @@ impl Ending {
 
     /// Nothing was heard of it: the runner may still say something else.
     pub(crate) fn given_up(why: &str) -> Self {
-        Self { unconfirmed: true, ..Self::lost(why) }
+        Self::lost(why).unconfirmed()
     }
 
     /// Its end was asked for, and the runner did not answer.
     pub(crate) fn cancelled_unanswered() -> Self {
         let why = "the runner did not answer the cancel; what it had begun may go on until it does";
-        Self { unconfirmed: true, ..Self::without_result(State::Cancelled, why) }
+        Self::without_result(State::Cancelled, why).unconfirmed()
     }
 
     pub(crate) fn cancelled_because(why: &str) -> Self {
@@ -123,17 +124,10 @@ impl Ending {
                 _ => State::Failed,
             };
             let error = error.or_else(|| Some("the runner gave no reason".into()));
-            return Self { state, exit_code: None, error, suggestion, result: text, unconfirmed: false };
+            return Self(End { suggestion, result: text, ..Self::new(state, error.as_deref()).0 });
         }
         if !is_bash {
-            return Self {
-                state: State::Succeeded,
-                exit_code: None,
-                error: None,
-                suggestion: None,
-                result: text,
-                unconfirmed: false,
-            };
+            return Self(End { result: text, ..Self::new(State::Succeeded, None).0 });
         }
         let shell: Shell = text.as_deref().and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
         let state = match result.outcome {
@@ -148,14 +142,7 @@ impl Ending {
             None if shell.exit_code == 0 => State::Succeeded,
             None => State::Failed,
         };
-        Self {
-            state,
-            exit_code: Some(shell.exit_code),
-            error,
-            suggestion: None,
-            result: text,
-            unconfirmed: false,
-        }
+        Self(End { exit_code: Some(shell.exit_code), result: text, ..Self::new(state, error.as_deref()).0 })
     }
 }
 
@@ -204,71 +191,56 @@ impl Hub {
             run.clone()
         };
         let now = now_ms();
-        let row = (run.id.clone(), ending.clone());
-        let hub = self.clone();
-        let write = move |c: &rusqlite::Connection| {
-            let (id, ending) = row;
-            let result = match &ending.result {
-                Some(result) => put_payload(c, &id, result)?,
-                None => None,
-            };
-            c.prepare_cached(
-                "UPDATE runs SET state = ?2, exit_code = ?3, error = ?4, result = ?5, finished_at_ms = ?6,
-                     unconfirmed = ?7, suggestion = ?8, started_at_ms = coalesce(started_at_ms, delivered_at_ms)
-                 WHERE id = ?1 AND finished_at_ms IS NULL",
-            )?
-            .execute(params![
-                id,
-                ending.state.as_str(),
-                ending.exit_code,
-                ending.error,
-                result,
-                i64::try_from(now).unwrap_or(i64::MAX),
-                ending.unconfirmed,
-                ending.suggestion
-            ])
+        let (hub, id, end) = (self.clone(), run.id.clone(), ending.0.clone());
+        let then = move |written| match written {
+            Ok(_) => {
+                let telling = hub.clone();
+                hub.log.queue_from_store(move || telling.tell_end(&run, &ending, now, acknowledge));
+            }
+            Err(error) => hub.end_failed(&run.id, &error, acknowledge),
         };
-        self.store
-            .submit(Box::new(write), move |written| {
-                if let Err(error) = written {
-                    tracing::error!(run = %run.id, "a final state could not be stored: {error}");
-                    if let Some(run) = hub.fleet.lock().runs.get_mut(&run.id) {
-                        run.closing = false;
-                    }
-                    // The runner sends it again on its next connection.
-                    if let Some((link, _)) = acknowledge {
-                        let _ = link
-                            .sender
-                            .send(ToRunner::Close { code: 1013, reason: "the hub's store failed" });
-                    }
-                    return;
-                }
-                hub.counters.count_end(ending.state);
-                let event = state_event(
-                    &run.id,
-                    &run.runner_name,
-                    ending.state,
-                    now,
-                    ending.exit_code,
-                    ending.error.as_deref(),
-                    ending.suggestion.as_deref(),
-                );
-                let tail = |log: &mut Log| hub.tail_of(log, &run, &ending);
-                let written = run.task.finish_run(run.ordinal, tail, &event);
-                let mut fleet = hub.fleet.lock();
-                fleet.remove_run(&run.id);
-                if run.task.is_over() {
-                    fleet.tasks.remove(&run.task.id);
-                    if !written {
-                        fleet.unwritten.push(run.task.clone());
-                    }
-                }
-                drop(fleet);
-                if let Some((link, message_id)) = acknowledge {
-                    Hub::send_ack(&link, message_id);
-                }
-            })
-            .await;
+        self.store.finish(id, end, now, Box::new(then)).await;
+    }
+
+    /// A final state could not be stored: it comes again.
+    fn end_failed(&self, run_id: &str, error: &StoreError, acknowledge: Option<(Link, String)>) {
+        tracing::error!(run = run_id, "a final state could not be stored: {error}");
+        if let Some(run) = self.fleet.lock().runs.get_mut(run_id) {
+            run.closing = false;
+        }
+        // The runner sends it again on its next connection.
+        if let Some((link, _)) = acknowledge {
+            let _ = link.sender.send(ToRunner::Close { code: 1013, reason: "the hub's store failed" });
+        }
+    }
+
+    /// A final state is on disk, and all output before it is written: tells it to all who follow the task, and to the runner.
+    fn tell_end(&self, run: &LiveRun, ending: &Ending, now: u64, acknowledge: Option<(Link, String)>) {
+        let end = &ending.0;
+        self.counters.count_end(end.state);
+        let event = state_event(
+            &run.id,
+            &run.runner_name,
+            end.state,
+            now,
+            end.exit_code,
+            end.error.as_deref(),
+            end.suggestion.as_deref(),
+        );
+        let tail = |log: &mut Log| self.tail_of(log, run, ending);
+        let written = run.task.finish_run(run.ordinal, tail, &event);
+        let mut fleet = self.fleet.lock();
+        fleet.remove_run(&run.id);
+        if run.task.is_over() {
+            fleet.tasks.remove(&run.task.id);
+            if !written {
+                fleet.unwritten.push(run.task.clone());
+            }
+        }
+        drop(fleet);
+        if let Some((link, message_id)) = acknowledge {
+            Self::send_ack(&link, message_id);
+        }
     }
 
     /// What a run's stream lacks of its result. Originals do not stream: theirs is the result.
@@ -277,7 +249,7 @@ impl Hub {
             let fleet = self.fleet.lock();
             fleet.runners.get(&run.runner_id).is_some_and(|runner| runner.acks)
         };
-        if let Some(result) = ending.result.as_ref().filter(|_| streams && run.task.operation == "bash") {
+        if let Some(result) = ending.0.result.as_ref().filter(|_| streams && run.task.operation == "bash") {
             add_tail(log, &run.id, run.ordinal, result, self.settings.max_output);
         }
     }
@@ -290,7 +262,7 @@ mod tests {
     fn known(json: &str, cancel_requested: bool, had_its_time: bool) -> (State, Option<i32>) {
         let known = Known { is_bash: true, cancel_requested, had_its_time };
         let ending = Ending::of(serde_json::from_str(json).expect("json"), known);
-        (ending.state, ending.exit_code)
+        (ending.0.state, ending.0.exit_code)
     }
 
     fn ending(json: &str, cancel_requested: bool) -> (State, Option<i32>) {

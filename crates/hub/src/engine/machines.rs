@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use legwork_api::RunnerChange;
+use legwork_store::{StoreError, done};
 
 use super::{Ending, Hub};
 use crate::fleet::Runner;
 use crate::model::{Role, State};
 use crate::session::{MAX_LABEL, MAX_LABELS};
-use crate::store::StoreError;
 
 const MAX_DISPLAY_NAME: usize = 200;
 
@@ -55,8 +55,7 @@ impl Hub {
             runner.clone()
         });
         let Some(runner) = changed else { return Ok(None) };
-        let row = runner.clone();
-        self.store.write(move |c| row.store(c)).await?;
+        done(|then| self.store.keep_runner(runner.row(), then)).await?;
         Ok(Some(runner))
     }
 
@@ -85,8 +84,7 @@ impl Hub {
             let ending = if waits { Ending::cancelled_because(why) } else { Ending::lost(why) };
             self.finish(&run, ending, None).await;
         }
-        let row = id.to_owned();
-        self.store.write(move |c| c.execute("DELETE FROM runners WHERE id = ?1", [row])).await?;
+        self.store.forget_runner(id.to_owned()).await?;
         self.fleet.lock().remove_runner(id);
         Ok(())
     }

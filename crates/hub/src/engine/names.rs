@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Hub;
-use crate::auth::Token;
+use legwork_store::{StoreError, Token, done};
+
+use super::{Hub, no_randomness};
 use crate::clock::sortable_id;
 use crate::fleet::{Link, Runner};
 use crate::model::Role;
-use crate::store::StoreError;
 
 /// Most runners of one fleet's credential.
 const MAX_FLEET: usize = 20_000;
@@ -95,9 +95,9 @@ impl Hub {
             }
         }
         self.name_is_free(&name, "")?;
-        let id = sortable_id("wn").map_err(|e| StoreError::from_random(&e))?;
+        let id = sortable_id("wn").map_err(|e| no_randomness(&e))?;
         let runner = Runner::new(id.clone(), name.clone(), token.id.clone());
-        let row = runner.clone();
+        let row = runner.row();
         // Two at once: the first one has it.
         {
             let mut fleet = self.fleet.lock();
@@ -106,7 +106,7 @@ impl Hub {
             }
             fleet.add_runner(runner);
         }
-        self.store.write(move |c| row.store(c)).await?;
+        done(|then| self.store.keep_runner(row, then)).await?;
         Ok(Seat { runner_id: id, name })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use legwork_proto::dialout::{TaskOutput, TaskResult, TaskResume, kind};
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::Hub;
 use super::deliver::message;
+use crate::clock::Instant;
 use crate::events::{Kind, Log};
 use crate::fleet::{Kept, Link, LiveRun};
 
@@ -116,8 +117,8 @@ impl Hub {
             return;
         }
         let hub = self.clone();
-        self.store
-            .submit(Box::new(|_| Ok(())), move |_| {
+        self.log
+            .queue(data.len(), move || {
                 if !data.is_empty() {
                     hub.keep_output(&run, kind, offset, &data);
                 }
@@ -131,7 +132,7 @@ impl Hub {
             .await;
     }
 
-    /// Stores a piece; what can't be stored is asked for again later. On the store's thread.
+    /// Stores a piece; what can't be stored is asked for again later. On the writer's thread.
     fn keep_output(&self, run: &LiveRun, kind: Kind, offset: u64, data: &[u8]) {
         let kept = run.task.output(run.ordinal, kind, offset, data);
         if kept == Kept::Failed
@@ -249,24 +250,23 @@ fn is_shortened(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Logs;
 
     fn after(stored: &[u8], result: &serde_json::Value) -> Vec<(Kind, u64, String)> {
         let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("log");
-        let mut log = Log::new(path.clone());
+        let logs = Logs::open(dir.path(), legwork_store::Lane::Caller).expect("open");
+        let mut log = Log::new(logs.clone(), "tsk_1");
         if !stored.is_empty() {
             log.output(0, Kind::Stdout, 0, stored).expect("output");
         }
         let from = log.len();
         add_tail(&mut log, "run_1", 0, &result.to_string(), 1 << 20);
         log.flush().expect("flush");
-        let Ok(file) = std::fs::File::open(path) else { return Vec::new() };
-        let (mut at, mut found) = (from, Vec::new());
-        while let Some(frame) = crate::events::read(&file, at).expect("read") {
-            at = frame.end;
-            found.push((frame.kind, frame.offset, String::from_utf8(frame.payload).expect("text")));
-        }
-        found
+        let frames = logs.read("tsk_1", from, usize::MAX).expect("read");
+        frames
+            .into_iter()
+            .map(|frame| (frame.kind, frame.offset, String::from_utf8(frame.payload).expect("text")))
+            .collect()
     }
 
     #[test]

@@ -1,56 +1,20 @@
 //! Runs that were given up without their runner's word, and whose runner speaks again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use legwork_proto::dialout::{TaskResume, kind};
-use rusqlite::{OptionalExtension, params};
+use legwork_store::{GivenUp, StoreError};
 
 use super::Hub;
 use super::deliver::message;
-use crate::clock::now_ms;
-use crate::events::{self, Kind, Log};
-use crate::fleet::{Args, LiveRun, LiveTask, NewLiveTask, end_event, state_event};
+use crate::clock::{Instant, now_ms};
+use crate::events::{Kind, Log};
+use crate::fleet::{Args, LiveRun, LiveTask, NewLiveTask, state_event};
 use crate::model::State;
-use crate::store::StoreError;
 
 /// A runner that comes back later has forgotten what it did.
 const TOO_LATE: Duration = Duration::from_secs(7 * 86_400);
-
-/// A run that was given up.
-struct GivenUp {
-    id: String,
-    task_id: String,
-    ordinal: usize,
-    runner_id: String,
-    runner_name: String,
-    boot: String,
-    delivered_ms: u64,
-    cancel_requested: bool,
-    operation: String,
-    timeout_s: u64,
-}
-
-const COLUMNS: &str =
-    "r.id, r.task_id, r.ordinal, r.runner_id, r.runner_name, r.delivered_boot, r.delivered_at_ms,
-     r.cancel_requested, t.operation, t.timeout_s FROM runs r JOIN tasks t ON t.id = r.task_id
-     WHERE r.unconfirmed = 1";
-
-fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<GivenUp> {
-    let unsigned = |n: Option<i64>| u64::try_from(n.unwrap_or(0)).unwrap_or(0);
-    Ok(GivenUp {
-        id: row.get(0)?,
-        task_id: row.get(1)?,
-        ordinal: usize::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
-        runner_id: row.get(3)?,
-        runner_name: row.get(4)?,
-        boot: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
-        delivered_ms: unsigned(row.get(6)?),
-        cancel_requested: row.get(7)?,
-        operation: row.get(8)?,
-        timeout_s: unsigned(row.get(9)?),
-    })
-}
 
 impl Hub {
     /// A runner of ours is back: what was given up of it goes on, if its machine was not
@@ -60,24 +24,14 @@ impl Hub {
             Some(runner) if runner.acks => runner.boot_id.clone(),
             _ => return,
         };
-        let id = runner_id.to_owned();
-        let since = i64::try_from(now_ms().saturating_sub(u64::try_from(TOO_LATE.as_millis()).unwrap_or(0)));
-        let found = self
-            .store
-            .read(move |c| {
-                let sql = format!("SELECT {COLUMNS} AND r.runner_id = ?1 AND r.finished_at_ms > ?2");
-                let mut statement = c.prepare_cached(&sql)?;
-                statement
-                    .query_map(params![id, since.unwrap_or(0)], row)?
-                    .collect::<rusqlite::Result<Vec<_>>>()
-            })
-            .await;
+        let since = now_ms().saturating_sub(u64::try_from(TOO_LATE.as_millis()).unwrap_or(0));
+        let found = self.store.given_up_of(runner_id.to_owned(), since).await;
         let found = match found {
             Ok(found) => found,
             Err(error) => return tracing::error!("what was given up of a runner is not looked at: {error}"),
         };
         for run in found {
-            if !run.boot.is_empty() && run.boot != boot {
+            if !run.delivered_boot.is_empty() && run.delivered_boot != boot {
                 continue;
             }
             let id = run.id.clone();
@@ -102,14 +56,7 @@ impl Hub {
 
     /// A result has come for a run that is not live: whether it was given up, and is live now.
     pub(super) async fn revive_run(self: &Arc<Self>, runner_id: &str, run_id: &str) -> bool {
-        let ids = (run_id.to_owned(), runner_id.to_owned());
-        let found = self
-            .store
-            .read(move |c| {
-                let sql = format!("SELECT {COLUMNS} AND r.id = ?1 AND r.runner_id = ?2");
-                c.prepare_cached(&sql)?.query_row(params![ids.0, ids.1], row).optional()
-            })
-            .await;
+        let found = self.store.given_up(run_id.to_owned(), runner_id.to_owned()).await;
         let revived = match found {
             Ok(Some(run)) => self.revive(run).await,
             Ok(None) => return false,
@@ -128,22 +75,11 @@ impl Hub {
             Some(task) => task,
             None => Arc::new(self.reopened(&run)?),
         };
-        let id = run.id.clone();
-        let changed = self
-            .store
-            .write(move |c| {
-                c.execute(
-                    "UPDATE runs SET state = 'running', finished_at_ms = NULL, error = NULL, unconfirmed = 0
-                     WHERE id = ?1 AND unconfirmed = 1",
-                    [id],
-                )
-            })
-            .await?;
-        if changed == 0 {
+        if !self.store.revive(run.id.clone()).await? {
             return Ok(false);
         }
         let event = state_event(&run.id, &run.runner_name, State::Running, now_ms(), None, None, None);
-        let ordinal = u32::try_from(run.ordinal).unwrap_or(u32::MAX);
+        let ordinal = run.ordinal;
         task.append(|log| log.add(Kind::State, ordinal, 0, &event));
         task.reopen_run();
         let mut fleet = self.fleet.lock();
@@ -154,7 +90,7 @@ impl Hub {
             state: State::Running,
             cancel_requested: run.cancel_requested.then(Instant::now),
             offsets: task.stored(ordinal),
-            ..LiveRun::new(task.clone(), run.ordinal, runner, run.boot, run.delivered_ms)
+            ..LiveRun::new(task.clone(), run.ordinal, runner, run.delivered_boot, run.delivered_at_ms)
         };
         fleet.tasks.insert(task.id.clone(), task);
         fleet.insert_run(revived);
@@ -164,8 +100,8 @@ impl Hub {
     /// A task that was over.
     fn reopened(&self, run: &GivenUp) -> Result<LiveTask, StoreError> {
         let failed = |e: std::io::Error| StoreError::new(format!("its events can't be opened: {e}"));
-        let mut log = Log::reopen(events::path(&self.data, &run.task_id), |_| {}).map_err(failed)?;
-        log.take_end_back(&end_event(&run.task_id)).map_err(failed)?;
+        let mut log = Log::reopen(self.logs.clone(), &run.task_id, |_| {}).map_err(failed)?;
+        log.take_end_back().map_err(failed)?;
         let len = log.len();
         let task = LiveTask::new(NewLiveTask {
             id: run.task_id.clone(),
@@ -185,19 +121,7 @@ impl Hub {
     /// Notes that the end of runs is wanted that were given up, and says so to their runners;
     /// returns whether there are any.
     pub(super) async fn cancel_given_up(self: &Arc<Self>, task_id: &str) -> bool {
-        let id = task_id.to_owned();
-        let written = self
-            .store
-            .write(move |c| {
-                let mut statement = c.prepare_cached(
-                    "UPDATE runs SET cancel_requested = 1 WHERE task_id = ?1 AND unconfirmed = 1
-                     RETURNING id, runner_id",
-                )?;
-                let rows = statement
-                    .query_map([id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-                rows.collect::<rusqlite::Result<Vec<_>>>()
-            })
-            .await;
+        let written = self.store.cancel_given_up(task_id.to_owned()).await;
         let runs = written.unwrap_or_else(|error| {
             tracing::error!("a cancel was not recorded: {error}");
             Vec::new()

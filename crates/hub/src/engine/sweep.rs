@@ -1,9 +1,11 @@
 //! What time overtakes. All of it is counted by a clock that can't jump.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Ending, Hub};
+use crate::auth::is_expired;
+use crate::clock::Instant;
 use crate::fleet::{FleetState, LiveRun, Runner};
 use crate::model::{Role, State};
 
@@ -19,24 +21,29 @@ impl Hub {
         let mut next_retention = Instant::now();
         loop {
             tokio::time::sleep(SWEEP).await;
-            let over: Vec<(String, Ending)> = {
-                let fleet = self.fleet.lock();
-                let open = fleet.runs.values().filter(|run| !run.closing);
-                open.filter_map(|run| Some((run.id.clone(), self.overtaken(&fleet, run)?))).collect()
-            };
-            for (run_id, ending) in over {
-                self.finish(&run_id, ending, None).await;
-            }
-            self.catch_up();
-            self.let_go().await;
+            self.tick().await;
             self.take_tokens_in().await;
-            self.end_expired_credentials().await;
-            self.sweep_pods().await;
             if next_retention <= Instant::now() {
                 next_retention = Instant::now() + RETENTION;
                 self.forget_old().await;
             }
         }
+    }
+
+    /// What a second does.
+    pub(crate) async fn tick(self: &Arc<Self>) {
+        let over: Vec<(String, Ending)> = {
+            let fleet = self.fleet.lock();
+            let open = fleet.runs.values().filter(|run| !run.closing);
+            open.filter_map(|run| Some((run.id.clone(), self.overtaken(&fleet, run)?))).collect()
+        };
+        for (run_id, ending) in over {
+            self.finish(&run_id, ending, None).await;
+        }
+        self.catch_up();
+        self.let_go().await;
+        self.end_expired_credentials().await;
+        self.sweep_pods().await;
     }
 
     /// How a run ends for which it is too late.
@@ -71,7 +78,7 @@ impl Hub {
         let expired: Vec<String> = {
             let tokens = self.auth.list_expiring();
             let is_runners = |role: Role| matches!(role, Role::Runner | Role::Fleet);
-            tokens.into_iter().filter(|t| is_runners(t.role) && t.is_expired()).map(|t| t.id).collect()
+            tokens.into_iter().filter(|t| is_runners(t.role) && is_expired(t)).map(|t| t.id).collect()
         };
         for id in expired {
             let lives = {

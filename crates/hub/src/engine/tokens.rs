@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use legwork_store::{StoreError, Token};
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Hub, OpenError};
-use crate::auth::{Auth, Checked, Token, hash};
+use super::{Ending, Hub, OpenError, no_randomness};
+use crate::auth::{Checked, hash};
 use crate::clock::{now_ms, secret, sortable_id};
 use crate::fleet::Runner;
 use crate::model::{Role, State};
-use crate::store::StoreError;
 
 /// Where tokens made on the machine wait for the hub.
 const WAITING: &str = "tokens.new";
@@ -66,13 +66,13 @@ impl Hub {
 
     /// Makes a token. A runner's token brings its runner with it.
     pub(crate) async fn new_token(self: &Arc<Self>, new: NewToken) -> Result<(Token, String), StoreError> {
-        let secret = secret().map_err(|e| StoreError::from_random(&e))?;
+        let secret = secret().map_err(|e| no_randomness(&e))?;
         let token = self.add_token(new, secret.clone()).await?;
         Ok((token, secret))
     }
 
     async fn add_token(self: &Arc<Self>, new: NewToken, secret: String) -> Result<Token, StoreError> {
-        let id = |prefix| sortable_id(prefix).map_err(|e| StoreError::from_random(&e));
+        let id = |prefix| sortable_id(prefix).map_err(|e| no_randomness(&e));
         let runner_id = if new.role == Role::Runner { Some(id("wn")?) } else { None };
         let token = Token {
             id: id("tok")?,
@@ -89,13 +89,8 @@ impl Hub {
             runner.given_name = new.name;
             runner
         });
-        let (stored, stored_hash, row) = (token.clone(), hash(&secret), runner.clone());
-        self.store
-            .write(move |c| {
-                Auth::insert(c, &stored_hash, &stored)?;
-                row.map_or(Ok(()), |runner| runner.store(c))
-            })
-            .await?;
+        let row = runner.as_ref().map(Runner::row);
+        self.store.keep_token(hash(&secret), token.clone(), row).await?;
         if let Some(runner) = runner {
             self.fleet.lock().add_runner(runner);
         }
@@ -106,8 +101,7 @@ impl Hub {
     /// Ends a token and all that hangs on it: connections, streams, and the runs of its
     /// runners. False if it was revoked before.
     pub(crate) async fn revoke_token(self: &Arc<Self>, id: &str) -> Result<bool, StoreError> {
-        let row = id.to_owned();
-        let first = self.store.write(move |c| Auth::revoke_stored(c, &row)).await?;
+        let first = self.store.revoke_token(id.to_owned(), now_ms()).await?;
         self.auth.revoke(id);
         self.give_up_runners_of(id, "its runner's credential was revoked").await;
         Ok(first)
@@ -176,8 +170,7 @@ impl Hub {
         if self.auth.list().iter().any(|known| known.id == token.id) {
             return Ok(waiting.name);
         }
-        let (row, row_hash) = (token.clone(), waiting.hash.clone());
-        self.store.write(move |c| Auth::insert(c, &row_hash, &row)).await?;
+        self.store.keep_token(waiting.hash.clone(), token.clone(), None).await?;
         self.auth.add(waiting.hash, token);
         Ok(waiting.name)
     }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_proto::task::{Assigned, Register, Registered, TaskId};
-use rusqlite::params;
+use legwork_store::{Assignment, PoolRunner, StoreError};
 use serde_json::value::RawValue;
 
-use super::{CONFIG, End, LiveTask, MAX_ATTEMPTS, MAX_UNHEARD, NAMELESS, PodRunner, signed};
+use super::messages::TOKEN_MS;
+use super::{LiveTask, MAX_ATTEMPTS, MAX_UNHEARD, NAMELESS, PodRunner};
 use crate::auth::hash;
 use crate::clock::{now_ms, secret, steady_ms};
-use crate::engine::Hub;
+use crate::engine::{Ending, Hub};
 use crate::model::State;
-use crate::store::StoreError;
 
 /// The longest that an answer is held back.
 const MAX_WAIT: Duration = Duration::from_secs(25);
@@ -107,24 +107,15 @@ impl Hub {
                 }
             }
         }
-        let row = said.clone();
-        let row_version = version.clone();
-        let id = self
-            .store
-            .write(move |c| {
-                let capabilities = serde_json::to_string(&row.capabilities).unwrap_or_default();
-                let now = signed(now_ms());
-                c.prepare_cached(
-                    "INSERT INTO pod_runners (name, ip, version, capabilities, created_at_ms, seen_at_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?5)
-                     ON CONFLICT (name) DO UPDATE SET ip = ?2, version = ?3, capabilities = ?4, seen_at_ms = ?5
-                     RETURNING id",
-                )?
-                .query_row(params![row.pod_name, row.pod_ip, row_version, capabilities, now], |row| {
-                    row.get::<_, i64>(0)
-                })
-            })
-            .await?;
+        let row = PoolRunner {
+            id: 0,
+            name: said.pod_name.clone(),
+            ip: said.pod_ip.clone(),
+            version: version.clone(),
+            capabilities: said.capabilities.clone(),
+            seen_at_ms: now_ms(),
+        };
+        let id = self.store.keep_pool_runner(row).await?;
         let mut live = self.pods.lock();
         let runner = live.runners.entry(said.pod_name.clone()).or_insert_with(|| PodRunner {
             id,
@@ -162,10 +153,10 @@ impl Hub {
     /// Takes a task from its runner: it goes to another one if it can have done nothing yet,
     /// else its end is unknown.
     pub(crate) async fn give_up(self: &Arc<Self>, id: u32, why: &str) -> Result<(), StoreError> {
-        let attempts = {
+        let (run_id, attempts) = {
             let mut live = self.pods.lock();
             let Some(task) = live.tasks.get_mut(&id).filter(|task| !task.closing) else { return Ok(()) };
-            if task.has_effects {
+            let attempts = if task.has_effects {
                 Err(format!("{why} after the task had begun to act: its end is unknown"))
             } else if task.cancel {
                 Err(String::new())
@@ -176,23 +167,17 @@ impl Hub {
                 // next one would do again.
                 task.old_keys.extend(task.key.take());
                 Ok(task.attempts)
-            }
+            };
+            (task.run_id.clone(), attempts)
         };
         let attempts = match attempts {
             Ok(attempts) => attempts,
             Err(reason) if reason.is_empty() => {
-                return self.finish_pod_task(id, End::new(State::Cancelled, None)).await;
+                return self.finish_pod_task(id, Ending::new(State::Cancelled, None)).await;
             }
-            Err(reason) => return self.finish_pod_task(id, End::new(State::Lost, Some(&reason))).await,
+            Err(reason) => return self.finish_pod_task(id, Ending::new(State::Lost, Some(&reason))).await,
         };
-        self.store
-            .write(move |c| {
-                c.prepare_cached(
-                    "UPDATE pod_tasks SET state = 'queued', runner = NULL, key = NULL WHERE id = ?1 AND finished_at_ms IS NULL",
-                )?
-                .execute([id])
-            })
-            .await?;
+        self.store.requeue(run_id).await?;
         tracing::info!(task = id, attempts, "a task goes back to the queue: {why}");
         let mut live = self.pods.lock();
         let live = &mut *live;
@@ -236,7 +221,7 @@ impl Hub {
             task.runner = Some(name.to_owned());
             task.key = Some(hashed.clone());
             task.attempts += 1;
-            task.heard_ms = steady_ms();
+            (task.heard_ms, task.given_ms) = (steady_ms(), steady_ms());
             runner.task = Some(id);
             let assigned = Assigned {
                 id: TaskId::Number(i64::from(id)),
@@ -246,33 +231,25 @@ impl Hub {
                 agent_token: None,
                 persistence_url: None,
             };
-            (id, (assigned, task.attempts, !runner.version.is_empty()))
+            (id, (assigned, task.run_id.clone(), task.attempts, !runner.version.is_empty()))
         };
-        let (mut assigned, attempts, is_ours) = before;
+        let (mut assigned, run_id, attempts, is_ours) = before;
         // The original would not know what to do with it.
         let token = match (&assigned.session_id, is_ours) {
             (Some(_), true) => Some(secret().map_err(|e| StoreError::new(e.to_string()))?),
             _ => None,
         };
-        let row = (name.to_owned(), hashed, assigned.session_id.clone(), token.as_deref().map(hash));
-        let written = self
-            .store
-            .write(move |c| {
-                let now = signed(now_ms());
-                let (runner, key, session, token) = row;
-                c.prepare_cached(
-                    "UPDATE pod_tasks SET state = 'delivered', runner = ?2, key = ?3, attempts = ?4, assigned_at_ms = ?5
-                     WHERE id = ?1",
-                )?
-                .execute(params![id, runner, key, attempts, now])?;
-                if let (Some(session), Some(token)) = (session, token) {
-                    super::messages::store_token(c, &token, &session, now)?;
-                }
-                // Kept on disk alone: a queue of large tasks costs no memory.
-                c.prepare_cached(&format!("SELECT {CONFIG} FROM pod_tasks WHERE id = ?1"))?
-                    .query_row([id], |row| row.get::<_, String>(0))
-            })
-            .await;
+        let at_ms = now_ms();
+        let session = assigned.session_id.clone().zip(token.as_deref().map(hash));
+        let to = Assignment {
+            runner: name.to_owned(),
+            key: hashed,
+            attempts,
+            at_ms,
+            session: session.map(|(session, token)| (token, session, at_ms + TOKEN_MS)),
+        };
+        // Kept on disk alone: a queue of large tasks costs no memory.
+        let written = self.store.assign(run_id, to).await;
         let mut live = self.pods.lock();
         let live = &mut *live;
         let Some(task) = live.tasks.get_mut(&id) else { return Ok(None) };

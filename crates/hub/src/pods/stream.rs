@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
+use legwork_store::{End, StoreError, done};
 use serde_json::Value;
 
-use super::{End, signed};
 use crate::auth::hash;
 use crate::clock::{now_ms, steady_ms};
-use crate::engine::Hub;
+use crate::engine::{Ending, Hub};
 use crate::events::Kind;
 use crate::model::State;
-use crate::store::StoreError;
 
 /// Tools that change nothing.
 const READ_ONLY: &[&str] = &["read_file", "list_files", "grep"];
@@ -115,12 +114,7 @@ impl Hub {
         if self.pods.lock().tasks.contains_key(&id) {
             return Ok(id);
         }
-        let known = self
-            .store
-            .read(move |c| {
-                c.query_row("SELECT EXISTS (SELECT 1 FROM pod_tasks WHERE id = ?1)", [id], |row| row.get(0))
-            })
-            .await?;
+        let known = self.store.numbered(id).await?.is_some();
         if known { Ok(id) } else { Err(StreamError::Invalid("Invalid task_id")) }
     }
 
@@ -143,7 +137,7 @@ impl Hub {
     }
 
     /// What a terminal event comes to: `done` after a failed step is none.
-    fn end_of(&self, id: u32, kind: &str, event: &Value) -> End {
+    fn end_of(&self, id: u32, kind: &str, event: &Value) -> Ending {
         let live = self.pods.lock();
         let task = live.tasks.get(&id);
         let usage = event.get("usage").filter(|usage| usage.is_object()).map(Value::to_string);
@@ -158,7 +152,7 @@ impl Hub {
             }
             _ => (State::Succeeded, None),
         };
-        End { state, error, code, usage }
+        Ending(End { code, usage, ..Ending::new(state, error.as_deref()).0 })
     }
 
     /// Adds an event; says whether the task is to be ended, and whether there is something
@@ -196,16 +190,9 @@ impl Hub {
     /// Notes that a task runs, and whether it may have changed something. What fails here is
     /// tried again with the event, which is not answered.
     async fn note(&self, id: u32) -> Result<(), StoreError> {
-        let effects = self.pods.lock().tasks.get(&id).is_some_and(|task| task.has_effects);
-        self.store
-            .write(move |c| {
-                c.prepare_cached(
-                    "UPDATE pod_tasks SET state = 'running', has_effects = ?2, started_at_ms = ifnull(started_at_ms, ?3)
-                     WHERE id = ?1 AND state IN ('delivered', 'running')",
-                )?
-                .execute(rusqlite::params![id, effects, signed(now_ms())])
-            })
-            .await?;
+        let found = self.pods.lock().tasks.get(&id).map(|task| (task.run_id.clone(), task.has_effects));
+        let Some((run_id, effects)) = found else { return Ok(()) };
+        done(|then| self.store.accept(run_id, effects, now_ms(), then)).await?;
         if let Some(task) = self.pods.lock().tasks.get_mut(&id).filter(|task| task.state != State::Queued) {
             task.state = State::Running;
             task.is_noted |= effects;

@@ -4,65 +4,46 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use legwork_api::{Fields, NewPodTask, PodTask, PodTaskId};
-use rusqlite::{Connection, Row, params};
+use legwork_store::{NewRun, NewTask, Scope, StoreError, Submitted, Task, Token, done};
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{CONFIG, End, LiveTask, events_path, payload_id, signed, unsigned};
-use crate::clock::{now_ms, steady_ms};
-use crate::engine::{Hub, SubmitError};
+use super::LiveTask;
+use crate::clock::{now_ms, sortable_id, steady_ms};
+use crate::engine::{Ending, Hub, SubmitError};
 use crate::events::Log;
 use crate::model::State;
-use crate::store::{LARGE, StoreError, put_payload};
 
 const DEFAULT_EXPIRES_S: u64 = 3600;
 const MAX_EXPIRES_S: u64 = 7 * 24 * 3600;
 const MAX_KEY: usize = 200;
+/// How long a task may take that a runner has, in seconds.
+const DEADLINE_S: u64 = 86_400;
 
-const COLUMNS: &str =
-    "id, kind, state, runner, session_id, error, code, usage, attempts, created_by, created_at_ms,
-    expires_at_ms, started_at_ms, finished_at_ms";
-
-fn row(row: &Row<'_>) -> rusqlite::Result<PodTask> {
-    let state: String = row.get(2)?;
-    let raw = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok()).map(Fields);
-    Ok(PodTask {
-        id: PodTaskId(row.get(0)?),
-        kind: row.get::<_, String>(1)?.as_str().into(),
-        state: State::parse(&state).unwrap_or(State::Lost).into(),
-        runner: row.get(3)?,
-        session_id: row.get(4)?,
-        error: row.get(5)?,
-        code: row.get(6)?,
-        usage: raw(row.get(7)?),
-        attempts: row.get(8)?,
-        created_by: row.get(9)?,
-        created_at_ms: unsigned(row.get(10)?),
-        expires_at_ms: unsigned(row.get(11)?),
-        started_at_ms: row.get::<_, Option<i64>>(12)?.map(unsigned),
-        finished_at_ms: row.get::<_, Option<i64>>(13)?.map(unsigned),
-        config: raw(row.get(14)?),
+/// A task of the pool as the API shows it; `None` if it is none.
+pub(crate) fn view(mut task: Task, with_config: bool) -> Option<PodTask> {
+    let raw = |text: String| RawValue::from_string(text).ok().map(Fields);
+    let run = task.runs.pop()?;
+    Some(PodTask {
+        id: PodTaskId(task.number?),
+        kind: task.operation.as_str().into(),
+        state: run.state.into(),
+        runner: Some(run.runner_name).filter(|name| !name.is_empty()),
+        session_id: task.session_id,
+        error: run.error,
+        code: run.code,
+        usage: run.usage.and_then(raw),
+        attempts: run.attempts,
+        created_by: task.created_by,
+        created_at_ms: task.created_at_ms,
+        expires_at_ms: task.expires_at_ms,
+        started_at_ms: run.started_at_ms,
+        finished_at_ms: run.finished_at_ms,
+        config: if with_config { raw(task.args) } else { None },
     })
-}
-
-/// A task.
-pub(crate) fn view(c: &Connection, id: u32) -> rusqlite::Result<Option<PodTask>> {
-    use rusqlite::OptionalExtension;
-    c.prepare_cached(&format!("SELECT {COLUMNS}, {CONFIG} FROM pod_tasks WHERE id = ?1"))?
-        .query_row([id], row)
-        .optional()
-}
-
-/// Tasks, newest first, without their configs.
-pub(crate) fn page(c: &Connection, before: Option<u32>, limit: u64) -> rusqlite::Result<Vec<PodTask>> {
-    let sql = format!(
-        "SELECT {COLUMNS}, NULL FROM pod_tasks WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2"
-    );
-    let mut statement = c.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![before, signed(limit)], row)?;
-    rows.collect()
 }
 
 fn invalid(field: &'static str, reason: impl Into<String>) -> SubmitError {
@@ -133,89 +114,58 @@ impl Hub {
         self.pods.lock().runners.get(name).is_some_and(|runner| runner.capabilities.is_empty())
     }
 
-    /// Takes a task; returns its id once it is durable.
+    /// Takes a task; returns its number once it is durable.
     pub(crate) async fn submit_pod_task(
         self: &Arc<Self>,
         new: NewPodTask,
-        created_by: String,
+        by: &Token,
     ) -> Result<u32, SubmitError> {
         let (config, kind) = checked(&new.config.0)?;
         let needs_ours = needs_ours(&kind, &config);
-        if needs_ours && new.runner.as_ref().is_some_and(|name| self.is_original(name)) {
-            let said = "the runner named is an original, which would leave out part of this task: it runs only workflows with steps, \
-                        and agents with the protocol's five tools and fields (docs/task.md)";
-            return Err(invalid("runner", said));
-        }
-        let key = new.idempotency_key.clone();
-        if key.as_ref().is_some_and(|k| k.is_empty() || k.len() > MAX_KEY) {
-            return Err(invalid("idempotency_key", format!("must be 1 to {MAX_KEY} bytes long")));
-        }
-        let expires_s = new.expires_s.unwrap_or(DEFAULT_EXPIRES_S);
-        if !(1..=MAX_EXPIRES_S).contains(&expires_s) {
-            return Err(invalid("expires_s", format!("must be from 1 to {MAX_EXPIRES_S}")));
-        }
-        if let Some(session) = &new.session_id
-            && (session.is_empty() || session.len() > MAX_KEY)
-        {
-            return Err(invalid("session_id", format!("must be 1 to {MAX_KEY} bytes long")));
-        }
-        if let Some(wanted) = &new.runner
-            && !self.pods.lock().runners.contains_key(wanted)
-        {
-            return Err(invalid("runner", format!("there is no task runner '{wanted}'")));
-        }
+        let expires_s = self.check_wishes(&new, needs_ours)?;
+        let random = |e: std::io::Error| SubmitError::Store(StoreError::new(e.to_string()));
+        let (task_id, run_id) = (sortable_id("tsk").map_err(random)?, sortable_id("run").map_err(random)?);
         let now = now_ms();
-        let expires_at_ms = now + expires_s * 1000;
         let digest = Sha256::digest(format!("{config}\n{:?}\n{:?}", new.runner, new.session_id));
         let body_hash: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-        let stored = (kind.clone(), config, new.runner.clone(), new.session_id.clone());
-        let inserted = self
-            .store
-            .write(move |c| {
-                use rusqlite::OptionalExtension;
-                if let Some(key) = &key {
-                    let known = c
-                        .prepare_cached("SELECT id, body_hash FROM pod_tasks WHERE idempotency_key = ?1")?
-                        .query_row([key], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?)))
-                        .optional()?;
-                    if let Some((id, hash)) = known {
-                        return Ok((id, Some(hash == body_hash)));
-                    }
-                }
-                let (kind, config, wanted, session) = stored;
-                let large = config.len() > LARGE;
-                let id = c
-                    .prepare_cached(
-                    "INSERT INTO pod_tasks (kind, config, wanted, session_id, state, created_by, created_at_ms,
-                         expires_at_ms, idempotency_key, body_hash)
-                     VALUES (?1, ?2, ?3, ?4, 'queued', ?5, ?6, ?7, ?8, ?9) RETURNING id",
-                )?
-                .query_row(
-                    params![
-                        kind,
-                        if large { "" } else { config.as_str() },
-                        wanted,
-                        session,
-                        created_by,
-                        signed(now),
-                        signed(expires_at_ms),
-                        key,
-                        body_hash
-                    ],
-                    |row| row.get::<_, u32>(0),
-                )?;
-                if large {
-                    put_payload(c, &payload_id(id), &config)?;
-                }
-                Ok((id, None))
-            })
-            .await;
-        let id = match inserted.map_err(SubmitError::Store)? {
-            (id, None) => id,
-            (id, Some(true)) => return Ok(id),
-            (_, Some(false)) => return Err(SubmitError::KeyReused),
+        let row = NewTask {
+            id: task_id.clone(),
+            operation: kind.clone(),
+            args: config,
+            // It may hold what servers are shown.
+            brief: "{}".into(),
+            selection: json!({ "runner": new.runner }).to_string(),
+            timeout_s: DEADLINE_S,
+            created_by: by.name.clone(),
+            token_id: by.id.clone(),
+            created_at_ms: now,
+            expires_at_ms: now + expires_s * 1000,
+            idempotency_key: new.idempotency_key,
+            body_hash: body_hash.clone(),
+            scope: Scope::Pool,
+            session_id: new.session_id.clone(),
+        };
+        let run = NewRun {
+            id: run_id.clone(),
+            ordinal: 0,
+            runner_id: String::new(),
+            runner_name: String::new(),
+            state: State::Queued,
+            delivered_boot: String::new(),
+        };
+        let submitted = done(|then| self.store.submit(row, vec![run], then)).await;
+        let id = match submitted.map_err(SubmitError::Store)? {
+            Submitted::New(Some(id)) => id,
+            Submitted::Known(known) if known.body_hash == body_hash && known.number.is_some() => {
+                return Ok(known.number.unwrap_or_default());
+            }
+            Submitted::Known(_) => return Err(SubmitError::KeyReused),
+            Submitted::New(None) => return Err(SubmitError::Store(StoreError::new("a task got no number"))),
         };
         let mut task = LiveTask {
+            log: Log::new(self.logs.clone(), &task_id),
+            task_id,
+            run_id,
             kind,
             needs_ours,
             wanted: new.runner,
@@ -227,37 +177,60 @@ impl Hub {
             attempts: 0,
             heard_ms: 0,
             expires_at_ms: steady_ms() + expires_s * 1000,
+            given_ms: 0,
+            timeout_s: DEADLINE_S,
             has_begun: false,
             has_effects: false,
             is_noted: false,
             has_failed_step: false,
             cancel: false,
             closing: false,
-            log: Log::new(events_path(&self.data, id)),
             progress: watch::Sender::default(),
             last: Vec::new(),
         };
         task.tell_state(State::Queued, "queued");
-        self.pods.lock().tasks.insert(id, task);
+        self.pods.lock().add(id, task);
         self.pods.wake();
         Ok(id)
     }
 
+    /// Says what is wrong with a task's fields; returns for how long it may wait.
+    fn check_wishes(&self, new: &NewPodTask, needs_ours: bool) -> Result<u64, SubmitError> {
+        if needs_ours && new.runner.as_ref().is_some_and(|name| self.is_original(name)) {
+            let said = "the runner named is an original, which would leave out part of this task: it runs only workflows with steps, \
+                        and agents with the protocol's five tools and fields (docs/task.md)";
+            return Err(invalid("runner", said));
+        }
+        for (field, text) in [("idempotency_key", &new.idempotency_key), ("session_id", &new.session_id)] {
+            if text.as_ref().is_some_and(|t| t.is_empty() || t.len() > MAX_KEY) {
+                return Err(invalid(field, format!("must be 1 to {MAX_KEY} bytes long")));
+            }
+        }
+        let expires_s = new.expires_s.unwrap_or(DEFAULT_EXPIRES_S);
+        if !(1..=MAX_EXPIRES_S).contains(&expires_s) {
+            return Err(invalid("expires_s", format!("must be from 1 to {MAX_EXPIRES_S}")));
+        }
+        if let Some(wanted) = &new.runner
+            && !self.pods.lock().runners.contains_key(wanted)
+        {
+            return Err(invalid("runner", format!("there is no task runner '{wanted}'")));
+        }
+        Ok(expires_s)
+    }
+
     /// Wishes that a task end; false if it is over.
     pub(crate) async fn cancel_pod_task(self: &Arc<Self>, id: u32) -> Result<bool, StoreError> {
-        let queued = {
+        let (run_id, queued) = {
             let mut live = self.pods.lock();
             let Some(task) = live.tasks.get_mut(&id).filter(|task| !task.closing) else { return Ok(false) };
             task.cancel = true;
-            task.state == State::Queued
+            (task.run_id.clone(), task.state == State::Queued)
         };
         if queued {
-            self.finish_pod_task(id, End::new(State::Cancelled, None)).await?;
+            self.finish_pod_task(id, Ending::new(State::Cancelled, None)).await?;
             return Ok(true);
         }
-        self.store
-            .write(move |c| c.prepare_cached("UPDATE pod_tasks SET cancel = 1 WHERE id = ?1")?.execute([id]))
-            .await?;
+        self.store.cancel(vec![run_id]).await?;
         // Its runner may be waiting for the word.
         self.pods.wake();
         Ok(true)

@@ -9,6 +9,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("steps/0003.sql"),
     include_str!("steps/0004.sql"),
     include_str!("steps/0005.sql"),
+    include_str!("steps/0006.sql"),
 ];
 
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {

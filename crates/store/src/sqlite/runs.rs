@@ -75,7 +75,7 @@ fn assign(c: &Connection, id: &str, to: &Assignment) -> rusqlite::Result<String>
 }
 
 fn finish(c: &Connection, id: &str, end: &End, at_ms: u64) -> rusqlite::Result<bool> {
-    let sql = "UPDATE runs SET state = :state, exit_code = :exit_code, error = :error, code = :code, usage = :usage,
+    let sql = "UPDATE runs SET state = :state, exit_code = :exit_code, error = :error, suggestion = :suggestion, code = :code, usage = :usage,
                    finished_at_ms = :at, unconfirmed = :unconfirmed, key = NULL,
                    started_at_ms = coalesce(started_at_ms, delivered_at_ms)
                WHERE id = :id AND finished_at_ms IS NULL";
@@ -84,6 +84,7 @@ fn finish(c: &Connection, id: &str, end: &End, at_ms: u64) -> rusqlite::Result<b
         ":state": end.state.as_str(),
         ":exit_code": end.exit_code,
         ":error": end.error,
+        ":suggestion": end.suggestion,
         ":code": end.code,
         ":usage": end.usage,
         ":at": signed(at_ms),

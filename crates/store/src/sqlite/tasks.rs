@@ -11,7 +11,7 @@ const TASK: &str =
     "id, number, operation, selection, timeout_s, created_by, token_id, created_at_ms, expires_at_ms,
      session_id";
 const RUN: &str =
-    "id, ordinal, runner_id, runner_name, state, exit_code, error, code, usage, attempts, queued_at_ms,
+    "id, ordinal, runner_id, runner_name, state, exit_code, error, suggestion, code, usage, attempts, queued_at_ms,
      delivered_at_ms, started_at_ms, finished_at_ms";
 
 /// Keys of different scopes never meet.
@@ -133,6 +133,7 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<Run> {
         state: State::parse(&text(row, "state")?).unwrap_or(State::Lost),
         exit_code: row.get("exit_code")?,
         error: row.get("error")?,
+        suggestion: row.get("suggestion")?,
         code: row.get("code")?,
         usage: row.get("usage")?,
         result: None,
