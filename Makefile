@@ -52,7 +52,7 @@ interop: $(LEGWORK)
 
 ## proof: the page's figures; what `make test` shows of a part, of the whole: the presets with kubectl, SQL with real databases, every
 ## control, every line, as many more as PROVE_LINES says, with bash 5.1 and 5.3 as well (BASH_51 and BASH_53, or what
-## scripts/other-bash gets), and hours of fuzzing (FUZZ_POLICY_SECONDS)
+## scripts/other-bash gets), hours of fuzzing (FUZZ_POLICY_SECONDS), and 10,000 worlds of the hub's simulation (SIM_SEEDS)
 proof: toolchain tools $(LEGWORK)
 	cd web && LEGWORK_BIN=$(CURDIR)/$(LEGWORK) node tests/figures.mjs
 	scripts/kubectl
@@ -62,6 +62,7 @@ proof: toolchain tools $(LEGWORK)
 	others=$$(scripts/other-bash); env $$others PROVE_SHARE=1 PROVE_SLICE=1 PROVE_LINES=$${PROVE_LINES:-100000} PROVE_QUOTES=$${PROVE_QUOTES:-1000000} scripts/prove
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} FUZZ_POLICY_SECONDS=$${FUZZ_POLICY_SECONDS:-7200} \
 		FUZZ_SHELLS_SECONDS=$${FUZZ_SHELLS_SECONDS:-3600} FUZZ_SHELLS_SEED=$${FUZZ_SHELLS_SEED:-$$$$} FUZZ_SEED=$${FUZZ_SEED:-$$$$} scripts/fuzz-smoke
+	SIM_SEEDS=$${SIM_SEEDS:-10000} cargo test --locked -p legwork-hub --lib nothing_is_lost -- --nocapture
 
 ## fmt: format everything
 fmt: toolchain web/node_modules

@@ -14,6 +14,8 @@ mod model;
 mod pods;
 mod server;
 mod session;
+#[cfg(test)]
+mod sim;
 mod web;
 
 pub use engine::{Hub, OpenError, Settings};
