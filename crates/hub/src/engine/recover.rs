@@ -40,6 +40,12 @@ impl Hub {
             let opened = Log::reopen(self.logs.clone(), &task_id, |frame| seen.see(frame));
             let why = opened.as_ref().err().map(|e| format!("the hub can't open the task's events: {e}"));
             let mut log = opened.unwrap_or_else(|_| Log::new(self.logs.clone(), &task_id));
+            // It goes on: the hub went down when one that was given up came back.
+            if seen.ended
+                && let Err(error) = log.take_end_back()
+            {
+                tracing::error!(task = %task_id, "failed to take an end back: {error}");
+            }
             // Of those that are over the hub may have gone down before it told that.
             if rows.iter().any(|row| row.others_over)
                 && let Some(task) = self.store.task(task_id.clone()).await?

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_proto::dialout::{TaskResume, kind};
-use legwork_store::{GivenUp, StoreError};
+use legwork_store::{GivenUp, StoreError, done};
 
-use super::Hub;
 use super::deliver::message;
+use super::{Ending, Hub};
 use crate::clock::{Instant, now_ms};
 use crate::events::{Kind, Log};
 use crate::fleet::{Args, LiveRun, LiveTask, NewLiveTask, state_event};
@@ -70,14 +70,23 @@ impl Hub {
 
     async fn revive(self: &Arc<Self>, run: GivenUp) -> Result<bool, StoreError> {
         let _one_at_a_time = self.repairs.lock().await;
-        let live = self.fleet.lock().tasks.get(&run.task_id).cloned();
-        let task = match live {
-            Some(task) => task,
-            None => Arc::new(self.reopened(&run)?),
-        };
         if !self.store.revive(run.id.clone()).await? {
             return Ok(false);
         }
+        // The end that it had was stored before that: it is told by now, or is told here.
+        self.log.settled().await;
+        let live = self.fleet.lock().tasks.get(&run.task_id).cloned();
+        let task = match live {
+            Some(task) => task,
+            None => match self.reopened(&run) {
+                Ok(task) => Arc::new(task),
+                Err(error) => {
+                    let ending = Ending::given_up("the hub can't open the task's events");
+                    done(|then| self.store.finish(run.id, ending.0, now_ms(), then)).await?;
+                    return Err(error);
+                }
+            },
+        };
         let event = state_event(&run.id, &run.runner_name, State::Running, now_ms(), None, None, None);
         let ordinal = run.ordinal;
         task.append(|log| log.add(Kind::State, ordinal, 0, &event));
@@ -100,6 +109,17 @@ impl Hub {
     /// A task that was over.
     fn reopened(&self, run: &GivenUp) -> Result<LiveTask, StoreError> {
         let failed = |e: std::io::Error| StoreError::new(format!("its events can't be opened: {e}"));
+        // What it still has to write comes before what is to come.
+        let unwritten: Vec<_> = {
+            let mut fleet = self.fleet.lock();
+            fleet.unwritten.extract_if(.., |task| task.id == run.task_id).collect()
+        };
+        for task in unwritten {
+            if !task.append(|_| {}) {
+                self.fleet.lock().unwritten.push(task);
+                return Err(failed(std::io::ErrorKind::StorageFull.into()));
+            }
+        }
         let mut log = Log::reopen(self.logs.clone(), &run.task_id, |_| {}).map_err(failed)?;
         log.take_end_back().map_err(failed)?;
         let len = log.len();

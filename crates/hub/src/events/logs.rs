@@ -159,6 +159,9 @@ impl Logs {
             let mut guard = self.lock();
             let state = &mut *guard;
             let is_here = at == 0 || state.entries.contains_key(id);
+            if at > 0 && state.entries.get(id).is_some_and(|entry| entry.len != at) {
+                return Err(io::Error::other("it does not follow what is written"));
+            }
             if is_here && at + bytes.len() as u64 <= SMALL {
                 let Some(journal) = state.journals.last_mut() else {
                     return Err(io::Error::other("no journal"));
@@ -495,6 +498,9 @@ fn append_own(path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
         }
         opened => opened?,
     };
+    if file.metadata()?.len() != at {
+        return Err(io::Error::other("it does not follow what is written"));
+    }
     if let Err(error) = file.write_all(bytes) {
         file.set_len(at)?;
         return Err(error);

@@ -64,6 +64,16 @@ impl Writer {
         }
     }
 
+    /// Waits until all that was queued before is written.
+    pub(crate) async fn settled(&self) {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.queue(0, move || {
+            let _ = tell.send(());
+        })
+        .await;
+        let _ = told.await;
+    }
+
     /// The same from the store's thread, which waits for nothing else.
     pub(crate) fn queue_from_store(&self, work: impl FnOnce() + Send + 'static) {
         let job = Job { work: Box::new(work), _room: None };

@@ -519,6 +519,12 @@ impl World {
             })
             .collect();
         assert!(run.state.is_final(), "seed {seed}: {} is {:?}", run.id, run.state);
+        if states.last().map(String::as_str) != Some(run.state.as_str()) {
+            for frame in frames {
+                let text = String::from_utf8_lossy(&frame.payload).chars().take(150).collect::<String>();
+                println!("{:?} of {} to {}: {text}", frame.kind, frame.run, frame.end);
+            }
+        }
         assert_eq!(
             states.last().map(String::as_str),
             Some(run.state.as_str()),
