@@ -46,15 +46,16 @@ impl Hub {
             {
                 tracing::error!(task = %task_id, "failed to take an end back: {error}");
             }
-            // Of those that are over the hub may have gone down before it told that.
+            // Of those that are over, or came back, the hub may have gone down before it told that.
             if rows.iter().any(|row| row.others_over)
                 && let Some(task) = self.store.task(task_id.clone()).await?
             {
                 let ended: Vec<EndedRun> = task.runs.into_iter().map(ended_run).collect();
                 seen.tell_the_rest(&mut log, &ended, self.settings.max_output);
-                if let Err(error) = log.flush() {
-                    tracing::error!(task = %task_id, "failed to append events: {error}");
-                }
+            }
+            seen.tell_who_came_back(&mut log, &rows);
+            if let Err(error) = log.flush() {
+                tracing::error!(task = %task_id, "failed to append events: {error}");
             }
             let Some(first) = rows.first() else { continue };
             let len = log.len();
@@ -160,6 +161,16 @@ impl Seen {
                 }
             }
             Kind::Stdout | Kind::Stderr | Kind::Gap => {}
+        }
+    }
+
+    /// Adds the states of runs that go on and of which the log says that they are over.
+    fn tell_who_came_back(&self, log: &mut Log, rows: &[OpenRun]) {
+        let is_over = |row: &&OpenRun| self.states.get(&row.ordinal).is_some_and(|s| s.is_final());
+        for row in rows.iter().filter(is_over) {
+            let state = row.state.unwrap_or(State::Running);
+            let event = state_event(&row.id, &row.runner_name, state, now_ms(), None, None, None);
+            log.add(Kind::State, row.ordinal, 0, &event);
         }
     }
 
