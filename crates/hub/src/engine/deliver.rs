@@ -254,10 +254,10 @@ impl Hub {
                 }
             }
         }
-        if !asked.is_empty() {
-            if let Err(error) = self.store.cancel(asked.clone()).await {
-                tracing::error!("a cancel was sent but not recorded: {error}");
-            }
+        if !asked.is_empty()
+            && let Err(error) = self.store.cancel(asked.clone()).await
+        {
+            tracing::error!("a cancel was sent but not recorded: {error}");
         }
         for run_id in &at_once {
             self.finish(run_id, Ending::cancelled(), None).await;
