@@ -163,6 +163,7 @@ async fn runs_that_were_given_up_go_on(store: &impl Store) {
         (found.task_id.as_str(), found.delivered_boot.as_str(), found.cancel_requested),
         ("tsk_1", "boot", false)
     );
+    assert_eq!(found.state, State::Lost);
     let cancelled = store.cancel_given_up("tsk_1".into()).await.expect("cancel");
     assert_eq!(cancelled, [("run_1a".to_owned(), "wn_1".to_owned())]);
     assert!(store.revive("run_1a".into()).await.expect("revive"));

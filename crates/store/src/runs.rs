@@ -74,6 +74,8 @@ pub struct OpenRun {
 #[allow(missing_docs, reason = "as in NewRun and NewTask")]
 pub struct GivenUp {
     pub id: String,
+    /// The state that it was given.
+    pub state: State,
     pub task_id: String,
     pub ordinal: u32,
     pub runner_id: String,

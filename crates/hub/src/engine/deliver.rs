@@ -137,7 +137,9 @@ impl Hub {
             }
         }
         for run_id in lost {
-            self.finish(&run_id, Ending::lost("the runner's machine was restarted while it ran"), None).await;
+            // One that had ended before comes with its result, which counts.
+            let ending = Ending::given_up("the runner's machine was restarted while it ran");
+            self.finish(&run_id, ending, None).await;
         }
         self.revive_of(runner_id).await;
         self.deliver_waiting(runner_id).await;

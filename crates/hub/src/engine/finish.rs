@@ -156,7 +156,7 @@ impl Hub {
         };
         let mut found = known(self);
         // One that was given up: its runner knows better.
-        if found.is_none() && self.revive_run(runner_id, &result.task_id).await {
+        if found.is_none() && self.revive_run(runner_id, &result).await {
             found = known(self);
         }
         let link = self.fleet.lock().ready_link(runner_id).cloned();

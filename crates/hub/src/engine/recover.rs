@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use legwork_store::{OpenRun, Run, StoreError};
+use legwork_store::{OpenRun, Run, StoreError, Task};
 
 use super::output::add_tail;
 use super::{Ending, Hub};
@@ -50,7 +50,7 @@ impl Hub {
             if rows.iter().any(|row| row.others_over)
                 && let Some(task) = self.store.task(task_id.clone()).await?
             {
-                let ended: Vec<EndedRun> = task.runs.into_iter().map(ended_run).collect();
+                let ended = self.ended_runs(task);
                 seen.tell_the_rest(&mut log, &ended, self.settings.max_output);
             }
             seen.tell_who_came_back(&mut log, &rows);
@@ -91,6 +91,13 @@ impl Hub {
         Ok(())
     }
 
+    fn ended_runs(&self, task: Task) -> Vec<EndedRun> {
+        let is_bash = task.operation == "bash";
+        let fleet = self.fleet.lock();
+        let streams = |run: &Run| is_bash && fleet.runners.get(&run.runner_id).is_some_and(|r| r.acks);
+        task.runs.into_iter().map(|run| ended_run(streams(&run), run)).collect()
+    }
+
     /// Makes a finished task's events whole: a crash may have come between the store
     /// and the events.
     pub(crate) async fn repair_events(self: &Arc<Self>, task_id: &str) -> Result<(), StoreError> {
@@ -102,7 +109,7 @@ impl Hub {
         let _one_at_a_time = self.repairs.lock().await;
         let (id, most) = (task_id.to_owned(), self.settings.max_output);
         let Some(task) = self.store.task(id).await? else { return Ok(()) };
-        let rows: Vec<EndedRun> = task.runs.into_iter().map(ended_run).collect();
+        let rows = self.ended_runs(task);
         if self.fleet.lock().tasks.contains_key(task_id) {
             return Ok(());
         }
@@ -121,9 +128,11 @@ struct EndedRun {
     event: Vec<u8>,
     is_over: bool,
     result: Option<String>,
+    /// Its runner streams: what the result has and the stream has not is the stream's tail.
+    streams: bool,
 }
 
-fn ended_run(run: Run) -> EndedRun {
+fn ended_run(streams: bool, run: Run) -> EndedRun {
     let at = run.finished_at_ms.unwrap_or(0);
     let error = run.error.as_deref();
     EndedRun {
@@ -140,6 +149,7 @@ fn ended_run(run: Run) -> EndedRun {
         id: run.id,
         is_over: run.state.is_final(),
         result: run.result,
+        streams,
     }
 }
 
@@ -178,10 +188,10 @@ impl Seen {
     fn tell_the_rest(&self, log: &mut Log, rows: &[EndedRun], most: u64) {
         let is_told = |row: &&EndedRun| self.states.get(&row.ordinal).is_some_and(|s| s.is_final());
         for row in rows.iter().filter(|row| row.is_over && !is_told(row)) {
-            // A run that streamed nothing may be an original's: its result is its output.
+            // Of one that did not stream the result is the output, and no tail.
             let has_streamed =
                 log.stored(row.ordinal, Kind::Stdout) + log.stored(row.ordinal, Kind::Stderr) > 0;
-            if let Some(result) = row.result.as_ref().filter(|_| has_streamed) {
+            if let Some(result) = row.result.as_ref().filter(|_| has_streamed || row.streams) {
                 add_tail(log, &row.id, row.ordinal, result, most);
             }
             log.add(Kind::State, row.ordinal, 0, &row.event);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use legwork_proto::dialout::{TaskResume, kind};
+use legwork_proto::dialout::{OutcomeWord, TaskResult, TaskResume, kind};
 use legwork_store::{GivenUp, StoreError, done};
 
 use super::deliver::message;
@@ -55,9 +55,14 @@ impl Hub {
     }
 
     /// A result has come for a run that is not live: whether it was given up, and is live now.
-    pub(super) async fn revive_run(self: &Arc<Self>, runner_id: &str, run_id: &str) -> bool {
+    pub(super) async fn revive_run(self: &Arc<Self>, runner_id: &str, result: &TaskResult) -> bool {
+        let run_id = result.task_id.as_str();
         let found = self.store.given_up(run_id.to_owned(), runner_id.to_owned()).await;
         let revived = match found {
+            // It says the same.
+            Ok(Some(run)) if run.state == State::Lost && result.outcome == Some(OutcomeWord::Lost) => {
+                return false;
+            }
             Ok(Some(run)) => self.revive(run).await,
             Ok(None) => return false,
             Err(error) => Err(error),

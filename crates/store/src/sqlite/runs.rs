@@ -33,13 +33,14 @@ fn open_row(row: &Row<'_>) -> rusqlite::Result<OpenRun> {
 }
 
 const GIVEN_UP: &str =
-    "SELECT r.id, r.task_id, r.ordinal, r.runner_id, r.runner_name, r.delivered_boot, r.delivered_at_ms,
+    "SELECT r.id, r.state, r.task_id, r.ordinal, r.runner_id, r.runner_name, r.delivered_boot, r.delivered_at_ms,
          r.cancel_requested, t.operation, t.timeout_s
      FROM runs r JOIN tasks t ON t.id = r.task_id WHERE r.unconfirmed = 1";
 
 fn given_up_row(row: &Row<'_>) -> rusqlite::Result<GivenUp> {
     Ok(GivenUp {
         id: row.get("id")?,
+        state: State::parse(&text(row, "state")?).unwrap_or(State::Lost),
         task_id: row.get("task_id")?,
         ordinal: row.get("ordinal")?,
         runner_id: row.get("runner_id")?,
