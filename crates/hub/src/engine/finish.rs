@@ -155,12 +155,19 @@ impl Hub {
             fleet.runs.get(&result.task_id).filter(|r| r.runner_id == runner_id).map(Known::of)
         };
         let mut found = known(self);
+        let run_id = result.task_id.clone();
         // One that was given up: its runner knows better.
-        if found.is_none() && self.revive_run(runner_id, &result).await {
-            found = known(self);
+        if found.is_none() {
+            match self.revive_run(runner_id, &result).await {
+                Ok(true) => found = known(self),
+                Ok(false) => {}
+                Err(error) => {
+                    let link = self.fleet.lock().ready_link(runner_id).cloned();
+                    return self.end_failed(&run_id, &error, link.map(|link| (link, message_id)));
+                }
+            }
         }
         let link = self.fleet.lock().ready_link(runner_id).cloned();
-        let run_id = result.task_id.clone();
         match found {
             Some(_) if link.as_ref().is_some_and(|link| self.hold(link, &message_id, &result)) => {}
             Some(known) => {

@@ -91,7 +91,7 @@ impl Hub {
         Ok(())
     }
 
-    fn ended_runs(&self, task: Task) -> Vec<EndedRun> {
+    pub(super) fn ended_runs(&self, task: Task) -> Vec<EndedRun> {
         let is_bash = task.operation == "bash";
         let fleet = self.fleet.lock();
         let streams = |run: &Run| is_bash && fleet.runners.get(&run.runner_id).is_some_and(|r| r.acks);
@@ -122,7 +122,7 @@ impl Hub {
 }
 
 /// A run that is over, as its events should tell it.
-struct EndedRun {
+pub(super) struct EndedRun {
     ordinal: u32,
     id: String,
     event: Vec<u8>,
@@ -155,13 +155,13 @@ fn ended_run(streams: bool, run: Run) -> EndedRun {
 
 /// What a log tells of the runs of its task.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     states: HashMap<u32, State>,
     ended: bool,
 }
 
 impl Seen {
-    fn see(&mut self, frame: &Frame) {
+    pub(super) fn see(&mut self, frame: &Frame) {
         match frame.kind {
             Kind::End => self.ended = true,
             Kind::State => {
@@ -185,7 +185,7 @@ impl Seen {
     }
 
     /// Adds the ends of runs that are over and of which the log does not say so.
-    fn tell_the_rest(&self, log: &mut Log, rows: &[EndedRun], most: u64) {
+    pub(super) fn tell_the_rest(&self, log: &mut Log, rows: &[EndedRun], most: u64) {
         let is_told = |row: &&EndedRun| self.states.get(&row.ordinal).is_some_and(|s| s.is_final());
         for row in rows.iter().filter(|row| row.is_over && !is_told(row)) {
             // Of one that did not stream the result is the output, and no tail.

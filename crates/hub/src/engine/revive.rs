@@ -7,6 +7,7 @@ use legwork_proto::dialout::{OutcomeWord, TaskResult, TaskResume, kind};
 use legwork_store::{GivenUp, StoreError, done};
 
 use super::deliver::message;
+use super::recover::Seen;
 use super::{Ending, Hub};
 use crate::clock::{Instant, now_ms};
 use crate::events::{Kind, Log};
@@ -55,22 +56,17 @@ impl Hub {
     }
 
     /// A result has come for a run that is not live: whether it was given up, and is live now.
-    pub(super) async fn revive_run(self: &Arc<Self>, runner_id: &str, result: &TaskResult) -> bool {
-        let run_id = result.task_id.as_str();
-        let found = self.store.given_up(run_id.to_owned(), runner_id.to_owned()).await;
-        let revived = match found {
+    pub(super) async fn revive_run(
+        self: &Arc<Self>,
+        runner_id: &str,
+        result: &TaskResult,
+    ) -> Result<bool, StoreError> {
+        match self.store.given_up(result.task_id.clone(), runner_id.to_owned()).await? {
             // It says the same.
-            Ok(Some(run)) if run.state == State::Lost && result.outcome == Some(OutcomeWord::Lost) => {
-                return false;
-            }
-            Ok(Some(run)) => self.revive(run).await,
-            Ok(None) => return false,
-            Err(error) => Err(error),
-        };
-        revived.unwrap_or_else(|error| {
-            tracing::error!(run = run_id, "a result came for a run that was given up: {error}");
-            false
-        })
+            Some(run) if run.state == State::Lost && result.outcome == Some(OutcomeWord::Lost) => Ok(false),
+            Some(run) => self.revive(run).await,
+            None => Ok(false),
+        }
     }
 
     async fn revive(self: &Arc<Self>, run: GivenUp) -> Result<bool, StoreError> {
@@ -83,7 +79,7 @@ impl Hub {
         let live = self.fleet.lock().tasks.get(&run.task_id).cloned();
         let task = match live {
             Some(task) => task,
-            None => match self.reopened(&run) {
+            None => match self.reopened(&run).await {
                 Ok(task) => Arc::new(task),
                 Err(error) => {
                     let ending = Ending::given_up("the hub can't open the task's events");
@@ -112,7 +108,7 @@ impl Hub {
     }
 
     /// A task that was over.
-    fn reopened(&self, run: &GivenUp) -> Result<LiveTask, StoreError> {
+    async fn reopened(&self, run: &GivenUp) -> Result<LiveTask, StoreError> {
         let failed = |e: std::io::Error| StoreError::new(format!("its events can't be opened: {e}"));
         // What it still has to write comes before what is to come.
         let unwritten: Vec<_> = {
@@ -125,8 +121,14 @@ impl Hub {
                 return Err(failed(std::io::ErrorKind::StorageFull.into()));
             }
         }
-        let mut log = Log::reopen(self.logs.clone(), &run.task_id, |_| {}).map_err(failed)?;
+        let ended = self.store.task(run.task_id.clone()).await?.map(|task| self.ended_runs(task));
+        let mut seen = Seen::default();
+        let mut log =
+            Log::reopen(self.logs.clone(), &run.task_id, |frame| seen.see(frame)).map_err(failed)?;
         log.take_end_back().map_err(failed)?;
+        // Of others the hub may have gone down before it told their ends.
+        seen.tell_the_rest(&mut log, &ended.unwrap_or_default(), self.settings.max_output);
+        log.flush().map_err(failed)?;
         let len = log.len();
         let task = LiveTask::new(NewLiveTask {
             id: run.task_id.clone(),

@@ -62,6 +62,8 @@ pub(super) struct World {
     cancelled: BTreeSet<String>,
     /// The hub forgets that a connection is gone only later.
     half_open: Vec<(String, u64)>,
+    /// What was heard on connections that are gone.
+    hearing: Vec<tokio::task::JoinHandle<()>>,
     seen: Seen,
 }
 
@@ -95,6 +97,7 @@ impl World {
             promised: BTreeSet::new(),
             cancelled: BTreeSet::new(),
             half_open: Vec::new(),
+            hearing: Vec::new(),
             seen: Seen::default(),
         };
         world.start_hub(false).await;
@@ -360,10 +363,8 @@ impl World {
     fn cut(&mut self, i: usize) {
         let Some(wire) = self.runners[i].wire.take() else { return };
         self.seen.cuts += 1;
-        if let Some(hearing) = wire.hearing {
-            // What was heard in part is heard in part.
-            hearing.abort();
-        }
+        // What was begun to be heard is heard to its end.
+        self.hearing.extend(wire.hearing);
         let id = self.runners[i].id.clone();
         self.say(format_args!("{} is cut off", self.runners[i].name));
         match chance(2) {
@@ -411,13 +412,11 @@ impl World {
             let (_, store) = self.hub();
             store.step(usize::try_from(chance(6)).unwrap_or(1), Step::Crash);
         }
-        for i in 0..self.runners.len() {
-            if let Some(wire) = self.runners[i].wire.take()
-                && let Some(hearing) = wire.hearing
-            {
-                hearing.abort();
-                let _ = hearing.await;
-            }
+        let wires = self.runners.iter_mut().filter_map(|runner| runner.wire.take());
+        self.hearing.extend(wires.filter_map(|wire| wire.hearing));
+        for hearing in self.hearing.drain(..) {
+            hearing.abort();
+            let _ = hearing.await;
         }
         self.half_open.clear();
         self.asking.shutdown().await;
