@@ -1,6 +1,8 @@
 //! Stores of earlier hubs are opened and taken to the present version; what can't be read is
 //! left as it was, and the error names it.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::path::{Path, PathBuf};
 
 use legwork_store::{Filter, Lane, Runners, Runs, Scope, Sessions, Sqlite, State, Tasks, Tokens};

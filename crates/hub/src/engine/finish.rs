@@ -154,6 +154,11 @@ impl Hub {
             let fleet = hub.fleet.lock();
             fleet.runs.get(&result.task_id).filter(|r| r.runner_id == runner_id).map(Known::of)
         };
+        // An end is on its way to the store: it may be one without its runner's word.
+        if self.fleet.lock().runs.get(&result.task_id).is_some_and(|run| run.closing) {
+            let _ = self.store.check().await;
+            self.log.settled().await;
+        }
         let mut found = known(self);
         let run_id = result.task_id.clone();
         // One that was given up: its runner knows better.

@@ -36,6 +36,7 @@ impl Hub {
                 continue;
             }
             let id = run.id.clone();
+            let _one_at_a_time = self.repairs.lock().await;
             match self.revive(run).await {
                 Ok(true) => self.ask_on(runner_id, &id),
                 Ok(false) => {}
@@ -61,6 +62,11 @@ impl Hub {
         runner_id: &str,
         result: &TaskResult,
     ) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.repairs.lock().await;
+        // It came back while we waited.
+        if self.fleet.lock().runs.contains_key(&result.task_id) {
+            return Ok(true);
+        }
         match self.store.given_up(result.task_id.clone(), runner_id.to_owned()).await? {
             // It says the same.
             Some(run) if run.state == State::Lost && result.outcome == Some(OutcomeWord::Lost) => Ok(false),
@@ -69,8 +75,8 @@ impl Hub {
         }
     }
 
+    /// To be called by one at a time.
     async fn revive(self: &Arc<Self>, run: GivenUp) -> Result<bool, StoreError> {
-        let _one_at_a_time = self.repairs.lock().await;
         if !self.store.revive(run.id.clone()).await? {
             return Ok(false);
         }

@@ -545,7 +545,7 @@ impl World {
             return;
         };
         let word = word.expect("it ended");
-        assert_eq!(run.state.as_str(), word, "seed {seed}: {} {states:?}", run.id);
+        assert_eq!(run.state.as_str(), word, "seed {seed}: {} {states:?} {:?}", run.id, run.error);
         self.seen.succeeded += u64::from(run.state == State::Succeeded);
         let mut told = Vec::new();
         for frame in of(Kind::Stdout) {
