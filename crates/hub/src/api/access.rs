@@ -10,13 +10,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use legwork_api::{Code, Role};
+use legwork_store::Token;
 
 use super::bearer;
 use super::problem::Problem;
 use crate::auth::{Checked, Grant};
 use crate::engine::Hub;
 use crate::server::Peer;
-use legwork_store::Token;
 
 /// Who asks: a valid token of any role.
 #[derive(Clone)]

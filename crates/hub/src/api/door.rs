@@ -12,11 +12,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use axum::{Json, RequestPartsExt};
 use legwork_api::{Access, Code, Content, Method, Operation, PathId};
+use legwork_store::Token;
 
 use super::access::Caller;
 use super::payload::{self, Room};
 use super::problem::Problem;
-use legwork_store::Token;
 use crate::engine::Hub;
 
 /// A request that may be carried out.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_api::{
-    CancelTask, Fields, GetTask, ListTasks, Page, PathId, Role, Run, RunId, RunnerId, SubmitTask, Task,
-    TaskId, TokenId, Wait, overall, page_size,
+    CancelTask, Fields, GetTask, ListTasks, Page, Role, Run, RunId, RunnerId, SubmitTask, Task, TaskId,
+    TokenId, Wait, overall, page_size,
 };
 use legwork_store::{Filter, Run as StoredRun, Task as Stored};
 use serde_json::value::RawValue;
