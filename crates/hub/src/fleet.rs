@@ -414,6 +414,11 @@ pub(crate) struct LiveRun {
 }
 
 impl LiveRun {
+    /// Whether it was handed over before its runner's machine was restarted.
+    pub(crate) fn is_of_another_boot(&self, boot: &str) -> bool {
+        !boot.is_empty() && !self.delivered_boot.is_empty() && boot != self.delivered_boot
+    }
+
     /// A run that waits for its runner.
     pub(crate) fn new(
         task: Arc<LiveTask>,

@@ -14,6 +14,11 @@ async fn impatient(data: &std::path::Path) -> Hub {
 
 /// A runner by hand; `features` for one of ours.
 async fn join(hub: &Hub, secret: &str, features: &[&str]) -> Ws {
+    join_in(hub, secret, features, if features.is_empty() { "" } else { "boot-1" }).await
+}
+
+/// The same in a boot of its machine.
+async fn join_in(hub: &Hub, secret: &str, features: &[&str], boot: &str) -> Ws {
     let start = std::time::Instant::now();
     let mut ws = loop {
         let target = format!("/safari/worknode/ws?token={secret}");
@@ -27,7 +32,6 @@ async fn join(hub: &Hub, secret: &str, features: &[&str]) -> Ws {
         }
     };
     ws.next_of("welcome").await;
-    let boot = if features.is_empty() { "" } else { "boot-1" };
     ws.say("heartbeat", json!({ "labels": [], "environment": {}, "features": features, "boot_id": boot }))
         .await;
     ws
@@ -104,6 +108,65 @@ async fn reads_are_sent_again_to_an_original_whose_link_was_cut() {
     assert_eq!(next["payload"]["operation"], "list");
     assert_eq!(state(&api, &line).await, "delivered");
     api.post(&format!("/tasks/{marker}/cancel"), json!({})).await;
+}
+
+/// A command that had ended before the machine was restarted is not lost, and nothing is done twice.
+#[tokio::test]
+async fn what_became_of_runs_is_asked_when_a_machine_was_restarted() {
+    const OURS: &[&str] = &["ack", "output", "outcome"];
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path()).await;
+    let (api, secret) = (hub.api(), hub.runner_token("r1").await);
+    let mut ws = join(&hub, &secret, OURS).await;
+    until("it is there", || api.is_online("r1")).await;
+    let (mut tasks, mut runs) = (Vec::new(), Vec::new());
+    for i in 0..3 {
+        tasks.push(submit(&api, "bash", json!({ "command": "make" }), 3600).await);
+        let run = ws.next_of("task.request").await["payload"]["task_id"].clone();
+        // The last one may have arrived, or not.
+        if i < 2 {
+            ws.say("task.accepted", json!({ "task_id": run })).await;
+        }
+        runs.push(run);
+    }
+    until("it is accepted", || async { state(&api, &tasks[1]).await == "running" }).await;
+    drop(ws);
+    let mut ws = join_in(&hub, &secret, OURS, "boot-2").await;
+    let mut asked = Vec::new();
+    while asked.len() < 3 {
+        let message = ws.next().await.expect("the connection lasts");
+        assert_ne!(message["type"], "task.request", "nothing is handed out twice: {message}");
+        if message["type"] == "task.resume" {
+            asked.push(message["payload"]["task_id"].clone());
+        }
+    }
+    assert_eq!(asked, runs);
+    ws.say(
+        "task.result",
+        json!({ "task_id": runs[0], "success": true, "outcome": "exited", "result": shell("made\n", 0) }),
+    )
+    .await;
+    for run in &runs[1..] {
+        let lost = json!({ "task_id": run, "success": false, "error": "its end is unknown", "exit_code": 1, "outcome": "lost" });
+        ws.say("task.result", lost).await;
+    }
+    let ended = api.end(&tasks[0]).await;
+    assert_eq!(
+        (&ended["state"], &ended["runs"][0]["exit_code"]),
+        (&json!("succeeded"), &json!(0)),
+        "{ended}"
+    );
+    for task in &tasks[1..] {
+        let ended = api.end(task).await;
+        assert_eq!(ended["state"], "lost", "{ended}");
+        let error = ended["runs"][0]["error"].as_str().unwrap();
+        assert!(error.contains("machine was restarted") && error.contains("its end is unknown"), "{error}");
+    }
+    // Nobody who follows a run is told an end that is taken back.
+    let events = api.events(&tasks[0], None, 100).await;
+    let states = events.iter().filter(|(_, kind, _)| kind == "state");
+    let states: Vec<_> = states.map(|(_, _, data)| data["state"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(states, ["queued", "delivered", "accepted", "running", "succeeded"]);
 }
 
 #[tokio::test]

@@ -102,13 +102,11 @@ impl Hub {
                 }
                 // It comes again, after what is asked for here.
                 run.held = None;
-                // A new boot: whatever ran is gone, whatever was not yet accepted may
-                // or may not have begun.
-                if !boot.is_empty()
-                    && !run.delivered_boot.is_empty()
-                    && boot != run.delivered_boot
-                    && !run.task.is_read()
-                {
+                // Whatever ran is gone, whatever was not yet accepted may or may not have begun: it
+                // is not sent again. What had ended before, or begins only now, the runner knows:
+                // one that can be asked is.
+                let rebooted = run.is_of_another_boot(&boot) && !run.task.is_read();
+                if rebooted && !link.ack {
                     lost.push(run_id);
                     continue;
                 }
@@ -123,7 +121,7 @@ impl Hub {
                 let [stdout, stderr] = run.offsets;
                 // Whether a run that was not accepted has arrived is unknown: the runner
                 // takes it once. Reads leave no trace there and are simply done again.
-                if run.state == State::Delivered || run.task.is_read() {
+                if (run.state == State::Delivered && !rebooted) || run.task.is_read() {
                     run.delivered_boot.clone_from(&boot);
                     Self::send_request(run, &link);
                 }
@@ -137,7 +135,7 @@ impl Hub {
             }
         }
         for run_id in lost {
-            // One that had ended before comes with its result, which counts.
+            // Its result counts if it comes.
             let ending = Ending::given_up("the runner's machine was restarted while it ran");
             self.finish(&run_id, ending, None).await;
         }

@@ -30,10 +30,12 @@ struct Known {
     cancel_requested: bool,
     /// Its time limit has passed since it was handed over.
     had_its_time: bool,
+    /// The machine was restarted since it was handed over.
+    rebooted: bool,
 }
 
 impl Known {
-    fn of(run: &LiveRun) -> Self {
+    fn of(run: &LiveRun, boot: &str) -> Self {
         // Whichever clock says more: one does not count across the hub's restart, the other jumps.
         let by_wall = Duration::from_millis(now_ms().saturating_sub(run.delivered_ms));
         let took = run.delivered.elapsed().max(by_wall);
@@ -41,6 +43,7 @@ impl Known {
             is_bash: run.task.operation == "bash",
             cancel_requested: run.cancel_requested.is_some(),
             had_its_time: took + SLACK >= Duration::from_secs(run.task.timeout_s),
+            rebooted: run.is_of_another_boot(boot),
         }
     }
 }
@@ -97,7 +100,7 @@ impl Ending {
 
     /// What a runner's result says. The original's has no word for how it ended.
     fn of(result: TaskResult, known: Known) -> Self {
-        let Known { is_bash, cancel_requested, had_its_time } = known;
+        let Known { is_bash, cancel_requested, had_its_time, rebooted } = known;
         #[derive(Deserialize, Default)]
         struct Shell {
             #[serde(default)]
@@ -124,6 +127,11 @@ impl Ending {
                 _ => State::Failed,
             };
             let error = error.or_else(|| Some("the runner gave no reason".into()));
+            // What the runner says follows from it.
+            let error = match state {
+                State::Lost if rebooted => error.map(|e| format!("the runner's machine was restarted: {e}")),
+                _ => error,
+            };
             return Self(End { suggestion, result: text, ..Self::new(state, error.as_deref()).0 });
         }
         if !is_bash {
@@ -152,7 +160,8 @@ impl Hub {
     pub(crate) async fn result(self: &Arc<Self>, runner_id: &str, message_id: String, result: TaskResult) {
         let known = |hub: &Self| {
             let fleet = hub.fleet.lock();
-            fleet.runs.get(&result.task_id).filter(|r| r.runner_id == runner_id).map(Known::of)
+            let run = fleet.runs.get(&result.task_id).filter(|r| r.runner_id == runner_id)?;
+            Some(Known::of(run, fleet.runners.get(runner_id).map_or("", |runner| runner.boot_id.as_str())))
         };
         // An end is on its way to the store: it may be one without its runner's word.
         if self.fleet.lock().runs.get(&result.task_id).is_some_and(|run| run.closing) {
@@ -272,7 +281,7 @@ mod tests {
     use super::*;
 
     fn known(json: &str, cancel_requested: bool, had_its_time: bool) -> (State, Option<i32>) {
-        let known = Known { is_bash: true, cancel_requested, had_its_time };
+        let known = Known { is_bash: true, cancel_requested, had_its_time, rebooted: false };
         let ending = Ending::of(serde_json::from_str(json).expect("json"), known);
         (ending.0.state, ending.0.exit_code)
     }
