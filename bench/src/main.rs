@@ -16,6 +16,7 @@ mod micro;
 mod pods;
 mod runner;
 mod ssh;
+mod stored;
 mod storm;
 mod walls;
 mod workspace;
@@ -66,6 +67,12 @@ async fn main() {
     }
     if asked("process") {
         hub::throughput("bash").await;
+    }
+    if asked("labels") {
+        stored::labels().await;
+    }
+    if asked("stored") {
+        stored::tasks().await;
     }
     if asked("first-byte") {
         hub::first_byte().await;
