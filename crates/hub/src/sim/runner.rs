@@ -38,9 +38,9 @@ impl Command {
     fn new(run: &str, chance: u64) -> Self {
         let lines = usize::try_from(chance % 7).unwrap_or(0);
         // Some write more than a small log holds.
-        let width = if chance % 11 == 0 { 5000 } else { 10 };
+        let width = if chance.is_multiple_of(11) { 5000 } else { 10 };
         let output = (0..lines).map(|i| format!("{run} {i} {}\n", "x".repeat(width))).collect();
-        let exit_code = if chance % 5 == 0 { 3 } else { 0 };
+        let exit_code = if chance.is_multiple_of(5) { 3 } else { 0 };
         Self {
             output,
             written: 0,

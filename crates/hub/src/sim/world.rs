@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use legwork_api::NewTask;
 use legwork_store::{Lane, Sqlite, State, Step, Store, Tasks, Token};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::runner::{Runner, Wire};
 use crate::clock::seeded;
-use crate::engine::{self, Hub, NewTask, Seat, Settings};
+use crate::engine::{self, Hub, Seat, Settings};
 use crate::events::Kind;
 use crate::fleet::{Link, ToRunner};
 use crate::model::Role;
@@ -101,7 +102,7 @@ impl World {
             seen: Seen::default(),
         };
         world.start_hub(false).await;
-        let count = if seed % 25 == 0 { 100 } else { 1 + chance(5) };
+        let count = if seed.is_multiple_of(25) { 100 } else { 1 + chance(5) };
         for i in 0..count {
             let (hub, _) = world.hub();
             let new = engine::NewToken { name: format!("r{i}"), role: Role::Runner, expires_at_ms: None };
