@@ -204,7 +204,7 @@ operations! {
     SubmitTask = "submit_task": Post "/tasks", "tasks", OPERATOR,
         id NoId, query Wait, body NewTask [MAX_BODY],
         202 Json Task = "The task.", &[Code::InvalidField, Code::KeyReused];
-    /// Lists tasks, newest first.
+    /// Lists tasks of all kinds, newest first: commands, agents and workflows.
     ///
     /// Long arguments are shortened and results left out: both are at the task's own address.
     ListTasks = "list_tasks": Get "/tasks", "tasks", VIEWER,
@@ -223,8 +223,8 @@ operations! {
         202 Json Task = "The task as it is now.", &[Code::NoSuchTask];
     /// Streams what a task's commands write and which states its runs reach.
     ///
-    /// The events are `output`, `state`, `gap` (output is missing) and, last, `end`. The header
-    /// `Last-Event-ID` resumes behind that event, without a gap or a repetition.
+    /// The events are `output`, `state`, `gap` (output is missing) and, last, `end`; of an agent or a
+    /// workflow `event` is what its task runner says. The header `Last-Event-ID` resumes behind that event, without a gap or a repetition.
     TaskEvents = "task_events": Get "/tasks/{id}/events", "tasks", VIEWER,
         id TaskId, query Follow, body () [0],
         200 Events () = "Server-sent events.", &[Code::NoSuchTask, Code::BadEventId];

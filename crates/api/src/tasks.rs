@@ -138,7 +138,7 @@ pub struct Selected {
 pub struct Task {
     /// Its id.
     pub id: TaskId,
-    /// What is done: an operation of runners.
+    /// What is done: an operation of runners, or `agent` or `workflow`, which task runners do.
     pub operation: String,
     /// The operation's arguments; the values of a server's `env` and headers are masked, and a
     /// list shortens long texts.
@@ -281,4 +281,7 @@ pub struct TaskFilter {
     /// Only tasks with a run on this runner, by its id or name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<RunnerName>,
+    /// Only tasks with a run in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Open<State>>,
 }

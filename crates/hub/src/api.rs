@@ -22,22 +22,21 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, patch, post};
 use legwork_api::{
     CancelPodTask, CancelTask, ChangeRunner, Code, CreateToken, Document, Enroll, GetPodTask, GetRunner,
-    GetTask, ListPodRunners, ListPodTasks, ListRunners, ListTasks, ListTokens, Me, Operation,
-    PodRegistration, PodTaskEvents, RemoveRunner, RevokeToken, SessionMessages, SubmitPodTask, SubmitTask,
-    TaskEvents,
+    GetTask, ListPodRunners, ListPodTasks, ListRunners, ListTasks, ListTokens, Me, PodRegistration,
+    PodTaskEvents, RemoveRunner, RevokeToken, SessionMessages, SubmitPodTask, SubmitTask, TaskEvents,
 };
 
 use crate::engine::Hub;
 use crate::{session, web};
 
 pub(crate) use access::Caller;
-use door::{answer, respond};
+use door::Routes;
 use problem::Problem;
 
 /// All routes of a hub.
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
     let api = operations()
-        .route(Document::ABOUT.path, get(openapi::document))
+        .router
         .fallback(nothing_here)
         .method_not_allowed_fallback(async || Problem::new(Code::WrongMethod, "this path has no such method"))
         .layer(from_fn_with_state(hub.clone(), access::guard));
@@ -73,30 +72,32 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
 }
 
 /// The operations of the contract, each with its handler.
-fn operations() -> Router<Arc<Hub>> {
-    let r = Router::new();
-    let r = answer::<SubmitTask, _, _>(r, tasks::create);
-    let r = answer::<ListTasks, _, _>(r, tasks::list);
-    let r = answer::<GetTask, _, _>(r, tasks::show);
-    let r = answer::<CancelTask, _, _>(r, tasks::cancel);
-    let r = respond::<TaskEvents, _, _>(r, events::of_task);
-    let r = answer::<ListRunners, _, _>(r, runners::list);
-    let r = answer::<GetRunner, _, _>(r, runners::show);
-    let r = answer::<ChangeRunner, _, _>(r, runners::change);
-    let r = answer::<RemoveRunner, _, _>(r, runners::remove);
-    let r = answer::<CreateToken, _, _>(r, tokens::create);
-    let r = answer::<ListTokens, _, _>(r, tokens::list);
-    let r = answer::<RevokeToken, _, _>(r, tokens::revoke);
-    let r = answer::<Enroll, _, _>(r, tokens::enroll);
-    let r = answer::<Me, _, _>(r, tokens::me);
-    let r = answer::<SubmitPodTask, _, _>(r, pods::create);
-    let r = answer::<ListPodTasks, _, _>(r, pods::list);
-    let r = answer::<GetPodTask, _, _>(r, pods::show);
-    let r = answer::<CancelPodTask, _, _>(r, pods::cancel);
-    let r = respond::<PodTaskEvents, _, _>(r, pods::events);
-    let r = answer::<ListPodRunners, _, _>(r, pods::runners);
-    let r = answer::<PodRegistration, _, _>(r, pods::registration);
-    answer::<SessionMessages, _, _>(r, pods::messages)
+fn operations() -> Routes {
+    Routes::default()
+        .answer::<SubmitTask, _, _>(tasks::create)
+        .answer::<ListTasks, _, _>(tasks::list)
+        .answer::<GetTask, _, _>(tasks::show)
+        .answer::<CancelTask, _, _>(tasks::cancel)
+        .respond::<TaskEvents, _, _>(events::of_task)
+        .answer::<ListRunners, _, _>(runners::list)
+        .answer::<GetRunner, _, _>(runners::show)
+        .answer::<ChangeRunner, _, _>(runners::change)
+        .answer::<RemoveRunner, _, _>(runners::remove)
+        .answer::<CreateToken, _, _>(tokens::create)
+        .answer::<ListTokens, _, _>(tokens::list)
+        .answer::<RevokeToken, _, _>(tokens::revoke)
+        .answer::<Enroll, _, _>(tokens::enroll)
+        .answer::<Me, _, _>(tokens::me)
+        .answer::<SubmitPodTask, _, _>(pods::create)
+        .answer::<ListPodTasks, _, _>(pods::list)
+        .answer::<GetPodTask, _, _>(pods::show)
+        .answer::<CancelPodTask, _, _>(pods::cancel)
+        .respond::<PodTaskEvents, _, _>(pods::events)
+        .answer::<ListPodRunners, _, _>(pods::runners)
+        .answer::<PodRegistration, _, _>(pods::registration)
+        .answer::<SessionMessages, _, _>(pods::messages)
+        // Whoever builds a client may read it.
+        .serve::<Document>(get(openapi::document))
 }
 
 async fn nothing_here() -> Problem {
@@ -108,4 +109,26 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::operations;
+
+    /// What stands in the document is served, and what is served stands in the document.
+    #[test]
+    fn the_routes_are_the_table_of_operations() {
+        struct Names(Vec<&'static str>);
+        impl legwork_api::Visitor for Names {
+            fn visit<O: legwork_api::Operation>(&mut self) {
+                self.0.push(O::ABOUT.id);
+            }
+        }
+        let mut table = Names(Vec::new());
+        legwork_api::visit_all(&mut table);
+        let mut routed = operations().operations;
+        table.0.sort_unstable();
+        routed.sort_unstable();
+        assert_eq!(routed, table.0);
+    }
 }

@@ -86,6 +86,7 @@ async fn every_error_is_a_problem_with_a_code() {
         ("GET", "/api/v1/tasks?limit=many", admin, &b""[..], 400, "bad_query", "limit"),
         ("GET", "/api/v1/tasks?limit=1&limit=2", admin, b"", 400, "bad_query", ""),
         ("GET", "/api/v1/tasks?sate=failed", admin, b"", 400, "unknown_parameter", "sate"),
+        ("GET", "/api/v1/tasks?state=fialed", admin, b"", 400, "bad_query", "state"),
         ("GET", "/api/v1/me?x", admin, b"", 400, "unknown_parameter", "x"),
         ("GET", "/api/v1/openapi.json?x=1", None, b"", 400, "unknown_parameter", "x"),
         ("GET", "/api/v1/tasks/x/events?follow=perhaps", admin, b"", 400, "bad_query", "follow"),
@@ -216,4 +217,64 @@ async fn answers_are_of_the_types_of_the_contract() {
         hub.send("DELETE", &format!("/tokens/{}", made["id"].as_str().unwrap()), None).await,
         (204, Value::Null)
     );
+}
+
+/// Each operation of the table is there, by its method and its path, and asks for what it says.
+#[tokio::test]
+async fn every_operation_is_at_its_place() {
+    struct All(Vec<legwork_api::About>);
+    impl legwork_api::Visitor for All {
+        fn visit<O: legwork_api::Operation>(&mut self) {
+            self.0.push(O::ABOUT);
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path()).await;
+    let mut all = All(Vec::new());
+    legwork_api::visit_all(&mut all);
+    for about in all.0 {
+        let path = format!("/api/v1{}", about.path.replace("{id}", "x"));
+        let answer = ask(&hub, about.method.as_str(), &path, None, b"").await;
+        let want = if about.access == legwork_api::Access::Anybody { about.status } else { 401 };
+        assert_eq!(answer.status, want, "{}: {}", about.id, answer.problem);
+    }
+}
+
+#[tokio::test]
+async fn a_list_has_the_tasks_of_a_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path()).await;
+    for name in ["r1", "r2"] {
+        assert_eq!(hub.send("POST", "/tokens", Some(json!({ "name": name, "role": "runner" }))).await.0, 201);
+    }
+    let mut made = Vec::new();
+    for i in 0..8 {
+        let runner = if i % 4 == 0 { "r2" } else { "r1" };
+        let task =
+            json!({ "select": { "runner": runner }, "operation": "bash", "args": { "command": "true" } });
+        let id = hub.send("POST", "/tasks", Some(task)).await.1["id"].as_str().unwrap().to_owned();
+        if i % 2 == 0 {
+            assert_eq!(hub.send("POST", &format!("/tasks/{id}/cancel"), None).await.0, 202);
+        }
+        made.push(id);
+    }
+    for (query, want) in [
+        ("state=cancelled", vec![6, 4, 2, 0]),
+        ("state=queued", vec![7, 5, 3, 1]),
+        ("state=cancelled&runner=r2", vec![4, 0]),
+        ("runner=r2&state=queued", vec![]),
+        ("state=lost", vec![]),
+    ] {
+        let (mut got, mut next) = (Vec::new(), String::new());
+        loop {
+            let page = hub.send("GET", &format!("/tasks?limit=1&{query}{next}"), None).await.1;
+            got.extend(page["items"].as_array().unwrap().iter().map(|task| task["id"].clone()));
+            match page["next"].as_str() {
+                Some(cursor) => next = format!("&cursor={cursor}"),
+                None => break,
+            }
+        }
+        let want: Vec<_> = want.into_iter().map(|i: usize| Value::from(made[i].clone())).collect();
+        assert_eq!(got, want, "{query}");
+    }
 }

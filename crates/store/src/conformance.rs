@@ -15,6 +15,7 @@ pub(crate) async fn run<S: Store>(open: impl Fn() -> S) {
     runners_and_tokens(&store).await;
     sessions(&store).await;
     writes_are_made_in_order(&store).await;
+    lists_are_filtered(&store).await;
     drop(store);
     what_was_answered_is_there_again(&open()).await;
     what_is_forgotten_is_gone(&open()).await;
@@ -107,12 +108,62 @@ async fn tasks_and_their_keys(store: &impl Store) {
     assert_eq!(ids(&all), ["tsk_3", "tsk_1"]);
     assert!(all.iter().all(|t| t.args == "{}"), "a list shows short arguments");
     assert_eq!(ids(&list(Filter { limit: 1, ..Filter::default() }).await), ["tsk_3"]);
-    assert_eq!(ids(&list(Filter { limit: 9, before: Some("tsk_3".into()), runner: None }).await), ["tsk_1"]);
+    assert_eq!(
+        ids(&list(Filter { limit: 9, before: Some("tsk_3".into()), ..Filter::default() }).await),
+        ["tsk_1"]
+    );
     for runner in ["a", "wn_1"] {
-        let of = list(Filter { limit: 9, before: None, runner: Some(runner.into()) }).await;
+        let of = list(Filter { limit: 9, runner: Some(runner.into()), ..Filter::default() }).await;
         assert_eq!(ids(&of), ["tsk_1"]);
     }
-    assert!(list(Filter { limit: 9, before: None, runner: Some("b".into()) }).await.is_empty());
+    assert!(list(Filter { limit: 9, runner: Some("b".into()), ..Filter::default() }).await.is_empty());
+}
+
+/// Lists by runner and state, page by page. Run last but one: it counts what the others left.
+async fn lists_are_filtered(store: &impl Store) {
+    // Of every third task a run has failed, every fifth is of runner b, and every second still waits.
+    for i in 0..60 {
+        let runner = if i % 5 == 0 { "b" } else { "a" };
+        let run = |ordinal, state| NewRun {
+            runner_name: runner.into(),
+            runner_id: format!("wn_{runner}"),
+            ..new_run(&format!("run_f{i:02}{ordinal}"), ordinal, state)
+        };
+        let runs = vec![run(0, State::Delivered), run(1, State::Queued)];
+        submit(store, task(&format!("tsk_f{i:02}"), Scope::Runners, None), runs).await;
+        if i % 3 == 0 {
+            assert!(finish(store, &format!("run_f{i:02}0"), end(State::Failed)).await);
+        }
+        if i % 2 == 0 {
+            assert!(finish(store, &format!("run_f{i:02}1"), end(State::Expired)).await);
+        }
+    }
+    let b = Some("b".to_owned());
+    for (runner, state, every) in [
+        (None, Some(State::Failed), 3),
+        (None, Some(State::Expired), 2),
+        (b.clone(), None, 5),
+        (Some("wn_b".to_owned()), Some(State::Failed), 15),
+        (b.clone(), Some(State::Expired), 10),
+    ] {
+        let want: Vec<String> =
+            (0..60).rev().filter(|i| i % every == 0).map(|i| format!("tsk_f{i:02}")).collect();
+        let (mut got, mut before) = (Vec::new(), None);
+        loop {
+            let filter = Filter { before: before.clone(), runner: runner.clone(), state, limit: 3 };
+            let page = store.list(filter).await.expect("list");
+            let new = page.iter().map(|t| t.id.clone()).filter(|id| id.starts_with("tsk_f"));
+            got.extend(new);
+            match page.last() {
+                Some(last) => before = Some(last.id.clone()),
+                None => break,
+            }
+        }
+        assert_eq!(got, want, "{runner:?} {state:?}");
+    }
+    let nothing = Filter { state: Some(State::Running), runner: b, limit: 9, ..Filter::default() };
+    assert!(store.list(nothing).await.expect("list").is_empty());
+    store.forget((0..60).map(|i| format!("tsk_f{i:02}")).collect()).await.expect("forget");
 }
 
 async fn runs_have_one_end(store: &impl Store) {

@@ -133,6 +133,8 @@ pub struct Filter {
     pub before: Option<String>,
     /// Only tasks with a run of this runner, by name or id.
     pub runner: Option<String>,
+    /// Only tasks with a run in this state.
+    pub state: Option<State>,
     /// How many at most.
     pub limit: u32,
 }

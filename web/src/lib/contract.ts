@@ -413,7 +413,7 @@ export interface Task {
   expires_at_ms: number;
   /** Its id. */
   id: TaskId;
-  /** What is done: an operation of runners. */
+  /** What is done: an operation of runners, or `agent` or `workflow`, which task runners do. */
   operation: string;
   /** The task on each runner. */
   runs: Run[];

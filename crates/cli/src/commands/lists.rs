@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use legwork_api::{
-    CancelTask, ChangeRunner, Client, GetTask, ListRunners, ListTasks, NoQuery, Received, RemoveRunner,
+    CancelTask, ChangeRunner, Client, GetTask, ListRunners, ListTasks, NoQuery, Open, Received, RemoveRunner,
     RunnerChange, RunnerFilter, RunnerName, Task, TaskFilter, TaskId,
 };
 
@@ -118,6 +118,8 @@ async fn wanted_tasks(client: &Client, args: &TasksArgs) -> Result<Vec<Received<
     let mut query = TaskFilter {
         limit: Some(if filters { MOST_ON_A_PAGE } else { asked }),
         runner: args.runner.clone().map(RunnerName),
+        // A hub of version 0.1 takes no notice of it: what comes is looked at here as well.
+        state: args.state.as_deref().map(Open::from),
         ..TaskFilter::default()
     };
     let (mut items, mut looked_at) = (Vec::new(), 0);

@@ -9,7 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Json, RequestPartsExt};
 use legwork_api::{Access, Code, Content, Method, Operation, PathId};
 use legwork_store::Token;
@@ -31,47 +31,66 @@ pub(super) struct Asked<O: Operation> {
     pub(super) room: Option<Room>,
 }
 
-/// Routes an operation to a handler that answers with the operation's type.
-pub(super) fn answer<O, F, R>(routes: Router<Arc<Hub>>, handler: F) -> Router<Arc<Hub>>
-where
-    O: Operation,
-    F: Fn(Arc<Hub>, Asked<O>) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Result<O::Answer, Problem>> + Send + 'static,
-{
-    respond::<O, _, _>(routes, move |hub, asked| {
-        let answered = handler(hub, asked);
-        async move {
-            let answer = answered.await?;
-            let status = StatusCode::from_u16(O::ABOUT.status).unwrap_or(StatusCode::OK);
-            Ok(match O::ABOUT.content {
-                Content::Json => (status, Json(answer)).into_response(),
-                Content::Nothing | Content::Events => status.into_response(),
-            })
-        }
-    })
+/// The routes of operations. Nothing else makes one, so that each stands in the contract.
+#[derive(Default)]
+pub(super) struct Routes {
+    pub(super) router: Router<Arc<Hub>>,
+    /// The names of the operations that have a route.
+    pub(super) operations: Vec<&'static str>,
 }
 
-/// Routes an operation to a handler that writes the answer itself, such as a stream.
-pub(super) fn respond<O, F, R>(routes: Router<Arc<Hub>>, handler: F) -> Router<Arc<Hub>>
-where
-    O: Operation,
-    F: Fn(Arc<Hub>, Asked<O>) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Result<Response, Problem>> + Send + 'static,
-{
-    let method = match O::ABOUT.method {
+impl Routes {
+    /// Routes an operation to a handler that answers with the operation's type.
+    pub(super) fn answer<O, F, R>(self, handler: F) -> Self
+    where
+        O: Operation,
+        F: Fn(Arc<Hub>, Asked<O>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Result<O::Answer, Problem>> + Send + 'static,
+    {
+        self.respond::<O, _, _>(move |hub, asked| {
+            let answered = handler(hub, asked);
+            async move {
+                let answer = answered.await?;
+                let status = StatusCode::from_u16(O::ABOUT.status).unwrap_or(StatusCode::OK);
+                Ok(match O::ABOUT.content {
+                    Content::Json => (status, Json(answer)).into_response(),
+                    Content::Nothing | Content::Events => status.into_response(),
+                })
+            }
+        })
+    }
+
+    /// Routes an operation to a handler that writes the answer itself, such as a stream.
+    pub(super) fn respond<O, F, R>(self, handler: F) -> Self
+    where
+        O: Operation,
+        F: Fn(Arc<Hub>, Asked<O>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Result<Response, Problem>> + Send + 'static,
+    {
+        let serve = move |State(hub): State<Arc<Hub>>, request: Request| {
+            let handler = handler.clone();
+            async move {
+                let asked = admit::<O>(&hub, request).await?;
+                handler(hub, asked).await
+            }
+        };
+        self.serve::<O>(on(filter(O::ABOUT.method), serve))
+    }
+
+    /// Routes an operation to a service that nobody has to pass the door for.
+    pub(super) fn serve<O: Operation>(mut self, service: MethodRouter<Arc<Hub>>) -> Self {
+        self.operations.push(O::ABOUT.id);
+        Self { router: self.router.route(O::ABOUT.path, service), ..self }
+    }
+}
+
+fn filter(method: Method) -> MethodFilter {
+    match method {
         Method::Get => MethodFilter::GET,
         Method::Post => MethodFilter::POST,
         Method::Patch => MethodFilter::PATCH,
         Method::Delete => MethodFilter::DELETE,
-    };
-    let serve = move |State(hub): State<Arc<Hub>>, request: Request| {
-        let handler = handler.clone();
-        async move {
-            let asked = admit::<O>(&hub, request).await?;
-            handler(hub, asked).await
-        }
-    };
-    routes.route(O::ABOUT.path, on(method, serve))
+    }
 }
 
 async fn admit<O: Operation>(hub: &Hub, request: Request) -> Result<Asked<O>, Problem> {

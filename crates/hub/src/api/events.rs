@@ -9,11 +9,13 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use futures_util::stream;
-use legwork_api::{Code, OutputEvent, RunId, Stream, TaskEvents, TaskId};
+use legwork_api::{Code, OutputEvent, RunId, Stream, TaskEvents};
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::door::Asked;
 use super::problem::Problem;
+use super::tasks::load;
 use crate::engine::Hub;
 use crate::events::{Frame, Kind, Logs};
 use crate::fleet::Progress;

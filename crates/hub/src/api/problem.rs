@@ -27,6 +27,12 @@ impl Problem {
         Told::new(Code::InvalidField, format!("{field}: {reason}")).about(field).into()
     }
 
+    /// A parameter of the query has a value that it cannot have.
+    pub(crate) fn query(parameter: &str, reason: &str) -> Self {
+        let text = format!("the query is not as expected: {parameter}: {reason}");
+        Told::new(Code::BadQuery, text).about(parameter).into()
+    }
+
     /// What a path names does not exist.
     pub(crate) fn absent<I: PathId>(part: &str) -> Self {
         let shown: String = part.chars().take(SHOWN).collect();

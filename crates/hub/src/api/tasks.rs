@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_api::{
-    CancelTask, Fields, GetTask, ListTasks, Page, Role, Run, RunId, RunnerId, SubmitTask, Task, TaskId,
-    TokenId, Wait, overall, page_size,
+    CancelTask, Fields, GetTask, ListTasks, Open, Page, Role, Run, RunId, RunnerId, State, SubmitTask, Task,
+    TaskId, TokenId, Wait, overall, page_size,
 };
 use legwork_store::{Filter, Run as StoredRun, Task as Stored};
 use serde_json::value::RawValue;
@@ -24,7 +24,7 @@ pub(super) async fn create(hub: Arc<Hub>, asked: Asked<SubmitTask>) -> Result<Ta
     // What was sent is not held while the task runs.
     drop(asked.room);
     wait_for_end(&hub, &id, &asked.query).await;
-    load(&hub, id).await
+    load(&hub, id).await.map(view)
 }
 
 pub(super) async fn show(hub: Arc<Hub>, asked: Asked<GetTask>) -> Result<Task, Problem> {
@@ -47,7 +47,7 @@ pub(super) async fn cancel(hub: Arc<Hub>, asked: Asked<CancelTask>) -> Result<Ta
     })
     .await;
     // A task that is over stays as it is.
-    load(&hub, asked.id).await
+    load(&hub, asked.id).await.map(view)
 }
 
 async fn wait_for_end(hub: &Hub, id: &TaskId, wait: &Wait) {
@@ -103,12 +103,22 @@ fn raw(text: String) -> Fields {
     Fields(RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned()))
 }
 
+/// A state that this hub knows.
+fn known(state: &Open<State>) -> Result<State, Problem> {
+    state.known().ok_or_else(|| {
+        let states: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();
+        Problem::query("state", &format!("must be one of {}", states.join(", ")))
+    })
+}
+
 /// Newest first.
 pub(super) async fn list(hub: Arc<Hub>, asked: Asked<ListTasks>) -> Result<Page<Task, TaskId>, Problem> {
     let limit = page_size(asked.query.limit, PAGE);
+    let state = asked.query.state.as_ref().map(known).transpose()?;
     let filter = Filter {
         before: asked.query.cursor.map(|TaskId(id)| id),
         runner: asked.query.runner.map(|name| name.0),
+        state,
         limit: u32::try_from(limit + 1).unwrap_or(u32::MAX),
     };
     let found = hub.store.list(filter).await?.into_iter().map(view).collect();

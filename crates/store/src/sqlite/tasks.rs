@@ -1,6 +1,6 @@
 //! The tables `tasks` and `runs`, as tasks are seen.
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, named_params};
 
 use super::{Sqlite, number, payload, put_payload, signed, text, time};
 use crate::{
@@ -212,21 +212,79 @@ pub(super) fn ids(
 }
 
 fn newest(c: &Connection, filter: &Filter) -> rusqlite::Result<Vec<String>> {
-    let before = filter.before.as_deref();
-    let Some(runner) = filter.runner.as_deref() else {
+    let runner = filter.runner.as_ref().map(|runner| Along::runner(c, runner)).transpose()?;
+    let state = filter.state.map(|state| Along::state(c, state)).transpose()?;
+    let mut wanted: Vec<Along<'_>> = runner.into_iter().chain(state).collect();
+    if wanted.is_empty() {
         let sql =
             "SELECT id FROM tasks WHERE (:before IS NULL OR id < :before) ORDER BY id DESC LIMIT :limit";
-        return ids(c, sql, named_params! { ":before": before, ":limit": filter.limit });
-    };
-    // Each half is read along an index, and no further than it is shown.
-    let half = |column: &str| {
-        format!(
-            "SELECT * FROM (SELECT DISTINCT task_id FROM runs WHERE {column} = :runner
-                 AND (:before IS NULL OR task_id < :before) ORDER BY task_id DESC LIMIT :limit)"
-        )
-    };
-    let sql = format!("{} UNION {} ORDER BY 1 DESC LIMIT :limit", half("runner_id"), half("runner_name"));
-    ids(c, &sql, named_params! { ":before": before, ":limit": filter.limit, ":runner": runner })
+        return ids(c, sql, named_params! { ":before": filter.before, ":limit": filter.limit });
+    }
+    let mut before = filter.before.clone().unwrap_or_else(|| char::MAX.to_string());
+    let mut found = Vec::new();
+    while found.len() < filter.limit as usize {
+        let Some(next) = newest_of_all(&mut wanted, &before)? else { break };
+        before.clone_from(&next);
+        found.push(next);
+    }
+    Ok(found)
+}
+
+/// The newest task before one that is in each of the sets. Each skips what another has not: what is
+/// read is bound by the smallest of them.
+fn newest_of_all(sets: &mut [Along<'_>], before: &str) -> rusqlite::Result<Option<String>> {
+    let mut bound = before.to_owned();
+    'again: loop {
+        let mut candidate: Option<String> = None;
+        for set in &mut *sets {
+            let Some(next) = set.newest_before(&bound)? else { return Ok(None) };
+            // Before this text comes what the next set may have at most.
+            bound = format!("{next}\u{1}");
+            if candidate.replace(next.clone()).is_some_and(|other| other != next) {
+                continue 'again;
+            }
+        }
+        return Ok(candidate);
+    }
+}
+
+/// A set of tasks, read along indices from its newest on.
+struct Along<'c> {
+    /// Each of them a part of the set.
+    parts: Vec<CachedStatement<'c>>,
+    word: String,
+}
+
+impl<'c> Along<'c> {
+    fn runner(c: &'c Connection, runner: &str) -> rusqlite::Result<Self> {
+        Self::new(c, ["runner_id = :word", "runner_name = :word"], runner)
+    }
+
+    fn state(c: &'c Connection, state: State) -> rusqlite::Result<Self> {
+        let halves =
+            ["state = :word AND finished_at_ms IS NULL", "state = :word AND finished_at_ms IS NOT NULL"];
+        Self::new(c, halves, state.as_str())
+    }
+
+    fn new(c: &'c Connection, parts: [&str; 2], word: &str) -> rusqlite::Result<Self> {
+        let statement = |part| {
+            let sql = format!(
+                "SELECT task_id FROM runs WHERE {part} AND task_id < :before ORDER BY task_id DESC LIMIT 1"
+            );
+            c.prepare_cached(&sql)
+        };
+        let parts = parts.into_iter().map(statement).collect::<rusqlite::Result<_>>()?;
+        Ok(Self { parts, word: word.to_owned() })
+    }
+
+    fn newest_before(&mut self, before: &str) -> rusqlite::Result<Option<String>> {
+        let mut newest: Option<String> = None;
+        for part in &mut self.parts {
+            let params = named_params! { ":word": self.word, ":before": before };
+            newest = newest.max(part.query_row(params, |row| row.get(0)).optional()?);
+        }
+        Ok(newest)
+    }
 }
 
 fn forget(c: &Connection, id: &str) -> rusqlite::Result<()> {

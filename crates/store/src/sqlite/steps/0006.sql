@@ -23,3 +23,6 @@ INSERT INTO runs (id, task_id, ordinal, runner_id, runner_name, state, cancel_re
 UPDATE payloads SET id = printf('pod-%010d', CAST(substr(id, 5) AS INTEGER)) WHERE id LIKE 'pod-%';
 DROP TABLE pod_tasks;
 ALTER TABLE pod_runners RENAME TO pool_runners;
+DROP INDEX open_runs;
+CREATE INDEX open_runs ON runs (state, task_id) WHERE finished_at_ms IS NULL;
+CREATE INDEX ended_runs ON runs (state, task_id) WHERE finished_at_ms IS NOT NULL;
