@@ -53,6 +53,31 @@ fn the_printing_does_what_the_line_does() {
     assert!(count > 40, "only {count} lines");
 }
 
+/// Where a parser cuts a word elsewhere than bash does, a part of a test would be lost.
+#[test]
+fn a_test_that_is_cut_elsewhere_is_not_printed() {
+    let mut refused = 0;
+    for test in [
+        "! ( -z {}\\' || {}\\' < b )",
+        "-z {}\\' || {}\\' < b",
+        "{}\\' || {}\\' < b",
+        "-n {}\\' && {}\\' > b",
+        "( {}\\' ) || ( {}\\' < b )",
+        "{a\\' == {a\\' || a",
+        "{}\\\" < {}\\\" || a",
+    ] {
+        let line = format!("[[ {test} ]]; echo $?");
+        let Some(printed) = fuzzing::printed(&line) else {
+            refused += 1;
+            continue;
+        };
+        let none = Path::new("/nonexistent");
+        let (was, is) = (run("/bin/bash", &line, "C", none), run("/bin/bash", &printed, "C", none));
+        assert_eq!(was, is, "{line:?}\nbecame {printed:?}");
+    }
+    assert!(refused > 0, "the parser cuts as bash does: then nothing of this need be refused");
+}
+
 /// In some locales the last byte of a letter and a backslash are one character: a line then
 /// means something else than it says, its printing does not.
 #[test]

@@ -101,11 +101,7 @@ impl Walk<'_> {
                     None => self.refuse(node.span, "nothing to time"),
                 }
             }
-            CompoundCommand::Conditional(node) => {
-                self.out.push_str("[[ ");
-                self.conditional(&node.expression);
-                self.out.push_str(" ]]");
-            }
+            CompoundCommand::Conditional(node) => self.test(node),
             CompoundCommand::Coproc(node) => self.coproc(node),
             CompoundCommand::Repeat(_) | CompoundCommand::Foreach(_) | CompoundCommand::Always(_) => {
                 self.refuse(span, "not bash");

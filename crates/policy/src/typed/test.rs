@@ -1,15 +1,40 @@
 //! `[[ … ]]`, patterns and subscripts.
 
 use shuck_ast::{
-    ConditionalBinaryOp as Op, ConditionalExpr, ConditionalUnaryOp, LiteralText, Pattern, PatternGroupKind,
-    PatternPart, Subscript,
+    ConditionalBinaryOp as Op, ConditionalCommand, ConditionalExpr, ConditionalUnaryOp, LiteralText, Pattern,
+    PatternGroupKind, PatternPart, Subscript,
 };
 
 use super::{Walk, span_of};
 use crate::printing::{Place, is_name};
 use crate::quote::{self, Expansion, Piece, Value};
+use crate::verdict::Span;
 
 impl Walk<'_> {
+    /// `[[ … ]]`.
+    pub(super) fn test(&mut self, node: &ConditionalCommand) {
+        let Span { start, end } = span_of(node.expression.span());
+        let whole = self.stands_between(span_of(node.left_bracket_span).end, start, "")
+            && self.stands_between(end, span_of(node.right_bracket_span).start, "");
+        self.check_whole(whole, &node.expression);
+        self.out.push_str("[[ ");
+        self.conditional(&node.expression);
+        self.out.push_str(" ]]");
+    }
+
+    /// Whether nothing but a sign, and blanks around it, stands in a part of the line.
+    fn stands_between(&self, from: usize, to: usize, sign: &str) -> bool {
+        let between = self.source.get(from..to).unwrap_or("?").replace("\\\n", "");
+        between.trim_matches([' ', '\t', '\n']) == sign
+    }
+
+    /// What the parser has left out, or cut elsewhere than bash does, would not be printed.
+    fn check_whole(&mut self, whole: bool, expression: &ConditionalExpr) {
+        if !whole {
+            self.refuse(expression.span(), "a test of which the parser has read only parts; quote its words");
+        }
+    }
+
     pub(super) fn conditional(&mut self, expression: &ConditionalExpr) {
         let text = self.text(expression.span());
         if text.contains("$'") && text.contains("\\'") {
@@ -17,6 +42,8 @@ impl Walk<'_> {
         }
         match expression {
             ConditionalExpr::Binary(node) => {
+                let (left, right) = (span_of(node.left.span()).end, span_of(node.right.span()).start);
+                self.check_whole(self.stands_between(left, right, node.op.as_str()), expression);
                 let evaluates = matches!(
                     node.op,
                     Op::ArithmeticEq
@@ -39,6 +66,8 @@ impl Walk<'_> {
                 self.out.push_str(if list { " )" } else { "" });
             }
             ConditionalExpr::Unary(node) => {
+                let (sign, operand) = (span_of(node.op_span).end, span_of(node.expr.span()).start);
+                self.check_whole(self.stands_between(sign, operand, ""), expression);
                 self.out.push_str(node.op.as_str());
                 self.out.push(' ');
                 match node.op {
@@ -53,7 +82,7 @@ impl Walk<'_> {
                     _ => self.conditional(&node.expr),
                 }
             }
-            ConditionalExpr::Parenthesized(node) => self.grouped(&node.expr),
+            ConditionalExpr::Parenthesized(_) => self.grouped(expression),
             ConditionalExpr::Word(word) => {
                 // `!( … )` is a negated group to bash, and a pattern to other parsers.
                 if self.text(word.span).starts_with(['!', '(']) && self.text(word.span).contains('(') {
@@ -74,6 +103,10 @@ impl Walk<'_> {
     /// A part in parentheses: in one pair, however many were written. Lists bring their own.
     fn grouped(&mut self, mut expression: &ConditionalExpr) {
         while let ConditionalExpr::Parenthesized(node) = expression {
+            let Span { start, end } = span_of(node.expr.span());
+            let whole = self.stands_between(span_of(node.left_paren_span).end, start, "")
+                && self.stands_between(end, span_of(node.right_paren_span).start, "");
+            self.check_whole(whole, expression);
             expression = &node.expr;
         }
         let list = matches!(expression, ConditionalExpr::Binary(node) if matches!(node.op, Op::And | Op::Or));
@@ -179,7 +212,8 @@ impl Walk<'_> {
             }
         } else if self.maps.contains(name) {
             match &subscript.word_ast {
-                Some(word) => drop(self.word(word)),
+                // A blank is a part of it.
+                Some(word) => drop(self.read_word(word, Place::Word)),
                 None => self.refuse(subscript.span(), "a subscript that could not be parsed"),
             }
         } else {

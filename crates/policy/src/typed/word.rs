@@ -7,6 +7,9 @@ use crate::printing::{Place, needs_backslash, push_word};
 use crate::quote::{self, Expansion, Piece, Quoting, Value, push_single_quoted};
 use crate::script::{Frag, Word};
 
+/// What ends a word where it stands without quotes.
+const DIVIDES: [char; 10] = [' ', '\t', '\n', ';', '|', '&', '<', '>', '(', ')'];
+
 impl Walk<'_> {
     /// A word of a command, printed.
     pub(super) fn word(&mut self, node: &WordNode) -> Word {
@@ -14,6 +17,15 @@ impl Walk<'_> {
     }
 
     pub(super) fn word_at(&mut self, node: &WordNode, place: Place) -> Word {
+        let (word, divided) = self.read_word(node, place);
+        if divided && place != Place::Regex {
+            self.refuse(node.span, "a blank or an operator where the parser saw one word; quote it");
+        }
+        word
+    }
+
+    /// The same, and whether something stands in it that would end it elsewhere.
+    pub(super) fn read_word(&mut self, node: &WordNode, place: Place) -> (Word, bool) {
         let mut pieces = Vec::with_capacity(node.parts.len());
         for part in &node.parts {
             self.part(part, false, &mut pieces);
@@ -41,7 +53,8 @@ impl Walk<'_> {
             }
             _ => self.print(&pieces, place, node.span),
         }
-        word
+        let divides = |p: &Piece| matches!(p, Piece::Text { text, quoted: false } if text.contains(DIVIDES));
+        (word, pieces.iter().any(divides))
     }
 
     pub(super) fn print(&mut self, pieces: &[Piece], place: Place, span: shuck_ast::Span) {
