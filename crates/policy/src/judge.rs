@@ -124,7 +124,7 @@ pub(crate) fn spelt_inner(policy: &Policy, command: &Command) -> Vec<Command> {
     let mut commands = Vec::new();
     for inner in programs::examine(command, &policy.env_names).unwrap_or_default() {
         match inner {
-            Inner::Command(command) => commands.push(command),
+            Inner::Command(command) | Inner::Filled { command, .. } => commands.push(command),
             Inner::Script { text, .. } => {
                 commands.extend(typed::parse(&text, false).map(|script| script.commands).unwrap_or_default());
             }
@@ -456,6 +456,7 @@ impl Judge<'_> {
         self.depth += 1;
         match inner {
             Inner::Command(command) => self.command(command, parts),
+            Inner::Filled { command, example } => self.filled(command, example, parts),
             Inner::Script { text, syntax } => {
                 let outer = self.within.replace(self.span(span));
                 // What can't be read where all is allowed is nothing that a rule denies.
@@ -468,6 +469,23 @@ impl Judge<'_> {
             }
         }
         self.depth -= 1;
+    }
+
+    /// A shell whose text its caller fills in. Where its start is judged, by the text that it
+    /// really has then, it passes if it would with a plain letter.
+    fn filled(&mut self, command: &Command, example: &Command, parts: &mut Vec<Part>) {
+        let mut found = Vec::new();
+        self.command(command, &mut found);
+        let passes = |parts: &[Part]| parts.iter().all(|part| part.decision == Decision::Allow);
+        if !passes(&found) && self.policy.exec_gate && !self.trusts {
+            let mut best = Vec::new();
+            self.command(example, &mut best);
+            if passes(&best) {
+                best.iter_mut().for_each(|part| part.at_exec = true);
+                found = best;
+            }
+        }
+        parts.append(&mut found);
     }
 
     /// Script text is parsed and judged like the line (16).

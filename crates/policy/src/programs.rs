@@ -151,6 +151,8 @@ pub(crate) enum Inner {
     Command(Command),
     /// A line of shell.
     Script { text: String, syntax: Syntax },
+    /// A shell whose words the program fills in, and what they would be with a letter.
+    Filled { command: Command, example: Command },
 }
 
 /// Why a command may not run even though a rule allows it.
@@ -454,6 +456,11 @@ pub(crate) fn shortened(command: &Command) -> Option<(usize, usize, &'static str
 pub(crate) fn is_unknown(name: &str) -> bool {
     let name = base_name(name);
     !(TABLE.contains_key(name) || known::knows(name) || is_builtin(name) || DANGERS.contains_key(name))
+}
+
+/// Whether a program is a shell whose text is read by what all shells agree on.
+fn is_posix_shell(name: &str) -> bool {
+    matches!(TABLE.get(base_name(name)), Some(Kind::Shell(Syntax::Posix)))
 }
 
 /// Whether one of the words is the name of a program that runs script text.

@@ -227,7 +227,7 @@ pub enum NoteKind {
 /// A rule as a config writes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleText {
-    /// The pattern.
+    /// What a command must look like for the rule to speak of it.
     pub pattern: String,
     /// allow, ask or deny.
     pub action: String,

@@ -51,7 +51,9 @@ impl Policy {
         }
         found.insert(name);
         inner.iter().try_for_each(|inner| match inner {
-            Inner::Command(command) => self.started_by(command, script, depth + 1, found),
+            Inner::Command(command) | Inner::Filled { command, .. } => {
+                self.started_by(command, script, depth + 1, found)
+            }
             Inner::Script { text, .. } => self.started(text, depth + 1, found),
         })
     }

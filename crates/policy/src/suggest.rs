@@ -328,7 +328,9 @@ fn of_command(policy: &Policy, command: &Command, depth: usize, found: &mut Vec<
     found.push((prefix + &pattern, danger));
     for inner in examined.unwrap_or_default() {
         match inner {
-            Inner::Command(command) => of_command(policy, &command, depth + 1, found),
+            Inner::Command(command) | Inner::Filled { command, .. } => {
+                of_command(policy, &command, depth + 1, found);
+            }
             Inner::Script { text, .. } => collect(policy, &text, depth + 1, found),
         }
     }

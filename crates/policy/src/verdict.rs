@@ -29,7 +29,7 @@ impl From<Action> for Decision {
 /// A byte range of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Span {
-    /// First byte.
+    /// Index of its first byte.
     pub start: usize,
     /// Byte after the last.
     pub end: usize,

@@ -103,7 +103,8 @@ fn what_no_start_shows_is_read_as_strictly_with_the_gate() {
         "unset \"$x\"",
         "declare \"$x\"",
         "export \"$x\"",
-        "xargs -I{} sh -c 'echo {}'",
+        "xargs -I{} bash -c 'echo {}'",
+        "xargs -I{} sh {}",
         "echo x > \"$f\"",
         "cat < \"$(echo /dev/tcp/h/1)\"",
         "timeout $t sh -c 'echo x > f'",
@@ -117,6 +118,69 @@ fn what_no_start_shows_is_read_as_strictly_with_the_gate() {
     ] {
         let verdict = policy(&rules).with_exec_gate(true).judge(line);
         assert_eq!(verdict.decision, Decision::Deny, "{line}");
+    }
+}
+
+#[test]
+fn text_that_xargs_fills_in_is_judged_when_its_shell_starts() {
+    let rules = ["xargs *", "sh *", "dash *", "bash *", "zsh *", "echo *", "wc *", "ls *"];
+    let policy = policy(&rules.map(|rule| (rule, "allow")));
+    let gated = policy.clone().with_exec_gate(true);
+    for line in [
+        "ls *.log | xargs -I{} sh -c 'echo {}; wc -l {}'",
+        "ls | xargs -I{} dash -ec 'wc -l \"{}\" && echo {}.bak'",
+        "ls | xargs -I% sh -c 'echo %'",
+    ] {
+        assert_eq!(policy.judge(line).decision, Decision::Deny, "{line} without the gate");
+        let verdict = gated.judge(line);
+        assert!(verdict.decision == Decision::Allow && verdict.at_exec, "{line}: {:?}", verdict.message());
+    }
+    // What surely is not allowed is refused at once, and so is what is filled in elsewhere.
+    for line in [
+        "ls | xargs -I{} sh -c 'id {}'",
+        "ls | xargs -I{} sh -c 'echo {}; id'",
+        "ls | xargs -I{} sh -c '{}'",
+        "ls | xargs -I{} sh -c '{} a'",
+        "ls | xargs -I{} sh -c 'echo $({})'",
+        "ls | xargs -I{} sh -c 'echo {} > f'",
+        "ls | xargs -I{} sh {} 'echo {}'",
+        "ls | xargs -I{} {} -c 'echo x'",
+        "ls | xargs -Ic sh -c 'echo c'",
+        "ls | xargs -I{} -n1 sh -c 'echo {}'",
+        "ls | xargs -I{} bash -c 'echo {}'",
+        "ls | xargs -I{} zsh -c 'echo {}'",
+        "ls | xargs -I{} sh -c \"echo $x {}\"",
+    ] {
+        assert_eq!(gated.judge(line).decision, Decision::Deny, "{line}");
+    }
+    assert!(starts(&gated, &["sh", "-c", "echo a.log; wc -l a.log"]));
+    for text in [
+        "echo a; id",
+        "echo a\nid",
+        "echo a & id",
+        "echo a | id",
+        "echo a && id",
+        "echo $(id)",
+        "echo `id`",
+        "echo \"$(id)\"",
+        "echo ${x:-$(id)}",
+        "echo $((a[$(id)]))",
+        "echo a > f",
+        "echo a >> /dev/null/../../f",
+        "echo a; . ./s",
+        "echo a; eval id",
+        "echo a; exec id",
+        "echo a; trap id EXIT",
+        "echo() { id; }; echo",
+        "echo 'a",
+        "echo a; i'd'",
+        "PATH=. ls",
+        "echo a; LD_PRELOAD=./x.so ls",
+        "echo $'a\\'; id #'",
+        "echo a; command id",
+        "echo a; $x",
+    ] {
+        assert!(!starts(&gated, &["sh", "-c", text]), "{text:?} starts");
     }
 }
 

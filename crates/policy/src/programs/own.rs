@@ -52,7 +52,7 @@ impl Tables {
         Ok(Self(own))
     }
 
-    /// Its text.
+    /// What the file says.
     pub fn text(&self) -> &str {
         self.0.text
     }

@@ -156,13 +156,20 @@ impl Wrapper {
         if words.is_empty() {
             return Ok(Vec::new());
         }
-        if self.fills {
-            fill(name, &mut words, read.replaced.as_deref())?;
-            if read.counted && read.replaced.is_some() {
-                fill(name, &mut words, None)?;
-            }
+        let inner = |words| Command { words, prefixes, span: outer.span };
+        if !self.fills {
+            return Ok(vec![Inner::Command(inner(words))]);
         }
-        Ok(vec![Inner::Command(Command { words, prefixes, span: outer.span })])
+        let example =
+            read.replaced.as_deref().filter(|_| !read.counted).and_then(|mark| example(&words, mark));
+        fill(name, &mut words, read.replaced.as_deref())?;
+        if read.counted && read.replaced.is_some() {
+            fill(name, &mut words, None)?;
+        }
+        let command = inner(words);
+        let Some(words) = example else { return Ok(vec![Inner::Command(command)]) };
+        let example = Command { words, ..command.clone() };
+        Ok(vec![Inner::Filled { command, example }])
     }
 
     /// `su` takes options wherever they stand, and gives further words to the shell.
@@ -329,6 +336,25 @@ fn as_assignment(word: &Word, outer: &Command) -> Option<Assignment> {
         numeric: false,
         span: outer.span,
     })
+}
+
+/// The words of `sh -c TEXT` with a plain letter wherever `mark` stands in the text: what the
+/// shell would be given at best.
+fn example(words: &[Word], mark: &str) -> Option<Vec<Word>> {
+    let [shell, option, text, ..] = words else { return None };
+    let holds = |word: &Word| word.literal().is_some_and(|text| text.contains(mark));
+    let takes_text = option.literal().is_some_and(|option| matches!(option.as_str(), "-c" | "-ec"));
+    let is_shell = shell.literal().is_some_and(|name| super::is_posix_shell(&name));
+    if !is_shell || !takes_text || holds(shell) || holds(option) || !holds(text) {
+        return None;
+    }
+    let filled = |word: &Word| match word.literal() {
+        Some(text) if text.contains(mark) => {
+            Word { raw: word.raw.clone(), ..Word::of(&text.replace(mark, "x")) }
+        }
+        _ => word.clone(),
+    };
+    Some(words.iter().map(filled).collect())
 }
 
 /// Puts what `xargs` adds into the command's words (17).
