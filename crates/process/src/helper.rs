@@ -38,9 +38,9 @@ pub enum SpawnError {
     /// Its file could not be made.
     #[error("failed to create {}: {source}", path.display())]
     File {
-        /// The file.
+        /// Where it was to be.
         path: std::path::PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
     /// No supervisor could be started.

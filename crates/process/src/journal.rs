@@ -20,11 +20,11 @@ pub(crate) const MAX_FRAME: usize = 64 * 1024;
 pub enum Stream {
     /// Standard output, or the terminal.
     Stdout,
-    /// Standard error.
+    /// What the command wrote to its standard error.
     Stderr,
 }
 
-/// Appends frames.
+/// Appends what a command writes, as frames, to its file.
 pub(crate) struct Writer {
     file: File,
     /// Where the journal starts in the file.

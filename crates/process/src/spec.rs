@@ -11,9 +11,9 @@ use crate::gate::{Denial, Gate};
 /// A terminal's size in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
-    /// Columns.
+    /// Characters in a row.
     pub cols: u16,
-    /// Rows.
+    /// How many rows there are.
     pub rows: u16,
 }
 
@@ -53,7 +53,7 @@ pub struct Spec {
     pub argv: Vec<String>,
     /// The whole environment.
     pub env: BTreeMap<String, String>,
-    /// Bounds.
+    /// How long it may run, and what it may use up.
     pub limits: Limits,
     /// Run in a terminal of this size instead of on pipes.
     pub terminal: Option<Size>,

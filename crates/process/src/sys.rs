@@ -27,7 +27,7 @@ impl SingleThreaded {
         }
     }
 
-    /// Forks.
+    /// Makes a child that goes on from here, with all that this process holds.
     pub(crate) fn fork(&self) -> io::Result<Forked> {
         // SAFETY: with one thread no lock can be held by another one, so the child may
         // run any code, allocation included.
@@ -391,6 +391,90 @@ pub(crate) fn answer_with(
     match unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const handed) } {
         0.. => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What became of an exec that was watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// The program is there, and has not run yet.
+    About,
+    /// The call has failed.
+    Not,
+    /// Its process has ended.
+    Ended,
+}
+
+/// A process that stops when the exec that it waits for has come about, or has failed
+/// (ptrace(2)). It is ended with us as long as it is watched.
+#[derive(Debug)]
+pub(crate) struct Watched(libc::pid_t);
+
+impl Watched {
+    /// Of a process whose first thread waits in an exec, which no signal interrupts. Fails with
+    /// EPERM if somebody traces it already.
+    pub(crate) fn begin(pid: u32) -> io::Result<Self> {
+        let watched = Self(libc::pid_t::try_from(pid).map_err(io::Error::other)?);
+        let options = libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_EXITKILL;
+        watched.ask(libc::PTRACE_SEIZE, usize::try_from(options).unwrap_or_default())?;
+        // Where the call fails, it stops on its way back.
+        watched.ask(libc::PTRACE_INTERRUPT, 0)?;
+        Ok(watched)
+    }
+
+    /// Waits until it is known what became of the exec.
+    pub(crate) fn came(&self) -> io::Result<Came> {
+        let id = self.0.cast_unsigned();
+        loop {
+            // SAFETY: all zeroes are valid for what the kernel fills in.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            // Who has ended is left to whoever waits for it.
+            let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
+            // SAFETY: the pointer is to a live local.
+            if unsafe { libc::waitid(libc::P_PID, id, &raw mut info, options) } < 0 {
+                match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::Interrupted => continue,
+                    error => return Err(error),
+                }
+            }
+            if info.si_code != libc::CLD_TRAPPED {
+                return Ok(Came::Ended);
+            }
+            // SAFETY: for what a child did the kernel has filled in its status.
+            let event = unsafe { info.si_status() } >> 8;
+            return Ok(if event == libc::PTRACE_EVENT_EXEC { Came::About } else { Came::Not });
+        }
+    }
+
+    /// Lets it go on.
+    pub(crate) fn let_go(self) {
+        let _ = self.ask(libc::PTRACE_DETACH, 0);
+    }
+
+    /// Ends it. `keep`: somebody else waits for its end here.
+    pub(crate) fn end(self, keep: bool) {
+        // SAFETY: both arguments are numbers, and what is watched keeps its own.
+        unsafe { libc::kill(self.0, libc::SIGKILL) };
+        if !keep {
+            self.forget();
+        }
+    }
+
+    /// Takes note that it has ended, so that its parent is told.
+    pub(crate) fn forget(self) {
+        // SAFETY: the status is not asked for.
+        unsafe { libc::waitpid(self.0, std::ptr::null_mut(), 0) };
+    }
+
+    fn ask(&self, request: libc::c_uint, data: usize) -> io::Result<()> {
+        let nowhere = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: none of the requests that are made reads or writes memory.
+        match unsafe {
+            libc::ptrace(request, self.0, nowhere, std::ptr::without_provenance::<libc::c_void>(data))
+        } {
+            0.. => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use legwork_policy::ExecDenial;
 use serde::{Deserialize, Serialize};
 
-/// Denials kept.
+/// Denials that are kept; further ones are only counted.
 const MOST: usize = 16;
 /// Bytes of them as they are stored: the report has a block of its own size.
 const MOST_BYTES: usize = 2500;
@@ -20,7 +20,7 @@ pub struct Denial {
     /// The rule that decided, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// Why.
+    /// Why it may not run, in words for people.
     pub reason: String,
     /// What would allow it; empty where nothing does.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -16,11 +16,12 @@ use super::process::{Rights, Stat};
 use super::read::{self, Texts};
 use super::script;
 use super::target::{self, Base, FileId, Kind, NotFound, Root, Target};
+use super::watch::Expected;
 use super::write::{Opened, Opening};
 use crate::spec::Spec;
 use crate::sys::{self, Notice};
 
-/// Verdicts kept.
+/// Verdicts that are kept for calls which are the same.
 const MOST_CACHED: usize = 128;
 /// Longest call whose verdict is kept.
 const MOST_CACHED_BYTES: usize = 8 * 1024;
@@ -50,15 +51,30 @@ pub(super) struct Passed {
     first: bool,
     /// It is no exec: there is nothing to note.
     nothing: bool,
+    /// Its path could lead elsewhere by the time the kernel follows it: what it was called by,
+    /// and what it must come out as.
+    watched: Option<Box<(String, Expected)>>,
 }
 
 impl Passed {
     fn nothing(caller: Stat) -> Self {
-        Self { caller, instance: Rc::default(), program: FileId::NONE, first: false, nothing: true }
+        Self { nothing: true, ..Self::exec(caller, Rc::default(), FileId::NONE) }
     }
 
     fn exec(caller: Stat, instance: Rc<Instance>, program: FileId) -> Self {
-        Self { caller, instance, program, first: false, nothing: false }
+        Self { caller, instance, program, first: false, nothing: false, watched: None }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.caller.pid
+    }
+
+    pub(super) fn expected(&self) -> Option<&Expected> {
+        self.watched.as_ref().map(|watched| &watched.1)
+    }
+
+    pub(super) fn called(&self) -> &str {
+        self.watched.as_ref().map(|watched| watched.0.as_str()).unwrap_or_default()
     }
 }
 
@@ -105,7 +121,7 @@ struct Found<'a> {
     env: Vec<String>,
 }
 
-/// Judges calls.
+/// Finds out what each call would do, and asks the rules.
 #[derive(Debug)]
 pub(super) struct Judge {
     gate: Gate,
@@ -150,9 +166,13 @@ impl Judge {
         self.lineage.root_ended();
     }
 
+    pub(super) fn is_root(&self, pid: u32) -> bool {
+        self.lineage.is_root(pid)
+    }
+
     /// Notes a call that goes on.
     pub(super) fn passed(&mut self, passed: Passed) {
-        let Passed { caller, instance, program, first, nothing } = passed;
+        let Passed { caller, instance, program, first, nothing, watched: _ } = passed;
         if nothing {
             return;
         }
@@ -227,12 +247,20 @@ impl Judge {
         }
         let key = cache_key(by, target, path, &argv, &env);
         let first = self.begins.is_some();
+        // An exec of another thread than the first changes that one's number.
+        let turns = !self.names.counts_from(called) && call.thread == caller.pid;
+        let watched = |file, argv: Option<Vec<u8>>| {
+            let expected = argv.map_or(Expected::Handler, |argv| Expected::Program { file, argv });
+            turns.then(|| Box::new((called.to_owned(), expected)))
+        };
         if let Some((instance, program)) = self.cache.get(&key).filter(|_| !first) {
-            return Ok(Passed::exec(caller, instance.clone(), *program));
+            let watched = watched(*program, Some(argv.bytes));
+            return Ok(Passed { watched, ..Passed::exec(caller, instance.clone(), *program) });
         }
         let Some(kind) = self.names.kind(target) else {
             return Err(Refusal::always(called, "its file can't be read"));
         };
+        let comes_out = script::comes_out(&kind, call.base, path, &argv);
         let argv = argv.to_strings();
         let env = env.to_strings().into_iter().filter(|entry| !self.env.contains(entry)).collect();
         let found = Found { called, target, kind, argv, env };
@@ -245,7 +273,8 @@ impl Judge {
             }
             self.cache.insert(key, (instance.clone(), program));
         }
-        Ok(Passed { first, ..Passed::exec(caller, instance, program) })
+        let watched = watched(program, comes_out);
+        Ok(Passed { first, watched, ..Passed::exec(caller, instance, program) })
     }
 
     /// Judges what is opened for writing: by the line's own shell, and by shells that run text
@@ -337,7 +366,7 @@ impl Judge {
         }
         if let Some(instance) = self.expected(found, &identity, by) {
             let program = match &found.kind {
-                Kind::Script { interpreter, .. } => self.interpreter(call, called, interpreter)?.0.id,
+                Kind::Script { interpreter, .. } => self.interpreter(call, called, interpreter)?.id,
                 _ => found.target.id,
             };
             return Ok((instance, program));
@@ -346,13 +375,13 @@ impl Judge {
         let (mut program, mut hop) = (found.target.id, None);
         let operators = self.names.is_the_operators(found.target, &identity);
         if let Kind::Script { interpreter, argument } = &found.kind {
-            let (target, kind) = self.interpreter(call, called, interpreter)?;
+            let target = self.interpreter(call, called, interpreter)?;
             program = target.id;
             let argv = script::interpreter_argv(interpreter, argument.as_deref(), called, &found.argv);
             if operators {
                 hop = script::hop(interpreter, called, &found.argv);
             } else {
-                free |= self.ask_interpreter(&target, &kind, interpreter, argv, &found.env, by)?;
+                free |= self.ask_interpreter(&target, interpreter, argv, &found.env, by)?;
             }
         }
         let operators_script = operators && program != found.target.id;
@@ -436,13 +465,13 @@ impl Judge {
         }
     }
 
-    fn interpreter(&mut self, call: &Call, called: &str, path: &str) -> Result<(Target, Kind), Refusal> {
+    fn interpreter(&mut self, call: &Call, called: &str, path: &str) -> Result<Target, Refusal> {
         let target = self.find(call, path.as_bytes(), path)?;
         if self.names.is_loader(&target, path) {
             return Err(Refusal::always(called, "its interpreter is the loader, which runs any program"));
         }
         match self.names.kind(&target) {
-            Some(kind @ Kind::Program) => Ok((target, kind)),
+            Some(Kind::Program | Kind::Handled) => Ok(target),
             Some(Kind::Foreign) => Err(Refusal::always(called, "its interpreter is of another architecture")),
             Some(Kind::Script { .. }) => Err(Refusal::always(called, "its interpreter is a script itself")),
             None => Err(Refusal::always(called, "its interpreter can't be read")),
@@ -453,13 +482,11 @@ impl Judge {
     fn ask_interpreter(
         &self,
         target: &Target,
-        kind: &Kind,
         path: &str,
         argv: Vec<String>,
         env: &[String],
         by: &Instance,
     ) -> Result<bool, Refusal> {
-        debug_assert_eq!(*kind, Kind::Program);
         let identity = self.names.identify(target, path, path).unwrap_or(Identity::Path);
         let image = self.image(target, path, &identity, argv);
         let asked = self.ask(&image, env, by).map(|(free, _)| free);

@@ -12,11 +12,11 @@ use std::rc::Rc;
 use super::process::{Print, Stat};
 use super::target::FileId;
 
-/// Processes known.
+/// Processes whose executions are remembered.
 const MOST_KNOWN: usize = 4096;
 /// Executions kept of one process.
 const MOST_MADE: usize = 8;
-/// Programs known.
+/// Programs of which it is remembered whether all their executions were free.
 const MOST_PROGRAMS: usize = 4096;
 /// Ancestors looked at.
 const MOST_ANCESTORS: usize = 4096;
@@ -129,6 +129,11 @@ impl Lineage {
             self.first = known.made.front().and_then(|made| Some((made.print?, made.instance.clone())));
         }
         self.first.is_some()
+    }
+
+    /// Whether a process is the one that the command began as.
+    pub(super) fn is_root(&self, pid: u32) -> bool {
+        self.root == Some(pid)
     }
 
     /// The command's first process is gone.

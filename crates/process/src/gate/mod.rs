@@ -18,6 +18,7 @@ mod process;
 mod read;
 mod script;
 mod target;
+mod watch;
 mod write;
 
 use std::collections::VecDeque;
@@ -171,6 +172,10 @@ impl Gatekeeper {
         if !sys::still_waits(self.listener.as_fd(), notice.id) {
             return;
         }
+        let judged = match judged {
+            Ok(Judged::Exec(passed)) if passed.expected().is_some() => return self.follow(notice, passed),
+            judged => judged,
+        };
         let answer = match &judged {
             Ok(Judged::Opened(Opened::Here(file))) => return self.hand_over(notice, file),
             Ok(Judged::Opened(Opened::Later(later))) => match self.open_later(notice, later) {
@@ -188,6 +193,42 @@ impl Gatekeeper {
             Ok(Judged::Exec(passed)) => self.judge.passed(passed),
             Err(Refusal::Denied(denial)) => self.denied.add(*denial),
             Ok(Judged::Opened(_)) | Err(Refusal::Silent(_)) => {}
+        }
+    }
+
+    /// Lets an exec go on, and looks at what comes of it before that runs.
+    fn follow(&mut self, notice: &Notice, passed: judge::Passed) {
+        let (pid, listener) = (passed.pid(), self.listener.as_fd());
+        let watched = match sys::Watched::begin(pid) {
+            Ok(watched) => Some(watched),
+            // Whoever traces it decides what it does.
+            Err(_) if watch::is_traced(pid) => None,
+            Err(_) => {
+                if sys::answer(listener, notice.id, Answer::Fail(libc::EACCES)).is_ok() {
+                    self.denied.add(Denial::always(
+                        passed.called(),
+                        "links on its way may turn, and it can't be watched",
+                    ));
+                }
+                return;
+            }
+        };
+        let gone = sys::answer(listener, notice.id, Answer::Continue).is_err();
+        let seen = match (watched, passed.expected()) {
+            (Some(watched), Some(expected)) => expected.await_exec(watched, pid, self.judge.is_root(pid)),
+            _ if gone => watch::Seen::Nothing,
+            _ => watch::Seen::Expected,
+        };
+        match seen {
+            watch::Seen::Expected => self.judge.passed(passed),
+            watch::Seen::Other(path) => {
+                let reason = format!(
+                    "its path led to {} when it was followed: a link on the way was turned",
+                    path.display()
+                );
+                self.denied.add(Denial::always(passed.called(), &reason));
+            }
+            watch::Seen::Nothing => {}
         }
     }
 

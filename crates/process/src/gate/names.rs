@@ -146,7 +146,7 @@ impl Names {
 
     /// Whether links that stand where a path leads through are the operator's own: elsewhere
     /// a link could lead to another program by the time it is followed again.
-    fn counts_from(&self, called: &str) -> bool {
+    pub(super) fn counts_from(&self, called: &str) -> bool {
         let path = Path::new(called);
         let Some(folder) = path.parent().filter(|_| path.is_absolute()) else {
             return false;

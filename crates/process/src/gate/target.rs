@@ -226,9 +226,10 @@ fn base_within(from: &str, root: &OwnedFd) -> Result<PathBuf, NotFound> {
 /// What a file is to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A program of this machine's architecture, or what only a handler of the operator's
-    /// would run.
+    /// A program of this machine's architecture.
     Program,
+    /// What only a handler of the operator's would run (`binfmt_misc`).
+    Handled,
     /// A program of another word size: its calls would be refused.
     Foreign,
     /// A script: its interpreter, and the one argument for that.
@@ -288,6 +289,13 @@ pub(super) fn path_of(fd: impl AsFd) -> Option<PathBuf> {
 
 fn kind(head: &[u8]) -> Kind {
     const ELF_64: u8 = 2;
+    /// `e_machine` of this machine's programs.
+    const MACHINE: [u8; 2] = match () {
+        () if cfg!(target_arch = "x86_64") => 62u16.to_ne_bytes(),
+        () if cfg!(target_arch = "aarch64") => 183u16.to_ne_bytes(),
+        () if cfg!(target_arch = "riscv64") => 243u16.to_ne_bytes(),
+        () => [0, 0],
+    };
     if let Some(line) = head.strip_prefix(b"#!") {
         // As the kernel divides it: blanks around, one argument at most.
         let line = line.split(|b| *b == b'\n' || *b == 0).next().unwrap_or_default();
@@ -302,7 +310,8 @@ fn kind(head: &[u8]) -> Kind {
     }
     match head.strip_prefix(b"\x7fELF") {
         Some([class, ..]) if *class != ELF_64 => Kind::Foreign,
-        _ => Kind::Program,
+        Some(_) if head.get(18..20) == Some(&MACHINE) => Kind::Program,
+        _ => Kind::Handled,
     }
 }
 
@@ -335,8 +344,9 @@ mod tests {
         assert_eq!(script("#! \t/usr/bin/env  -S a b \nx"), ("/usr/bin/env".into(), "-S a b".into()));
         assert_eq!(script("#!/bin/sh -e"), ("/bin/sh".into(), "-e".into()));
         assert_eq!(kind(b"\x7fELF\x01"), Kind::Foreign);
-        assert_eq!(kind(b"\x7fELF\x02"), Kind::Program);
-        assert_eq!(kind(b"echo"), Kind::Program);
+        assert_eq!(kind(b"\x7fELF\x02"), Kind::Handled);
+        assert_eq!(kind(b"echo"), Kind::Handled);
+        assert_eq!(kind(&std::fs::read("/proc/self/exe").expect("read")[..HEAD]), Kind::Program);
     }
 
     #[test]
