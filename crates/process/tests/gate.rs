@@ -8,7 +8,15 @@ mod attacks;
 mod faults;
 #[path = "gate/kit.rs"]
 mod kit;
+#[path = "gate/paths.rs"]
+mod paths;
+#[path = "gate/reported.rs"]
+mod reported;
+#[path = "gate/trust.rs"]
+mod trust;
 #[path = "gate/use.rs"]
 mod use_;
+#[path = "gate/walled.rs"]
+mod walled;
 #[path = "gate/writes.rs"]
 mod writes;

@@ -107,7 +107,42 @@ const ATTACKS: &[Attack] = &[
         "git init -q .; printf '#!/bin/sh\\nid -u >&2\\n' > .git/hooks/pre-commit; chmod +x .git/hooks/pre-commit; \
          git -c user.name=a -c user.email=b commit --allow-empty -m x 2>&1",
     ),
+    held("by env's split text", &["env *"], "env -S 'id -u'"),
+    held("by env's split text and a wrapper", &["env *", "nice *"], "env -S 'nice id -u'"),
+    held("by nice", &["nice *"], "nice -n 1 id -u"),
+    held("by xargs, in parallel", &["xargs *"], "printf '%s\\n' -u -u | xargs -P 2 -n 1 id"),
+    held("by find, many at once", &["find *"], "find . -maxdepth 0 -exec sh -c 'id -u' {} +"),
+    held("by bash and its text", &["bash *"], "bash -c 'id -u'"),
+    held("by bash and its text, in bash", &["bash *"], "bash -c \"bash -c 'id -u'\""),
+    held(
+        "by text that xargs fills in",
+        &["xargs *", "sh *"],
+        "printf 'x; id -u' | xargs -d '\\n' -I{} sh -c 'echo {}'",
+    ),
+    held(
+        "by a substitution that xargs fills in",
+        &["xargs *", "sh *"],
+        "printf '$(id -u)' | xargs -d '\\n' -I{} sh -c 'echo {}'",
+    ),
+    held("by a text of the standard input", &["bash *"], "bash <<< 'id -u'"),
+    held("by a shell at the end of a pipe", &["sh *", "cat *"], "echo 'id -u' > s; cat s | sh"),
     held("by a script's text", &["bash *"], "echo 'id -u' > s; bash s"),
+    held("by a script's text, of another shell", &["sh *"], "echo 'id -u' > s; sh s"),
+    held("by a file that is read in", &["cat *"], "echo 'id -u' > s; . ./s"),
+    held("by a file that is read in by its name", &["cat *"], "echo 'id -u' > s; source s"),
+    held(
+        "by another user's shell",
+        &["runuser *", "bash *"],
+        "runuser -u nobody -- bash -c '/bin/echo OWNED'",
+    ),
+    held("by another user's program", &["runuser *"], "runuser -u nobody -- /bin/echo OWNED"),
+    held("by su", &["su *", "bash *", "sh *"], "su -s /bin/bash nobody -c '/bin/echo OWNED'"),
+    held(
+        "by a stand-in of parallel",
+        &["./parallel *", "bash *", "chmod *"],
+        "printf '#!/bin/bash\\nx=$1; shift 2; for a; do $x \"$a\"; done\\n' > parallel; chmod +x parallel; \
+         ./parallel id ::: -u",
+    ),
     held(
         "by a script of its own",
         &["chmod *", "./s *", "bash *"],

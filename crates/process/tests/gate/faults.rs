@@ -228,9 +228,13 @@ async fn who_changes_the_user_stays_judged() {
         eprintln!("NOT TESTED HERE: setuid programs: a plain user gives them up");
         return;
     }
-    let yard = Yard::new(&["sudo *", "bash *", "setpriv *", "echo *"]);
+    let yard = Yard::new(&["sudo *", "bash *", "setpriv *", "echo *", "runuser *"]);
     std::fs::write(yard.work.join("s"), "echo in $UID; id -u\n").unwrap();
-    for line in ["sudo -n -u nobody bash s", "setpriv --reuid=65534 --clear-groups bash s"] {
+    for line in [
+        "sudo -n -u nobody bash s",
+        "setpriv --reuid=65534 --clear-groups bash s",
+        "runuser -u nobody -- bash s",
+    ] {
         if !yard.run_free(line).await.stdout.contains("65534\n65534\n") {
             eprintln!("NO CONTROL HERE: another user by {line}");
             continue;

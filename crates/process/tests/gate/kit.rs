@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use legwork_policy::{Policy, RuleText};
+use legwork_process::sandbox::{Abilities, Context, Plan, Profile, Settings, probe};
 use legwork_process::{
     Cursor, Denial, Gate, Limits, Progress, Running, Spawner, Spec, State, Status, Stream, status,
 };
@@ -31,7 +32,13 @@ pub(crate) struct Yard {
     pub(crate) work: PathBuf,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) gate: Gate,
+    wall: Option<Profile>,
     count: AtomicU32,
+}
+
+fn abilities() -> &'static Abilities {
+    static ABILITIES: OnceLock<Abilities> = OnceLock::new();
+    ABILITIES.get_or_init(|| probe(PATH))
 }
 
 pub(crate) struct Outcome {
@@ -79,7 +86,18 @@ pub(crate) fn rules(patterns: &[&str]) -> Policy {
 impl Yard {
     /// The rules as in [`rules`].
     pub(crate) fn new(patterns: &[&str]) -> Self {
-        let dir = tempfile::Builder::new().prefix("legwork-gate-").tempdir().unwrap();
+        Self::beneath(&std::env::temp_dir(), patterns)
+    }
+
+    /// The same behind a wall, which knows no list of programs.
+    pub(crate) fn walled(profile: Profile, patterns: &[&str]) -> Self {
+        // Not beneath /tmp, which is the wall's own; and reachable by other users.
+        let base = if is_root() { PathBuf::from("/var/lib") } else { std::env::temp_dir() };
+        Self { wall: Some(profile), ..Self::beneath(&base, patterns) }
+    }
+
+    fn beneath(base: &Path, patterns: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("legwork-gate-").tempdir_in(base).unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         for sub in ["work", "state"] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
@@ -96,8 +114,23 @@ impl Yard {
                 workspace: work,
                 ..Gate::default()
             },
+            wall: None,
             count: AtomicU32::new(0),
         }
+    }
+
+    fn plan(&self) -> Option<Plan> {
+        let number = self.count.load(Ordering::Relaxed);
+        let settings =
+            Settings { profile: self.wall?, landlock_abi: abilities().landlock_abi, ..Settings::default() };
+        settings.plan(&Context {
+            workspace: &self.work,
+            tmp: &self.dir.path().join(format!("state/tmp{number}")),
+            cwd: &self.work,
+            programs: None,
+            shell: Path::new("/bin/bash"),
+            path: PATH,
+        })
     }
 
     pub(crate) fn spec(&self, line: &str, gated: bool) -> Spec {
@@ -106,6 +139,7 @@ impl Yard {
             env: self.env.clone(),
             limits: Limits { timeout: Some(Duration::from_secs(60)), ..Limits::default() },
             gate: gated.then(|| self.gate.clone()),
+            sandbox: self.plan(),
             ..Spec::default()
         }
     }

@@ -87,6 +87,64 @@ async fn a_rule_with_children_any_frees_the_whole_tree_beneath_it_and_nothing_be
 }
 
 #[tokio::test]
+async fn ldd_and_container_runtimes_do_their_work_where_a_rule_frees_them() {
+    let ldd = "ldd /bin/ls";
+    let control = Yard::new(&["*"]).run_free(ldd).await;
+    let libraries = |text: &str| {
+        let names = text.lines().filter_map(|line| line.split_whitespace().next().map(String::from));
+        names.collect::<Vec<_>>()
+    };
+    let outcome = Yard::new(&["+ldd *"]).run(ldd).await;
+    assert!(outcome.ok() && outcome.denied().is_empty(), "{}", outcome.all());
+    assert_eq!(libraries(&outcome.stdout), libraries(&control.stdout), "{}", outcome.all());
+    assert!(libraries(&control.stdout).len() > 2, "{}", control.all());
+    // Its rule alone does not let it start the loader.
+    let outcome = Yard::new(&["ldd *", "cat *"]).run(ldd).await;
+    assert!(!outcome.ok() && !outcome.status.denied.is_empty(), "{}", outcome.all());
+
+    // It copies itself into memory and goes on from there.
+    let mut yard = Yard::new(&["+crun *", "mkdir *", "cp *"]);
+    yard.gate.no_memfd = true;
+    let bundle = yard.work.join("bundle");
+    std::fs::create_dir_all(bundle.join("root/bin")).unwrap();
+    std::fs::create_dir_all(bundle.join("root/proc")).unwrap();
+    let config = serde_json::json!({
+        "ociVersion": "1.0.0",
+        "process": { "user": { "uid": 0, "gid": 0 }, "args": ["/bin/hello"], "cwd": "/", "env": [] },
+        "root": { "path": "root" },
+        "linux": { "namespaces": [{ "type": "mount" }, { "type": "pid" }, { "type": "ipc" }] },
+    });
+    std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+    if !hello(&bundle.join("root/bin/hello")) {
+        eprintln!("NOT TESTED HERE: a container runtime: no C compiler that links statically");
+        return;
+    }
+    let line = format!("crun --cgroup-manager=disabled run -b bundle legwork-gate-{}", std::process::id());
+    let control = yard.run_free(&line).await;
+    if control.stdout != "hello\n" {
+        eprintln!("NO CONTROL HERE: a container runtime: {}", control.all());
+        return;
+    }
+    let outcome = yard.run(&line).await;
+    assert_eq!((outcome.stdout.as_str(), outcome.denied()), ("hello\n", vec![]), "{}", outcome.all());
+    yard.gate.rules = crate::kit::rules(&["crun *"]).with_exec_gate(true);
+    let outcome = yard.run(&line).await;
+    assert!(outcome.stdout.is_empty(), "{}", outcome.all());
+}
+
+/// Makes a program that needs no library; false where none can be made.
+fn hello(path: &std::path::Path) -> bool {
+    let source = path.with_extension("c");
+    std::fs::write(
+        &source,
+        "#include <unistd.h>\nint main(void) { return write(1, \"hello\\n\", 6) != 6; }\n",
+    )
+    .unwrap();
+    let made = std::process::Command::new("cc").args(["-static", "-o"]).args([path, &source]).output();
+    made.is_ok_and(|made| made.status.success())
+}
+
+#[tokio::test]
 async fn a_script_that_only_the_operator_can_write_is_one_program() {
     if !is_root() {
         eprintln!("NOT TESTED HERE: an operator's scripts: only root can make them for others");

@@ -19,6 +19,8 @@ fn yard() -> Yard {
         "cd *",
         "find *",
         "rm *",
+        "runuser *",
+        "chmod *",
         "./attacker *",
         "> out/*",
         "> *.log",
@@ -63,11 +65,24 @@ async fn the_shell_writes_where_a_rule_lets_it_and_nowhere_else() {
             "a link, by a shell of a program",
             "ln -s ../secret out/l; find secret -exec bash -c 'echo x > out/l' ';'",
         ),
+        ("a file that is read in", "echo 'echo x > secret' > out/s; . out/s"),
+        (
+            "a link, by a file that is read in",
+            "ln -s ../secret out/l; echo 'echo x > out/l' > out/s; source out/s",
+        ),
+        (
+            "a link, by another user's shell",
+            "chmod a+w . secret; ln -s ../secret out/l; runuser -u nobody -- bash -c 'echo x > out/l'",
+        ),
         ("a link, by a shell of a shell", "ln -s ../secret out/l; bash -c \"bash -c 'echo x > out/l'\""),
     ] {
         let (judged, free) = (yard(), yard());
-        free.run_free(line).await;
+        let shown = free.run_free(line).await;
         let control = std::fs::read_to_string(free.work.join("secret")).unwrap();
+        if line.contains("runuser") && control == "kept\n" {
+            eprintln!("NO CONTROL HERE: {what}: {}", shown.all());
+            continue;
+        }
         assert_ne!(control, "kept\n", "{what}: the control shows nothing");
         let outcome = judged.run(line).await;
         let kept = std::fs::read_to_string(judged.work.join("secret")).unwrap();
@@ -101,7 +116,13 @@ async fn what_was_judged_is_what_is_written_however_links_turn() {
         for yard in [&judged, &free] {
             std::fs::create_dir(yard.work.join("out/inner")).unwrap();
         }
-        free.run_free(&line).await;
+        // It is a race: on a busy machine not each try shows it.
+        for _ in 0..8 {
+            free.run_free(&line).await;
+            if written(&free) {
+                break;
+            }
+        }
         assert!(written(&free), "{what}: the control shows nothing");
         let outcome = judged.run(&line).await;
         assert!(!written(&judged), "{what}: {}", outcome.all());
@@ -151,6 +172,19 @@ async fn a_link_to_what_is_not_there_makes_nothing_elsewhere() {
     let outcome = yard.run("ln -s ../new out/l; f=l; echo x > out/$f").await;
     assert!(!yard.work.join("new").exists(), "{}", outcome.all());
     assert!(outcome.denied()[0].ends_with("/work/new"), "{}", outcome.all());
+}
+
+#[tokio::test]
+async fn a_shell_that_runs_a_script_writes_what_it_likes() {
+    // This is what the gate does not hold: a rule for `bash FILE` is one for all that it does itself.
+    for line in ["bash out/s", "sh out/s"] {
+        let mut yard = yard();
+        yard.gate.rules = crate::kit::rules(&["bash *", "sh *", "> out/*"]).with_exec_gate(true);
+        std::fs::write(yard.work.join("out/s"), "echo x > secret\n").unwrap();
+        let outcome = yard.run(line).await;
+        assert!(outcome.ok(), "{line}: {}", outcome.all());
+        assert_eq!(std::fs::read_to_string(yard.work.join("secret")).unwrap(), "x\n", "{line}");
+    }
 }
 
 #[tokio::test]
