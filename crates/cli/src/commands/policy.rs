@@ -139,7 +139,7 @@ fn propose(policy: &Policy, file: Option<PathBuf>, json: bool) -> Result<u8> {
         println!("{}", serde_json::to_string_pretty(&found)?);
         return Ok(0);
     }
-    println!("# {} denied lines, {} rules would cover them", lines.len(), found.rules.len());
+    println!("# {}, {} would cover them", many(lines.len(), "denied line"), many(found.rules.len(), "rule"));
     print_rules(&found);
     Ok(0)
 }
@@ -171,8 +171,9 @@ fn learn_from(file: &Path, json: bool) -> Result<u8> {
     let Learned { found, lines, pass, pass_with_all } = learned;
     let share = |count: usize| (count * 100).checked_div(lines).unwrap_or(0);
     println!(
-        "# {lines} lines; {} rules would let {} % of them pass, with",
-        found.rules.len(),
+        "# {}; {} would let {} % of them pass, with",
+        many(lines, "line"),
+        many(found.rules.len(), "rule"),
         share(pass_with_all)
     );
     println!("# those that are marked; {} % pass without them.", share(pass));
@@ -210,6 +211,11 @@ fn asked_for(line: &str, found: &mut Vec<String>) {
     }
 }
 
+/// A number of things, as people say it.
+fn many(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 fn print_rules(found: &Suggestions) {
     for rule in &found.rules {
         if let Some(danger) = &rule.danger {
@@ -218,9 +224,9 @@ fn print_rules(found: &Suggestions) {
         let comment = if rule.danger.is_some() { "# " } else { "" };
         let action = if rule.children_any { "{allow, children: any}" } else { "allow" };
         println!(
-            "{comment}{}: {action}   # {} lines, such as {}",
+            "{comment}{}: {action}   # {}, such as {}",
             json!(rule.pattern),
-            rule.lines,
+            many(rule.lines, "line"),
             json!(rule.example)
         );
     }
