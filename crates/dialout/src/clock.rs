@@ -1,14 +1,5 @@
 //! Times as the protocol writes them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Now, in Unix milliseconds.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// The zone as it is written after a time: `+08:00`
 pub(crate) fn offset_text(minutes: i64) -> String {
     let sign = if minutes < 0 { '-' } else { '+' };

@@ -8,12 +8,12 @@ mod sandbox;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use legwork_base::Secret;
 use legwork_policy::Policy;
 use legwork_runner::{Destinations, Egress, Rules as RunnerRules, Wanted};
 
@@ -26,23 +26,6 @@ pub use settings::Setting;
 pub const DEFAULT_TOKEN_URL: &str = "wss://api.flashcat.cloud/safari/worknode/ws";
 /// Where the original's API key generation connects to.
 pub const DEFAULT_API_KEY_URL: &str = "wss://api.flashcat.cloud/runner/ws";
-
-/// A secret: shown nowhere.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself, to be sent to the hub.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
 
 /// How the runner says who it is; decides the protocol's generation.
 #[derive(Debug, Clone, PartialEq, Eq)]

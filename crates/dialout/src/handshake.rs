@@ -2,11 +2,12 @@
 
 use std::sync::Mutex;
 
+use legwork_base::clock::now_ms;
 use legwork_proto::dialout::{Environment, Heartbeat, Metrics, Welcome, feature};
 use legwork_runner::process::sandbox::Profile;
 use legwork_runner::{Machine, Metering, Runner};
 
-use crate::clock::{now_ms, offset_text, rfc3339};
+use crate::clock::{offset_text, rfc3339};
 use crate::config::{Config, Credential};
 
 /// The name of the user that we run as, by the user database: services have no `USER`.

@@ -12,7 +12,7 @@ use legwork_proto::dialout::operation::{
 use legwork_proto::dialout::{McpCall, OutcomeWord, kind};
 use legwork_runner::mcp::Server;
 use legwork_runner::process::EndedBy;
-use legwork_runner::{Bash, BashOutput, Done, Failure, Fetch, Large, Operation};
+use legwork_runner::{BashOutput, Command, Done, Failure, Fetch, Large, Operation, What};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -28,7 +28,7 @@ const MAX_CALL_TIMEOUT: u64 = 600;
 /// A decoded request.
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
-    Bash(Bash),
+    Bash(Command),
     Other(Operation),
 }
 
@@ -52,7 +52,12 @@ pub(crate) fn decode(operation: &str, args: Option<&str>) -> Result<Work, String
             let args: BashArgs = parse(operation, args)?;
             let seconds = u64::try_from(args.timeout).unwrap_or(0);
             let timeout = if seconds == 0 { DEFAULT_TIMEOUT } else { Duration::from_secs(seconds) };
-            Work::Bash(Bash { command: args.command, workdir: args.workdir, timeout })
+            Work::Bash(Command {
+                what: What::Line(args.command),
+                workdir: args.workdir,
+                timeout: Some(timeout),
+                ..Command::default()
+            })
         }
         "read" => {
             let args: ReadArgs = parse(operation, args)?;
@@ -295,7 +300,9 @@ mod tests {
                 .expect_err("type")
                 .starts_with("invalid read args: invalid type")
         );
-        assert!(matches!(decode("bash", Some("null")), Ok(Work::Bash(b)) if b.timeout == DEFAULT_TIMEOUT));
+        assert!(
+            matches!(decode("bash", Some("null")), Ok(Work::Bash(b)) if b.timeout == Some(DEFAULT_TIMEOUT))
+        );
         assert!(matches!(
             decode("read", Some(r#"{"path":"a","offset":-5,"limit":-1,"new":null}"#)),
             Ok(Work::Other(Operation::Read { offset: 0, limit: 0, .. }))

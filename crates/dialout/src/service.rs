@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use legwork_base::lock::Lock;
 use legwork_policy::Named;
 use legwork_runner::process::sandbox::Profile;
 use legwork_runner::process::{Limits, Spawner};
 use legwork_runner::{Audit, Config as RunnerConfig, Keep, Runner, Standing, choose};
-use rustix::fs::FlockOperation;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::config::{Config, Credential};
 use crate::connect::{ConnectError, connect};
 use crate::handshake::Identity;
-use crate::ids;
 use crate::session::{self, closed};
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -52,7 +51,7 @@ pub struct Service {
     identity: Arc<Identity>,
     connected: watch::Sender<bool>,
     state: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Service {
@@ -84,6 +83,8 @@ impl Service {
             tmp_dir,
             egress: config.egress.clone(),
             mcp_dir: state.join("mcp"),
+            // Servers know the original's runner by it (docs/protocols/dialout.md §9).
+            mcp_client: ("flashduty-runner", "1.0.0"),
             env,
             spawner: Arc::new(spawner),
             audit,
@@ -147,7 +148,7 @@ pub fn running(config: &Config) -> Result<(PathBuf, Option<u32>), String> {
     let state = state_folder(config)?;
     let path = state.join("lock");
     let Ok(file) = File::options().append(true).open(&path) else { return Ok((state, None)) };
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+    if file.try_lock_shared().is_ok() {
         return Ok((state, None));
     }
     let pid = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
@@ -161,8 +162,7 @@ fn state_folder(config: &Config) -> Result<PathBuf, String> {
     let secret = match &config.credential {
         Credential::Token(secret) | Credential::ApiKey(secret) => secret.expose(),
     };
-    let digest = Sha256::digest(format!("{}\n{secret}", config.url).as_bytes());
-    let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let name = legwork_base::digest::name(format!("{}\n{secret}", config.url));
     let path = config.state_dir.join(format!("runner-{name}"));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|e| {
         format!("failed to create {}: {e}; set LEGWORK_STATE_DIR to a writable folder", path.display())
@@ -170,27 +170,29 @@ fn state_folder(config: &Config) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-fn lock(state: &Path) -> Result<File, String> {
+fn lock(state: &Path) -> Result<Lock, String> {
     let path = state.join("lock");
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(|e| format!("failed to open {}: {e}", path.display()))?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+    let lock = Lock::take(state).map_err(|e| format!("failed to lock {}: {e}", path.display()))?;
+    let lock = lock.ok_or_else(|| {
         format!(
             "another runner with this credential is running on this machine (it holds {})",
             path.display()
         )
     })?;
     // For `legwork update`, which asks the running one to replace itself.
-    let write = file.set_len(0).and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()));
+    let mut file = &lock.file;
+    let write = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
     write.map_err(|e| format!("failed to write {}: {e}", path.display()))?;
-    Ok(file)
+    Ok(lock)
 }
 
 /// Serves until `shutdown` says otherwise. Never gives up reconnecting.
-pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdown>>) {
+pub async fn serve(service: Service, shutdown: watch::Receiver<Option<Shutdown>>) {
+    let span = tracing::error_span!("runner", name = %service.identity.name);
+    work(service, shutdown).instrument(span).await;
+}
+
+async fn work(service: Service, mut shutdown: watch::Receiver<Option<Shutdown>>) {
     let Service { config, tasks, identity, connected, state: _, _lock } = service;
     let close = watch::Sender::new(false);
     let stop = {
@@ -231,7 +233,7 @@ pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdo
                     tracing::warn!("connection lost: {reason}");
                     if welcomed {
                         delay = FIRST_DELAY;
-                        FIRST_DELAY.mul_f64(ids::fraction())
+                        FIRST_DELAY.mul_f64(legwork_base::ids::fraction())
                     } else {
                         grow(&mut delay)
                     }
@@ -275,7 +277,7 @@ pub async fn serve(service: Service, mut shutdown: watch::Receiver<Option<Shutdo
 
 /// The current delay with ±20 % jitter; doubles the next one.
 fn grow(delay: &mut Duration) -> Duration {
-    let pause = delay.mul_f64(0.8 + 0.4 * ids::fraction());
+    let pause = delay.mul_f64(0.8 + 0.4 * legwork_base::ids::fraction());
     *delay = (*delay * 2).min(LAST_DELAY);
     pause
 }

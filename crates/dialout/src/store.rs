@@ -10,9 +10,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use legwork_base::clock::now_ms;
 use rusqlite::{Connection, OptionalExtension, params};
-
-use crate::clock::now_ms;
 
 /// A task with effects, as accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

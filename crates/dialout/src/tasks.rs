@@ -10,6 +10,7 @@ use std::time::Duration;
 use legwork_proto::dialout::{TaskRef, TaskResume, kind};
 use legwork_runner::{Cancel, Failure, Runner};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use crate::config::Retention;
 use crate::ids;
@@ -83,6 +84,11 @@ pub(crate) struct Request {
     pub(crate) args: Option<String>,
     /// Who asked, as the hub says; empty if it does not.
     pub(crate) who: String,
+}
+
+/// What each line of the log says of a request, whatever the log's level.
+fn span(request: &Request) -> tracing::Span {
+    tracing::error_span!("task", id = %request.task_id, operation = %request.operation)
 }
 
 /// Stands before the id of a call that came as a message of its own (`mcp.call`), as
@@ -225,10 +231,12 @@ impl Tasks {
             self.active_count.send_replace(active.len());
         }
         let tasks = self.clone();
-        tokio::spawn(async move {
+        let span = span(&request);
+        let carrying_out = async move {
             tasks.carry_out(&request, work, &handle).await;
             tasks.leave(&request.task_id, &handle);
-        });
+        };
+        tokio::spawn(carrying_out.instrument(span));
     }
 
     /// A task is over: from now on the same request is answered from the journal. Done

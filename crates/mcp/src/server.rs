@@ -76,6 +76,9 @@ pub trait Launcher: Send + Sync + std::fmt::Debug {
     /// Starts one, or says why not.
     fn launch<'a>(&'a self, server: &'a Server) -> BoxFuture<'a, Result<Stdio, String>>;
 
+    /// The name and the version by which servers know us.
+    fn client(&self) -> (&'static str, &'static str);
+
     /// Where we work: told to servers that ask for roots.
     fn root(&self) -> Option<std::path::PathBuf> {
         None

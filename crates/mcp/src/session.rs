@@ -90,10 +90,11 @@ struct Us {
 }
 
 impl Us {
-    /// The name is the one that servers of the original's users know; the title is our own.
+    /// The name is whatever the door goes by; the title is our own.
     fn new(launcher: &dyn Launcher) -> Self {
+        let (name, version) = launcher.client();
         let title = concat!("Legwork ", env!("CARGO_PKG_VERSION"));
-        let implementation = Implementation::new("flashduty-runner", "1.0.0").with_title(title);
+        let implementation = Implementation::new(name, version).with_title(title);
         let roots: Vec<Root> = launcher
             .root()
             .and_then(|root| Url::from_directory_path(root).ok())

@@ -17,7 +17,7 @@ use rustix::net::{
 
 use crate::record::Stored;
 use crate::running::Running;
-use crate::spec::{Size, Spec, boot_id};
+use crate::spec::{Io, Size, Spec, boot_id};
 use crate::terminal::Terminal;
 use crate::{record, supervisor, sys};
 
@@ -25,7 +25,7 @@ use crate::{record, supervisor, sys};
 pub const HELPER_ARG: &str = "__supervisors";
 
 /// File, working directory and first controller of a new supervisor, and where
-/// [`Spec::passed_stdio`] asks for it, the command's stdin and stdout.
+/// [`Spec::io`] asks for it, the command's stdin and stdout.
 const MOST_FDS: usize = 5;
 
 /// What stands around a command that is handed over.
@@ -101,7 +101,7 @@ impl Spawner {
     /// anybody: when this process is gone its stdin closes, and after the spec's
     /// grace its whole tree is ended.
     pub fn spawn_piped(&self, path: &Path, cwd: BorrowedFd<'_>, mut spec: Spec) -> Result<Piped, SpawnError> {
-        spec.passed_stdio = true;
+        spec.io = Io::Piped;
         let (stdin, to_stdin) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         let (from_stdout, stdout) =
@@ -121,9 +121,9 @@ impl Spawner {
         path: &Path,
         cwd: BorrowedFd<'_>,
         mut spec: Spec,
+        size: Size,
     ) -> Result<(Running, Terminal), SpawnError> {
-        spec.passed_stdio = true;
-        let size = *spec.terminal.get_or_insert(Size { cols: 80, rows: 24 });
+        spec.io = Io::OwnTerminal(size);
         let (master, slave) = supervisor::open_terminal(size)?;
         let running = self.spawn_with(path, cwd, &spec, &[slave.as_fd(), slave.as_fd()])?;
         Ok((running, Terminal::new(master)?))

@@ -33,7 +33,7 @@ pub use gate::{Denial, Gate};
 pub use helper::{HELPER_ARG, Piped, SpawnError, Spawner, helper_main};
 pub use journal::{Chunk, Cursor, Stream};
 pub use running::{Adoption, Progress, Running, adopt, spec_of, status};
-pub use spec::{EndedBy, Limits, Size, Spec, State, Status, boot_id};
+pub use spec::{EndedBy, Io, Limits, Size, Spec, State, Status, boot_id};
 pub use syntax::{SyntaxCheck, check_syntax};
 pub use sys::raise_open_files;
 pub use terminal::Terminal;

@@ -46,6 +46,65 @@ impl Default for Limits {
     }
 }
 
+/// What a command reads from and writes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredIo", into = "StoredIo")]
+pub enum Io {
+    /// It reads nothing, and its output goes to its journal.
+    #[default]
+    Journal,
+    /// A terminal of this size, whose output goes to the journal, and which takes input from
+    /// whoever controls the command.
+    Terminal(Size),
+    /// Pipes of the process that asked for it; it ends with that process.
+    Piped,
+    /// A terminal of this size whose near end the process has that asked for it; it ends with
+    /// that process.
+    OwnTerminal(Size),
+}
+
+impl Io {
+    /// Whether it has a terminal.
+    pub(crate) fn is_terminal(self) -> bool {
+        matches!(self, Self::Terminal(_) | Self::OwnTerminal(_))
+    }
+
+    /// Whether its other end belongs to the process that asked for it.
+    pub(crate) fn is_passed(self) -> bool {
+        matches!(self, Self::Piped | Self::OwnTerminal(_))
+    }
+}
+
+/// The same as it stands in a command's file. An update reads the files of the version before,
+/// and that one, if the update fails, those of the update: so the fields stay what they were.
+#[derive(Serialize, Deserialize)]
+struct StoredIo {
+    terminal: Option<Size>,
+    #[serde(default)]
+    passed_stdio: bool,
+}
+
+impl From<StoredIo> for Io {
+    fn from(stored: StoredIo) -> Self {
+        match (stored.terminal, stored.passed_stdio) {
+            (None, false) => Self::Journal,
+            (Some(size), false) => Self::Terminal(size),
+            (None, true) => Self::Piped,
+            (Some(size), true) => Self::OwnTerminal(size),
+        }
+    }
+}
+
+impl From<Io> for StoredIo {
+    fn from(io: Io) -> Self {
+        let terminal = match io {
+            Io::Terminal(size) | Io::OwnTerminal(size) => Some(size),
+            Io::Journal | Io::Piped => None,
+        };
+        Self { terminal, passed_stdio: io.is_passed() }
+    }
+}
+
 /// A command to supervise.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Spec {
@@ -55,13 +114,9 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// How long it may run, and what it may use up.
     pub limits: Limits,
-    /// Run in a terminal of this size instead of on pipes.
-    pub terminal: Option<Size>,
-    /// Its stdin and stdout are descriptors of the process that asked for it, and it
-    /// ends with that process. (Commands of an older version have no such field:
-    /// their files are read after an update.)
-    #[serde(default)]
-    pub passed_stdio: bool,
+    /// What it reads from and writes to.
+    #[serde(flatten)]
+    pub io: Io,
     /// What it leaves running lives on after its end, until whoever watches it cancels it or is
     /// gone. (Not within walls that end with their first process.)
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -177,4 +232,31 @@ pub(crate) fn now_ms() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commands_file_is_that_of_the_versions_before() {
+        let size = Size { cols: 90, rows: 30 };
+        for (io, stored) in [
+            (Io::Journal, r#"{"terminal":null,"passed_stdio":false}"#),
+            (Io::Terminal(size), r#"{"terminal":{"cols":90,"rows":30},"passed_stdio":false}"#),
+            (Io::Piped, r#"{"terminal":null,"passed_stdio":true}"#),
+            (Io::OwnTerminal(size), r#"{"terminal":{"cols":90,"rows":30},"passed_stdio":true}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&io).expect("JSON"), stored);
+            let spec = Spec { argv: vec!["/bin/true".into()], io, ..Spec::default() };
+            let text = serde_json::to_string(&spec).expect("JSON");
+            assert!(text.contains(stored.trim_matches(['{', '}'])), "{text}");
+            assert_eq!(serde_json::from_str::<Spec>(&text).expect("a spec").io, io);
+        }
+        // The oldest have no such field.
+        let oldest = serde_json::to_string(&Spec::default()).expect("JSON");
+        let oldest = oldest.replace(r#","passed_stdio":false"#, "").replace(r#""terminal":null,"#, "");
+        assert!(!oldest.contains("terminal"), "{oldest}");
+        assert_eq!(serde_json::from_str::<Spec>(&oldest).expect("a spec").io, Io::Journal);
+    }
 }

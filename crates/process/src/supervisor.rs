@@ -16,7 +16,7 @@ use crate::gate::Gatekeeper;
 use crate::journal::{Stream, Writer};
 use crate::launch::{Launched, Streams, launch};
 use crate::record::Stored;
-use crate::spec::{EndedBy, Size, Spec, State, Status, now_ms};
+use crate::spec::{EndedBy, Io, Size, Spec, State, Status, now_ms};
 use crate::{confine, record, sys, tree};
 
 /// Most input waiting for a terminal that does not read.
@@ -93,7 +93,7 @@ fn supervise(passed: Passed) -> io::Result<()> {
     if let Some(door) = &door {
         send_door(&controller, door);
     }
-    let spec_passes = spec.passed_stdio;
+    let spec_passes = spec.io.is_passed();
     let mut supervisor = Supervisor {
         door,
         gatekeeper,
@@ -119,9 +119,9 @@ fn supervise(passed: Passed) -> io::Result<()> {
     supervisor.watch();
     // What somebody left running in a terminal on purpose goes on when the shell has gone.
     let left_on_purpose =
-        supervisor.spec.terminal.is_some() && supervisor.status.ended_by.is_none() && !supervisor.abandoned;
+        supervisor.spec.io.is_terminal() && supervisor.status.ended_by.is_none() && !supervisor.abandoned;
     let keeps = supervisor.spec.keeps_tree && supervisor.status.ended_by.is_none() && !supervisor.abandoned;
-    let must_end = supervisor.spec.passed_stdio && !left_on_purpose || supervisor.spec.sandbox.is_some();
+    let must_end = supervisor.spec.io.is_passed() && !left_on_purpose || supervisor.spec.sandbox.is_some();
     if must_end && !keeps && tree::is_left() {
         // Whoever is left of it talks to nobody, or would outlive its wall.
         tree::kill(rustix::process::getpid());
@@ -206,12 +206,12 @@ fn start(spec: &Spec, cwd: &OwnedFd, stdio: Option<(OwnedFd, OwnedFd)>) -> io::R
         Ok(Streams { stdin, stdout, stderr: slave, terminal: true })
     };
     let none = Pipes { stdout: None, stderr: None, terminal: None };
-    match (spec.terminal, spec.passed_stdio) {
-        (Some(_), true) => {
+    match spec.io {
+        Io::OwnTerminal(_) => {
             let (slave, _) = stdio.ok_or_else(|| io::Error::other("no terminal was passed"))?;
             Ok((launch(spec, cwd, of_terminal(slave)?)?, none))
         }
-        (Some(size), false) => {
+        Io::Terminal(size) => {
             let (master, slave) = open_terminal(size)?;
             let launched = launch(spec, cwd, of_terminal(slave)?)?;
             rustix::io::ioctl_fionbio(&master, true)?;
@@ -219,12 +219,12 @@ fn start(spec: &Spec, cwd: &OwnedFd, stdio: Option<(OwnedFd, OwnedFd)>) -> io::R
             let pipes = Pipes { stdout: Some(master.try_clone()?), stderr: None, terminal: Some(master) };
             Ok((launched, pipes))
         }
-        (None, true) => {
+        Io::Piped => {
             let (stdin, stdout) = stdio.ok_or_else(|| io::Error::other("no descriptors were passed"))?;
             let streams = Streams { stdin, stdout, stderr: nothing()?, terminal: false };
             Ok((launch(spec, cwd, streams)?, none))
         }
-        (None, false) => {
+        Io::Journal => {
             let (from_stdout, stdout) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
             let (from_stderr, stderr) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
             let streams = Streams { stdin: nothing()?, stdout, stderr, terminal: false };
@@ -437,7 +437,7 @@ impl Supervisor {
     /// What asks a process to end. An interactive shell takes no notice of SIGTERM; it knows
     /// that its terminal can go.
     fn polite(&self) -> Signal {
-        if self.spec.terminal.is_some() { Signal::HUP } else { Signal::TERM }
+        if self.spec.io.is_terminal() { Signal::HUP } else { Signal::TERM }
     }
 
     /// Asks all that were not asked yet to end.
@@ -548,7 +548,7 @@ impl Supervisor {
             self.controllers.remove(index);
         }
         // Nobody can reach its stdin any more: it has its grace to see that.
-        if self.spec.passed_stdio && self.controllers.is_empty() && !self.abandoned {
+        if self.spec.io.is_passed() && self.controllers.is_empty() && !self.abandoned {
             self.abandoned = true;
             self.deadline = Some(Instant::now() + self.spec.limits.grace);
         }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use legwork_process::{
-    Adoption, Cursor, EndedBy, Limits, Progress, Running, Size, Spawner, Spec, State, Status, Stream, adopt,
-    status,
+    Adoption, Cursor, EndedBy, Io, Limits, Progress, Running, Size, Spawner, Spec, State, Status, Stream,
+    adopt, status,
 };
 
 struct Bench {
@@ -278,7 +278,7 @@ async fn a_terminal_has_a_size_takes_input_and_hears_ctrl_c() {
     let bench = Bench::new();
     let mut spec = spec("", Limits::default());
     spec.argv = vec!["/bin/bash".into(), "--noprofile".into(), "--norc".into(), "-i".into()];
-    spec.terminal = Some(Size { cols: 91, rows: 31 });
+    spec.io = Io::Terminal(Size { cols: 91, rows: 31 });
     let running = bench.start_spec(&spec);
     running.input(b"stty size; tty\n");
     until("it answers", || bench.output().0.contains("31 91") && bench.output().0.contains("/dev/pts/"))

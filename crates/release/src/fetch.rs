@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use legwork_base::digest::hex;
 use semver::Version;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use crate::manifest::hex;
 use crate::{Archive, Error, MANIFEST, Manifest, PublicKey, SIGNATURE};
 
 /// Manifest and signature are small.
@@ -83,7 +83,7 @@ impl Fetcher {
             progress(size, archive.size);
         }
         file.sync_all().await.map_err(failed)?;
-        if size != archive.size || hex(&hasher.finalize()) != archive.sha256.to_ascii_lowercase() {
+        if size != archive.size || hex(hasher.finalize()) != archive.sha256.to_ascii_lowercase() {
             return Err(Error::new(format!(
                 "{} is not what the manifest says: it is not used",
                 archive.name
@@ -125,10 +125,6 @@ impl Fetcher {
     }
 }
 
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    legwork_base::cause::innermost(error).to_string()
 }

@@ -1,12 +1,10 @@
 //! The manifest, and making a release of a folder of archives.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::{Error, PublicKey, SecretKey};
 
@@ -101,21 +99,7 @@ pub fn make(folder: &Path, version: &str, key: &SecretKey) -> Result<Manifest, E
 
 /// Size and SHA-256 of a file.
 pub(crate) fn digest(path: &Path) -> std::io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
-    let (mut hasher, mut size) = (Sha256::new(), 0);
-    let mut buffer = vec![0u8; 64 * 1024];
-    loop {
-        let len = file.read(&mut buffer)?;
-        if len == 0 {
-            return Ok((size, hex(&hasher.finalize())));
-        }
-        hasher.update(&buffer[..len]);
-        size += len as u64;
-    }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    legwork_base::digest::of_stream(File::open(path)?)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use legwork_base::digest::hex;
 use sha2::{Digest, Sha256};
 
 use crate::Error;
@@ -27,7 +28,7 @@ impl Binary {
 }
 
 fn short(digest: &[u8]) -> String {
-    digest.iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest[..DIGITS / 2])
 }
 
 /// Binaries by operating system and processor, as `uname -s` and `uname -m` name them.

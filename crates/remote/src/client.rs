@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use legwork_base::digest::sha256;
 use legwork_policy::Policy;
 use legwork_proto::micro::{self as wire, Event, MAX_LINE, Message, Ready, kind, signed_text};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -246,8 +246,7 @@ impl Client {
     fn line(&self, id: &str, kind: &str, call: &Call, params: &RawValue) -> Result<Vec<u8>, Error> {
         let timeout = call.seconds();
         let signature = self.options.signer.as_ref().map(|sign| {
-            let digest: String =
-                Sha256::digest(params.get()).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = sha256(params.get());
             STANDARD.encode(sign(signed_text(id, kind, timeout, &digest).as_bytes()))
         });
         let data = wire::Command {

@@ -14,8 +14,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use legwork_base::clock::now_ms;
+use legwork_base::digest::sha256;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use chain::last_link;
@@ -104,6 +105,17 @@ enum Message {
     Flush(oneshot::Sender<()>),
 }
 
+/// Room for one record.
+#[derive(Debug)]
+pub(crate) struct Place(mpsc::OwnedPermit<Message>);
+
+impl Place {
+    /// Records a request.
+    pub(crate) fn record(self, record: Record) {
+        self.0.send(Message::Record(Box::new(record)));
+    }
+}
+
 /// Appends records. Cheap to clone; the file is written by a thread of its own.
 #[derive(Debug, Clone)]
 pub struct Audit {
@@ -139,6 +151,11 @@ impl Audit {
     pub async fn record(&self, record: Record) {
         // The writer ends only after every sender is gone.
         let _ = self.sender.send(Message::Record(Box::new(record))).await;
+    }
+
+    /// Room for one record, for whoever can't wait; `None` while the disk is behind.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.sender.clone().try_reserve_owned().ok().map(Place)
     }
 
     /// Waits until all records so far are written.
@@ -204,7 +221,7 @@ impl Writer {
         (self.len, self.first) = (0, self.seq);
         let Some((gone, stays)) = segments::surplus(&self.path, self.keep, self.seq) else { return Ok(()) };
         let mut text = String::new();
-        let now = crate::runner::now_ms();
+        let now = now_ms();
         let record = Record {
             operation: segments::RETENTION.into(),
             subject: segments::removal(stays),
@@ -232,7 +249,7 @@ impl Writer {
         let line = Line { seq: self.seq, prev: &self.prev, record };
         let Ok(body) = serde_json::to_string(&line) else { return };
         let body = body.strip_suffix('}').unwrap_or(&body);
-        let hash = hex(&Sha256::digest(body.as_bytes()));
+        let hash = sha256(body);
         text.push_str(body);
         text.push_str(",\"hash\":\"");
         text.push_str(&hash);
@@ -240,11 +257,6 @@ impl Writer {
         self.seq += 1;
         self.prev = hash;
     }
-}
-
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -105,12 +105,8 @@ pub(crate) fn convert(html: &str) {
 }
 
 /// The innermost reason, which names no URL: it may hold a secret.
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    legwork_base::cause::innermost(error).to_string()
 }
 
 /// Bytes as text, by the charset of the content type.

@@ -4,11 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use legwork_base::programs;
 use legwork_policy::{Action, Named, Policy};
 use legwork_process::Gate;
-use legwork_process::sandbox::ProgramCache;
-
-use crate::network::find_program;
+use legwork_process::sandbox::{Profile, ProgramCache};
 
 /// What an operator wants of the exec gate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -157,7 +156,7 @@ impl Gates {
     /// The gate of one command. `shell`: the program that is started is the shell of a line.
     pub(crate) fn gate(&self, command: &Judged<'_>) -> Gate {
         let listed = match command.named {
-            Named::These(names) if self.listable => Some(names),
+            Named::These(names) if self.listable && command.wall == Profile::Off => Some(names),
             _ => None,
         };
         let mounts = |name: &String| MOUNTING.contains(&name.rsplit('/').next().unwrap_or(name));
@@ -210,6 +209,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) path: &'a str,
     /// Programs that may run beside those that rules name.
     pub(crate) extra: &'a [PathBuf],
+    /// The wall that it is behind as well.
+    pub(crate) wall: Profile,
 }
 
 /// Whether a file is a library, and not the loader, which the kernel opens as a program.
@@ -235,7 +236,7 @@ fn needs_privileges(rules: &Policy, path: &str) -> Option<String> {
 /// Whether a program has the setuid or setgid bit.
 fn gets_more(name: &str, path: &str) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    let found = find_program(name, path).and_then(|file| file.metadata().ok());
+    let found = programs::find(name, path).and_then(|file| file.metadata().ok());
     found.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o6000 != 0)
 }
 
@@ -312,6 +313,7 @@ mod tests {
                 folder: Path::new("/tmp"),
                 path: "/usr/bin:/bin",
                 extra: &[],
+                wall: Profile::Off,
             };
             gates.gate(&command).programs
         };

@@ -4,15 +4,16 @@
 //! This crate knows no protocol; doors translate to and from its types.
 
 mod audit;
+mod command;
 mod egress;
 mod fetch;
+mod gathered;
 mod gating;
 mod net;
 mod network;
 mod operation;
 mod output;
 mod perform;
-mod program;
 mod redact;
 mod runner;
 mod system;
@@ -20,17 +21,17 @@ mod trial;
 mod walls;
 
 pub use audit::{Audit, AuditError, Keep, Record, VerifyReport, verify};
+pub use command::{Command, What};
 pub use egress::Destinations;
 pub use fetch::Fetch;
 pub use gating::{Gates, Gating, Standing};
 pub use legwork_mcp as mcp;
 pub use legwork_process as process;
 pub use net::Egress;
-pub use operation::{Bash, BashOutput, Cancel, Denial, Done, Failure, Operation, Requester};
+pub use operation::{BashOutput, Cancel, Denial, Done, Failure, Operation, Requester};
 pub use output::{Exempt, Large, MAX_INLINE, store_large};
-pub use program::Program;
 pub use redact::redact;
-pub use runner::{Config, Permit, Runner, StartedBash};
+pub use runner::{Config, MCP_CLIENT, Permit, Runner};
 pub use system::{Machine, Metering, Usage};
 pub use trial::{Walled, Wanted, choose, try_gate};
 pub use walls::Rules;

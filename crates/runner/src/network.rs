@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use legwork_base::clock::now_ms;
+use legwork_base::{ids, programs};
 use legwork_mcp::{Launcher, Pool, Server, Stdio, Transport};
 use legwork_policy::{Decision, Verdict, is_steering};
 use legwork_process::sandbox::Profile;
@@ -19,7 +21,7 @@ use crate::audit::{Audit, Record};
 use crate::fetch::{self, Fetch};
 use crate::operation::{Cancel, Denial, Done, Failure};
 use crate::redact::redact;
-use crate::runner::{Config, Runner, in_place, now_ms};
+use crate::runner::{Config, Runner, in_place};
 use crate::walls::{Under, Walls};
 
 /// An MCP server whose stdin is closed has this long to end, and after SIGTERM as
@@ -55,6 +57,7 @@ impl Network {
             walls,
             audit: config.audit.clone(),
             servers: Servers::default(),
+            client: config.mcp_client,
         };
         let servers = launcher.servers.clone();
         Ok(Self {
@@ -257,7 +260,7 @@ impl Servers {
 }
 
 fn denials_in(file: &Path) -> Vec<String> {
-    legwork_process::status(file).map(|status| crate::runner::denials(&status)).unwrap_or_default()
+    legwork_process::status(file).map(|status| crate::command::denials(&status)).unwrap_or_default()
 }
 
 /// Starts stdio servers, each under a supervisor that ends its whole tree.
@@ -270,6 +273,7 @@ struct Supervised {
     walls: Arc<Walls>,
     audit: Audit,
     servers: Servers,
+    client: (&'static str, &'static str),
 }
 
 /// A server's process; dropped, it is told to end.
@@ -308,6 +312,10 @@ impl Launcher for Supervised {
         .boxed()
     }
 
+    fn client(&self) -> (&'static str, &'static str) {
+        self.client
+    }
+
     fn root(&self) -> Option<PathBuf> {
         Some(self.workspace.clone())
     }
@@ -317,7 +325,7 @@ impl Supervised {
     fn start(&self, server: &Server) -> Result<Stdio, String> {
         let mut argv = server.argv();
         let path = self.env.get("PATH").map(String::as_str).unwrap_or_default();
-        let program = find_program(&server.command, path)
+        let program = programs::find(&server.command, path)
             .ok_or_else(|| format!("exec: \"{}\": executable file not found in $PATH", server.command))?;
         // What is not there closes its pipes like one that ends: the reason would be lost.
         if let Err(error) = program.metadata() {
@@ -336,9 +344,8 @@ impl Supervised {
             .iter()
             .filter(|(name, value)| !name.is_empty() && !name.contains('=') && valid(name) && valid(value));
         env.extend(given.map(|(name, value)| (name.clone(), value.clone())));
-        let mut random = [0u8; 12];
-        getrandom::fill(&mut random).map_err(|e| e.to_string())?;
-        let name = crate::audit::hex(&random);
+        // The name is that of the control group as well.
+        let name = format!("{:032x}", ids::unique());
         let file = self.files.join(&name);
         // Where the runner itself is (docs/protocols/dialout.md §9); behind a wall, where it
         // may be.
@@ -348,7 +355,8 @@ impl Supervised {
         let limits = Limits { grace: MCP_GRACE, ..Limits::default() };
         let mut spec = Spec { argv, env, limits, ..Spec::default() };
         let in_force = self.walls.current();
-        self.walls.surround(&mut spec, &in_force, Under::McpServers, (&self.workspace, &here), &name);
+        let under = (&*in_force, Under::McpServers);
+        self.walls.surround(&mut spec, under, (&self.workspace, &here), (None, &name))?;
         let piped = self.spawner.spawn_piped(&file, cwd.as_fd(), spec).map_err(|e| e.to_string())?;
         self.servers.note(&server.name, Told::In(file.clone()));
         Ok(Stdio {
@@ -388,26 +396,11 @@ impl Supervised {
                 }
             }
             if let Ok(status) = legwork_process::status(&file) {
-                for denial in crate::runner::denials(&status) {
+                for denial in crate::command::denials(&status) {
                     tracing::warn!("an MCP server was denied at exec: {denial}");
                 }
             }
         });
         watcher.abort_handle()
     }
-}
-
-/// Where a program is, as a shell would find it.
-pub(crate) fn find_program(command: &str, path: &str) -> Option<PathBuf> {
-    if command.contains('/') {
-        return Some(PathBuf::from(command));
-    }
-    let is_program = |file: &Path| {
-        use std::os::unix::fs::PermissionsExt;
-        file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-    };
-    path.split(':')
-        .filter(|dir| dir.starts_with('/'))
-        .map(|dir| Path::new(dir).join(command))
-        .find(|f| is_program(f))
 }

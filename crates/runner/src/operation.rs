@@ -50,17 +50,6 @@ pub struct Requester {
     pub task_id: String,
 }
 
-/// A shell line to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bash {
-    /// The line.
-    pub command: String,
-    /// The folder, beneath the root.
-    pub workdir: String,
-    /// Wall time.
-    pub timeout: Duration,
-}
-
 /// An operation that is carried out at once.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {

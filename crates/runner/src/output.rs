@@ -89,12 +89,8 @@ pub fn store_large(
 }
 
 fn new_path(prefix: &str) -> String {
-    let mut random = [0u8; 8];
-    // Only a name: without randomness the clock and the process still differ.
-    let _ = getrandom::fill(&mut random);
-    let number = u128::from(u64::from_le_bytes(random)) % 57u128.pow(8);
-    let id = base57(number);
-    format!(".work/outputs/{prefix}_{id}_{}.txt", crate::system::now().as_secs())
+    let id = base57(legwork_base::ids::unique() % 57u128.pow(8));
+    format!(".work/outputs/{prefix}_{id}_{}.txt", legwork_base::clock::now().as_secs())
 }
 
 fn base57(mut number: u128) -> String {

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use legwork_base::clock::now_ms;
+use legwork_base::digest::sha256;
 use legwork_policy::Verdict;
-use sha2::{Digest, Sha256};
 
-use crate::audit::{Record, hex};
+use crate::audit::Record;
+use crate::command::record_of;
 use crate::operation::{Cancel, Done, Failure, Operation, Requester};
 use crate::output::{Exempt, Large, MAX_INLINE, store_large};
 use crate::redact::redact;
-use crate::runner::{Runner, now_ms, record_of};
+use crate::runner::Runner;
 
 impl Runner {
     /// Carries out an operation; `cancel` ends a search or a wait for others early.
@@ -23,8 +25,8 @@ impl Runner {
         let name = operation.name();
         let subject = redact(&operation.subject());
         let sha256 = match &operation {
-            Operation::Write { data, .. } => Some(hex(&Sha256::digest(data))),
-            Operation::SyncSkill { zip, .. } => Some(hex(&Sha256::digest(zip))),
+            Operation::Write { data, .. } => Some(sha256(data)),
+            Operation::SyncSkill { zip, .. } => Some(sha256(zip)),
             _ => None,
         };
         let (result, verdict) = self.carry_out(operation, cancel).await;
@@ -106,7 +108,7 @@ impl Runner {
             }
             Operation::SyncSkill { dir, zip, checksum } => {
                 if let Some(wanted) = checksum.strip_prefix("sha256:")
-                    && !wanted.eq_ignore_ascii_case(&hex(&Sha256::digest(&zip)))
+                    && !wanted.eq_ignore_ascii_case(&sha256(&zip))
                 {
                     return Err(Failure::Failed("checksum mismatch".into()));
                 }

@@ -1,11 +1,6 @@
 //! What the machine is, and how busy.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// Now, since the epoch.
-pub(crate) fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
+use legwork_base::clock::now;
 
 /// The machine a runner is on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -158,6 +153,8 @@ fn cpu_times() -> Option<(u64, u64)> {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "the real bash and date are the judges")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

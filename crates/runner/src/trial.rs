@@ -46,6 +46,8 @@ pub struct Wanted {
 pub struct Walled {
     /// How they are built.
     pub settings: Settings,
+    /// How others are built that a single command may be put behind instead: one a profile.
+    pub others: Vec<Settings>,
     /// Where control groups are made.
     pub groups: Groups,
     /// What judges execs.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use legwork_base::programs;
 use legwork_policy::{Named, Policy};
 use legwork_process::Spec;
 use legwork_process::sandbox::{Context, Groups, PROXY_PORT, Plan, Profile, Settings};
@@ -91,6 +92,7 @@ pub(crate) enum Under {
 #[derive(Debug)]
 pub(crate) struct Walls {
     settings: Settings,
+    others: Vec<Settings>,
     groups: Groups,
     pub(crate) gates: Gates,
     /// Where commands' temporary folders are made.
@@ -109,11 +111,11 @@ pub(crate) struct Passed {
 
 impl Walls {
     pub(crate) fn new(
-        Walled { settings, groups, gates, .. }: Walled,
+        Walled { settings, others, groups, gates, .. }: Walled,
         tmp: PathBuf,
         in_force: InForce,
     ) -> std::io::Result<Self> {
-        if settings.profile != Profile::Off {
+        if settings.profile != Profile::Off || !others.is_empty() {
             // What is left there belongs to commands of an earlier process that may still
             // run: each is removed by its own supervisor.
             std::fs::create_dir_all(&tmp)?;
@@ -124,7 +126,7 @@ impl Walls {
             }
         }
         let in_force = RwLock::new(Arc::new(in_force));
-        Ok(Self { settings, groups, gates, tmp, in_force, doors: Mutex::default() })
+        Ok(Self { settings, others, groups, gates, tmp, in_force, doors: Mutex::default() })
     }
 
     /// The rules that hold for what starts now.
@@ -146,47 +148,52 @@ impl Walls {
         self.settings.profile
     }
 
-    /// Puts gate and wall around what a spec describes.
+    /// Puts gate and wall around what a spec describes: the walls in force, or others that are
+    /// wanted. Returns the profile of these; fails if there are no such walls.
     pub(crate) fn surround(
         &self,
         spec: &mut Spec,
-        in_force: &InForce,
-        under: Under,
+        (in_force, under): (&InForce, Under),
         (workspace, cwd): (&Path, &Path),
-        name: &str,
-    ) {
-        self.judge_execs(spec, in_force, under, (workspace, cwd));
-        if self.settings.profile == Profile::Off {
-            return;
+        (wanted, name): (Option<Profile>, &str),
+    ) -> Result<Profile, String> {
+        let profile = wanted.unwrap_or(self.settings.profile);
+        self.judge_execs(spec, (in_force, under), (workspace, cwd), profile);
+        if profile == Profile::Off {
+            return Ok(profile);
         }
+        let settings = std::iter::once(&self.settings)
+            .chain(&self.others)
+            .find(|settings| settings.profile == profile)
+            .ok_or_else(|| format!("there are no walls of the profile {profile} here"))?;
         let named = match under {
             Under::Lines => Some(&in_force.programs[0]),
             Under::McpServers => Some(&in_force.programs[1]),
             Under::Programs => None,
         };
         let programs = match named {
-            Some(Named::These(programs)) if self.settings.profile != Profile::Gvisor => {
-                Some(programs.as_slice())
-            }
+            Some(Named::These(programs)) if profile != Profile::Gvisor => Some(programs.as_slice()),
             _ => None,
         };
         let shell = PathBuf::from(spec.argv.first().map(String::as_str).unwrap_or_default());
         let path = spec.env.get("PATH").cloned().unwrap_or_default();
         let context =
             Context { workspace, tmp: &self.tmp.join(name), cwd, programs, shell: &shell, path: &path };
-        let Some(plan) = self.settings.plan(&context) else { return };
-        self.environment(&plan, &mut spec.env);
-        spec.group = self.groups.name(name);
-        spec.sandbox = Some(plan);
+        if let Some(plan) = settings.plan(&context) {
+            self.environment(&plan, &mut spec.env);
+            spec.group = self.groups.name(name);
+            spec.sandbox = Some(plan);
+        }
+        Ok(profile)
     }
 
     /// Has execs judged, if they are to be.
     fn judge_execs(
         &self,
         spec: &mut Spec,
-        in_force: &InForce,
-        under: Under,
+        (in_force, under): (&InForce, Under),
         (workspace, cwd): (&Path, &Path),
+        wall: Profile,
     ) {
         let rules = &in_force.rules;
         let (rules, at) = match under {
@@ -206,11 +213,15 @@ impl Walls {
             folder: cwd,
             path: spec.env.get("PATH").map(String::as_str).unwrap_or_default(),
             extra: &self.settings.exec,
+            wall,
         }));
     }
 
     fn environment(&self, plan: &Plan, env: &mut BTreeMap<String, String>) {
-        env.insert("TMPDIR".into(), plan.tmp_seen().to_string_lossy().into_owned());
+        // tmux asks for a name of its own, and would make its socket in /tmp.
+        for name in ["TMPDIR", "TMUX_TMPDIR"] {
+            env.insert(name.into(), plan.tmp_seen().to_string_lossy().into_owned());
+        }
         if let Some(user) = &self.settings.run_as {
             env.insert("USER".into(), user.name.clone());
             env.insert("HOME".into(), user.home.clone());
@@ -269,8 +280,7 @@ pub(crate) fn blocked(plan: &Plan, env: &BTreeMap<String, String>, stderr: &str)
         let words =
             line.split(|c: char| c.is_whitespace() || "'\"`‘’:,()".contains(c)).filter(|w| !w.is_empty());
         for word in words {
-            let Some(file) = crate::network::find_program(word, path).and_then(|f| f.canonicalize().ok())
-            else {
+            let Some(file) = programs::find(word, path).and_then(|f| f.canonicalize().ok()) else {
                 continue;
             };
             let is_program = std::os::unix::fs::MetadataExt::mode(&match file.metadata() {

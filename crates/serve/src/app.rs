@@ -1,33 +1,41 @@
 //! The user's application, if `START_COMMAND` says how to start it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use legwork_process::Running;
 use legwork_process::sandbox::Profile;
-use legwork_process::{Progress, Running, Size};
+use legwork_runner::{Command, What};
+use tokio::task::JoinHandle;
 
 use crate::room::Room;
 use crate::terminal::Launch;
 
 /// An application that was started. It is not started again.
-pub(crate) struct App(Running);
+pub(crate) struct App {
+    running: Arc<Running>,
+    watcher: JoinHandle<()>,
+}
 
 /// Starts the application; its output goes to `app.log` among the temporary files.
-pub(crate) fn start(room: &Room) -> Option<App> {
-    let command = room.settings.start_command.clone()?;
+pub(crate) async fn start(room: &Room) -> Option<App> {
+    let line = room.settings.start_command.clone()?;
     let log = std::env::temp_dir().join("app.log").to_string_lossy().into_owned();
     let redirected = "exec /bin/sh -c \"$1\" >\"$0\" 2>&1";
-    let launch = Launch {
-        argv: vec!["/bin/sh".into(), "-c".into(), redirected.into(), log.clone(), command],
-        cwd: String::new(),
-        env: BTreeMap::new(),
-        size: Size { cols: 80, rows: 24 },
-        timeout: None,
-        sandbox: Profile::Off,
-    };
-    match room.terminals.shells.run(&launch) {
+    let argv = vec!["/bin/sh".into(), "-c".into(), redirected.into(), log.clone(), line.clone()];
+    let command =
+        Command { what: What::Program(argv), subject: line, walls: Some(Profile::Off), ..Command::default() };
+    let launch = Launch::own("app", command);
+    let shells = room.terminals.shells.clone();
+    match shells.run(&launch).await {
         Ok(running) => {
             tracing::info!("started the application; its output is in {log}");
-            Some(App(running))
+            let running = Arc::new(running);
+            let watched = running.clone();
+            let watcher = tokio::spawn(async move {
+                shells.ended(&watched).await;
+                let _ = shells.finish(&launch, watched.path()).await;
+            });
+            Some(App { running, watcher })
         }
         Err(error) => {
             tracing::error!("the application was not started: {error}");
@@ -39,11 +47,11 @@ pub(crate) fn start(room: &Room) -> Option<App> {
 impl App {
     /// Ends it: SIGTERM, then SIGKILL.
     pub(crate) fn cancel(&self) {
-        self.0.cancel();
+        self.running.cancel();
     }
 
     /// Waits until it has ended.
-    pub(crate) async fn ended(&self) {
-        while !matches!(self.0.progress().await, Progress::Ended) {}
+    pub(crate) async fn ended(self) {
+        let _ = self.watcher.await;
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_process::sandbox::Profile;
-use legwork_process::{Cursor, Progress, Size, Stream};
+use legwork_process::{Cursor, Status, Stream};
+use legwork_runner::{Command, What};
 
 use crate::room::Room;
 use crate::terminal::Launch;
 
-/// What to run, in the workspace's root.
-pub(crate) struct Command {
+/// A program to run in the workspace's root.
+pub(crate) struct Tool {
     pub(crate) argv: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) sandbox: Profile,
@@ -21,21 +22,24 @@ pub(crate) struct Command {
     pub(crate) most: usize,
 }
 
-/// Runs a command to its end; returns what it has printed, or why it failed.
-pub(crate) async fn output(room: &Arc<Room>, command: Command) -> Result<Vec<u8>, String> {
-    let launch = Launch {
-        argv: command.argv,
-        cwd: String::new(),
-        env: command.env,
-        size: Size { cols: 80, rows: 24 },
-        timeout: Some(command.timeout),
-        sandbox: command.sandbox,
+/// Runs a program to its end; returns what it has printed, or why it failed.
+pub(crate) async fn output(room: &Arc<Room>, tool: Tool) -> Result<Vec<u8>, String> {
+    let most = tool.most;
+    let command = Command {
+        what: What::Program(tool.argv),
+        env: tool.env,
+        timeout: Some(tool.timeout),
+        walls: Some(tool.sandbox),
+        ..Command::default()
     };
-    let running = room.terminals.shells.run(&launch)?;
-    while !matches!(running.progress().await, Progress::Ended) {}
+    let launch = Launch::own("", command);
+    let shells = &room.terminals.shells;
+    let running = shells.run(&launch).await?;
+    shells.ended(&running).await;
     let file = running.path().to_owned();
+    let finished = shells.finish(&launch, &file).await;
     tokio::task::spawn_blocking(move || {
-        let result = read(&file, command.most);
+        let result = finished.and_then(|status| read(&file, &status, most));
         let _ = std::fs::remove_file(&file);
         result
     })
@@ -43,8 +47,7 @@ pub(crate) async fn output(room: &Arc<Room>, command: Command) -> Result<Vec<u8>
     .map_err(|e| e.to_string())?
 }
 
-fn read(file: &Path, most: usize) -> Result<Vec<u8>, String> {
-    let status = legwork_process::status(file).map_err(|e| e.to_string())?;
+fn read(file: &Path, status: &Status, most: usize) -> Result<Vec<u8>, String> {
     let mut cursor = Cursor::open(file, 0, 0).map_err(|e| e.to_string())?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     while let Some(chunk) = cursor.next(64 * 1024).map_err(|e| e.to_string())? {

@@ -85,11 +85,8 @@ impl std::fmt::Debug for Room {
 
 /// Where snapshots of a workspace are if it is kept nowhere else.
 fn snapshot_folder(state: &Path, root: &Path) -> std::path::PathBuf {
-    use sha2::Digest;
     use std::os::unix::ffi::OsStrExt;
-    let digest = sha2::Sha256::digest(root.as_os_str().as_bytes());
-    let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-    state.join("workspaces").join(name)
+    state.join("workspaces").join(legwork_base::digest::name(root.as_os_str().as_bytes()))
 }
 
 /// Whether a client could join.
@@ -99,19 +96,10 @@ pub(crate) enum Join {
 }
 
 impl Room {
-    pub(crate) fn new(
-        settings: Settings,
-        program: &Path,
-        dir: &Path,
-        own_port: u16,
-    ) -> Result<Arc<Self>, String> {
+    pub(crate) fn new(settings: Settings, shells: Arc<Shells>, own_port: u16) -> Result<Arc<Self>, String> {
         let root = Root::open(Path::new(&settings.workspace)).map_err(|e| e.to_string())?;
         let root = Arc::new(root);
         let names = Names::new(&settings.workspace, &root.path().to_string_lossy());
-        let (env, bounds) = (settings.env.clone(), settings.bounds.clone());
-        let shells = Shells::new(program, root.clone(), env, dir.to_owned(), bounds, settings.unix_sockets)
-            .map_err(|e| format!("cannot start the helper of terminals: {e}"))?;
-        let shells = Arc::new(shells);
         let store = settings.storage.as_deref().map(|address| Store::open(address, &settings.storage_env));
         let store = store.transpose().map_err(|e| e.to_string())?;
         let exclude = &settings.storage_exclude;

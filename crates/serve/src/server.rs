@@ -16,6 +16,7 @@ use crate::app;
 use crate::room::Room;
 use crate::seats::{Seat, Seats};
 use crate::settings::Settings;
+use crate::terminal::Shells;
 
 /// Time for a request's head.
 const REQUEST_HEAD: Duration = Duration::from_secs(30);
@@ -76,7 +77,8 @@ impl Server {
         let address = listener.local_addr().map_err(|source| StartError::Bind { address, source })?;
         let dir = tempfile::Builder::new().prefix("legwork-serve-").tempdir().map_err(other)?;
         legwork_process::adopt_orphans();
-        let room = Room::new(settings, program, dir.path(), address.port()).map_err(StartError::Other)?;
+        let shells = Shells::open(&settings, program, dir.path()).await.map_err(StartError::Other)?;
+        let room = Room::new(settings, Arc::new(shells), address.port()).map_err(StartError::Other)?;
         Ok(Self { address, listener, room, dir })
     }
 
@@ -92,7 +94,7 @@ impl Server {
         let seats = Seats::new(MAX_OPEN + 4 * room.settings.max_connections);
         let loading = async {
             room.load().await?;
-            Ok::<_, crate::storage::StorageError>(app::start(&room))
+            Ok::<_, crate::storage::StorageError>(app::start(&room).await)
         };
         tokio::pin!(loading);
         let (mut app, mut is_loading, mut failed) = (None, true, None);
@@ -131,20 +133,7 @@ impl Server {
             tokio::spawn(http(tcp, room.clone(), seat));
         }
         drop(self.listener);
-        room.say_goodbye();
-        for terminal in room.terminals.list() {
-            terminal.close();
-        }
-        if let Some(app) = &app {
-            app.cancel();
-        }
-        let until = tokio::time::Instant::now() + GRACE;
-        while room.terminals.running() > 0 && tokio::time::Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        if let Some(app) = app {
-            let _ = tokio::time::timeout_at(until, app.ended()).await;
-        }
+        end(&room, app).await;
         beside.shutdown().await;
         let _ = tokio::task::spawn_blocking(legwork_process::kill_descendants).await;
         if room.sync.is_some() && room.is_loaded() {
@@ -157,11 +146,30 @@ impl Server {
                 }
             }
         }
+        room.terminals.shells.flush_audit().await;
         drop(self.dir);
         match failed {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+}
+
+/// Says goodbye to all clients, and ends what runs in terminals and beside them.
+async fn end(room: &Room, app: Option<app::App>) {
+    room.say_goodbye();
+    for terminal in room.terminals.list() {
+        terminal.close();
+    }
+    if let Some(app) = &app {
+        app.cancel();
+    }
+    let until = tokio::time::Instant::now() + GRACE;
+    while room.terminals.running() > 0 && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    if let Some(app) = app {
+        let _ = tokio::time::timeout_at(until, app.ended()).await;
     }
 }
 

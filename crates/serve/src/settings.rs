@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use legwork_process::sandbox::{Limits as Bounds, Profile};
 
+use legwork_policy::Policy;
+
 use crate::access::Access;
 use crate::exposure::{Exposure, HostName, Ports};
 
@@ -72,8 +74,14 @@ pub struct Settings {
     pub storage_exclude: Vec<String>,
     /// Time between saves.
     pub save_every: Option<Duration>,
-    /// Where snapshots are kept if there is no storage.
+    /// Where the audit is, and snapshots if there is no storage.
     pub state: PathBuf,
+    /// Whether the operator has said where that is.
+    pub state_is_given: bool,
+    /// What may run; `None` for anything.
+    pub policy: Option<Policy>,
+    /// Where terminals without a network of their own may connect to; `None` for nowhere.
+    pub egress: Option<Vec<String>>,
     /// Rules of the security scan.
     pub scan_rules: Option<PathBuf>,
     /// The environment of shells.
@@ -156,30 +164,17 @@ fn dotenv(dir: &Path) -> Result<Vec<(String, String)>, Invalid> {
     }
 }
 
-impl Settings {
-    /// Reads the environment, and `.env` in `dir`, which must not be the workspace.
-    pub fn read(environment: Vec<(OsString, OsString)>, dir: &Path) -> Result<Self, Invalid> {
-        let mut all: BTreeMap<String, String> = environment
-            .iter()
-            .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned())))
-            .collect();
-        // What lies in the workspace never configures the server.
-        let named = all.get("WORKSPACE").map_or("/workspace", String::as_str);
-        let is_workspace = same_folder(Path::new(named), dir);
-        let from_file = if is_workspace { Vec::new() } else { dotenv(dir)? };
-        let file_names: Vec<String> = from_file.iter().map(|(name, _)| name.clone()).collect();
-        for (name, value) in from_file {
-            all.entry(name).or_insert(value);
-        }
-        let vars = Vars { all };
-        let host = vars.get("HOST").unwrap_or("127.0.0.1");
-        let address: IpAddr = match host {
+/// Settings that hang together.
+impl Vars {
+    /// Where to listen, and who may connect.
+    fn access(&self) -> Result<(SocketAddr, Access), Invalid> {
+        let address: IpAddr = match self.get("HOST").unwrap_or("127.0.0.1") {
             "localhost" => IpAddr::from([127, 0, 0, 1]),
             host => host.parse().map_err(|_| Invalid(format!("HOST must be an IP address, not {host:?}")))?,
         };
-        let work = vars.get("LEGWORK_WORKSPACE_TOKEN");
-        let look = vars.get("LEGWORK_WORKSPACE_VIEW_TOKEN");
-        match vars.get("AUTH") {
+        let work = self.get("LEGWORK_WORKSPACE_TOKEN");
+        let look = self.get("LEGWORK_WORKSPACE_VIEW_TOKEN");
+        match self.get("AUTH") {
             None if work.is_none() && !address.is_loopback() => {
                 return Err(Invalid(format!(
                     "{address} can be reached by others: set LEGWORK_WORKSPACE_TOKEN, or AUTH=none if whatever is \
@@ -194,21 +189,26 @@ impl Settings {
                 "LEGWORK_WORKSPACE_VIEW_TOKEN needs LEGWORK_WORKSPACE_TOKEN beside it".into(),
             ));
         }
-        let origins = vars.list("ALLOWED_ORIGINS").unwrap_or_default();
+        let origins = self.list("ALLOWED_ORIGINS").unwrap_or_default();
         let access = Access::new(work, look, &origins, address.is_loopback());
-        let listen = SocketAddr::new(address, vars.port("PORT", 3001)?);
-        let user_port = vars.port("USER_PORT", 3000)?;
-        let workspace = vars.get("WORKSPACE").unwrap_or("/workspace").to_owned();
-        let exposure = Exposure {
-            work: vars.ports("PREVIEW_PORTS", || Ports::parse("1-65535").unwrap_or_default())?,
-            look: vars.ports("PREVIEW_VIEW_PORTS", || Ports::one(user_port))?,
-            public: vars.ports("PREVIEW_PUBLIC_PORTS", Ports::default)?,
-            host: vars.get("PREVIEW_HOST").map(HostName::parse).transpose().map_err(Invalid)?,
-        };
-        let max_file: u64 = vars.number("MAX_FILE_BYTES", 10 << 20)?;
-        let sandbox = profile(vars.get("SANDBOX"))?;
-        let memory: u64 = vars.number("MAX_MEMORY_BYTES", 0)?;
-        let processes: u64 = vars.number("MAX_PROCESSES", 0)?;
+        Ok((SocketAddr::new(address, self.port("PORT", 3001)?), access))
+    }
+
+    /// Which ports may be previewed, and by whom.
+    fn exposure(&self, user_port: u16) -> Result<Exposure, Invalid> {
+        Ok(Exposure {
+            work: self.ports("PREVIEW_PORTS", || Ports::parse("1-65535").unwrap_or_default())?,
+            look: self.ports("PREVIEW_VIEW_PORTS", || Ports::one(user_port))?,
+            public: self.ports("PREVIEW_PUBLIC_PORTS", Ports::default)?,
+            host: self.get("PREVIEW_HOST").map(HostName::parse).transpose().map_err(Invalid)?,
+        })
+    }
+
+    /// The wall around terminals, and bounds on what they use.
+    fn walls(&self) -> Result<(Profile, Bounds), Invalid> {
+        let sandbox = profile(self.get("SANDBOX"))?;
+        let memory: u64 = self.number("MAX_MEMORY_BYTES", 0)?;
+        let processes: u64 = self.number("MAX_PROCESSES", 0)?;
         if sandbox == Profile::Off && (memory > 0 || processes > 0) {
             return Err(Invalid(
                 "MAX_MEMORY_BYTES and MAX_PROCESSES bound terminals behind a wall: set SANDBOX=landlock, or use \
@@ -220,12 +220,12 @@ impl Settings {
         if processes > 0 {
             bounds.processes = Some(processes);
         }
-        let storage = vars.get("S3_URI").or(vars.get("STORAGE_URI")).map(str::to_owned);
-        let storage_env =
-            vars.all.iter().filter(|(name, _)| name.starts_with("AWS_")).map(|(n, v)| (n.clone(), v.clone()));
-        let env =
-            crate::terminal::environment(environment.iter().cloned(), &file_names, &workspace, user_port);
-        let state = match (vars.get("LEGWORK_STATE_DIR"), vars.get("XDG_STATE_HOME"), vars.get("HOME")) {
+        Ok((sandbox, bounds))
+    }
+
+    /// The folder for what is kept between starts.
+    fn state(&self) -> Result<PathBuf, Invalid> {
+        Ok(match (self.get("LEGWORK_STATE_DIR"), self.get("XDG_STATE_HOME"), self.get("HOME")) {
             (Some(dir), ..) if !Path::new(dir).is_absolute() => {
                 return Err(Invalid(format!("LEGWORK_STATE_DIR must be an absolute path, not {dir:?}")));
             }
@@ -233,12 +233,54 @@ impl Settings {
             (None, Some(dir), _) => Path::new(dir).join("legwork"),
             (None, None, Some(home)) => Path::new(home).join(".local/state/legwork"),
             _ => PathBuf::from("/var/lib/legwork"),
-        };
+        })
+    }
+}
+
+impl Settings {
+    /// Reads the environment, and `.env` in `dir`, which must not be the workspace. `policy`
+    /// reads a file of rules.
+    pub fn read(
+        environment: Vec<(OsString, OsString)>,
+        dir: &Path,
+        policy: impl FnOnce(&str) -> Result<Policy, String>,
+    ) -> Result<Self, Invalid> {
+        let mut all: BTreeMap<String, String> = environment
+            .iter()
+            .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned())))
+            .collect();
+        // What lies in the workspace never configures the server.
+        let named = all.get("WORKSPACE").map_or("/workspace", String::as_str);
+        let is_workspace = same_folder(Path::new(named), dir);
+        let from_file = if is_workspace { Vec::new() } else { dotenv(dir)? };
+        let file_names: Vec<String> = from_file.iter().map(|(name, _)| name.clone()).collect();
+        for (name, value) in from_file {
+            all.entry(name).or_insert(value);
+        }
+        let vars = Vars { all };
+        let (listen, access) = vars.access()?;
+        let user_port = vars.port("USER_PORT", 3000)?;
+        let workspace = vars.get("WORKSPACE").unwrap_or("/workspace").to_owned();
+        let max_file: u64 = vars.number("MAX_FILE_BYTES", 10 << 20)?;
+        let (sandbox, bounds) = vars.walls()?;
+        let policy = vars.get("LEGWORK_POLICY").map(policy).transpose().map_err(Invalid)?;
+        let egress = vars.list("LEGWORK_EGRESS");
+        if egress.is_some() && sandbox != Profile::Namespaces {
+            return Err(Invalid(
+                "LEGWORK_EGRESS says where terminals may connect to, which SANDBOX=namespaces alone can hold"
+                    .into(),
+            ));
+        }
+        let storage = vars.get("S3_URI").or(vars.get("STORAGE_URI")).map(str::to_owned);
+        let storage_env =
+            vars.all.iter().filter(|(name, _)| name.starts_with("AWS_")).map(|(n, v)| (n.clone(), v.clone()));
+        let env =
+            crate::terminal::environment(environment.iter().cloned(), &file_names, &workspace, user_port);
         Ok(Self {
             listen,
             user_port,
             access,
-            exposure,
+            exposure: vars.exposure(user_port)?,
             exclude: vars
                 .list("TREE_EXCLUDE")
                 .unwrap_or_else(|| EXCLUDED.iter().map(|&e| e.to_owned()).collect()),
@@ -266,11 +308,14 @@ impl Settings {
             storage,
             storage_exclude: vars.list("STORAGE_EXCLUDE").unwrap_or_else(|| vec!["node_modules".to_owned()]),
             save_every: vars.seconds("SAVE_EVERY_SECONDS", 0)?,
-            state,
+            state: vars.state()?,
             scan_rules: vars.get("SCAN_RULES").map(PathBuf::from),
             env,
             storage_env: storage_env.collect(),
             workspace,
+            state_is_given: vars.get("LEGWORK_STATE_DIR").is_some(),
+            policy,
+            egress,
         })
     }
 }
@@ -293,9 +338,14 @@ pub(crate) fn profile(name: Option<&str>) -> Result<Profile, Invalid> {
 mod tests {
     use super::*;
 
+    fn no_policy(path: &str) -> Result<Policy, String> {
+        Err(format!("LEGWORK_POLICY: failed to read {path}"))
+    }
+
     fn read(pairs: &[(&str, &str)]) -> Result<Settings, Invalid> {
         let dir = tempfile::tempdir().expect("tempdir");
-        Settings::read(pairs.iter().map(|(n, v)| (n.into(), v.into())).collect(), dir.path())
+        let pairs = pairs.iter().map(|(n, v)| (n.into(), v.into())).collect();
+        Settings::read(pairs, dir.path(), no_policy)
     }
 
     #[test]
@@ -326,6 +376,10 @@ mod tests {
             (&[("PREVIEW_HOST", "a.example.com")], false),
             (&[("MAX_MEMORY_BYTES", "1000000")], false),
             (&[("LEGWORK_WORKSPACE_VIEW_TOKEN", "t")], false),
+            (&[("LEGWORK_EGRESS", "example.com:443")], false),
+            (&[("LEGWORK_EGRESS", "example.com:443"), ("SANDBOX", "landlock")], false),
+            (&[("LEGWORK_EGRESS", "example.com:443"), ("SANDBOX", "namespaces")], true),
+            (&[("LEGWORK_POLICY", "/missing")], false),
         ] {
             assert_eq!(read(pairs).is_ok(), good, "{pairs:?}");
         }
@@ -344,7 +398,7 @@ mod tests {
             ("PORT", "4444"),
         ];
         let vars = || pairs.iter().map(|(n, v)| (n.into(), v.into())).collect();
-        let settings = Settings::read(vars(), dir.path()).expect("settings");
+        let settings = Settings::read(vars(), dir.path(), no_policy).expect("settings");
         assert_eq!(settings.listen.port(), 4444);
         assert_eq!(settings.storage_env.len(), 2);
         let names: Vec<&str> = settings.env.keys().map(String::as_str).collect();
@@ -353,6 +407,6 @@ mod tests {
         // A file in the workspace says nothing.
         let mut inside: Vec<(OsString, OsString)> = vars();
         inside.push(("WORKSPACE".into(), dir.path().into()));
-        assert_eq!(Settings::read(inside, dir.path()).expect("settings").user_port, 3000);
+        assert_eq!(Settings::read(inside, dir.path(), no_policy).expect("settings").user_port, 3000);
     }
 }

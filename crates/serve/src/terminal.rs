@@ -1,22 +1,23 @@
 //! Terminals: a shell or a command, what it has shown, and who looks at it.
 
 pub(crate) mod journal;
+mod live;
 mod manager;
 mod questions;
 mod screen;
 mod shell;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use legwork_process::{Progress, Running, Size};
+use legwork_process::{Running, Size};
 use tokio::sync::Notify;
 
-use journal::Journal;
+use live::{Live, Window};
 pub(crate) use manager::{MAIN, Opening, Refused, Terminals};
 pub(crate) use questions::Colours;
 use screen::Screen;
@@ -74,49 +75,6 @@ struct Process {
     file: PathBuf,
 }
 
-/// What a viewer's window is like.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    size: Size,
-    colours: Colours,
-    /// Who typed last has the highest; of those who have not typed, who came first.
-    turn: i64,
-    /// Their connection is gone, and may come back.
-    away: bool,
-}
-
-#[derive(Default)]
-struct Live {
-    journal: Journal,
-    title: String,
-    size: Option<Size>,
-    /// Each viewer's, by the viewer's number.
-    windows: HashMap<u64, Window>,
-    /// How many have come, and how often the one who types has changed.
-    came: i64,
-    turns: i64,
-    process: Option<Arc<Process>>,
-    started: Option<Instant>,
-    exit: Option<Exit>,
-    /// It is to be no more.
-    closed: bool,
-    /// A program has the whole screen, as editors do. Known at once, unlike the picture of
-    /// the screen, which is brought up to date when it is needed.
-    alternate: bool,
-}
-
-impl Live {
-    /// The window of whoever types, or would be the first to.
-    fn leading(&self) -> Option<&Window> {
-        self.windows.values().filter(|w| !w.away).max_by_key(|w| w.turn)
-    }
-
-    /// As large as whoever types can show.
-    fn wanted(&self) -> Option<Size> {
-        self.leading().map(|w| w.size)
-    }
-}
-
 /// A terminal. It outlives its viewers, and the shared one its shells.
 pub(crate) struct Terminal {
     pub(crate) id: String,
@@ -171,7 +129,7 @@ impl Terminal {
         on_exit: OnExit,
     ) -> Arc<Self> {
         let screen = Mutex::new(Screen::new(launch.size, history));
-        let live = Live { title, size: Some(launch.size), ..Live::default() };
+        let live = Live::new(title, launch.size);
         Arc::new(Self {
             id,
             lasting,
@@ -209,8 +167,7 @@ impl Terminal {
             return Ok(());
         }
         live.started = Some(now);
-        let size = live.size.unwrap_or(self.launch.size);
-        let (running, near) = self.shells.start(&self.launch, size)?;
+        let (running, near) = self.shells.start(&self.launch, live.size)?;
         let process = Arc::new(Process { near, file: running.path().to_owned(), running });
         live.process = Some(process.clone());
         live.exit = None;
@@ -224,7 +181,7 @@ impl Terminal {
         let mut buffer = vec![0u8; 64 * 1024];
         {
             let feeding = self.feed(&process);
-            let ending = async { while !matches!(process.running.progress().await, Progress::Ended) {} };
+            let ending = self.shells.ended(&process.running);
             tokio::pin!(feeding, ending);
             let mut ended = false;
             loop {
@@ -248,6 +205,7 @@ impl Terminal {
                 let _ = tokio::time::timeout(Duration::from_secs(5), ending).await;
             }
         }
+        let _ = self.shells.finish(&self.launch, &process.file).await;
         self.ended(&process);
     }
 
@@ -504,10 +462,10 @@ impl Terminal {
         // The screen has seen all that was shown at the old size.
         let mut screen = self.catch_up();
         let mut live = lock(&self.live);
-        if live.size == Some(size) {
+        if live.size == size {
             return;
         }
-        live.size = Some(size);
+        live.size = size;
         screen.resize(size);
         if let Some(process) = &live.process {
             process.near.resize(size);
@@ -566,7 +524,7 @@ impl Terminal {
     }
 
     pub(crate) fn size(&self) -> Size {
-        lock(&self.live).size.unwrap_or(self.launch.size)
+        lock(&self.live).size
     }
 
     pub(crate) fn title(&self) -> String {

@@ -10,8 +10,8 @@ use legwork_policy::Policy;
 use legwork_process::sandbox::Profile;
 use legwork_process::{Adoption, Chunk, Cursor, Limits, Progress, Running, Spawner, Status};
 use legwork_runner::{
-    Audit, Config, Destinations, Egress, Failure, Keep, Program, Requester, Rules, Runner, Walled, Wanted,
-    choose,
+    Audit, Command, Config, Destinations, Egress, Failure, Keep, MCP_CLIENT, Requester, Rules, Runner,
+    Walled, Wanted, choose,
 };
 use legwork_workspace::Root;
 use sha2::{Digest, Sha256};
@@ -111,6 +111,7 @@ impl Hands {
             // Pages are fetched by the runner: by the rules of what it runs.
             egress: Egress::only(destinations),
             mcp_dir: state.join("mcp"),
+            mcp_client: MCP_CLIENT,
             env,
             spawner: Arc::new(spawner),
             audit,
@@ -212,7 +213,7 @@ impl Hands {
     /// As `run_settling`, for who does not want to know when nothing comes.
     pub(crate) async fn run(
         &self,
-        program: &Program,
+        program: &Command,
         requester: &Requester,
         file: &Path,
         abort: &Abort,
@@ -233,7 +234,7 @@ impl Hands {
     /// again, and seen from the given offsets of its streams on.
     pub(crate) async fn run_settling(
         &self,
-        program: &Program,
+        program: &Command,
         requester: &Requester,
         file: &Path,
         abort: &Abort,
@@ -247,7 +248,7 @@ impl Hands {
                 Adoption::Ended(_) => None,
                 Adoption::NeverStarted => {
                     let _ = std::fs::remove_file(file);
-                    Some(runner.start_program(program, requester, file).await?)
+                    Some(runner.start(program, requester, file).await?)
                 }
                 Adoption::Lost(reason) => {
                     return Err(Failure::Lost(format!(
@@ -255,7 +256,7 @@ impl Hands {
                     )));
                 }
             },
-            false => Some(runner.start_program(program, requester, file).await?),
+            false => Some(runner.start(program, requester, file).await?),
         };
         let mut cursor = Cursor::open(file, stdout, stderr).map_err(|e| Failure::Failed(e.to_string()))?;
         if let Some(running) = running {
@@ -292,7 +293,7 @@ impl Hands {
             self.keep(watched.running);
         }
         let _ = pass(cursor, &mut each).await?;
-        runner.finish_program(program, requester, file).await
+        runner.finish(program, requester, file).await
     }
 }
 

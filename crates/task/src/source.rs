@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use legwork_process::{Chunk, Status, Stream};
 use legwork_proto::task::{Body, Level, ResultKind};
-use legwork_runner::{Program, Requester};
+use legwork_runner::{Command, Requester, What};
 use legwork_workspace::{Bounds, Format};
 use legwork_yaml::{Node, Value};
 
@@ -352,13 +352,13 @@ impl Porter<'_> {
         }
         let what =
             args.iter().find(|arg| !arg.contains(['=', ' ']) && **arg != "-c").copied().unwrap_or_default();
-        let program = Program {
-            argv,
+        let program = Command {
+            what: What::Program(argv),
             env,
             workdir: ".".into(),
             timeout: Some(TIMEOUT),
             subject: format!("git {what}"),
-            ..Program::default()
+            ..Command::default()
         };
         let file = command_file(self.dir, "git", what);
         // A call that a killed process had begun is made anew.

@@ -36,7 +36,8 @@ fn main() {
         let params = &request["params"];
         let result = match request["method"].as_str().unwrap_or_default() {
             "initialize" => {
-                assert_eq!(params["clientInfo"]["name"], "flashduty-runner");
+                let name = params["clientInfo"]["name"].as_str().unwrap_or_default();
+                assert!(matches!(name, "flashduty-runner" | "legwork"), "{name}");
                 client["info"] = params["clientInfo"].clone();
                 json!({
                     "protocolVersion": params["protocolVersion"], "capabilities": { "tools": {} },

@@ -60,16 +60,14 @@ fn arrows_point_downwards_only() {
         ),
         ("legwork-remote", vec!["legwork-micro", "legwork-process", "legwork-runner", "legwork-workspace"]),
         ("legwork-dialout", vec!["legwork-hub", "axum", "reqwest"]),
-        (
-            "legwork-serve",
-            vec!["legwork-hub", "legwork-dialout", "legwork-runner", "legwork-policy", "legwork-sandbox"],
-        ),
+        ("legwork-serve", vec!["legwork-hub", "legwork-dialout", "legwork-task", "legwork-sandbox"]),
         (
             "legwork-task",
             vec!["legwork-hub", "legwork-dialout", "legwork-serve", "legwork-sandbox", "axum", "hyper"],
         ),
         ("legwork-yaml", vec!["tokio", "rustix", "legwork-proto"]),
         ("legwork-store", vec!["legwork-hub", "legwork-proto", "legwork-runner"]),
+        ("legwork-base", vec!["tokio", "rustix", "libc", "legwork-proto"]),
         (
             "legwork-api",
             vec!["rusqlite", "rustix", "legwork-proto", "legwork-hub", "legwork-runner", "legwork-process"],
@@ -163,7 +161,7 @@ fn the_documents_name_what_there_is() {
     }
     let workspace_page = read("docs/workspace.md");
     let settings = read("crates/serve/src/settings.rs");
-    for part in settings.split("vars.").skip(1) {
+    for part in settings.split("vars.").flat_map(|part| part.split("self.")).skip(1) {
         let name = part.split('"').nth(1).unwrap_or_default();
         let is_name =
             name.len() > 3 && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b.is_ascii_digit());

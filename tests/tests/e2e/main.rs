@@ -38,5 +38,6 @@ mod task_workflow;
 mod transcripts;
 mod update;
 mod workspace;
+mod workspace_audit;
 mod workspace_http;
 mod workspace_storage;

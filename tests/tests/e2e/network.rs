@@ -199,6 +199,8 @@ async fn an_mcp_server_learns_who_asks_and_where_it_works() {
     // Our answer about roots and the call go side by side.
     until("it is told the roots", || async { client().await.get("roots").is_some() }).await;
     let client = client().await;
+    // The protocol's own name; what `legwork task` runs is known as legwork.
+    assert_eq!(client["info"]["name"], "flashduty-runner");
     assert!(client["info"]["title"].as_str().unwrap().starts_with("Legwork 0."), "{client}");
     let workspace = pair.runner.workspace.canonicalize().unwrap();
     assert_eq!(client["roots"][0]["uri"], format!("file://{}", workspace.display()), "{client}");

@@ -413,8 +413,11 @@ async fn two_tasks_at_once_have_homes_and_audits_of_their_own() {
     assert_eq!(ended.code, Some(0), "{:?}", two.events());
     assert_eq!(long.end().await.code, Some(0));
     assert!(one.of("log").iter().any(|e| e["message"] == "one"));
-    for number in ["0", "1"] {
+    for (number, line) in [("0", "sleep 2"), ("1", "echo two")] {
         let audit = place.dir.path().join(format!("state/task/process-{number}/audit.jsonl"));
+        let records = std::fs::read_to_string(&audit).unwrap();
+        let of_line = |record: &&str| record.contains(line) && record.contains("\"outcome\":\"exited\"");
+        assert_eq!(records.lines().filter(of_line).count(), 1, "{records}");
         let mut verify = legwork_e2e::legwork(place.dir.path());
         let verified = verify.args(["audit", "verify"]).arg(audit).output().await.unwrap();
         assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));

@@ -56,9 +56,9 @@ pub(crate) fn run(command: AuditCommand) -> Result<u8> {
     Ok(code)
 }
 
-/// The audit files of this user's runners, `legwork up`'s included.
+/// The audit files of this user's runners, `legwork up`'s included, workspaces and tasks.
 pub(crate) fn own_files() -> Vec<PathBuf> {
-    [context::state_dir(), context::data_dir().join("state")]
+    [context::state_dir(), context::state_dir().join("task"), context::data_dir().join("state")]
         .into_iter()
         .filter_map(|dir| std::fs::read_dir(dir).ok())
         .flat_map(|entries| entries.flatten())

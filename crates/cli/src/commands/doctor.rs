@@ -48,7 +48,7 @@ fn kernel_paths() -> Check {
 
 fn bash() -> Check {
     let path = std::env::var("PATH").unwrap_or_default();
-    let found = path.split(':').map(|dir| Path::new(dir).join("bash")).find(|p| p.is_file());
+    let found = legwork_base::programs::find("bash", &path);
     match found {
         Some(bash) => Check { name: "bash", ok: true, detail: bash.display().to_string() },
         None => Check {

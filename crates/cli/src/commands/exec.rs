@@ -87,9 +87,7 @@ fn signed(seconds: u64) -> i64 {
 
 /// A key that makes a task the same task when it is submitted again.
 fn key() -> Result<String> {
-    let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
-    Ok(format!("exec-{:032x}", u128::from_le_bytes(bytes)))
+    Ok(format!("exec-{:032x}", u128::from_le_bytes(legwork_base::ids::bytes()?)))
 }
 
 /// Submits a task; once more where the answer did not come: it may have been lost on its way.

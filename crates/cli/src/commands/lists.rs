@@ -1,12 +1,11 @@
 //! `legwork runners` and `legwork tasks`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Result, bail};
 use legwork_api::{
     CancelTask, ChangeRunner, Client, GetTask, ListRunners, ListTasks, NoQuery, Open, Received, RemoveRunner,
     RunnerChange, RunnerFilter, RunnerName, Task, TaskFilter, TaskId,
 };
+use legwork_base::clock::now_ms;
 
 use crate::args::{RunnersArgs, RunnersCommand, TasksArgs};
 use crate::client;
@@ -161,11 +160,6 @@ fn exits(task: &Task) -> String {
         codes if codes.len() > 3 => format!("{},…", codes[0]),
         codes => codes.iter().map(i32::to_string).collect::<Vec<_>>().join(","),
     }
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An age in one unit.

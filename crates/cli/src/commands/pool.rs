@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use legwork_process::sandbox::Profile;
 use legwork_process::{Limits, Progress, Spawner};
 use legwork_runner::{
-    Audit, Config, Destinations, Egress, Keep, Program, Requester, Rules, Runner, Walled, Wanted, choose,
+    Audit, Command, Config, Destinations, Egress, Keep, MCP_CLIENT, Requester, Rules, Runner, Walled, Wanted,
+    What, choose,
 };
 use legwork_workspace::Root;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -63,9 +64,8 @@ pub(crate) async fn run(args: PoolArgs) -> Result<u8> {
             seen_in_gvisor(what, &path)?;
         }
     }
-    let lock = std::fs::File::options().create(true).append(true).open(folder.join("lock"))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| anyhow!("another pool is using {}", folder.display()))?;
+    let _lock = legwork_base::lock::Lock::take(&folder)?
+        .ok_or_else(|| anyhow!("another pool is using {}", folder.display()))?;
     let mut secrets: BTreeMap<String, String> =
         SECRETS.iter().filter_map(|name| Some(((*name).to_owned(), set(name)?))).collect();
     secrets.insert("REGISTER_URL".into(), url.clone());
@@ -178,17 +178,17 @@ impl Pool {
             ("LEGWORK_TASKS", "1".to_owned()),
             ("LEGWORK_SECRETS", "stdin".to_owned()),
         ];
-        let program = Program {
-            argv: vec![program, "task".into()],
+        let command = Command {
+            what: What::Program(vec![program, "task".into()]),
             env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             workdir: ".".into(),
             subject: format!("task runner {name}"),
-            ..Program::default()
+            ..Command::default()
         };
         let requester = Requester { door: "pool", who: String::new(), task_id: name.to_owned() };
         // The name is that of the control group as well.
         let file = slot.join("run").join(format!("{name}-{}", std::process::id()));
-        let mut piped = runner.start_piped(&program, &requester, &file).await?;
+        let mut piped = runner.start_piped(&command, &requester, &file).await?;
         piped.stdin.write_all(format!("{}\n", self.secrets).as_bytes()).await?;
         let lines = tokio::spawn(async move {
             let mut lines = BufReader::new(piped.stdout).lines();
@@ -211,7 +211,7 @@ impl Pool {
             }
         }
         let _ = lines.await;
-        let ended = runner.finish_program(&program, &requester, &file).await;
+        let ended = runner.finish(&command, &requester, &file).await;
         let _ = std::fs::remove_dir_all(&slot);
         match ended {
             Ok(status) => Ok(status.exit_code == Some(0)),
@@ -237,6 +237,7 @@ impl Pool {
             tmp_dir: run.join("tmp"),
             egress: Egress::default(),
             mcp_dir: run.join("mcp"),
+            mcp_client: MCP_CLIENT,
             env: self.env.clone(),
             spawner: self.spawner.clone(),
             audit: Audit::open(&self.folder.join("audit.jsonl"), keep)?,

@@ -39,8 +39,8 @@ fn program() -> &'static Path {
     Path::new("/proc/self/exe")
 }
 
-/// The rules for shell lines of models.
-fn policy(path: &str) -> Result<Policy, String> {
+/// The rules for shell lines of models, and for what runs in terminals.
+pub(crate) fn policy(path: &str) -> Result<Policy, String> {
     let text =
         std::fs::read_to_string(path).map_err(|e| format!("LEGWORK_POLICY: failed to read {path}: {e}"))?;
     let source = Source { path: path.into(), text, original: false };

@@ -120,7 +120,7 @@ fn read_config(path: &Path, data: &Path, url: &str) -> Result<config::Config> {
 /// What to type for this program: its name if the shell finds it, else its path.
 fn own_name() -> String {
     let path = std::env::var("PATH").unwrap_or_default();
-    let found = path.split(':').any(|dir| Path::new(dir).join("legwork").is_file());
+    let found = legwork_base::programs::find("legwork", &path).is_some();
     match std::env::current_exe() {
         Ok(exe) if !found => exe.display().to_string(),
         _ => "legwork".into(),

@@ -32,7 +32,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8> {
             environment.push((name.into(), value));
         }
     }
-    let settings = match Settings::read(environment, &std::env::current_dir()?) {
+    let settings = match Settings::read(environment, &std::env::current_dir()?, super::task::policy) {
         Ok(settings) => settings,
         Err(error) => {
             eprintln!("Error: {error}");

@@ -280,7 +280,7 @@ impl<'a> Reader<'a> {
             (None, None) => return Ok(None),
         };
         self.note(key, "[redacted]", source);
-        Ok(Some(Secret(text)))
+        Ok(Some(Secret::new(text)))
     }
 
     /// Keys that nothing asked for, with the nearest that there is.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use legwork_base::clock::now_ms;
 use legwork_proto::dialout::Outgoing;
 
 use super::{Handle, Link, RESUME_WAIT, Request, Tasks, stream};
-use crate::clock::now_ms;
 use crate::outbox::{Entry, Text};
 
 /// Frees the room that a command's output takes; how it ended stays.

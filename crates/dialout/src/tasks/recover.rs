@@ -5,7 +5,9 @@ use std::sync::Arc;
 use legwork_runner::Failure;
 use legwork_runner::process::Adoption;
 
-use super::{Handle, Request, Tasks};
+use tracing::Instrument;
+
+use super::{Handle, Request, Tasks, span};
 use crate::operations::{self, Work};
 
 impl Tasks {
@@ -39,14 +41,15 @@ impl Tasks {
                 self.active_count.send_replace(active.len());
             }
             let tasks = self.clone();
-            tokio::spawn(async move {
-                let request = Request {
-                    task_id: accepted.task_id,
-                    source: accepted.source,
-                    operation: accepted.operation,
-                    args: Some(accepted.args),
-                    who: accepted.who,
-                };
+            let request = Request {
+                task_id: accepted.task_id,
+                source: accepted.source,
+                operation: accepted.operation,
+                args: Some(accepted.args),
+                who: accepted.who,
+            };
+            let span = span(&request);
+            let recovering = async move {
                 let record = Some(accepted.record).filter(|f| !f.is_empty());
                 let (message, streamed_on) = tasks.recovered(&request, record.as_deref(), &handle).await;
                 match record {
@@ -57,7 +60,8 @@ impl Tasks {
                     }
                 }
                 tasks.leave(&request.task_id, &handle);
-            });
+            };
+            tokio::spawn(recovering.instrument(span));
         }
         Ok(())
     }

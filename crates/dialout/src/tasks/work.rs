@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use legwork_proto::dialout::{McpResult, OutcomeWord, TaskResult, kind};
 use legwork_runner::process::Running;
-use legwork_runner::{Bash, Failure, Operation, Requester};
+use legwork_runner::{Command, Failure, Operation, Requester};
 use serde_json::value::RawValue;
 
 use super::deliver::for_link;
@@ -117,7 +117,7 @@ impl Tasks {
     pub(super) async fn run_bash(
         &self,
         request: &Request,
-        bash: &Bash,
+        bash: &Command,
         record: &Path,
         handle: &Handle,
     ) -> ((String, String), Option<u64>) {
@@ -129,8 +129,8 @@ impl Tasks {
             }
         };
         let requester = self.requester(request);
-        match self.runner.start_bash(bash, &requester, record).await {
-            Ok(started) => self.watch_bash(request, bash, record, started.running, handle, true).await,
+        match self.runner.start(bash, &requester, record).await {
+            Ok(running) => self.watch_bash(request, bash, record, running, handle, true).await,
             Err(failure) => (self.failure(request, &failure), self.link_number()),
         }
     }
@@ -143,7 +143,7 @@ impl Tasks {
     pub(super) async fn watch_bash(
         &self,
         request: &Request,
-        bash: &Bash,
+        bash: &Command,
         record: &Path,
         running: Running,
         handle: &Handle,
@@ -170,8 +170,13 @@ impl Tasks {
     }
 
     /// The result message of a line that has ended.
-    pub(super) async fn ended_bash(&self, request: &Request, bash: &Bash, record: &Path) -> (String, String) {
-        match self.runner.finish_bash(bash, &self.requester(request), record).await {
+    pub(super) async fn ended_bash(
+        &self,
+        request: &Request,
+        bash: &Command,
+        record: &Path,
+    ) -> (String, String) {
+        match self.runner.finish_with_output(bash, &self.requester(request), record).await {
             Ok(output) => {
                 let (result, outcome) = operations::encode_bash(output);
                 self.success(request, result, outcome)

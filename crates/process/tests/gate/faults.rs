@@ -247,11 +247,11 @@ async fn who_changes_the_user_stays_judged() {
 
 #[tokio::test]
 async fn a_terminals_commands_are_judged() {
-    use legwork_process::{Cursor, Size};
+    use legwork_process::{Cursor, Io, Size};
     let yard = Yard::new(&["stty *", "echo *"]);
     let mut spec = yard.spec("", true);
     spec.argv = ["/bin/bash", "--noprofile", "--norc", "-i"].map(String::from).to_vec();
-    spec.terminal = Some(Size { cols: 80, rows: 24 });
+    spec.io = Io::Terminal(Size { cols: 80, rows: 24 });
     let (running, file) = yard.start(&spec);
     running.input(b"stty size; id -u; echo E''ND\n");
     let seen = || {

@@ -5,8 +5,8 @@
 //! backslash, no `!` and no newline, so that whatever login shell the host has (sh, csh,
 //! fish) passes it on unchanged between single quotes.
 
-use std::fmt::Write as _;
-
+use legwork_base::digest::hex;
+use legwork_base::ids;
 use legwork_proto::micro::{FILE_PREFIX, FOLDER_PREFIX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -80,12 +80,8 @@ pub(crate) fn check_flags(flags: &[String]) -> Result<(), Error> {
 
 /// A name that nobody can guess.
 pub(crate) fn token() -> Result<String, Error> {
-    let mut bytes = [0u8; 10];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Start(format!("no randomness: {error}")))?;
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    let bytes = ids::bytes::<10>().map_err(|error| Error::Start(error.to_string()))?;
+    Ok(hex(bytes))
 }
 
 /// Answers the line's question with the binary for the host.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use legwork_base::digest::hex;
 use sha2::{Digest, Sha256};
 
 use super::bootstrap::Place;
@@ -44,7 +45,7 @@ impl Places {
             hash.update(part);
             hash.update([0]);
         }
-        let name: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(&hash.finalize()[..8]);
         self.folder.join(name)
     }
 }

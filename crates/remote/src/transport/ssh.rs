@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use legwork_base::ids;
 use tokio::io::AsyncReadExt;
 
 use super::bootstrap::{self, Stay};
@@ -228,9 +229,7 @@ impl Ssh {
                     started => return started,
                 }
                 // Not all at the same time again.
-                let mut random = [0u8; 1];
-                let _ = getrandom::fill(&mut random);
-                tokio::time::sleep(wait + wait * u32::from(random[0]) / 256).await;
+                tokio::time::sleep(wait.mul_f64(1.0 + ids::fraction())).await;
                 wait *= 2;
             }
         };

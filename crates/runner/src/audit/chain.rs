@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use legwork_base::digest::sha256;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::AuditError;
 use super::segments::{self, RETENTION};
-use super::{AuditError, hex};
 
 /// `,"hash":"` + 64 hex digits + `"}`
 const SUFFIX: usize = 9 + 64 + 2;
@@ -58,7 +58,7 @@ pub(super) fn check_line(line: &str) -> Result<Link, String> {
         .strip_prefix(",\"hash\":\"")
         .and_then(|s| s.strip_suffix("\"}"))
         .ok_or("the line has no hash")?;
-    if hex(&Sha256::digest(body.as_bytes())) != hash {
+    if sha256(body) != hash {
         return Err("the line was changed: its hash does not fit".into());
     }
     let mut link: Link = serde_json::from_str(line).map_err(|e| e.to_string())?;

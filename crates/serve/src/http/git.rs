@@ -13,7 +13,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::reply;
-use crate::command::{self, Command};
+use crate::command::{self, Tool};
 use crate::paths::Trouble;
 use crate::room::Room;
 
@@ -63,14 +63,14 @@ async fn git(room: &Arc<Room>, args: &[&str]) -> Result<Vec<u8>, String> {
         ("LC_ALL", "C.UTF-8"),
         ("GIT_LITERAL_PATHSPECS", "1"),
     ];
-    let command = Command {
+    let tool = Tool {
         argv: argv.map(str::to_owned).collect(),
         env: env.map(|(n, v)| (n.to_owned(), v.to_owned())).into(),
         sandbox: room.settings.sandbox,
         timeout: TIMEOUT,
         most: MAX_OUTPUT,
     };
-    command::output(room, command).await
+    command::output(room, tool).await
 }
 
 /// Whether there is a repository that may be asked; if not, and it is for a reason, that.

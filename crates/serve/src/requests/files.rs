@@ -4,7 +4,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use legwork_workspace::Error;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::{Data, Outcome};
 use crate::client::payload;
@@ -13,7 +12,7 @@ use crate::room::Room;
 
 /// The digest by which clients know a file's content.
 pub(crate) fn digest(data: &[u8]) -> String {
-    Sha256::digest(data).iter().map(|b| format!("{b:02x}")).collect()
+    legwork_base::digest::sha256(data)
 }
 
 /// `fetchDir {path}`

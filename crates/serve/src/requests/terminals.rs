@@ -159,6 +159,7 @@ fn open(room: &Arc<Room>, client: &Arc<Client>, data: Data) -> Answer {
     };
     let sandbox = fields.text("sandbox")?;
     let opening = Opening {
+        who: client.sid.clone(),
         size,
         shell: fields.text("shell")?,
         command: fields.text("command")?.filter(|c| !c.contains('\0')),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::rules::masked;
 use super::{Finding, Report};
-use crate::command::{self, Command};
+use crate::command::{self, Tool};
 use crate::room::Room;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -46,9 +46,8 @@ async fn add(
 }
 
 async fn output(room: &Arc<Room>, argv: Vec<String>) -> Result<Value, String> {
-    let command =
-        Command { argv, env: BTreeMap::new(), sandbox: Profile::Off, timeout: TIMEOUT, most: MAX_OUTPUT };
-    let out = command::output(room, command).await?;
+    let tool = Tool { argv, env: BTreeMap::new(), sandbox: Profile::Off, timeout: TIMEOUT, most: MAX_OUTPUT };
+    let out = command::output(room, tool).await?;
     serde_json::from_slice(&out).map_err(|e| format!("its report can't be read: {e}"))
 }
 

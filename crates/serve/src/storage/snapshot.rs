@@ -5,11 +5,13 @@ use std::io::{Seek, Write};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
+use legwork_base::clock::now_ms;
+use legwork_base::digest;
 use legwork_workspace::{Bounds, Format, Root};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{Diff, Manifest, NOTES};
-use super::scan::{Known, digest, excluded, now_ms};
+use super::scan::{Known, excluded};
 use super::store::{StorageError, Store};
 
 /// What is known of a snapshot.
@@ -81,7 +83,7 @@ impl Snapshots {
             root.pack("", Format::TarZst, &exclude, std::io::BufWriter::new(&file))?;
             file.flush()?;
             file.rewind()?;
-            let (sha256, size) = digest(&mut file)?;
+            let (size, sha256) = digest::of_stream(&mut file)?;
             // What is in the archive, not what the workspace has become meanwhile.
             let manifest = manifest_of(&mut file)?;
             Ok::<_, StorageError>((file, size, sha256, manifest))
@@ -157,8 +159,9 @@ impl Snapshots {
             .fetch(&archive(id))
             .await?
             .ok_or_else(|| StorageError::NotFound(format!("the archive of snapshot {id} is gone")))?;
-        let checking =
-            tokio::task::spawn_blocking(move || digest(&mut file).map(|(sha256, _)| (sha256, file)));
+        let checking = tokio::task::spawn_blocking(move || {
+            digest::of_stream(&mut file).map(|(_, sha256)| (sha256, file))
+        });
         let (sha256, mut file) = joined(checking.await)??;
         if sha256 != snapshot.sha256 {
             return Err(StorageError::Damaged(format!(
@@ -198,8 +201,6 @@ impl Snapshots {
 /// The digests of what is in an archive of ours. Leaves the file at its start.
 fn manifest_of(file: &mut File) -> Result<Manifest, StorageError> {
     use super::manifest::Stored;
-    use super::scan::hex;
-    use sha2::{Digest, Sha256};
     file.rewind()?;
     let mut manifest = Manifest { version: 1, saved_ms: now_ms(), ..Manifest::default() };
     let mut archive = tar::Archive::new(zstd::Decoder::new(&*file)?);
@@ -210,24 +211,10 @@ fn manifest_of(file: &mut File) -> Result<Manifest, StorageError> {
         }
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let mode = entry.header().mode()? & 0o777;
-        let mut hasher = Sha256::new();
-        let size = std::io::copy(&mut entry, &mut HashWriter(&mut hasher))?;
-        manifest.files.insert(path, Stored { size, sha256: hex(&hasher.finalize()), mode });
+        let (size, sha256) = digest::of_stream(&mut entry)?;
+        manifest.files.insert(path, Stored { size, sha256, mode });
     }
     drop(archive);
     file.rewind()?;
     Ok(manifest)
-}
-
-struct HashWriter<'a>(&'a mut sha2::Sha256);
-
-impl Write for HashWriter<'_> {
-    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        sha2::Digest::update(self.0, data);
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, StreamExt};
+use legwork_base::digest::hex;
 use legwork_workspace::Root;
 use object_store::ObjectStoreExt;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,6 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::manifest::{Diff, MANIFEST, Manifest, PENDING, Stored};
-use super::scan::hex;
 use super::store::{PART, StorageError, Store};
 
 /// Requests under way at a time.
@@ -78,7 +78,7 @@ fn take(root: &Root, path: &str) -> Result<(Box<dyn Read>, Stored), StorageError
         (&mut file).take(PART as u64 + 1).read_to_end(&mut data)?;
         if data.len() <= PART {
             hasher.update(&data);
-            let stored = Stored { size: data.len() as u64, sha256: hex(&hasher.finalize()), mode };
+            let stored = Stored { size: data.len() as u64, sha256: hex(hasher.finalize()), mode };
             return Ok((Box::new(std::io::Cursor::new(data)), stored));
         }
         file.seek(SeekFrom::Start(0))?;
@@ -97,7 +97,7 @@ fn take(root: &Root, path: &str) -> Result<(Box<dyn Read>, Stored), StorageError
         }
     }
     copy.seek(SeekFrom::Start(0))?;
-    Ok((Box::new(copy), Stored { size, sha256: hex(&hasher.finalize()), mode }))
+    Ok((Box::new(copy), Stored { size, sha256: hex(hasher.finalize()), mode }))
 }
 
 fn add(

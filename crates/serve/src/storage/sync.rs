@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_util::TryStreamExt;
 use futures_util::stream::StreamExt;
+use legwork_base::clock::now_ms;
 use legwork_workspace::Root;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::manifest::{MANIFEST, Manifest, NOTES, PENDING};
-use super::scan::{Known, excluded, now_ms};
+use super::scan::{Known, excluded};
 use super::spread::{PARALLEL, collect, spread};
 use super::store::{StorageError, Store};
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use legwork_process::Size;
 use legwork_process::sandbox::Profile;
+use legwork_runner::{Command, What};
 
+use super::shell::{SIZE, requester};
 use super::{Exit, Launch, Shells, Terminal};
 
 /// The id of the shared terminal.
@@ -19,6 +21,8 @@ const MAX_TITLE: usize = 200;
 /// A terminal to be opened.
 #[derive(Debug, Default)]
 pub(crate) struct Opening {
+    /// The client that asks, for the audit.
+    pub(crate) who: String,
     pub(crate) size: Option<Size>,
     pub(crate) shell: Option<String>,
     pub(crate) command: Option<String>,
@@ -64,14 +68,9 @@ impl Terminals {
         history: usize,
         on_exit: Listener,
     ) -> Self {
-        let launch = Launch {
-            argv: vec![shells.shell(None).unwrap_or_else(|_| "/bin/sh".into())],
-            cwd: String::new(),
-            env: BTreeMap::new(),
-            size: Size { cols: 80, rows: 24 },
-            timeout: None,
-            sandbox,
-        };
+        let shell = shells.shell(None).unwrap_or_else(|_| "/bin/sh".into());
+        let command = Command { what: What::Shell(vec![shell]), walls: Some(sandbox), ..Command::default() };
+        let launch = Launch::own(MAIN, command);
         let told = on_exit.clone();
         let main = Terminal::new(
             MAIN.into(),
@@ -109,10 +108,17 @@ impl Terminals {
     pub(crate) fn open(&self, opening: Opening) -> Result<Arc<Terminal>, Refused> {
         let shell = self.shells.shell(opening.shell.as_deref()).map_err(Refused::Bad)?;
         let plain = shell.rsplit('/').next().unwrap_or("shell").to_owned();
-        let argv = match &opening.command {
-            Some(command) => vec![shell, "-c".into(), command.clone()],
-            None => vec![shell],
+        let what = match &opening.command {
+            // Lines are judged as bash reads them.
+            Some(_) if self.shells.judges() && !matches!(&*plain, "bash" | "sh") => {
+                let why = format!("the rules here are about lines of bash, not of {plain}");
+                return Err(Refused::Bad(why));
+            }
+            Some(line) if self.shells.judges() => What::Line(line.clone()),
+            Some(line) => What::Program(vec![shell, "-c".into(), line.clone()]),
+            None => What::Shell(vec![shell]),
         };
+        let subject = opening.command.clone().unwrap_or_default();
         let mut title = opening.title.or(opening.command).unwrap_or(plain);
         if title.len() > MAX_TITLE {
             let cut = (0..=MAX_TITLE).rev().find(|at| title.is_char_boundary(*at)).unwrap_or(0);
@@ -128,15 +134,18 @@ impl Terminals {
             Some(asked) => asked,
             None => self.sandbox,
         };
-        let launch = Launch {
-            argv,
-            cwd: opening.cwd,
-            env: opening.env,
-            size: opening.size.unwrap_or(Size { cols: 80, rows: 24 }),
-            timeout,
-            sandbox,
-        };
         let id = format!("t{}", self.count.fetch_add(1, Ordering::Relaxed));
+        let command = Command {
+            what,
+            workdir: opening.cwd,
+            env: opening.env,
+            timeout,
+            subject,
+            walls: Some(sandbox),
+            ..Command::default()
+        };
+        let launch =
+            Launch { command, requester: requester(&opening.who, &id), size: opening.size.unwrap_or(SIZE) };
         let told = self.on_exit.clone();
         let terminal = Terminal::new(
             id.clone(),

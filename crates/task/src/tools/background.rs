@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use legwork_process::{Adoption, Cursor, EndedBy, Progress, State, Status};
-use legwork_runner::{Program, Requester, Runner};
+use legwork_runner::{Command, Requester, Runner};
 
 use super::text::HeadAndTail;
 use super::{Answer, Bench, Input};
@@ -53,7 +53,7 @@ impl Background {
 
     /// Starts one; its handle comes from the call, so that a call that is repeated after a kill
     /// finds what it has started.
-    pub(super) async fn start(&self, program: &Program, bench: &Bench<'_>) -> Result<String, String> {
+    pub(super) async fn start(&self, program: &Command, bench: &Bench<'_>) -> Result<String, String> {
         let name = bench.file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let handle: String = name.chars().rev().take(6).collect();
         let file = self.file(&handle);
@@ -63,7 +63,7 @@ impl Background {
                 return Err(format!("{running} commands run in the background already: stop one first"));
             }
             let runner = bench.hands.runner().await?;
-            let started = runner.start_program(program, bench.requester, &file).await;
+            let started = runner.start(program, bench.requester, &file).await;
             let running = started.map_err(|failure| failure.to_string())?;
             watch(runner.clone(), running, (program.clone(), bench.requester.clone(), file));
         }
@@ -112,7 +112,7 @@ impl Background {
 fn watch(
     runner: Arc<Runner>,
     running: legwork_process::Running,
-    (program, requester, file): (Program, Requester, PathBuf),
+    (program, requester, file): (Command, Requester, PathBuf),
 ) {
     tokio::spawn(async move {
         loop {
@@ -122,7 +122,7 @@ fn watch(
                 Progress::Ended => break,
             }
         }
-        let _ = runner.finish_program(&program, &requester, &file).await;
+        let _ = runner.finish(&program, &requester, &file).await;
     });
 }
 

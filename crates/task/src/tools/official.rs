@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use legwork_process::{Chunk, EndedBy, Status};
-use legwork_runner::{Failure, Program};
+use legwork_runner::{Command, Failure, What};
 use legwork_workspace::GrepBounds;
 use serde_json::{Value, json};
 
@@ -170,17 +170,21 @@ async fn bash(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, String> {
         Some(session) if judged.is_none() => session.around(command, Dialect::Bash, false, true),
         _ => command.to_owned(),
     };
-    let program = Program {
-        argv: ["/bin/bash", "--noprofile", "--norc", "-c", &format!("exec 2>&1; {text}")]
-            .map(String::from)
-            .to_vec(),
+    let program = Command {
+        what: judged.map_or_else(
+            || {
+                let whole = format!("exec 2>&1; {text}");
+                What::Program(["/bin/bash", "--noprofile", "--norc", "-c", &whole].map(String::from).to_vec())
+            },
+            What::Line,
+        ),
         env: [("TERM".to_owned(), "dumb".to_owned())].into(),
         workdir: ".".into(),
         timeout: Some(Duration::from_millis(timeout_ms)),
-        line: judged,
         subject: command.to_owned(),
         tmp: Some(bench.hands.place.tmp.clone()),
         keeps_tree: true,
+        ..Command::default()
     };
     let mut kept = HeadAndTail::tail(MAX_OUTPUT);
     let each = async |Chunk { data, .. }| {

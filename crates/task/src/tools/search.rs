@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use legwork_process::{Chunk, EndedBy, Stream};
-use legwork_runner::Program;
+use legwork_runner::{Command, What};
 use legwork_workspace::Root;
 
 use super::files::{cause, locate};
@@ -108,13 +108,13 @@ pub(super) async fn grep(input: Input<'_>, bench: &Bench<'_>) -> Result<Answer, 
         None => argv.extend(include.map(|glob| format!("--include={glob}"))),
     }
     argv.extend(["-e".to_owned(), pattern.to_owned(), "--".to_owned(), ".".to_owned()]);
-    let program = Program {
-        argv,
+    let program = Command {
+        what: What::Program(argv),
         env: [("LC_ALL".to_owned(), "C.UTF-8".to_owned())].into(),
         workdir: place.folder.clone(),
         timeout: Some(TIMEOUT),
         subject: format!("grep {pattern}"),
-        ..Program::default()
+        ..Command::default()
     };
     let mut found =
         Found { place: &place, most, lines: Vec::new(), bytes: 0, partial: Vec::new(), cut: false };

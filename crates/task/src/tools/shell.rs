@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use legwork_process::{Chunk, EndedBy, Status, Stream};
-use legwork_runner::{Failure, Program};
+use legwork_runner::{Command, Failure, What};
 
 use super::files::locate;
 use super::session::Dialect;
@@ -50,7 +50,7 @@ fn asked<'a>(input: Input<'a>, bench: &Bench<'_>) -> Result<Asked<'a>, String> {
 impl Asked<'_> {
     /// As a program. Where lines are judged, what is judged is the line alone, and no session
     /// stands around it.
-    fn program(&self, bench: &Bench<'_>, keeps: bool) -> Program {
+    fn program(&self, bench: &Bench<'_>, keeps: bool) -> Command {
         let judged = bench.hands.judges().then(|| self.command.to_owned());
         let text = match bench.session {
             Some(session) if judged.is_none() => {
@@ -58,15 +58,17 @@ impl Asked<'_> {
             }
             _ => self.command.to_owned(),
         };
-        Program {
-            argv: ["/bin/sh".to_owned(), "-c".to_owned(), text].to_vec(),
+        Command {
+            what: judged.map_or_else(
+                || What::Program(["/bin/sh".to_owned(), "-c".to_owned(), text].to_vec()),
+                What::Line,
+            ),
             workdir: self.workdir.clone(),
             timeout: keeps.then(|| Duration::from_secs(self.timeout)),
-            line: judged,
             subject: self.command.to_owned(),
             tmp: Some(bench.hands.place.tmp.clone()),
             keeps_tree: true,
-            ..Program::default()
+            ..Command::default()
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use legwork_process::{Chunk, EndedBy, Status, Stream};
 use legwork_proto::task::{Level, StepState};
-use legwork_runner::Program;
+use legwork_runner::What;
 
 use super::files::Files;
 use super::lines::{Lines, Position};
@@ -162,15 +162,15 @@ impl Command<'_> {
         let mut env = self.scope.variables(self.inherited_path());
         env.extend(files.variables());
         env.entry("CI".into()).or_insert_with(|| "true".into());
-        let program = Program {
-            argv,
+        let program = legwork_runner::Command {
+            what: What::Program(argv),
             env,
             workdir,
             timeout: Some(self.timeout),
-            line: None,
             subject: subject.to_owned(),
             tmp: Some(self.world.hands.place.tmp.clone()),
             keeps_tree: true,
+            ..legwork_runner::Command::default()
         };
         let mut ended = self.supervise(&program).await;
         match files.read() {
@@ -201,7 +201,7 @@ impl Command<'_> {
         (!escapes).then_some(text)
     }
 
-    async fn supervise(&self, program: &Program) -> Ended {
+    async fn supervise(&self, program: &legwork_runner::Command) -> Ended {
         let file = self.file();
         let (position, from) = match Position::open(&position_of(&file)) {
             Ok(opened) => opened,

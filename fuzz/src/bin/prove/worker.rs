@@ -9,7 +9,7 @@ use std::time::Duration;
 use legwork_dialout::Service;
 use legwork_dialout::config::{Config, Flags, Source, load};
 use legwork_runner::process::{EndedBy, Progress};
-use legwork_runner::{Bash, BashOutput, Failure, Requester, Runner};
+use legwork_runner::{BashOutput, Command, Failure, Requester, Runner, What};
 use serde_json::{Value, json};
 
 /// Where a yard's own things are.
@@ -60,13 +60,13 @@ async fn answer(runner: &Arc<Runner>, request: &Value, number: usize) -> Value {
     if let Err(e) = runner.reload(config.rules()) {
         return json!({"failed": e});
     }
-    let bash = Bash {
-        command: request["line"].as_str().unwrap().to_owned(),
-        workdir: String::new(),
-        timeout: Duration::from_millis(request["timeout_ms"].as_u64().unwrap()),
+    let command = Command {
+        what: What::Line(request["line"].as_str().unwrap().to_owned()),
+        timeout: Some(Duration::from_millis(request["timeout_ms"].as_u64().unwrap())),
+        ..Command::default()
     };
     let file = PathBuf::from(HOME).join("commands").join(format!("{number}"));
-    match carry_out(runner, &bash, &file).await {
+    match carry_out(runner, &command, &file).await {
         Ok(output) => json!({
             "exit": output.exit_code,
             "stdout": head(&output.stdout.text),
@@ -78,11 +78,11 @@ async fn answer(runner: &Arc<Runner>, request: &Value, number: usize) -> Value {
     }
 }
 
-async fn carry_out(runner: &Arc<Runner>, bash: &Bash, file: &Path) -> Result<BashOutput, Failure> {
+async fn carry_out(runner: &Arc<Runner>, command: &Command, file: &Path) -> Result<BashOutput, Failure> {
     let requester = Requester { door: "proof", ..Requester::default() };
-    let started = runner.start_bash(bash, &requester, file).await?;
-    while !matches!(started.running.progress().await, Progress::Ended) {}
-    let output = runner.finish_bash(bash, &requester, file).await;
+    let running = runner.start(command, &requester, file).await?;
+    while !matches!(running.progress().await, Progress::Ended) {}
+    let output = runner.finish_with_output(command, &requester, file).await;
     let _ = std::fs::remove_file(file);
     output
 }

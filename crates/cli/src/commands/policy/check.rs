@@ -29,11 +29,7 @@ impl Here {
     pub(super) async fn look(word: Option<GateWord>, pass: &[String]) -> Self {
         let env = legwork_process::env::clean(std::env::vars_os(), pass);
         let path = env.get("PATH").map(String::as_str).unwrap_or_default();
-        let bash = path
-            .split(':')
-            .filter(|dir| dir.starts_with('/'))
-            .map(|dir| Path::new(dir).join("bash"))
-            .find(|candidate| candidate.is_file());
+        let bash = legwork_base::programs::find("bash", path);
         let lacks = match word {
             Some(_) => None,
             None => try_here(&env).await.err(),

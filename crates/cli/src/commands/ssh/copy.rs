@@ -305,7 +305,7 @@ async fn digest_of(file: &Path) -> std::io::Result<String> {
         hash.update(&piece);
         piece.clear();
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(legwork_base::digest::hex(hash.finalize()))
 }
 
 fn upload(from: &[String], to: &str) -> Result<Way> {

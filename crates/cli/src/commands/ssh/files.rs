@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use legwork_base::digest::sha256;
 use legwork_remote::{Error, FileRead, FileWrite};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::connected::{Connected, bytes_of, content, invalid};
 use super::edit::Edit;
@@ -78,7 +78,7 @@ impl Put {
         }
         let write = self.write(path, bytes);
         let write = match former {
-            Some(Some(former)) => FileWrite { former: digest(former), ..write },
+            Some(Some(former)) => FileWrite { former: sha256(former), ..write },
             Some(None) => FileWrite { former: "none".to_owned(), ..write },
             None => write,
         };
@@ -172,10 +172,6 @@ impl Put {
         let text = template.render(name, facts.as_ref()).map_err(|error| invalid(format!("{error:#}")))?;
         self.write_all(on, text.as_bytes(), report).await
     }
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Prints a file.

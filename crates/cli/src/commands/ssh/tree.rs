@@ -6,10 +6,6 @@ use std::path::{Component, Path};
 
 use anyhow::{Context as _, Result, bail};
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use sha2::{Digest, Sha256};
-
-/// Read at once for a digest.
-const PIECE: usize = 1024 * 1024;
 
 /// One thing in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,14 +80,7 @@ pub(crate) fn here(root: &Path, without: &GlobSet) -> Result<Tree> {
 }
 
 fn digest(file: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let file = std::fs::File::open(file)?;
-    let (mut hash, mut piece) = (Sha256::new(), Vec::new());
-    while (&file).take(PIECE as u64).read_to_end(&mut piece)? > 0 {
-        hash.update(&piece);
-        piece.clear();
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    legwork_base::digest::of_stream(std::fs::File::open(file)?).map(|(_, digest)| digest)
 }
 
 /// Reads what a host said of a folder. A host is not believed a path that leads out of it.

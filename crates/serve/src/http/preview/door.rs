@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use legwork_base::digest::hex;
 use sha2::{Digest, Sha256};
 
 use crate::access::{Access, bearer};
@@ -88,8 +89,7 @@ impl Door {
 
     /// A cookie's value: it is good for one port.
     fn pass(&self, rights: Rights, port: u16) -> String {
-        let digest = Sha256::digest(format!("{}:{port}", self.key(rights)));
-        digest.iter().take(16).map(|b| format!("{b:02x}")).collect()
+        hex(&Sha256::digest(format!("{}:{port}", self.key(rights)))[..16])
     }
 
     /// Notes what is sent to our own address: it is not passed to applications.
