@@ -214,23 +214,14 @@ fn parse(source: &Source) -> Result<Node, ConfigError> {
     })
 }
 
-/// Puts a configuration together. `home` is the user's, for defaults.
-pub fn load(
+/// The workspace, and the folder of state, which is never within it.
+fn places(
+    r: &mut Reader<'_>,
     source: &Source,
-    env: &BTreeMap<String, String>,
     flags: &Flags,
+    env: &BTreeMap<String, String>,
     home: &Path,
-) -> Result<Config, ConfigError> {
-    let file = source.path.display().to_string();
-    let mut reader = Reader::new(&file, parse(source)?, env)?;
-    let r = &mut reader;
-    let mut warnings = Vec::new();
-    let credential = credential(r, source, flags, home)?;
-    let default_url = match credential {
-        Credential::Token(_) => DEFAULT_TOKEN_URL,
-        Credential::ApiKey(_) => DEFAULT_API_KEY_URL,
-    };
-    let url = url(r, flags, default_url)?;
+) -> Result<(PathBuf, PathBuf), ConfigError> {
     let workspace = r.text(
         "workspace_root",
         &["LEGWORK_RUNNER_WORKSPACE", "FLASHDUTY_RUNNER_WORKSPACE", "FLASHDUTY_RUNNER_WORKSPACE_ROOT"],
@@ -254,36 +245,40 @@ pub fn load(
             workspace.display()
         )));
     }
-    let name = r.given("name", &["LEGWORK_RUNNER_NAME", "FLASHDUTY_RUNNER_NAME"], None)?;
-    let name = match name {
+    Ok((workspace, state_dir))
+}
+
+/// The runner's name; empty for the host's.
+fn name(r: &mut Reader<'_>) -> Result<String, ConfigError> {
+    match r.given("name", &["LEGWORK_RUNNER_NAME", "FLASHDUTY_RUNNER_NAME"], None)? {
         Some(given) => {
             r.note("name", given.text.clone(), given.source);
-            given.text
+            Ok(given.text)
         }
         None => {
             r.note("name", "(the host's name)", "default");
-            String::new()
+            Ok(String::new())
         }
-    };
-    let labels = r.list_or_env("labels", &["LEGWORK_LABELS", "FLASHDUTY_RUNNER_LABELS"])?;
-    let Rules { bash: mut policy, mcp: mut mcp_policy, shell, tables, .. } = rules::read(r)?;
+    }
+}
+
+/// The rules, with a warning for each that its author may have meant otherwise.
+fn rules_in(r: &mut Reader<'_>, source: &Source, warnings: &mut Vec<String>) -> Result<Rules, ConfigError> {
+    let mut rules = rules::read(r)?;
     if source.original {
-        warnings.extend(rules::imply_children(&mut policy, mcp_policy.as_mut()));
+        warnings.extend(rules::imply_children(&mut rules.bash, rules.mcp.as_mut()));
     }
-    for notes in [policy.notes(), mcp_policy.as_ref().map(Policy::notes).unwrap_or_default()] {
-        warnings.extend(notes.into_iter().map(|n| format!("rule '{}' {}", n.pattern, n.message)));
-    }
+    let mut notes = rules.bash.notes();
+    notes.extend(rules.mcp.as_ref().map(Policy::notes).unwrap_or_default());
     if source.original {
-        let notes = policy.order_notes();
-        warnings.extend(notes.into_iter().map(|n| format!("rule '{}' {}", n.pattern, n.message)));
+        notes.extend(rules.bash.order_notes());
     }
-    let denied = r.list("webfetch.deny")?;
-    let egress = Egress::parse(&denied)
-        .map_err(|e| ConfigError(format!("failed to load config: {file}: webfetch.deny: {e}")))?;
-    let env_pass = r.list("env.pass")?;
-    let max_tasks = r.number("max_tasks", 1, 100_000, 32)?;
-    let max_read_bytes = r.number("max_read_bytes", 1, 1 << 40, 32 << 20)?;
-    let max_message_bytes = r.number("max_message_bytes", 1 << 16, 1 << 31, 64 << 20)?;
+    warnings.extend(notes.into_iter().map(|n| format!("rule '{}' {}", n.pattern, n.message)));
+    Ok(rules)
+}
+
+/// How the token travels, and when output is streamed.
+fn words(r: &mut Reader<'_>) -> Result<(TokenIn, StreamOutput), ConfigError> {
     let token_in = r.word(
         "token_in",
         &["LEGWORK_TOKEN_IN"],
@@ -296,6 +291,50 @@ pub fn load(
         &[("auto", StreamOutput::Auto), ("always", StreamOutput::Always), ("never", StreamOutput::Never)],
         "auto",
     )?;
+    Ok((token_in, stream_output))
+}
+
+/// Where to answer whether we are well.
+fn health(r: &mut Reader<'_>) -> Result<Option<SocketAddr>, ConfigError> {
+    match r.optional("health.listen", &["LEGWORK_HEALTH_LISTEN"])? {
+        Some(text) => Ok(Some(text.parse().map_err(|_| {
+            ConfigError(format!(
+                "failed to load config: health.listen: '{text}' is no address with a port, such as 127.0.0.1:7441"
+            ))
+        })?)),
+        None => Ok(None),
+    }
+}
+
+/// Puts a configuration together. `home` is the user's, for defaults.
+pub fn load(
+    source: &Source,
+    env: &BTreeMap<String, String>,
+    flags: &Flags,
+    home: &Path,
+) -> Result<Config, ConfigError> {
+    let file = source.path.display().to_string();
+    let mut reader = Reader::new(&file, parse(source)?, env)?;
+    let r = &mut reader;
+    let mut warnings = Vec::new();
+    let credential = credential(r, source, flags, home)?;
+    let default_url = match credential {
+        Credential::Token(_) => DEFAULT_TOKEN_URL,
+        Credential::ApiKey(_) => DEFAULT_API_KEY_URL,
+    };
+    let url = url(r, flags, default_url)?;
+    let (workspace, state_dir) = places(r, source, flags, env, home)?;
+    let name = name(r)?;
+    let labels = r.list_or_env("labels", &["LEGWORK_LABELS", "FLASHDUTY_RUNNER_LABELS"])?;
+    let Rules { bash: policy, mcp: mcp_policy, shell, tables, .. } = rules_in(r, source, &mut warnings)?;
+    let denied = r.list("webfetch.deny")?;
+    let egress = Egress::parse(&denied)
+        .map_err(|e| ConfigError(format!("failed to load config: {file}: webfetch.deny: {e}")))?;
+    let env_pass = r.list("env.pass")?;
+    let max_tasks = r.number("max_tasks", 1, 100_000, 32)?;
+    let max_read_bytes = r.number("max_read_bytes", 1, 1 << 40, 32 << 20)?;
+    let max_message_bytes = r.number("max_message_bytes", 1 << 16, 1 << 31, 64 << 20)?;
+    let (token_in, stream_output) = words(r)?;
     let (mut sandbox, destinations) = sandbox::read(r, home, &policy)?;
     sandbox.gate = sandbox::gate(r)?;
     // Whatever is granted: the runner's own secrets are nobody's.
@@ -304,14 +343,7 @@ pub fn load(
     let tls = tls(r, home)?;
     let update = update(r, &url, &mut warnings)?;
     let retention = retention(r)?;
-    let health = match r.optional("health.listen", &["LEGWORK_HEALTH_LISTEN"])? {
-        Some(text) => Some(text.parse().map_err(|_| {
-            ConfigError(format!(
-                "failed to load config: health.listen: '{text}' is no address with a port, such as 127.0.0.1:7441"
-            ))
-        })?),
-        None => None,
-    };
+    let health = health(r)?;
     let (log_level, log_format) = log(r, flags, &mut warnings)?;
     let proxy = crate::proxy::Proxies::from_env(env);
     refuse_unknown(r, source, &mut warnings)?;

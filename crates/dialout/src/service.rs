@@ -254,6 +254,16 @@ async fn work(service: Service, mut shutdown: watch::Receiver<Option<Shutdown>>)
             }
         }
     };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(stop, connecting) } => {}
+        () = tidy(&tasks) => {}
+    }
+    tasks.runner().close_sessions().await;
+    tasks.runner().flush_audit().await;
+}
+
+/// Forgets what is old, and closes sessions that nobody has used for long. Never ends.
+async fn tidy(tasks: &Tasks) {
     let pruning = async {
         loop {
             tasks.forget_old().await;
@@ -267,12 +277,9 @@ async fn work(service: Service, mut shutdown: watch::Receiver<Option<Shutdown>>)
         }
     };
     tokio::select! {
-        ((), ()) = async { tokio::join!(stop, connecting) } => {}
         () = pruning => {}
         () = sweeping => {}
     }
-    tasks.runner().close_sessions().await;
-    tasks.runner().flush_audit().await;
 }
 
 /// The current delay with ±20 % jitter; doubles the next one.

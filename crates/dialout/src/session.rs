@@ -65,21 +65,16 @@ pub(crate) async fn serve(
         tokio::select! {
             frame = tokio::time::timeout_at(silent_until, stream.next()) => match frame {
                 Err(_) => break "nothing was heard from the hub for 60 s".to_owned(),
-                Ok(None) => break "the hub closed the connection".to_owned(),
-                Ok(Some(Err(error))) if is_close(&error) => break "the hub closed the connection".to_owned(),
                 Ok(Some(Err(WsError::Capacity(error)))) => {
                     refusal.send_replace(Some(CloseCode::Size));
                     tasks.link_down(number);
                     let _ = tokio::time::timeout(WRITE_TIMEOUT, &mut writer).await;
                     break format!("the hub sent too much at once: {error}");
                 }
-                Ok(Some(Err(error))) => break error.to_string(),
-                Ok(Some(Ok(Message::Close(frame)))) => {
-                    break frame.map_or_else(
-                        || "the hub closed the connection".to_owned(),
-                        |f| format!("the hub closed the connection: {} {}", f.code, f.reason),
-                    );
-                }
+                Ok(None) => break CLOSED.to_owned(),
+                Ok(Some(Err(error))) => break if is_close(&error) { CLOSED.to_owned() } else { error.to_string() },
+                Ok(Some(Ok(Message::Close(None)))) => break CLOSED.to_owned(),
+                Ok(Some(Ok(Message::Close(Some(f))))) => break format!("{CLOSED}: {} {}", f.code, f.reason),
                 Ok(Some(Ok(frame))) => {
                     silent_until = Instant::now() + READ_TIMEOUT;
                     session.confirm_written().await;
@@ -116,6 +111,9 @@ pub(crate) async fn serve(
     session.count_resent().await;
     reason
 }
+
+/// How a connection ended that the hub did not want any more.
+const CLOSED: &str = "the hub closed the connection";
 
 /// Waits for the wish to end. (The guard that `wait_for` returns must not live
 /// across a wait.)
