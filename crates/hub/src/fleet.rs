@@ -457,6 +457,8 @@ pub(crate) struct FleetState {
     pub(crate) tasks: HashMap<String, Arc<LiveTask>>,
     /// Tasks that are over and whose last events are not written yet.
     pub(crate) unwritten: Vec<Arc<LiveTask>>,
+    /// Runners that have runs to be handed over, which the store could not note.
+    pub(crate) undelivered: BTreeSet<String>,
     index: Index,
     links: u64,
 }

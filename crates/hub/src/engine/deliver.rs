@@ -162,7 +162,9 @@ impl Hub {
         let now = now_ms();
         let written = self.store.deliver(ids.clone(), boot.clone(), now).await;
         if let Err(error) = written {
-            return tracing::error!("runs stay queued: {error}");
+            tracing::error!("runs are handed over later: {error}");
+            self.fleet.lock().undelivered.insert(runner_id.to_owned());
+            return;
         }
         self.tell_delivered(&ids, now);
         let mut fleet = self.fleet.lock();
@@ -175,6 +177,17 @@ impl Hub {
             if let Some(link) = &link {
                 Self::send_request(run, link);
             }
+        }
+    }
+
+    /// Tries again to hand out what could not be noted as delivered.
+    pub(super) fn deliver_again(&self) {
+        let mut fleet = self.fleet.lock();
+        let runners = std::mem::take(&mut fleet.undelivered);
+        // One that is away gets it when it comes.
+        for link in runners.iter().filter_map(|runner| fleet.ready_link(runner)) {
+            // The connection's own task does the delivering: nothing goes out twice.
+            let _ = link.sender.send(ToRunner::Deliver);
         }
     }
 

@@ -41,6 +41,7 @@ impl Hub {
             self.finish(&run_id, ending, None).await;
         }
         self.catch_up();
+        self.deliver_again();
         self.let_go().await;
         self.end_expired_credentials().await;
         self.sweep_pods().await;
