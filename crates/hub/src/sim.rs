@@ -50,6 +50,17 @@ fn nothing_is_lost_or_done_twice_whatever_fails() {
 }
 
 #[test]
+fn output_goes_past_the_store() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+    runtime.block_on(async {
+        seeded::begin(1);
+        let costs = World::new(1, false).await.output_costs(100).await;
+        seeded::end();
+        assert_eq!(costs, (0, 100), "writes to the store and to the log");
+    });
+}
+
+#[test]
 fn the_same_seed_is_the_same_world() {
     for seed in [3, 10] {
         assert_eq!(play(seed, false), play(seed, false));

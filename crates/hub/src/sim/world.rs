@@ -15,7 +15,7 @@ use super::runner::{Runner, Wire};
 use crate::clock::seeded;
 use crate::engine::{self, Hub, Seat, Settings};
 use crate::events::Kind;
-use crate::fleet::{Link, ToRunner};
+use crate::fleet::{Link, LiveRun, ToRunner};
 use crate::model::Role;
 use crate::session::heard;
 
@@ -189,7 +189,6 @@ impl World {
     }
 
     fn submit(&mut self) {
-        let (hub, _) = self.hub();
         let count = 1 + chance(self.runners.len().min(3) as u64);
         let select = match chance(3) {
             0 => {
@@ -199,6 +198,11 @@ impl World {
         };
         let key = (chance(4) == 0).then(|| format!("key-{}", chance(3)));
         let expires_s = if chance(5) == 0 { 30 } else { 3600 };
+        self.submit_to(&select, expires_s, key);
+    }
+
+    fn submit_to(&mut self, select: &Value, expires_s: u64, key: Option<String>) {
+        let (hub, _) = self.hub();
         let new = json!({
             "select": select, "operation": "bash", "args": { "command": "sim" }, "timeout_s": 600,
             "expires_s": expires_s, "idempotency_key": key,
@@ -465,8 +469,58 @@ impl World {
         store.step(usize::MAX, Step::Make);
         hub.log.step(usize::MAX);
         self.breathe().await;
-        let open: Vec<String> = hub.fleet.lock().runs.keys().cloned().collect();
-        assert!(open.is_empty(), "seed {}: these never end: {open:?}", self.seed);
+        let open: Vec<String> = hub.fleet.lock().runs.values().map(|run| self.standing(run)).collect();
+        assert!(open.is_empty(), "seed {}: these never end: {open:#?}", self.seed);
+    }
+
+    /// Where a run stands, by the hub and by its runner.
+    fn standing(&self, run: &LiveRun) -> String {
+        let command = self.runners.iter().find_map(|runner| runner.commands.get(&run.id));
+        format!(
+            "{} of {} is {:?} since {:?}, heard of {:?} ago; unsent {}, closing {}, stalled {}, held {}, cancelled {}; \
+             its runner has {command:?}",
+            run.id,
+            run.runner_name,
+            run.state,
+            run.delivered.elapsed(),
+            run.heard.elapsed(),
+            run.unsent,
+            run.closing,
+            run.stalled,
+            run.held.is_some(),
+            run.cancel_requested.is_some(),
+        )
+    }
+
+    /// Output of a run that is under way: what it costs the store, and what the log.
+    pub(super) async fn output_costs(&mut self, pieces: u64) -> (usize, usize) {
+        self.runners.truncate(1);
+        self.connect(0);
+        self.submit_to(&json!({ "runner": self.runners[0].name }), 3600, None);
+        let (hub, store) = self.hub();
+        let mut run = None;
+        while run.is_none() {
+            self.hear();
+            self.breathe().await;
+            store.step(usize::MAX, Step::Make);
+            hub.log.step(usize::MAX);
+            self.breathe().await;
+            self.carry().await;
+            run =
+                hub.fleet.lock().runs.values().find(|run| run.state == State::Running).map(|r| r.id.clone());
+        }
+        let run = run.unwrap_or_default();
+        self.breathe().await;
+        store.step(usize::MAX, Step::Make);
+        hub.log.step(usize::MAX);
+        let runner = &self.runners[0];
+        let number = runner.wire.as_ref().expect("connected").number;
+        for i in 0..pieces {
+            let said = json!({ "task_id": run, "stream": "stdout", "offset": i * 4, "data": "line" });
+            let said = json!({ "id": "m", "type": "task.output", "payload": said, "timestamp": 0 });
+            heard(&hub, &runner.id, number, &said.to_string()).await;
+        }
+        (store.step(usize::MAX, Step::Make), hub.log.step(usize::MAX))
     }
 
     /// What must be so.
