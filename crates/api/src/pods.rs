@@ -26,7 +26,7 @@ pub struct NewPodTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// Seconds that it may wait for a task runner: 1 to 604800, by default 3600.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::strict::whole", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub expires_s: Option<u64>,
     /// 1 to 200 bytes. The same key with the same body is the same task; with another body it

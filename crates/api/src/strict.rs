@@ -1,7 +1,8 @@
 //! Requests are read strictly: what an operation does not know is an error that names what it
 //! knows, and the nearest of that. Answers are read tolerantly (`open.rs`).
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize as _, Deserializer};
 
 use crate::problem::{Code, Problem};
 
@@ -58,6 +59,20 @@ pub fn query<T: DeserializeOwned>(text: &str) -> Result<T, Box<Problem>> {
     let problem =
         Problem::new(Code::BadQuery, format!("the query is not as expected: {}", at(&path, &message)));
     Err(if path == "." { problem } else { problem.about(cut(&path)) }.into())
+}
+
+/// Reads a whole number, also one that is written as `60.0`: to JSON these are the same.
+///
+/// # Errors
+/// If it is no whole number, or none of the type's.
+pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D) -> Result<Option<T>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(from)? else { return Ok(None) };
+    let float = || number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 1e15);
+    let read = number.as_i64().or_else(|| format!("{:.0}", float()?).parse().ok());
+    let of_type = read.and_then(|number| T::try_from(number).ok());
+    of_type
+        .map(Some)
+        .ok_or_else(|| D::Error::custom(format!("{number} is not a whole number that it can be")))
 }
 
 fn form(text: &str) -> form_urlencoded::Parse<'_> {
@@ -176,6 +191,23 @@ mod tests {
         );
         for text in ["limit=many", "limit=-1", "limit=", "limit=1&limit=2"] {
             assert_eq!(of_query::<TaskFilter>(text).0, "bad_query", "{text}");
+        }
+    }
+
+    /// Programs of many languages write whole numbers with a point.
+    #[test]
+    fn a_whole_number_may_have_a_point() {
+        let timeout = |number: &str| {
+            let text = format!(r#"{{"select":{{}},"operation":"bash","timeout_s":{number}}}"#);
+            body::<NewTask>(text.as_bytes()).map(|new| new.timeout_s).map_err(|problem| problem.field)
+        };
+        assert_eq!(
+            [timeout("60"), timeout("60.0"), timeout("6e1")],
+            [Ok(Some(60)), Ok(Some(60)), Ok(Some(60))]
+        );
+        assert_eq!([timeout("null"), timeout("-3.0")], [Ok(None), Ok(Some(-3))]);
+        for number in ["1.5", "1e300", "\"60\"", "18446744073709551616"] {
+            assert_eq!(timeout(number), Err(Some("timeout_s".into())), "{number}");
         }
     }
 

@@ -36,11 +36,11 @@ pub struct NewTask {
     #[serde(default)]
     pub args: Option<Map<String, Value>>,
     /// Seconds that it may take, from the start of the command: 1 to 604800, by default 120.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::strict::whole")]
     #[schemars(range(min = 1, max = 604_800))]
     pub timeout_s: Option<i64>,
     /// Seconds that a run waits for a runner that is away: 1 to 2592000, by default 86400.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::strict::whole")]
     #[schemars(range(min = 1, max = 2_592_000))]
     pub expires_s: Option<i64>,
     /// 1 to 255 bytes. The same key with the same body is the same task; with another body it

@@ -17,7 +17,7 @@ pub struct NewToken {
     /// What it may do.
     pub role: Open<Role>,
     /// Seconds until it ends, at most ten years; by default it does not end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::strict::whole", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 316_224_000))]
     pub expires_s: Option<u64>,
 }

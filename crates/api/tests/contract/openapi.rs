@@ -173,7 +173,20 @@ impl Made {
             Content::Nothing => {}
             Content::Events => {
                 answer["content"] = json!({ "text/event-stream": {
-                    "schema": { "type": "string" },
+                    // Before OpenAPI 3.2 the schema of a stream is that of each event.
+                    "schema": {
+                        "type": "object",
+                        "description": "An event.",
+                        "properties": {
+                            "id": { "type": "string", "description": "For `Last-Event-ID`." },
+                            "event": { "type": "string", "description": "What it tells." },
+                            "data": {
+                                "type": "string", "contentMediaType": "application/json",
+                                "description": "What there is to tell, as JSON.",
+                            },
+                        },
+                        "required": ["data"],
+                    },
                     "example": example_of_answer(&format!("{}.text", about.id)).unwrap(),
                 } });
             }

@@ -151,9 +151,10 @@ impl Hub {
             if runner.link.as_ref().is_none_or(|l| !l.ready) {
                 return;
             }
-            let waiting = |id: &&String| {
-                fleet.runs.get(*id).is_some_and(|r| !r.closing && (r.state == State::Queued || r.unsent))
-            };
+            let is_waiting = |run: &LiveRun| !run.closing && (run.state == State::Queued || run.unsent);
+            // What is to be cancelled goes to nobody, even if its end could not be stored yet.
+            let is_wanted = |run: &LiveRun| is_waiting(run) && run.cancel_requested.is_none();
+            let waiting = |id: &&String| fleet.runs.get(*id).is_some_and(is_wanted);
             (runner.open.iter().filter(waiting).cloned().collect::<Vec<_>>(), runner.boot_id.clone())
         };
         if ids.is_empty() {
@@ -168,15 +169,17 @@ impl Hub {
         }
         self.tell_delivered(&ids, now);
         let mut fleet = self.fleet.lock();
-        let link = fleet.ready_link(runner_id).cloned();
+        // After another boot the next connection hands them out.
+        let is_same = fleet.runners.get(runner_id).is_some_and(|runner| runner.boot_id == boot);
+        let Some(link) = fleet.ready_link(runner_id).filter(|_| is_same).cloned() else { return };
         for id in ids {
-            let Some(run) = fleet.runs.get_mut(&id).filter(|r| !r.closing) else { continue };
+            // Another connection may have handed it out meanwhile.
+            let waiting = fleet.runs.get_mut(&id).filter(|r| !r.closing && r.unsent);
+            let Some(run) = waiting else { continue };
             run.delivered_boot.clone_from(&boot);
             (run.delivered, run.heard, run.delivered_ms) = (Instant::now(), Instant::now(), now);
-            run.unsent = link.is_none();
-            if let Some(link) = &link {
-                Self::send_request(run, link);
-            }
+            run.unsent = false;
+            Self::send_request(run, &link);
         }
     }
 
@@ -254,11 +257,13 @@ impl Hub {
             let mut guard = self.fleet.lock();
             let fleet = &mut *guard;
             for run in fleet.runs.values_mut().filter(|r| r.task.id == task_id && !r.closing) {
+                run.cancel_requested.get_or_insert_with(Instant::now);
                 if run.state == State::Queued || run.unsent {
-                    at_once.push(run.id.clone());
+                    // From here on nobody hands it out.
+                    run.closing = true;
+                    at_once.push(run.clone());
                     continue;
                 }
-                run.cancel_requested.get_or_insert_with(Instant::now);
                 asked.push(run.id.clone());
                 let link =
                     fleet.runners.get(&run.runner_id).and_then(|r| r.link.as_ref()).filter(|l| l.ready);
@@ -267,15 +272,16 @@ impl Hub {
                 }
             }
         }
+        let any = !asked.is_empty() || !at_once.is_empty();
+        for run in at_once {
+            self.end(run, Ending::cancelled(), None).await;
+        }
         if !asked.is_empty()
-            && let Err(error) = self.store.cancel(asked.clone()).await
+            && let Err(error) = self.store.cancel(asked).await
         {
             tracing::error!("a cancel was sent but not recorded: {error}");
         }
-        for run_id in &at_once {
-            self.finish(run_id, Ending::cancelled(), None).await;
-        }
         let given_up = self.cancel_given_up(task_id).await;
-        given_up || !asked.is_empty() || !at_once.is_empty()
+        given_up || any
     }
 }

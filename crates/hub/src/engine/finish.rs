@@ -211,6 +211,16 @@ impl Hub {
             run.closing = true;
             run.clone()
         };
+        self.end(run, ending, acknowledge).await;
+    }
+
+    /// The same of a run that was marked as closing while it was looked at.
+    pub(super) async fn end(
+        self: &Arc<Self>,
+        run: LiveRun,
+        ending: Ending,
+        acknowledge: Option<(Link, String)>,
+    ) {
         let now = now_ms();
         let (hub, id, end) = (self.clone(), run.id.clone(), ending.0.clone());
         let then = move |written| match written {

@@ -50,6 +50,10 @@ impl Hub {
     /// How a run ends for which it is too late.
     fn overtaken(&self, fleet: &FleetState, run: &LiveRun) -> Option<Ending> {
         if run.state == State::Queued || run.unsent {
+            // The store could not note it when it was asked for.
+            if run.cancel_requested.is_some() {
+                return Some(Ending::cancelled());
+            }
             return (run.task.expires <= Instant::now()).then(Ending::expired);
         }
         if let Some(asked) = run.cancel_requested
