@@ -19,7 +19,7 @@ test: toolchain tools web micro
 	cd web && npm run --silent check
 	cargo build --locked -p legwork
 	nice -n 15 scripts/fuzz-smoke & fuzz=$$!; \
-		scripts/web-test && scripts/prove && scripts/walls-test && scripts/gate-test; \
+		scripts/web-test && API_ROLES="viewer admin" API_SECONDS=4 API_EXAMPLES=3 scripts/api-test && scripts/prove && scripts/walls-test && scripts/gate-test; \
 		status=$$?; wait $$fuzz && exit $$status
 	cargo test --quiet --locked --doc -p legwork-remote
 	cargo nextest run --locked --workspace --no-fail-fast -E 'not binary(walls) and not binary(gate)'
@@ -50,8 +50,8 @@ interop: $(LEGWORK)
 	scripts/interop-task
 	scripts/interop-sdk
 
-## proof: the page's figures; what `make test` shows of a part, of the whole: the presets with kubectl, SQL with real databases, every
-## control, every line, as many more as PROVE_LINES says, with bash 5.1 and 5.3 as well (BASH_51 and BASH_53, or what
+## proof: the page's figures; what `make test` shows of a part, of the whole: the presets with kubectl, SQL with real databases, requests made from
+## the OpenAPI document with a token of each role (API_SECONDS), every control, every line, as many more as PROVE_LINES says, with bash 5.1 and 5.3 as well (BASH_51 and BASH_53, or what
 ## scripts/other-bash gets), hours of fuzzing (FUZZ_POLICY_SECONDS), and 10,000 worlds of the hub's simulation (SIM_SEEDS)
 proof: toolchain tools $(LEGWORK)
 	cd web && LEGWORK_BIN=$(CURDIR)/$(LEGWORK) node tests/figures.mjs
@@ -59,6 +59,7 @@ proof: toolchain tools $(LEGWORK)
 	cargo nextest run --locked -p legwork-e2e -E 'test(kubernetes::)'
 	scripts/databases
 	scripts/managers-test
+	scripts/api-test
 	others=$$(scripts/other-bash); env $$others PROVE_SHARE=1 PROVE_SLICE=1 PROVE_LINES=$${PROVE_LINES:-100000} PROVE_QUOTES=$${PROVE_QUOTES:-1000000} scripts/prove
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-300} FUZZ_POLICY_SECONDS=$${FUZZ_POLICY_SECONDS:-7200} \
 		FUZZ_SHELLS_SECONDS=$${FUZZ_SHELLS_SECONDS:-3600} FUZZ_SHELLS_SEED=$${FUZZ_SHELLS_SEED:-$$$$} FUZZ_SEED=$${FUZZ_SEED:-$$$$} scripts/fuzz-smoke

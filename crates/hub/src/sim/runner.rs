@@ -207,7 +207,15 @@ impl Runner {
         }
     }
 
+    /// Whether neither it nor the hub has anything to say.
     pub(super) fn is_quiet(&self) -> bool {
+        let is_idle = |wire: &Wire| {
+            let heard = wire.hearing.as_ref().is_none_or(tokio::task::JoinHandle::is_finished);
+            heard && wire.to_hub.is_empty() && wire.to_runner.is_empty() && wire.queue.is_empty()
+        };
+        if !self.wire.as_ref().is_none_or(is_idle) {
+            return false;
+        }
         let open = |c: &Command| c.ended.is_none() || !c.acknowledged;
         !self.commands.values().any(open)
     }
