@@ -411,6 +411,8 @@ pub(crate) struct LiveRun {
     pub(crate) cut: [bool; 2],
     /// A final state is on its way to the store.
     pub(crate) closing: bool,
+    /// For that its runner was not sent what it would have been: if the state can't be stored, it must be.
+    pub(crate) passed_over: bool,
 }
 
 impl LiveRun {
@@ -445,6 +447,7 @@ impl LiveRun {
             held: None,
             cut: [false; 2],
             closing: false,
+            passed_over: false,
         }
     }
 }

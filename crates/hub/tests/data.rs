@@ -207,10 +207,10 @@ async fn what_is_damaged_costs_nothing_else() {
     // A folder where the events of the task should be.
     std::fs::create_dir_all(data.join("events/_3/tsk_3")).unwrap();
     let hub = Hub::open(&data).await;
-    let lost = hub.get("/tasks/tsk_2").await;
+    let lost = hub.get("/tasks/tsk_2?wait_s=60").await;
     assert_eq!(lost["state"], "lost", "{lost}");
     assert!(lost["runs"][0]["error"].as_str().unwrap().contains("state"), "{lost}");
-    let unreadable = hub.get("/tasks/tsk_3").await;
+    let unreadable = hub.get("/tasks/tsk_3?wait_s=60").await;
     assert_eq!(unreadable["state"], "lost", "{unreadable}");
     assert_eq!(hub.get("/tasks/tsk_1").await["state"], "succeeded");
     assert!(hub.text("/tasks/tsk_1/events?follow=false").await.contains("Linux"));

@@ -37,7 +37,11 @@ impl Hub {
 
     /// The request of a run, if it is still to be carried out.
     pub(crate) async fn request_of(&self, run_id: &str) -> Result<Option<Request>, StoreError> {
-        let task = match self.fleet.lock().runs.get(run_id).filter(|run| !run.closing) {
+        let task = match self.fleet.lock().runs.get_mut(run_id) {
+            Some(run) if run.closing => {
+                run.passed_over = true;
+                return Ok(None);
+            }
             Some(run) => run.task.clone(),
             None => return Ok(None),
         };
@@ -97,6 +101,7 @@ impl Hub {
             let open: Vec<String> = runner.open.iter().cloned().collect();
             for run_id in open {
                 let Some(run) = fleet.runs.get_mut(&run_id) else { continue };
+                run.passed_over |= run.closing;
                 if run.closing || run.state == State::Queued || run.unsent {
                     continue;
                 }

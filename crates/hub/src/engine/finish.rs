@@ -236,11 +236,16 @@ impl Hub {
     /// A final state could not be stored: it comes again.
     fn end_failed(&self, run_id: &str, error: &StoreError, acknowledge: Option<(Link, String)>) {
         tracing::error!(run = run_id, "a final state could not be stored: {error}");
-        if let Some(run) = self.fleet.lock().runs.get_mut(run_id) {
-            run.closing = false;
-        }
-        // The runner sends it again on its next connection.
-        if let Some((link, _)) = acknowledge {
+        let asked_again = {
+            let mut fleet = self.fleet.lock();
+            let passed_over = fleet.runs.get_mut(run_id).and_then(|run| {
+                run.closing = false;
+                std::mem::take(&mut run.passed_over).then(|| run.runner_id.clone())
+            });
+            passed_over.and_then(|runner| fleet.ready_link(&runner).cloned())
+        };
+        // On the next connection the runner sends it again, and is sent what it was not.
+        if let Some(link) = acknowledge.map(|(link, _)| link).or(asked_again) {
             let _ = link.sender.send(ToRunner::Close { code: 1013, reason: "the hub's store failed" });
         }
     }

@@ -232,5 +232,6 @@ fn live(row: OpenRun, task: Arc<LiveTask>) -> LiveRun {
         held: None,
         cut: [false; 2],
         closing: false,
+        passed_over: false,
     }
 }
