@@ -26,7 +26,10 @@ async fn a_killed_agent_goes_on_where_it_was() {
     let callback = Callback::start().await;
     let task = agent("go", &["shell"]);
     let mut pod = place.active(&task, &callback, &model_env(&model.url));
-    legwork_e2e::until("the command runs", || async { place.workspace.join("ran").exists() }).await;
+    legwork_e2e::until("the command runs", || async {
+        std::fs::read_to_string(place.workspace.join("ran")).is_ok_and(|text| !text.is_empty())
+    })
+    .await;
     pod.kill().await;
     let ended = place.run(&task, &callback, &model_env(&model.url)).await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
@@ -53,7 +56,10 @@ async fn an_unclear_effect_is_told_and_not_repeated() {
     let callback = Callback::start().await;
     let task = agent("go", &["shell"]);
     let mut pod = place.active(&task, &callback, &model_env(&model.url));
-    legwork_e2e::until("the command runs", || async { place.workspace.join("ran").exists() }).await;
+    legwork_e2e::until("the command runs", || async {
+        std::fs::read_to_string(place.workspace.join("ran")).is_ok_and(|text| !text.is_empty())
+    })
+    .await;
     pod.kill().await;
     // The machine takes everything else along, too.
     kill_all(&place);
