@@ -101,6 +101,7 @@ pub const TARGETS: &[Target] = &[
             "451-7[\"terminal:write\",{\"data\":{\"_placeholder\":true,\"num\":0}}]",
             "bytes=0-99",
             "/workspace/%2e%2e/x",
+            "<!doctype html><a href=/x srcset='/a 1x, /b 2x' style=\"b:url(&quot;/c&quot;)\"><style>@import '/d'</style><!-- -->",
             "\u{1b}[?1049h\u{1b}[2J\u{1b}[3;5Hä\u{1b}]0;t\u{7}\u{1b}[38;2;1;2;3mx",
         ],
     },

@@ -224,6 +224,16 @@ impl Client {
         }
     }
 
+    /// The next event, whatever it is.
+    pub async fn any_event(&mut self) -> (String, Value) {
+        while self.events.is_empty() {
+            let packet = self.packet().await;
+            assert!(!packet.starts_with("closed"), "{packet}");
+            self.note(&packet);
+        }
+        self.events.remove(0)
+    }
+
     /// Types into the shared terminal, and waits until it shows something.
     pub async fn type_until(&mut self, text: &str, shows: &str) -> String {
         self.send(&format!("42{}", json!(["terminal:write", { "data": text }]))).await;

@@ -43,8 +43,8 @@ pub(crate) struct Streams {
 /// A command that has been started.
 pub(crate) struct Launched {
     pub(crate) pid: Pid,
-    /// Accepts its connections to the proxy.
-    pub(crate) door: Option<OwnedFd>,
+    /// Accepts its connections to the proxy; then what leads into its network.
+    pub(crate) door: Vec<OwnedFd>,
     /// Answers for its execs.
     pub(crate) gatekeeper: Option<Gatekeeper>,
 }
@@ -125,7 +125,11 @@ fn plain(
     }
     let id = command.spawn()?.id();
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
-    Ok(Launched { pid: pid.ok_or_else(|| io::Error::other("no process id"))?, door: None, gatekeeper: None })
+    Ok(Launched {
+        pid: pid.ok_or_else(|| io::Error::other("no process id"))?,
+        door: Vec::new(),
+        gatekeeper: None,
+    })
 }
 
 /// What becomes the command.
@@ -144,9 +148,10 @@ impl Child<'_> {
         self.take_streams().map_err(text)?;
         sys::restore_signals();
         if let Some(plan) = &self.spec.sandbox {
-            let mut ready = |ready: legwork_sandbox::Ready| match ready.proxy {
-                Some(door) => send(self.report, DOOR, door.as_fd()),
-                None => Ok(()),
+            let mut ready = |ready: legwork_sandbox::Ready| {
+                let Some(proxy) = &ready.proxy else { return Ok(()) };
+                let inside = ready.inside.iter().map(AsFd::as_fd);
+                send(self.report, DOOR, &std::iter::once(proxy.as_fd()).chain(inside).collect::<Vec<_>>())
             };
             let own_session = !self.streams.terminal;
             legwork_sandbox::enter(plan, &self.spec.group, own_session, kernel, &mut ready)?;
@@ -184,22 +189,25 @@ impl Child<'_> {
             }
             _ => format!("this kernel does not hand on execs: {e}"),
         })?;
-        send(self.report, LISTENER, listener.as_fd()).map_err(|e| e.to_string())
+        send(self.report, LISTENER, &[listener.as_fd()]).map_err(|e| e.to_string())
     }
 }
 
-fn send(socket: &OwnedFd, what: u8, fd: BorrowedFd<'_>) -> io::Result<()> {
-    let fds = [fd];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Most descriptors in one packet: the door, what asks for ways in, two tables.
+pub(crate) const MOST_FDS: usize = 4;
+
+pub(crate) fn send(socket: &OwnedFd, what: u8, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&fds));
-    rustix::net::sendmsg(socket, &[IoSlice::new(&[what])], &mut control, SendFlags::NOSIGNAL)?;
+    control.push(SendAncillaryMessage::ScmRights(fds));
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::sendmsg(socket, &[IoSlice::new(&[what])], &mut control, flags)?;
     Ok(())
 }
 
 /// Listens to the child until it is the command, and answers its first exec.
-fn attend(report: &OwnedFd, spec: &Spec) -> io::Result<(Option<OwnedFd>, Option<Gatekeeper>)> {
-    let (mut door, mut gatekeeper) = (None, None::<Gatekeeper>);
+fn attend(report: &OwnedFd, spec: &Spec) -> io::Result<(Vec<OwnedFd>, Option<Gatekeeper>)> {
+    let (mut door, mut gatekeeper) = (Vec::new(), None::<Gatekeeper>);
     loop {
         let mut fds = vec![PollFd::new(report, PollFlags::IN)];
         let listener = gatekeeper.as_ref().map(Gatekeeper::listener);
@@ -218,12 +226,13 @@ fn attend(report: &OwnedFd, spec: &Spec) -> io::Result<(Option<OwnedFd>, Option<
         }
         match hear(report)? {
             None => break,
-            Some((DOOR, Some(fd), _)) => door = Some(fd),
-            Some((LISTENER, Some(fd), _)) => {
+            Some((DOOR, fds, _)) => door = fds,
+            Some((LISTENER, mut fds, _)) => {
+                let fd = fds.pop().ok_or_else(|| io::Error::other("no listener came"))?;
                 let gate = spec.gate.as_ref().ok_or_else(|| io::Error::other("no gate was asked for"))?;
                 gatekeeper = Some(Gatekeeper::new(fd, gate, spec)?);
             }
-            Some((ERRNO, None, text)) => {
+            Some((ERRNO, _, text)) => {
                 let errno = text.try_into().map_or(libc::EIO, i32::from_ne_bytes);
                 // What the gate has kept it from is told better than by the error.
                 let denied = gatekeeper.and_then(|g| g.denied().0.into_iter().next());
@@ -246,11 +255,11 @@ fn attend(report: &OwnedFd, spec: &Spec) -> io::Result<(Option<OwnedFd>, Option<
     Ok((door, gatekeeper))
 }
 
-type Said = (u8, Option<OwnedFd>, Vec<u8>);
+type Said = (u8, Vec<OwnedFd>, Vec<u8>);
 
 /// The next packet; `None` if there will be no more.
 fn hear(report: &OwnedFd) -> io::Result<Option<Said>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut text = [0u8; MAX_REPORT];
     let message = rustix::net::recvmsg(
@@ -260,9 +269,16 @@ fn hear(report: &OwnedFd) -> io::Result<Option<Said>> {
         RecvFlags::CMSG_CLOEXEC,
     )?;
     let Some((what, rest)) = text[..message.bytes].split_first() else { return Ok(None) };
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Ok(Some((*what, fd, rest.to_vec())))
+    Ok(Some((*what, received(&mut control), rest.to_vec())))
+}
+
+/// The descriptors that came with a packet.
+pub(crate) fn received(control: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
+    let mut all = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            all.extend(fds);
+        }
+    }
+    all
 }

@@ -15,6 +15,7 @@ mod confine;
 pub mod env;
 mod gate;
 mod helper;
+mod inside;
 mod journal;
 mod launch;
 mod record;
@@ -31,6 +32,7 @@ pub use legwork_sandbox as sandbox;
 
 pub use gate::{Denial, Gate};
 pub use helper::{HELPER_ARG, Piped, SpawnError, Spawner, helper_main};
+pub use inside::Inside;
 pub use journal::{Chunk, Cursor, Stream};
 pub use running::{Adoption, Progress, Running, adopt, spec_of, status};
 pub use spec::{EndedBy, Io, Limits, Size, Spec, State, Status, boot_id};

@@ -11,6 +11,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::inside::Inside;
+use crate::launch::{MOST_FDS, received};
 use crate::record;
 use crate::spec::{Size, Spec, State, Status, boot_id};
 use crate::supervisor::{CANCEL, DOOR, ENDED, GROWN, INPUT, MAX_MESSAGE, RESIZE};
@@ -21,8 +23,9 @@ pub enum Progress {
     /// The journal has grown to this many bytes.
     Output(u64),
     /// What accepts the command's connections to its proxy has come: to be served by
-    /// whoever watches the command.
-    Door(std::net::TcpListener),
+    /// whoever watches the command. And what leads into the command's network, where the wall
+    /// has that.
+    Door(std::net::TcpListener, Option<Inside>),
     /// The command has ended: [`status`] says how. Its supervisor is gone, unless it looks after
     /// what was left running; then it is gone when this is told once more.
     Ended,
@@ -55,8 +58,11 @@ impl Running {
                     len.copy_from_slice(&bytes[1..9]);
                     return Progress::Output(u64::from_le_bytes(len));
                 }
-                Ok(Received { len: 1, bytes, fd: Some(fd) }) if bytes[0] == DOOR => {
-                    return Progress::Door(fd.into());
+                Ok(Received { len: 1, bytes, mut fds }) if bytes[0] == DOOR && !fds.is_empty() => {
+                    let inside = fds.split_off(1);
+                    if let Some(proxy) = fds.pop() {
+                        return Progress::Door(proxy.into(), Inside::new(inside).ok().flatten());
+                    }
                 }
                 Ok(Received { len: 1, bytes, .. }) if bytes[0] == ENDED => return Progress::Ended,
                 Ok(Received { len: 0, .. }) | Err(_) => return Progress::Ended,
@@ -111,22 +117,18 @@ impl Running {
 struct Received {
     len: usize,
     bytes: [u8; 16],
-    fd: Option<OwnedFd>,
+    fds: Vec<OwnedFd>,
 }
 
 fn receive(socket: &OwnedFd) -> io::Result<Received> {
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage};
+    use rustix::net::RecvAncillaryBuffer;
     let mut bytes = [0u8; 16];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let message = rustix::net::recvmsg(socket, &mut [io::IoSliceMut::new(&mut bytes)], &mut control, flags)?;
     let len = message.bytes;
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Ok(Received { len, bytes, fd })
+    Ok(Received { len, bytes, fds: received(&mut control) })
 }
 
 /// What became of a command whose runner was away.

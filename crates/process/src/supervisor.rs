@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, WaitStatus};
 
 use crate::gate::Gatekeeper;
 use crate::journal::{Stream, Writer};
-use crate::launch::{Launched, Streams, launch};
+use crate::launch::{Launched, Streams, launch, send};
 use crate::record::Stored;
 use crate::spec::{EndedBy, Io, Size, Spec, State, Status, now_ms};
 use crate::{confine, record, sys, tree};
@@ -90,9 +90,7 @@ fn supervise(passed: Passed) -> io::Result<()> {
         }
     };
     let deadline = spec.limits.timeout.and_then(|t| Instant::now().checked_add(t));
-    if let Some(door) = &door {
-        send_door(&controller, door);
-    }
+    send_door(&controller, &door);
     let spec_passes = spec.io.is_passed();
     let mut supervisor = Supervisor {
         door,
@@ -260,21 +258,19 @@ struct Controller {
     told: u64,
 }
 
-/// Passes the proxy's door to a controller: whoever is there serves it.
-fn send_door(controller: &OwnedFd, door: &OwnedFd) {
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage};
-    let fds = [door.as_fd()];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&fds));
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    // A controller that is gone is noticed elsewhere.
-    let _ = rustix::net::sendmsg(controller, &[io::IoSlice::new(&[DOOR])], &mut control, flags);
+/// Passes the proxy's door, and what leads into the command's network, to a controller: whoever
+/// is there serves it.
+fn send_door(controller: &OwnedFd, door: &[OwnedFd]) {
+    if !door.is_empty() {
+        let fds: Vec<_> = door.iter().map(AsFd::as_fd).collect();
+        // A controller that is gone is noticed elsewhere.
+        let _ = send(controller, DOOR, &fds);
+    }
 }
 
 struct Supervisor {
-    /// What accepts the command's connections to its proxy.
-    door: Option<OwnedFd>,
+    /// What accepts the command's connections to its proxy, and what leads into its network.
+    door: Vec<OwnedFd>,
     /// Answers for the tree's execs, as long as anybody of it is left.
     gatekeeper: Option<Gatekeeper>,
     /// Where denials are reported while the command runs.
@@ -642,9 +638,7 @@ impl Supervisor {
             // Abstract names are open to all users; the command is ours alone.
             let owner = rustix::net::sockopt::socket_peercred(&socket).map(|peer| peer.uid);
             if owner == Ok(rustix::process::geteuid()) && self.controllers.len() < MAX_CONTROLLERS {
-                if let Some(door) = &self.door {
-                    send_door(&socket, door);
-                }
+                send_door(&socket, &self.door);
                 self.controllers.push(Controller { socket, told: 0 });
             }
         }

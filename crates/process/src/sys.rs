@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "this module is the workspace's border to the kernel")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::process::Command;
 
 use legwork_sandbox::{Attributes, Fork, Kernel};
@@ -160,13 +160,22 @@ impl Kernel for SingleThreaded {
         }
     }
 
-    fn mirror(&self, child: Pid, as_init: bool, report: Option<OwnedFd>) -> ! {
+    fn mirror(&self, child: Pid, as_init: bool, report: Option<OwnedFd>, inward: Option<OwnedFd>) -> ! {
         let report = report.map_or(-1, IntoRawFd::into_raw_fd);
+        // What tells of the child's end while connections are asked for.
+        let ended = inward
+            .as_ref()
+            .and_then(|_| rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty()).ok());
+        let kept = [
+            report,
+            inward.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+            ended.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+        ];
         let child = child.as_raw_nonzero().get();
         // SAFETY: this function never returns, so no owner of a closed descriptor is used
         // or dropped any more. The other calls take no pointers but to live locals.
         unsafe {
-            close_all_but(report);
+            close_all_but(kept);
             for signal in [
                 libc::SIGTERM,
                 libc::SIGINT,
@@ -179,6 +188,9 @@ impl Kernel for SingleThreaded {
                 libc::signal(signal, libc::SIG_IGN);
             }
             libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+            if let (Some(inward), Some(ended)) = (inward, ended) {
+                crate::inside::serve(inward.as_fd(), ended.as_fd());
+            }
             let mut status: libc::c_int = 0;
             loop {
                 let ended = libc::waitpid(if as_init { -1 } else { child }, &raw mut status, 0);
@@ -208,29 +220,31 @@ impl Kernel for SingleThreaded {
     fn status_pipe(&self) -> io::Result<(OwnedFd, OwnedFd)> {
         Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
     }
+
+    fn inward_pair(&self) -> io::Result<(OwnedFd, OwnedFd)> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType};
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+    }
 }
 
-/// Closes every descriptor but one.
+/// Closes every descriptor but these; -1 is none.
 ///
 /// # Safety
 ///
 /// No owner of any other descriptor may be used or dropped afterwards.
-unsafe fn close_all_but(kept: RawFd) {
-    let kept = libc::c_uint::try_from(kept);
-    // SAFETY: the caller has no more use for the descriptors; ranges are plain numbers.
-    unsafe {
-        match kept {
-            Ok(kept) => {
-                if kept > 0 {
-                    libc::close_range(0, kept - 1, 0);
-                }
-                libc::close_range(kept + 1, libc::c_uint::MAX, 0);
-            }
-            Err(_) => {
-                libc::close_range(0, libc::c_uint::MAX, 0);
-            }
+unsafe fn close_all_but<const N: usize>(mut kept: [RawFd; N]) {
+    kept.sort_unstable();
+    let mut from: libc::c_uint = 0;
+    for kept in kept.into_iter().filter_map(|fd| libc::c_uint::try_from(fd).ok()) {
+        if kept > from {
+            // SAFETY: the caller has no more use for the descriptors; ranges are plain numbers.
+            unsafe { libc::close_range(from, kept - 1, 0) };
         }
+        from = kept + 1;
     }
+    // SAFETY: as above.
+    unsafe { libc::close_range(from, libc::c_uint::MAX, 0) };
 }
 
 /// Closes what this process inherited beyond stdin, stdout and stderr: none of it

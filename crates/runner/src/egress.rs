@@ -63,6 +63,16 @@ impl Destinations {
         })
     }
 
+    /// Whether something on the machine's own loopback device is listed.
+    pub(crate) fn lists_this_machine(&self) -> bool {
+        let own = |ip: IpAddr| ip.is_loopback();
+        self.entries.iter().any(|entry| match &entry.host {
+            Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+            Host::Net(net) => own(net.network()) || net.contains(&IpAddr::from([127, 0, 0, 1])),
+            Host::Any => false,
+        })
+    }
+
     /// Whether an address is itself listed.
     fn lists(&self, address: SocketAddr) -> bool {
         self.entries.iter().any(|entry| {

@@ -390,7 +390,7 @@ impl Supervised {
         let watcher = tokio::spawn(async move {
             loop {
                 match running.progress().await {
-                    Progress::Door(listener) => walls.serve_door(&file, listener),
+                    Progress::Door(listener, _) => walls.serve_door(&file, listener),
                     Progress::Output(_) => {}
                     Progress::Ended => break,
                 }

@@ -234,8 +234,13 @@ impl Walls {
             for name in ["ALL_PROXY", "all_proxy"] {
                 env.insert(name.into(), format!("socks5h://{proxy}"));
             }
+            let own = !self.current().rules.destinations.lists_this_machine();
             for name in ["NO_PROXY", "no_proxy"] {
-                env.remove(name);
+                // What listens beside the command is reached as on any machine.
+                match own {
+                    true => env.insert(name.into(), "localhost,127.0.0.1,::1".into()),
+                    false => env.remove(name),
+                };
             }
         }
     }

@@ -35,9 +35,18 @@ pub trait Kernel {
     fn loopback_up(&self) -> io::Result<()>;
     /// Waits for `child`, with every other descriptor but `report` closed, passes its
     /// end on as this process's own, and never returns. `as_init`: reaps others too.
-    fn mirror(&self, child: rustix::process::Pid, as_init: bool, report: Option<OwnedFd>) -> !;
+    /// `inward`: until then, makes connections into this process's network for whoever asks.
+    fn mirror(
+        &self,
+        child: rustix::process::Pid,
+        as_init: bool,
+        report: Option<OwnedFd>,
+        inward: Option<OwnedFd>,
+    ) -> !;
     /// Makes a pipe that carries a wait status from `mirror` to `mirror`.
     fn status_pipe(&self) -> io::Result<(OwnedFd, OwnedFd)>;
+    /// Makes what asks for connections into a network, and what `mirror` is asked by.
+    fn inward_pair(&self) -> io::Result<(OwnedFd, OwnedFd)>;
 }
 
 /// What a wall leaves for the runner.
@@ -45,6 +54,8 @@ pub trait Kernel {
 pub struct Ready {
     /// Accepts connections that the command makes to its proxy.
     pub proxy: Option<std::net::TcpListener>,
+    /// Asks for connections into the command's network; then the tables of what listens there.
+    pub inside: Vec<OwnedFd>,
 }
 
 /// Whether [`enter`] has something to report to the supervisor besides errors.
@@ -85,8 +96,10 @@ pub fn enter(
                 | UnshareFlags::NEWUTS;
             isolate(all, false, kernel).map_err(io("make namespaces"))?;
             let listener = network(kernel).map_err(io("make a network"))?;
-            ready(Ready { proxy: Some(listener) }).map_err(io("report"))?;
-            namespaces(plan, own_session, kernel)?;
+            let (asks, asked) = kernel.inward_pair().map_err(io("make a way in"))?;
+            let inside = std::iter::once(asks).chain(socket_tables()).collect();
+            ready(Ready { proxy: Some(listener), inside }).map_err(io("report"))?;
+            namespaces(plan, own_session, kernel, asked)?;
         }
         Profile::Gvisor => {
             let user = rustix::process::geteuid();
@@ -94,7 +107,7 @@ pub fn enter(
             isolate(UnshareFlags::NEWNET | UnshareFlags::NEWNS | flags, true, kernel)
                 .map_err(io("make namespaces"))?;
             let listener = network(kernel).map_err(io("make a network"))?;
-            ready(Ready { proxy: Some(listener) }).map_err(io("report"))?;
+            ready(Ready { proxy: Some(listener), inside: Vec::new() }).map_err(io("report"))?;
             // The rest is `runsc`, which is executed next.
             return mounts::build_root(plan, kernel, &crate::gvisor::root_of(plan))
                 .map_err(|e| format!("sandbox: {e}"));
@@ -145,18 +158,25 @@ fn network(kernel: &dyn Kernel) -> io::Result<std::net::TcpListener> {
     std::net::TcpListener::bind(("127.0.0.1", PROXY_PORT))
 }
 
+/// What listens in this network, as the kernel tells it; it stays this network's wherever it
+/// is read.
+fn socket_tables() -> Vec<OwnedFd> {
+    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+    tables.iter().filter_map(|table| std::fs::File::open(table).ok().map(OwnedFd::from)).collect()
+}
+
 /// Three processes: this one stays outside and passes on how the command ended, the
 /// first inside reaps, its child becomes the command.
-fn namespaces(plan: &Plan, own_session: bool, kernel: &dyn Kernel) -> Result<(), String> {
+fn namespaces(plan: &Plan, own_session: bool, kernel: &dyn Kernel, inward: OwnedFd) -> Result<(), String> {
     let io = |what: &'static str| move |e: io::Error| format!("sandbox: {what}: {e}");
     let (from_init, to_outside) = kernel.status_pipe().map_err(io("make a pipe"))?;
     match kernel.fork().map_err(io("fork"))? {
-        Fork::Parent(init) => kernel.mirror(init, false, Some(from_init)),
-        Fork::Child => {}
+        Fork::Parent(init) => kernel.mirror(init, false, Some(from_init), Some(inward)),
+        Fork::Child => drop(inward),
     }
     mounts::enter_root(plan, kernel).map_err(|e| format!("sandbox: {e}"))?;
     match kernel.fork().map_err(io("fork"))? {
-        Fork::Parent(command) => kernel.mirror(command, true, Some(to_outside)),
+        Fork::Parent(command) => kernel.mirror(command, true, Some(to_outside), None),
         Fork::Child => {}
     }
     drop(to_outside);

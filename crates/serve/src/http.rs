@@ -16,6 +16,11 @@ pub(crate) use preview::Previews;
 pub(crate) use routes::serve;
 pub(crate) use uploads::Uploads;
 
+/// Reads a page of an application, for the fuzzer.
+pub(crate) fn fuzz_page(data: &[u8]) {
+    preview::rewrite::fuzz(data);
+}
+
 /// Reads what stands in headers and paths, for the fuzzer.
 pub(crate) fn fuzz(text: &str) {
     files::fuzz(text);

@@ -38,6 +38,7 @@ pub mod fuzzing {
         }
         let _ = crate::socketio::decode(&text);
         crate::http::fuzz(&text);
+        crate::http::fuzz_page(data);
         let whole = crate::terminal::journal::whole_characters(data);
         assert!(whole <= data.len() && data.len() - whole < 4);
         let names = crate::paths::Names::new("/workspace", "/srv/real");

@@ -16,6 +16,7 @@ use crate::engine::session::Session;
 use crate::http::{Previews, Uploads};
 use crate::metrics::Metrics;
 use crate::paths::Names;
+use crate::ports::Told;
 use crate::requests::{self, Data};
 use crate::settings::Settings;
 use crate::storage::{Snapshots, StorageError, Store, Sync, SyncReport};
@@ -62,6 +63,7 @@ pub(crate) struct Room {
     pub(crate) watching: Watching,
     pub(crate) uploads: Uploads,
     pub(crate) previews: Previews,
+    pub(crate) ports_told: Told,
     /// Where the workspace is kept, if it is.
     pub(crate) sync: Option<Sync>,
     pub(crate) snapshots: Snapshots,
@@ -109,6 +111,7 @@ impl Room {
         };
         let snapshots = Snapshots::new(kept, root.clone(), exclude);
         let sync = store.map(|store| Sync::new(store, root.clone(), exclude));
+        let networks = shells.networks.clone();
         Ok(Arc::new_cyclic(|weak: &Weak<Self>| {
             let weak = weak.clone();
             let on_exit = Arc::new(move |terminal: &Arc<Terminal>, exit: Exit| {
@@ -135,7 +138,8 @@ impl Room {
                 stopping: watch::Sender::new(false),
                 watching: Watching::default(),
                 uploads: Uploads::default(),
-                previews: Previews::default(),
+                previews: Previews::new(networks),
+                ports_told: Told::default(),
                 loaded: watch::Sender::new(sync.is_none()),
                 sync,
                 snapshots,

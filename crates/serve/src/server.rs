@@ -88,7 +88,7 @@ impl Server {
         let mut beside = JoinSet::new();
         beside.spawn(tick(room.clone()));
         beside.spawn(reap(room.clone()));
-        beside.spawn(crate::ports::watch(room.clone(), self.address.port()));
+        beside.spawn(crate::ports::watch(room.clone()));
         beside.spawn(crate::usage::watch(room.clone()));
         beside.spawn(save(room.clone()));
         let seats = Seats::new(MAX_OPEN + 4 * room.settings.max_connections);

@@ -3,6 +3,7 @@
 pub(crate) mod journal;
 mod live;
 mod manager;
+mod networks;
 mod questions;
 mod screen;
 mod shell;
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 
 use live::{Live, Window};
 pub(crate) use manager::{MAIN, Opening, Refused, Terminals};
+pub(crate) use networks::Networks;
 pub(crate) use questions::Colours;
 use screen::Screen;
 pub(crate) use shell::{Launch, Shells, environment};

@@ -353,7 +353,7 @@ impl Watched<'_> {
             tokio::select! {
                 progress = self.running.progress() => match progress {
                     Progress::Output(_) => return true,
-                    Progress::Door(listener) => self.runner.serve_door(self.file, listener),
+                    Progress::Door(listener, _) => self.runner.serve_door(self.file, listener),
                     Progress::Ended => return false,
                 },
                 _ = abort.wished(), if !self.cancelled => self.cancel(),

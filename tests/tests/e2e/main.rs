@@ -41,3 +41,4 @@ mod workspace;
 mod workspace_audit;
 mod workspace_http;
 mod workspace_storage;
+mod workspace_walls;

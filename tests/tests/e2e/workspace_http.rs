@@ -366,6 +366,59 @@ async fn the_preview_shows_the_application_and_lets_it_do_nothing_else() {
     assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), "hello");
 }
 
+/// Below a path, absolute addresses would lead out of the preview: in pages, in style sheets and in
+/// headers they lead back in, while the answer comes; all else passes as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn below_a_path_absolute_addresses_lead_back_in() {
+    use axum::response::IntoResponse;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let (first, last) = ("<a href=/one>1</a>", "<a href='/two'>2</a>");
+    let (more, rest) = tokio::sync::mpsc::channel::<String>(1);
+    let rest = std::sync::Arc::new(tokio::sync::Mutex::new(rest));
+    let slow = move || async move {
+        let pieces = futures_util::stream::unfold(rest, |rest| async move {
+            let piece = rest.lock().await.recv().await?;
+            Some((Ok::<_, std::convert::Infallible>(piece), rest))
+        });
+        ([("content-type", "text/html; charset=utf-8")], axum::body::Body::from_stream(pieces))
+            .into_response()
+    };
+    let css = || async { ([("content-type", "text/css")], "a{b:url(/c.png)}") };
+    let js = || async { ([("content-type", "text/javascript")], "f('<a href=/x>')") };
+    let linked =
+        || async { ([("link", "</a.css>; rel=preload"), ("refresh", "0; url=/b")], "x").into_response() };
+    let app = axum::Router::new()
+        .route("/slow", axum::routing::get(slow))
+        .route("/a.css", axum::routing::get(css))
+        .route("/a.js", axum::routing::get(js))
+        .route("/linked", axum::routing::get(linked));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let workspace = Workspace::start(&[("USER_PORT", &port)]).await;
+    let http = http();
+    let said = http.get(workspace.url("/api/preview")).send().await.unwrap().json::<Value>().await.unwrap();
+    let url = said["url"].as_str().unwrap();
+    let before = url.trim_end_matches('/');
+    let get = async |path: &str| http.get(workspace.url(&format!("{url}{path}"))).send().await.unwrap();
+    more.send(first.into()).await.unwrap();
+    let mut page = get("slow").await;
+    // The first piece is there before the second is made.
+    let mut got = page.chunk().await.unwrap().unwrap().to_vec();
+    assert!(String::from_utf8_lossy(&got).starts_with(&format!("<a href={before}/one>1")), "{got:?}");
+    more.send(last.into()).await.unwrap();
+    drop(more);
+    while let Some(piece) = page.chunk().await.unwrap() {
+        got.extend_from_slice(&piece);
+    }
+    let want = format!("<a href={before}/one>1</a><a href='{before}/two'>2</a>");
+    assert_eq!(String::from_utf8(got).unwrap(), want);
+    assert_eq!(get("a.css").await.text().await.unwrap(), format!("a{{b:url({before}/c.png)}}"));
+    assert_eq!(get("a.js").await.text().await.unwrap(), "f('<a href=/x>')");
+    let linked = get("linked").await;
+    assert_eq!(linked.headers()["link"], format!("<{before}/a.css>; rel=preload"));
+    assert_eq!(linked.headers()["refresh"], format!("0; url={before}/b"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_is_not_there_is_waited_for() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
@@ -486,7 +539,7 @@ async fn the_preview_passes_no_rights_and_no_cookies_either_way() {
     assert_eq!(raw(&workspace.address, &upgrade).await.0, 403);
     let answer = http
         .get(workspace.url(&format!("{work}page")))
-        .header("cookie", "ingress=secret")
+        .header("cookie", "ingress=secret; legwork-app-session=mine")
         .header("x-auth-request-access-token", "secret")
         .header("x-forwarded-access-token", "secret")
         .header("cf-access-jwt-assertion", "secret")
@@ -495,8 +548,10 @@ async fn the_preview_passes_no_rights_and_no_cookies_either_way() {
         .send()
         .await
         .unwrap();
+    let kept = answer.headers()["set-cookie"].to_str().unwrap();
+    let path = work.trim_end_matches('/');
+    assert!(kept.starts_with(&format!("legwork-app-session=stolen; Path={path}; HttpOnly")), "{kept}");
     for name in [
-        "set-cookie",
         "clear-site-data",
         "strict-transport-security",
         "alt-svc",
@@ -510,6 +565,7 @@ async fn the_preview_passes_no_rights_and_no_cookies_either_way() {
     assert_eq!(answer.headers()["x-mine"], "kept");
     let text = answer.text().await.unwrap();
     assert!(!text.contains("secret") && text.contains("the application's own"), "{text}");
+    assert!(text.contains("cookie: session=mine\n"), "{text}");
     assert!(text.contains(&format!("referer: http://localhost:{port}/before")), "{text}");
 }
 

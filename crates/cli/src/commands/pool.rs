@@ -201,7 +201,7 @@ impl Pool {
             tokio::select! {
                 progress = piped.running.progress() => match progress {
                     Progress::Output(_) => {}
-                    Progress::Door(listener) => runner.serve_door(&file, listener),
+                    Progress::Door(listener, _) => runner.serve_door(&file, listener),
                     Progress::Ended => break,
                 },
                 _ = stop.wait_for(|s| *s), if !told => {

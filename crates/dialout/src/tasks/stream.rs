@@ -69,7 +69,7 @@ impl Streamer {
                 }
                 progress = running.progress() => match progress {
                     Progress::Output(_) => unsent = true,
-                    Progress::Door(listener) => self.runner.serve_door(&self.record, listener),
+                    Progress::Door(listener, _) => self.runner.serve_door(&self.record, listener),
                     Progress::Ended => break,
                 },
                 () = tokio::time::sleep_until(not_before), if ready => {

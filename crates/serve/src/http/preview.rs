@@ -5,8 +5,10 @@
 //! serve, nor drive a terminal. Frames and their parts can't send our token, so there the
 //! address holds a key that is good for the preview alone.
 
+mod connect;
 pub(crate) mod door;
 mod headers;
+pub(crate) mod rewrite;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,6 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::Response;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
@@ -22,10 +23,12 @@ use super::reply;
 use crate::access::Access;
 use crate::client::Rights;
 use crate::engine;
+use crate::exposure::Exposure;
 use crate::room::Room;
+use crate::terminal::Networks;
+use connect::Connector;
 use headers::set;
 
-const CONNECT: Duration = Duration::from_secs(5);
 /// How long a connection to an application waits for the next request.
 const IDLE: Duration = Duration::from_secs(20);
 const MAX_IDLE: usize = 16;
@@ -43,23 +46,22 @@ pub(crate) enum Mount<'a> {
 /// What previews need.
 pub(crate) struct Previews {
     pub(crate) door: door::Door,
-    client: Client<HttpConnector, Body>,
+    client: Client<Connector, Body>,
     /// For what does not give its connection back.
-    upgrading: Client<HttpConnector, Body>,
+    upgrading: Client<Connector, Body>,
+    networks: Arc<Networks>,
 }
 
-impl Default for Previews {
-    fn default() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT));
-        connector.set_nodelay(true);
+impl Previews {
+    pub(crate) fn new(networks: Arc<Networks>) -> Self {
+        let connector = Connector::new(networks.clone());
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
             .build(connector.clone());
         let upgrading = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Self { door: door::Door::default(), client, upgrading }
+        Self { door: door::Door::default(), client, upgrading, networks }
     }
 }
 
@@ -172,12 +174,17 @@ pub(crate) async fn serve(
     }
     let own = format!("localhost:{port}");
     let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
-    let Ok(uri) = Uri::try_from(format!("http://{own}{rest}{query}")) else {
+    let host = connect::host(&room.previews.networks, port);
+    let Ok(uri) = Uri::try_from(format!("http://{host}:{port}{rest}{query}")) else {
         return finish(reply::error(StatusCode::BAD_REQUEST, "bad path"), mount);
     };
+    let secure = Exposure::is_local(request.headers()) || headers::is_by_tls(request.headers());
     let upgrade = engine::is_upgrade(request.headers());
     let protocol = request.headers().get(header::UPGRADE).cloned();
     headers::hide(request.headers_mut(), mount, &own, &room.previews.door, &room.settings.access);
+    if matches!(mount, Mount::Path(_)) {
+        rewrite::ask(request.headers_mut());
+    }
     let theirs = upgrade.then(|| hyper::upgrade::on(&mut request));
     if upgrade {
         request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -201,13 +208,13 @@ pub(crate) async fn serve(
             }
         });
         let answered = ["connection", "upgrade"].map(|name| response.headers().get(name).cloned());
-        headers::contain(response.headers_mut(), mount);
+        headers::contain(response.headers_mut(), mount, secure);
         let [connection, upgraded] = answered;
         response.headers_mut().extend(connection.map(|value| (header::CONNECTION, value)));
         response.headers_mut().extend(upgraded.map(|value| (header::UPGRADE, value)));
         return response.map(|_| Body::empty());
     }
-    headers::contain(response.headers_mut(), mount);
+    headers::contain(response.headers_mut(), mount, secure);
     let moved = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
     if let Some(moved) = moved {
         let local = [format!("http://{own}"), format!("http://127.0.0.1:{port}")];
@@ -223,7 +230,11 @@ pub(crate) async fn serve(
             set(response.headers_mut(), header::LOCATION, &format!("{before}{path}"));
         }
     }
-    finish(response.map(Body::new), mount)
+    let response = response.map(Body::new);
+    match mount {
+        Mount::Path(before) => finish(rewrite::answer(response, before, port), mount),
+        Mount::Host(_) => response,
+    }
 }
 
 /// What every answer of a preview has.

@@ -196,7 +196,9 @@ async fn where_preview_is(room: &Arc<Room>, uri: &Uri, headers: &HeaderMap, righ
         let ticket = door.ticket(rights, port, secure || Exposure::is_local(headers));
         format!("{}?ticket={ticket}", preview::door::ENTRY)
     });
-    let open = tokio::task::spawn_blocking(crate::ports::listening).await.unwrap_or_default();
+    let looking = room.clone();
+    let open = tokio::task::spawn_blocking(move || crate::ports::listening(&looking)).await;
+    let open = open.unwrap_or_default();
     let said = json!({
         "url": preview::address(room, rights, port),
         "port": port,

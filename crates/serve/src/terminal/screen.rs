@@ -296,4 +296,68 @@ mod tests {
         }
         assert!(screen.process(&b"\x1b[c".repeat(100_000), light).len() <= MAX_ANSWERS);
     }
+
+    /// How many columns the emulator gives a text, over a screen of its own.
+    fn columns(parser: &mut vt100::Parser, text: &str) -> u16 {
+        parser.process(b"\r\x1b[2K");
+        parser.process(format!("a{text}").as_bytes());
+        parser.screen().cursor_position().1 - 1
+    }
+
+    /// Ranges as numbers in base 36: how far from the last one, and how long.
+    fn packed(ranges: &[(u32, u32)]) -> String {
+        let digits = |mut n: u32| {
+            let mut out = Vec::new();
+            loop {
+                out.push(char::from_digit(n % 36, 36).unwrap_or('0'));
+                n /= 36;
+                if n == 0 {
+                    return out.iter().rev().collect::<String>();
+                }
+            }
+        };
+        let mut last = 0;
+        let mut all = Vec::new();
+        for (from, to) in ranges {
+            all.extend([digits(from - last), digits(to - from)]);
+            last = *to;
+        }
+        all.join(" ")
+    }
+
+    /// The page's terminal must put the cursor where this emulator has it. `LEGWORK_WRITE_WIDTHS=1`
+    /// writes the table anew.
+    #[test]
+    fn the_page_knows_how_wide_characters_are_here() {
+        let mut parser = vt100::Parser::new(NonZeroU16::MIN, NonZeroU16::new(8).expect("not zero"), 0);
+        let mut ranges: [Vec<(u32, u32)>; 3] = Default::default();
+        for c in (' '..=char::MAX).filter(|c| !c.is_control()) {
+            let at = u32::from(c);
+            let kind = match columns(&mut parser, &c.to_string()) {
+                0 => 0,
+                2 => 1,
+                _ if columns(&mut parser, &format!("{c}\u{fe0f}")) == 2 => 2,
+                _ => continue,
+            };
+            match ranges[kind].last_mut().filter(|(_, to)| *to == at) {
+                Some((_, to)) => *to = at + 1,
+                None => ranges[kind].push((at, at + 1)),
+            }
+        }
+        let [none, wide, widened] = ranges.map(|ranges| packed(&ranges));
+        let want = format!(
+            "/** How many columns characters take, as the server's emulator has it, whose tests make this: ranges, each as\n \
+             * how far it is from the last one and how long, in base 36. */\n\
+             export const NONE =\n  \"{none}\";\nexport const TWO =\n  \"{wide}\";\n\
+             export const WIDENED =\n  \"{widened}\";\n"
+        );
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/src/workspace/widths.ts");
+        if std::env::var_os("LEGWORK_WRITE_WIDTHS").is_some() {
+            std::fs::write(file, &want).expect("written");
+        }
+        assert!(
+            std::fs::read_to_string(file).expect("a table") == want,
+            "web/src/workspace/widths.ts is another"
+        );
+    }
 }

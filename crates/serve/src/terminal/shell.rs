@@ -18,6 +18,7 @@ use legwork_runner::{
 };
 use legwork_workspace::Root;
 
+use super::networks::Networks;
 use crate::settings::Settings;
 
 /// Between SIGHUP and SIGKILL.
@@ -62,6 +63,8 @@ const SYSTEM_SOCKETS: &[&str] =
 pub(crate) struct Shells {
     runner: Arc<Runner>,
     spawner: Arc<Spawner>,
+    /// The networks that walls give them.
+    pub(crate) networks: Arc<Networks>,
     /// The environment of everything that is started.
     env: BTreeMap<String, String>,
     /// Where the files of running commands are.
@@ -122,6 +125,7 @@ impl Shells {
         Ok(Self {
             runner: Arc::new(runner.map_err(|e| e.to_string())?),
             spawner,
+            networks: Arc::default(),
             env: settings.env.clone(),
             dir: dir.to_owned(),
             abilities,
@@ -165,10 +169,14 @@ impl Shells {
 
     /// Waits until a command has ended, and serves what it needs until then.
     pub(crate) async fn ended(&self, running: &Running) {
+        let mut network = None;
         loop {
             match running.progress().await {
-                Progress::Ended => return,
-                Progress::Door(listener) => self.runner.serve_door(running.path(), listener),
+                Progress::Ended => return drop(network),
+                Progress::Door(listener, inside) => {
+                    self.runner.serve_door(running.path(), listener);
+                    network = inside.map(|inside| self.networks.add(inside));
+                }
                 Progress::Output(_) => {}
             }
         }

@@ -117,7 +117,7 @@ fn watch(
     tokio::spawn(async move {
         loop {
             match running.progress().await {
-                Progress::Door(listener) => runner.serve_door(&file, listener),
+                Progress::Door(listener, _) => runner.serve_door(&file, listener),
                 Progress::Output(_) => {}
                 Progress::Ended => break,
             }

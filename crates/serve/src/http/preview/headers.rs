@@ -79,6 +79,15 @@ const OF_THE_HOST: &[&str] = &[
     "www-authenticate",
 ];
 
+/// What an application's cookies are called where they are kept for a path of our own host: so
+/// none of them is taken for one of whatever is in front of us.
+const OF_THE_APPLICATION: &str = "legwork-app-";
+
+/// Whether somebody in front of us speaks TLS with the browser.
+pub(super) fn is_by_tls(headers: &HeaderMap) -> bool {
+    headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https")
+}
+
 pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
@@ -116,7 +125,15 @@ pub(super) fn hide(headers: &mut HeaderMap, mount: &Mount<'_>, own: &str, door: 
     match mount {
         Mount::Path(before) => {
             headers.remove(header::AUTHORIZATION);
+            let theirs: Vec<String> = door::cookies(headers)
+                .filter_map(|(name, value)| {
+                    Some(format!("{}={value}", name.strip_prefix(OF_THE_APPLICATION)?))
+                })
+                .collect();
             headers.remove(header::COOKIE);
+            if !theirs.is_empty() {
+                set(headers, header::COOKIE, &theirs.join("; "));
+            }
             // The address a page was at has the key in it.
             let at = headers.remove(header::REFERER).and_then(|r| r.to_str().ok().map(str::to_owned));
             if let Some((_, rest)) = at.as_deref().and_then(|at| at.split_once(before)) {
@@ -168,26 +185,27 @@ fn from_own<'a>(address: &'a str, host: &str) -> Option<&'a str> {
 }
 
 /// Takes from an answer what would be about more than the preview.
-pub(super) fn contain(headers: &mut HeaderMap, mount: &Mount<'_>) {
+/// `secure`: to the browser the connection is.
+pub(super) fn contain(headers: &mut HeaderMap, mount: &Mount<'_>, secure: bool) {
     strip(headers);
     for name in OF_THE_SITE {
         headers.remove(*name);
     }
     match mount {
-        Mount::Path(_) => {
+        Mount::Path(before) => {
+            let kept = kept_cookies(headers, |cookie| below_a_path(cookie, before, secure));
             for name in OF_THE_HOST {
                 headers.remove(*name);
+            }
+            for cookie in kept {
+                headers.append(header::SET_COOKIE, cookie);
             }
         }
         Mount::Host(host) => {
             // Beside a page of `NAME.localhost` it is of one site with it.
             let name = host.split(':').next().unwrap_or_default();
             let local = name.ends_with(".localhost") && name.split('.').count() == 2;
-            let kept: Vec<HeaderValue> = headers
-                .get_all(header::SET_COOKIE)
-                .iter()
-                .filter_map(|cookie| HeaderValue::from_str(&of_the_host(cookie.to_str().ok()?, local)?).ok())
-                .collect();
+            let kept = kept_cookies(headers, |cookie| of_the_host(cookie, local));
             headers.remove(header::SET_COOKIE);
             for cookie in kept {
                 headers.append(header::SET_COOKIE, cookie);
@@ -195,6 +213,38 @@ pub(super) fn contain(headers: &mut HeaderMap, mount: &Mount<'_>) {
             unframe(headers);
         }
     }
+}
+
+/// The cookies that are set, each made what it may be.
+fn kept_cookies(headers: &HeaderMap, made: impl Fn(&str) -> Option<String>) -> Vec<HeaderValue> {
+    let all = headers.get_all(header::SET_COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
+    all.filter_map(|cookie| HeaderValue::from_str(&made(cookie)?).ok()).collect()
+}
+
+/// A cookie that is kept for a preview's path alone, where a key is in that; no script reads it.
+/// To browsers the sandbox is of another site, so it must say that it may be sent from there.
+fn below_a_path(cookie: &str, before: &str, secure: bool) -> Option<String> {
+    let mut parts = cookie.split(';').map(str::trim);
+    let pair = parts.next().filter(|pair| before.contains('~') && !pair.starts_with('='))?;
+    let mut path = "";
+    let mut out = format!("{OF_THE_APPLICATION}{pair}");
+    for part in parts.filter(|part| !part.is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        match &*name.trim().to_ascii_lowercase() {
+            "path" => path = value.trim().trim_end_matches('/'),
+            "expires" | "max-age" => {
+                out.push_str("; ");
+                out.push_str(part);
+            }
+            _ => {}
+        }
+    }
+    let path = if path.starts_with('/') { path } else { "" };
+    out.push_str(&format!("; Path={before}{path}; HttpOnly"));
+    if secure {
+        out.push_str("; Secure; SameSite=None; Partitioned");
+    }
+    Some(out)
 }
 
 /// A cookie that is its host's alone; `None` if it would be ours. On loopback the frame of a
@@ -262,6 +312,31 @@ mod tests {
         ] {
             assert_eq!(of_the_host(cookie, local).as_deref(), want, "{cookie}");
         }
+    }
+
+    #[test]
+    fn cookies_below_a_path_stay_there() {
+        let before = "/preview/5173~k";
+        for (cookie, secure, want) in [
+            ("a=b", false, Some("legwork-app-a=b; Path=/preview/5173~k; HttpOnly")),
+            (
+                "a=b; Path=/x/; Domain=example.com; Secure; SameSite=Lax; Max-Age=5",
+                true,
+                Some(
+                    "legwork-app-a=b; Max-Age=5; Path=/preview/5173~k/x; HttpOnly; Secure; SameSite=None; Partitioned",
+                ),
+            ),
+            (
+                "__Host-a=b; Path=/; Secure",
+                false,
+                Some("legwork-app-__Host-a=b; Path=/preview/5173~k; HttpOnly"),
+            ),
+            ("a=b; Path=x", false, Some("legwork-app-a=b; Path=/preview/5173~k; HttpOnly")),
+            ("=b", false, None),
+        ] {
+            assert_eq!(below_a_path(cookie, before, secure).as_deref(), want, "{cookie}");
+        }
+        assert_eq!(below_a_path("a=b", "/preview", false), None, "there is no key in that path");
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! The networks of terminals behind walls: each has its own, with nothing in it but what runs
+//! there, and our proxy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use legwork_process::Inside;
+use legwork_process::sandbox::PROXY_PORT;
+use tokio::net::TcpStream;
+
+use crate::ports;
+
+/// All of them; at most one a terminal.
+#[derive(Default)]
+pub(crate) struct Networks {
+    all: Mutex<BTreeMap<u64, Arc<Inside>>>,
+    count: AtomicU64,
+}
+
+/// One of them, known as long as this is not dropped.
+pub(super) struct Network {
+    networks: Arc<Networks>,
+    id: u64,
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.networks.all().remove(&self.id);
+    }
+}
+
+impl Networks {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Inside>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a network known until what is returned is dropped.
+    pub(super) fn add(self: &Arc<Self>, inside: Inside) -> Network {
+        let id = self.count.fetch_add(1, Ordering::Relaxed);
+        self.all().insert(id, Arc::new(inside));
+        Network { networks: self.clone(), id }
+    }
+
+    /// What listens in them.
+    pub(crate) fn listening(&self) -> BTreeSet<u16> {
+        let all: Vec<_> = self.all().values().cloned().collect();
+        all.iter().flat_map(|inside| listening(inside)).collect()
+    }
+
+    /// The network in which somebody listens on a port; that of the terminal that was started
+    /// first, if there are several.
+    pub(crate) fn find(&self, port: u16) -> Option<u64> {
+        let all: Vec<_> = self.all().iter().map(|(id, inside)| (*id, inside.clone())).collect();
+        all.into_iter().find(|(_, inside)| listening(inside).contains(&port)).map(|(id, _)| id)
+    }
+
+    /// Connects to a port in one of them.
+    pub(crate) async fn connect(&self, id: u64, port: u16) -> io::Result<TcpStream> {
+        let inside = self.all().get(&id).cloned();
+        match inside {
+            Some(inside) => inside.connect(port).await,
+            None => Err(io::ErrorKind::ConnectionRefused.into()),
+        }
+    }
+}
+
+fn listening(inside: &Inside) -> BTreeSet<u16> {
+    let mut ports = ports::listeners(&inside.tables().unwrap_or_default());
+    ports.remove(&PROXY_PORT);
+    ports
+}
