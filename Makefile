@@ -50,11 +50,11 @@ interop: $(LEGWORK)
 	scripts/interop-task
 	scripts/interop-sdk
 
-## proof: the page's figures; what `make test` shows of a part, of the whole: the presets with kubectl, SQL with real databases, requests made from
+## proof: the page's figures, its proxies, other browsers and applications; what `make test` shows of a part, of the whole: the presets with kubectl, SQL with real databases, requests made from
 ## the OpenAPI document with a token of each role (API_SECONDS), every control, every line, as many more as PROVE_LINES says, with bash 5.1 and 5.3 as well (BASH_51 and BASH_53, or what
 ## scripts/other-bash gets), hours of fuzzing (FUZZ_POLICY_SECONDS), and 10,000 worlds of the hub's simulation (SIM_SEEDS)
 proof: toolchain tools $(LEGWORK)
-	cd web && LEGWORK_BIN=$(CURDIR)/$(LEGWORK) node tests/figures.mjs
+	LEGWORK_BIN=$(CURDIR)/$(LEGWORK) scripts/page-proof
 	scripts/kubectl
 	cargo nextest run --locked -p legwork-e2e -E 'test(kubernetes::)'
 	scripts/databases

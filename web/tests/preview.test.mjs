@@ -55,6 +55,53 @@ app.get("/headers", (request, response) => response.json(request.headers));
 app.listen(Number(process.argv[2]), "127.0.0.1");
 `;
 
+/** An application that knows nothing of paths below which it is. */
+const ABSOLUTE = `
+const http = require("node:http");
+const pages = {
+  "/": ["text/html", \`<!doctype html><html><head><title>absolute</title>
+    <link rel="stylesheet" href="/style.css"></head><body style="--x:url(/pic.svg)">
+    <h1>Absolute</h1><img src="/pic.svg" alt="" width="8"><p id="out"></p><a href="/next">next</a>
+    <form action="/form" method="post"><button>send</button></form>
+    <script src="/app.js"></script></body></html>\`],
+  "/next": ["text/html", "<!doctype html><h1>Next</h1><a href=/>back</a>"],
+  "/style.css": ["text/css", "@import '/more.css'; h1{background:url(/pic.svg)}"],
+  "/more.css": ["text/css", "h1{color:rgb(4,5,6)}"],
+  "/pic.svg": ["image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>'],
+  "/data": ["text/plain", "data"],
+  "/late.js": ["text/javascript", "window.late()"],
+  "/app.js": ["text/javascript", \`
+    const loaded = (element, name, address) => new Promise((ok, no) => {
+      element.onload = ok; element.onerror = no; element[name] = address; document.body.append(element);
+    });
+    const tries = {
+      picture: () => new Promise((ok, no) => { const i = document.images[0]; i.complete && i.naturalWidth ? ok() : (i.onload = ok, i.onerror = no); }),
+      fetch: () => fetch("/data").then((r) => r.text()).then((t) => { if (t !== "data") throw t; }),
+      request: () => new Promise((ok, no) => {
+        const r = new XMLHttpRequest(); r.open("GET", "/data"); r.onload = () => r.responseText === "data" ? ok() : no(); r.onerror = no; r.send();
+      }),
+      element: () => loaded(new Image(), "src", "/pic.svg"),
+      script: () => new Promise((ok, no) => { window.late = ok; loaded(document.createElement("script"), "src", "/late.js").catch(no); }),
+      events: () => new Promise((ok, no) => { const e = new EventSource("/events"); e.onmessage = () => { e.close(); ok(); }; e.onerror = no; }),
+      storage: () => { localStorage.setItem("a", "b"); if (localStorage.getItem("a") !== "b") throw 0; },
+      parent: () => { if (parent.document.title) throw 0; },
+    };
+    (async () => {
+      const got = [];
+      for (const [name, attempt] of Object.entries(tries)) {
+        try { await attempt(); got.push(name); } catch (e) { got.push(name + " failed"); }
+      }
+      document.getElementById("out").textContent = got.join(" ");
+    })();\`],
+};
+http.createServer((request, response) => {
+  if (request.url === "/events") return response.writeHead(200, { "content-type": "text/event-stream" }).write("data: 1\\n\\n");
+  if (request.url === "/form") return response.writeHead(302, { location: "/next" }).end();
+  const [type, text] = pages[request.url] ?? ["text/plain", "none"];
+  response.writeHead(pages[request.url] ? 200 : 404, { "content-type": type, "content-length": Buffer.byteLength(text) }).end(text);
+}).listen(Number(process.argv[2]), "127.0.0.1");
+`;
+
 const REACT = {
   "index.html": '<!doctype html><div id="root"></div><script type="module" src="/src/main.jsx"></script>',
   "src/main.jsx":
@@ -124,6 +171,39 @@ test("an Express application with absolute paths and cookies works, and reaches 
   await page.locator(".screen.active").click();
   await page.keyboard.type("kill %1\n");
   await close();
+});
+
+test("where ports have no names, absolute addresses work below a path", async () => {
+  const away = await launch(["ide.example"]);
+  const [own, port] = [await free(), await free()];
+  const behind = await serve(
+    { "absolute.cjs": ABSOLUTE },
+    { ALLOWED_ORIGINS: `http://ide.example:${own}` },
+    (command) => [...command.slice(0, -1), String(own)],
+  );
+  const { page, close } = await opened(away, `http://ide.example:${own}`);
+  await prompt(page);
+  await page.keyboard.type(`clear; node absolute.cjs ${port} &\n`);
+  await page
+    .locator(".notice")
+    .filter({ hasText: `${port}` })
+    .getByRole("button", { name: "Preview" })
+    .click();
+  const frame = page.frameLocator("iframe");
+  const want = "picture fetch request element script events storage parent failed";
+  await until("its attempts", async () => (await frame.locator("#out").textContent()) === want).catch(
+    async () => assert.equal(await frame.locator("#out").textContent(), want),
+  );
+  assert.equal(await frame.locator("h1").evaluate((h1) => getComputedStyle(h1).color), "rgb(4, 5, 6)");
+  await frame.getByRole("link", { name: "next" }).click();
+  await frame.getByRole("heading", { name: "Next" }).waitFor();
+  await frame.getByRole("link", { name: "back" }).click();
+  await frame.getByRole("button", { name: "send" }).click();
+  await frame.getByRole("heading", { name: "Next" }).waitFor();
+  if (shots) await page.screenshot({ path: join(shots, "workspace-by-path.png") });
+  await close();
+  await away.close();
+  await behind.stop();
 });
 
 test("a React application by Vite is edited in the page and reloads hot, keeping its state", async () => {

@@ -2,16 +2,18 @@
 import { ClipboardAddon, type IClipboardProvider } from "@xterm/addon-clipboard";
 import { FitAddon } from "@xterm/addon-fit";
 import { SearchAddon } from "@xterm/addon-search";
-import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
+import { apart, provider } from "./columns";
 
 export interface Emulator {
   terminal: Terminal;
   search: SearchAddon;
   /** What the element it is in has room for. */
   fits: () => { cols: number; rows: number } | undefined;
+  /** What is to be written, as it can be drawn. */
+  apart: (text: string) => string;
 }
 
 /** Programs may put something into the clipboard, and never learn what is in it. */
@@ -34,17 +36,22 @@ export function emulator(box: HTMLElement, theme: Record<string, string>, fontSi
   const search = new SearchAddon();
   terminal.loadAddon(fit);
   terminal.loadAddon(search);
-  terminal.loadAddon(new UnicodeGraphemesAddon());
+  terminal.unicode.register(provider);
+  terminal.unicode.activeVersion = provider.version;
   terminal.loadAddon(new ClipboardAddon(undefined, writing));
   const open = (event: MouseEvent, address: string): void => {
     // A plain click is for selecting, and for programs.
     if (event.ctrlKey || event.metaKey) window.open(address, "_blank", "noopener,noreferrer");
   };
   terminal.loadAddon(new WebLinksAddon(open));
+  // Where the cursor is the server says. In the first line the answer looks like a key, so that it
+  // could not be told from what is typed: it must not be made.
+  for (const prefix of ["", "?"])
+    terminal.parser.registerCsiHandler({ ...(prefix ? { prefix } : {}), final: "n" }, () => true);
   terminal.options.linkHandler = { activate: open };
   terminal.open(box);
   void quicker(terminal);
-  return { terminal, search, fits: () => fit.proposeDimensions() };
+  return { terminal, search, fits: () => fit.proposeDimensions(), apart };
 }
 
 /** Draws by the graphics card where there is one. */

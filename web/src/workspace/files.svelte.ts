@@ -34,6 +34,9 @@ export const base = (path: string): string => path.slice(path.lastIndexOf("/") +
 export const within = (path: string, folder: string): boolean =>
   path === folder || path.startsWith(`${folder}/`);
 
+/** Most entries that one answer has. */
+const MOST_NODES = 20_000;
+
 type Listener = (changes: Change[], rescan: boolean) => void;
 
 class Files {
@@ -42,6 +45,8 @@ class Files {
   truncated = $state(false);
   trouble = $state("");
   expanded = $state<Record<string, boolean>>({});
+  /** Folders with more entries than are shown. */
+  cut = $state<string[]>([]);
   private grafts = new Map<string, Node[]>();
   private listeners = new Set<Listener>();
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -68,6 +73,7 @@ class Files {
     this.tree = said.tree;
     this.root = said.path;
     this.truncated = said.truncated ?? false;
+    this.note(said);
     if (!this.truncated) this.grafts.clear();
   }
 
@@ -96,10 +102,19 @@ class Files {
     }
   }
 
+  /** Whether a folder's own entries are all there. */
+  private note(said: Refresh): void {
+    const isCut = (said.truncated ?? false) && said.tree.length >= MOST_NODES;
+    if (isCut !== this.cut.includes(said.path))
+      this.cut = isCut ? [...this.cut, said.path] : this.cut.filter((path) => path !== said.path);
+  }
+
   /** A folder that a cut tree came without. */
   private async fetch(path: string): Promise<void> {
     try {
-      this.grafts.set(path, (await link.ask<Refresh>("fetchDir", { path })).tree);
+      const said = await link.ask<Refresh>("fetchDir", { path });
+      this.note(said);
+      this.grafts.set(path, said.tree);
     } catch {
       this.grafts.delete(path);
     }

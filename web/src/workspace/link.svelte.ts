@@ -72,14 +72,22 @@ class Link {
       this.socket.io.engine.on("packet", () => (this.heard = Date.now()));
     });
     setInterval(() => void this.look(), LOOK_MS);
-    addEventListener("online", () => void this.look());
-    addEventListener("focus", () => void this.look());
-    document.addEventListener("visibilitychange", () => void this.look());
+    addEventListener("online", () => this.wake());
+    addEventListener("focus", () => this.wake());
+    document.addEventListener("visibilitychange", () => this.wake());
   }
 
   private lose(): void {
     if (this.state === "connected" || this.lostSince === 0) this.lostSince = Date.now();
     if (this.state !== "refused") this.state = "lost";
+  }
+
+  /** Somebody is here again, or the network: no attempt is waited for. */
+  private wake(): void {
+    if (document.hidden) return;
+    if (this.socket.connected) void this.look();
+    // An attempt that hangs is given up for another. What was missed is still sent by the server.
+    else if (this.state === "lost") this.socket.disconnect().connect();
   }
 
   /** Whether anybody is there: a network that is gone tells nobody. */

@@ -8,6 +8,7 @@ interface Choices {
   hidden: boolean;
   pasteWarning: boolean;
   screenReader: boolean;
+  copyOnSelect: boolean;
   sidebar: number;
   bottom: number;
   right: number;
@@ -22,6 +23,7 @@ const USUAL: Choices = {
   hidden: true,
   pasteWarning: true,
   screenReader: false,
+  copyOnSelect: false,
   sidebar: 240,
   bottom: 260,
   right: 480,

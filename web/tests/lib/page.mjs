@@ -3,10 +3,17 @@ import { chromium } from "playwright-core";
 
 export const shots = process.env.LEGWORK_SCREENSHOTS;
 
-export const launch = () =>
+/** `names`: names of hosts that are this machine. */
+export const launch = (names = []) =>
   chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-background-networking",
+      "--no-first-run",
+      ...(names.length ? [`--host-resolver-rules=${names.map((name) => `MAP ${name} 127.0.0.1`)}`] : []),
+    ],
   });
 
 /** Anything the browser complains about is kept: a test says that there was nothing. */
@@ -36,6 +43,15 @@ export const text = (page) =>
       .map((line) => line.textContent)
       .join("\n"),
   );
+
+/** Pastes where the focus is. */
+export const paste = (page, text) =>
+  page.evaluate((text) => {
+    const data = new DataTransfer();
+    data.setData("text/plain", text);
+    const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+    document.activeElement.dispatchEvent(event);
+  }, text);
 
 /** Replaces all that is in the first editor. */
 export async function write(page, text) {

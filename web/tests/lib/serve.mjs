@@ -4,8 +4,11 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
-/** Starts `legwork serve` over a folder with these files. */
-export async function serve(files = {}, env = {}) {
+/**
+ * Starts `legwork serve` over a folder with these files. `around`: what else to run it by, given the
+ * command and the folder.
+ */
+export async function serve(files = {}, env = {}, around = (command) => command) {
   const home = mkdtempSync(join(tmpdir(), "legwork-workspace-"));
   const workspace = join(home, "workspace");
   mkdirSync(workspace);
@@ -13,7 +16,8 @@ export async function serve(files = {}, env = {}) {
     mkdirSync(dirname(join(workspace, path)), { recursive: true });
     writeFileSync(join(workspace, path), text);
   }
-  const child = spawn(process.env.LEGWORK_BIN, ["serve", workspace, "--port", "0"], {
+  const [program, ...args] = around([process.env.LEGWORK_BIN, "serve", workspace, "--port", "0"], workspace);
+  const child = spawn(program, args, {
     cwd: home,
     env: { PATH: process.env.PATH, HOME: home, PS1: "$ ", TMPDIR: home, ...env },
     stdio: ["ignore", "pipe", "inherit"],

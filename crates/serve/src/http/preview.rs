@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::Response;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -215,25 +215,28 @@ pub(crate) async fn serve(
         return response.map(|_| Body::empty());
     }
     headers::contain(response.headers_mut(), mount, secure);
-    let moved = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
-    if let Some(moved) = moved {
-        let local = [format!("http://{own}"), format!("http://127.0.0.1:{port}")];
-        let path = local
-            .iter()
-            .find_map(|o| {
-                moved.strip_prefix(o.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
-            .map(|path| if path.is_empty() { "/" } else { path })
-            .unwrap_or(&moved);
-        if path.starts_with('/') && !path.starts_with("//") {
-            let before = if let Mount::Path(before) = mount { before } else { "" };
-            set(response.headers_mut(), header::LOCATION, &format!("{before}{path}"));
-        }
-    }
+    lead_back(response.headers_mut(), &own, port, mount);
     let response = response.map(Body::new);
     match mount {
         Mount::Path(before) => finish(rewrite::answer(response, before, port), mount),
         Mount::Host(_) => response,
+    }
+}
+
+/// Leads who is sent to the application's own address to where it is here.
+fn lead_back(headers: &mut HeaderMap, own: &str, port: u16, mount: &Mount<'_>) {
+    let Some(moved) = headers.get(header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned) else {
+        return;
+    };
+    let local = [format!("http://{own}"), format!("http://127.0.0.1:{port}")];
+    let path = local
+        .iter()
+        .find_map(|o| moved.strip_prefix(o.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/')))
+        .map(|path| if path.is_empty() { "/" } else { path })
+        .unwrap_or(&moved);
+    if path.starts_with('/') && !path.starts_with("//") {
+        let before = if let Mount::Path(before) = mount { before } else { "" };
+        set(headers, header::LOCATION, &format!("{before}{path}"));
     }
 }
 
