@@ -97,7 +97,7 @@ class Files {
   private graft(nodes: Node[]): void {
     for (const node of nodes) {
       const grown = this.grafts.get(node.path);
-      if (grown && node.children?.length === 0) node.children = grown;
+      if (grown && node.children && node.children.length < grown.length) node.children = grown;
       if (node.children) this.graft(node.children);
     }
   }
@@ -125,7 +125,8 @@ class Files {
 
   toggle(node: Node, open = !this.expanded[node.path]): void {
     this.expanded[node.path] = open;
-    if (open && this.truncated && node.children?.length === 0) void this.fetch(node.path);
+    // Where a tree was cut even a folder that has some entries may lack others.
+    if (open && this.truncated && node.children) void this.fetch(node.path);
   }
 
   /** Whether the tree has it. */
