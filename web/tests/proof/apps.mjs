@@ -2,7 +2,7 @@
 // and below a path. Part of `make proof`; scripts/page-proof gets them into LEGWORK_PAGE_APPS.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer as net } from "node:net";
 import { join } from "node:path";
 import { launch, opened, prompt, shots } from "../lib/page.mjs";
@@ -36,7 +36,8 @@ const server = await serve(NEXT, { ALLOWED_ORIGINS: `https://ide.example:${tls}`
   ...command.slice(0, -1),
   String(own),
 ]);
-symlinkSync(join(apps, "next/node_modules"), join(server.workspace, "next/node_modules"));
+// Its bundler follows no link out of the application's folder.
+execFileSync("cp", ["-r", join(apps, "next/node_modules"), join(server.workspace, "next/node_modules")]);
 const django = join(apps, "django/bin");
 const manage = (...args) =>
   execFileSync(join(django, "python"), ["manage.py", ...args], {

@@ -148,7 +148,8 @@ try {
   await page.type(`node app.cjs ${port} &\n`);
   const button = `[...document.querySelectorAll(".notice button")].find((one) => one.textContent === "Preview")`;
   await page.until("the notice", button);
-  await page.click(button);
+  // By its own click: notices move while others come and go.
+  await page.run(`${button}.click()`);
   const frame = await until("the frame", async () => {
     const { contexts } = await page.ask("browsingContext.getTree", { root: page.context });
     const found = contexts[0].children?.find((child) => child.url.includes(`${port}.localhost`));

@@ -20,8 +20,8 @@ const [own, front, plain, app] = [await free(), await free(), await free(), awai
 const big = Buffer.alloc(1 << 20, "x");
 const application = createServer((request, response) => {
   if (request.url === "/big") {
-    response.writeHead(200, { "content-length": 1024 * big.length });
-    let left = 1024;
+    response.writeHead(200, { "content-length": 256 * big.length });
+    let left = 256;
     const more = () => {
       while (left > 0) {
         left -= 1;
@@ -109,7 +109,7 @@ report("a preview adds", added <= 1, `${added.toFixed(2)} ms to ${direct.toFixed
 const rate = (url) =>
   Number(execFileSync("curl", ["-s", "-o", "/dev/null", "-w", "%{speed_download}", url]).toString()) / 1e6;
 const rates = { ours: [], nginx: [] };
-for (let n = 0; n < 5; n += 1) {
+for (let n = 0; n < 3; n += 1) {
   rates.ours.push(rate(`${ours}big`));
   rates.nginx.push(rate(`http://127.0.0.1:${plain}/big`));
 }
