@@ -34,9 +34,10 @@ async fn often<F: Future<Output = ()> + Send>(
     futures_util::future::join_all(workers).await;
 }
 
-/// 200,000 tasks: the start, every kind of list, the room they take.
+/// 200,000 tasks (`LEGWORK_BENCH_TASKS` for others): the start, every kind of list, the room they take.
 pub(crate) async fn tasks() {
-    const TASKS: usize = 200_000;
+    let wanted = std::env::var("LEGWORK_BENCH_TASKS").ok().map(|n| n.parse().unwrap());
+    let total: usize = wanted.unwrap_or(200_000);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("hub");
     let hub = Hub::start(&data).await;
@@ -47,16 +48,16 @@ pub(crate) async fn tasks() {
             Runner::start(&dir.path().join(name), &hub.address(), &token, legwork_e2e::ALLOW_ALL).await,
         );
     }
-    for runner in &runners {
-        std::fs::write(runner.workspace.join("f"), "a small file").unwrap();
-    }
     let api = hub.api();
     legwork_e2e::until("runners connect", || async {
         api.is_online("r1").await && api.is_online("r2").await
     })
     .await;
+    for runner in &runners {
+        std::fs::write(runner.workspace.join("f"), "a small file").unwrap();
+    }
     let submitting = api.clone();
-    often(TASKS, move |i| {
+    often(total, move |i| {
         let api = submitting.clone();
         async move {
             // One in a hundred fails, and one in ten is of the other runner.
@@ -69,7 +70,7 @@ pub(crate) async fn tasks() {
         }
     })
     .await;
-    lists(&api).await;
+    lists(&api, total).await;
     let (url, token) = (hub.address(), hub.admin.clone());
     drop(runners);
     hub.kill().await;
@@ -83,12 +84,12 @@ pub(crate) async fn tasks() {
     }
     let took = median(times);
     report(
-        "hub: start with 200,000 tasks to its first list",
+        &format!("hub: start with {total} tasks to its first list"),
         &format!("{took:?}"),
         "100 ms",
         took.as_secs_f64() / 0.1,
     );
-    let bytes = size(&data) / TASKS as u64;
+    let bytes = size(&data) / total as u64;
     report(
         "hub: files of a small task, database and events",
         &format!("{bytes} bytes"),
@@ -97,7 +98,7 @@ pub(crate) async fn tasks() {
     );
 }
 
-async fn lists(api: &Api) {
+async fn lists(api: &Api, total: usize) {
     let all = api.get("/tasks?limit=500").await.1;
     let cursor = all["next"].as_str().unwrap().to_owned();
     // A page far from the newest task.
@@ -131,7 +132,7 @@ async fn lists(api: &Api) {
         worst = worst.max(if query.contains("limit=500") { took / 10 } else { took });
     }
     report(
-        "hub: 50 of 200,000 tasks, the slowest list",
+        &format!("hub: 50 of {total} tasks, the slowest list"),
         &format!("{worst:?}"),
         "5 ms",
         worst.as_secs_f64() / 0.005,
