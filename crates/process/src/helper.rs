@@ -19,7 +19,7 @@ use crate::record::Stored;
 use crate::running::Running;
 use crate::spec::{Io, Size, Spec, boot_id};
 use crate::terminal::Terminal;
-use crate::{record, supervisor, sys};
+use crate::{record, supervisor, sys, terminal};
 
 /// The argument that makes a program the helper: `main` calls [`helper_main`].
 pub const HELPER_ARG: &str = "__supervisors";
@@ -124,7 +124,7 @@ impl Spawner {
         size: Size,
     ) -> Result<(Running, Terminal), SpawnError> {
         spec.io = Io::OwnTerminal(size);
-        let (master, slave) = supervisor::open_terminal(size)?;
+        let (master, slave) = terminal::open(size)?;
         let running = self.spawn_with(path, cwd, &spec, &[slave.as_fd(), slave.as_fd()])?;
         Ok((running, Terminal::new(master)?))
     }

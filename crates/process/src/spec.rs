@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use legwork_sandbox::{Group, Plan};
+use legwork_sandbox::{Group, Inhabitant, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::gate::{Denial, Gate};
@@ -27,6 +27,9 @@ pub struct Limits {
     /// The same where it is cancelled; `None` for the same.
     #[serde(default)]
     pub cancel_grace: Option<Duration>,
+    /// Ended when nobody has watched it for so long, and by no other time limit; `None` for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwatched: Option<Duration>,
     /// How long output is awaited after the command ended, while descendants hold
     /// its pipes. Default 1 s.
     pub drain: Duration,
@@ -40,6 +43,7 @@ impl Default for Limits {
             timeout: None,
             grace: Duration::from_secs(2),
             cancel_grace: None,
+            unwatched: None,
             drain: Duration::from_secs(1),
             output_bytes: 1 << 30,
         }
@@ -182,6 +186,9 @@ pub struct Status {
     /// The bound on memory ended some of it.
     #[serde(default)]
     pub out_of_memory: bool,
+    /// By whom others find the way behind its wall, if they are let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inhabitant: Option<Inhabitant>,
     /// Why output could not be kept.
     pub journal_error: Option<String>,
     /// What the gate did not let it execute: each kind once, 16 at most.
@@ -213,6 +220,7 @@ impl Status {
             stderr_bytes: 0,
             dropped_bytes: 0,
             out_of_memory: false,
+            inhabitant: None,
             journal_error: None,
             denied: Vec::new(),
             denied_more: 0,

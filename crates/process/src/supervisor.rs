@@ -17,7 +17,7 @@ use crate::journal::{Stream, Writer};
 use crate::launch::{Launched, Streams, launch, send};
 use crate::record::Stored;
 use crate::spec::{EndedBy, Io, Size, Spec, State, Status, now_ms};
-use crate::{confine, record, sys, tree};
+use crate::{confine, record, sys, terminal, tree};
 
 /// Most input waiting for a terminal that does not read.
 const MAX_PENDING_INPUT: usize = 64 * 1024;
@@ -71,10 +71,11 @@ fn supervise(passed: Passed) -> io::Result<()> {
     let Stored { socket, boot_id, spec } = record::stored(&file)?;
     let mut status = Status::started(boot_id);
     record::report(&file, &status)?;
+    let out_of_memory = spec.group.out_of_memory();
     let journal = Writer::new(file.try_clone()?, record::journal_base(&file)?);
     let signals = sys::child_signal_fd()?;
     let started = listen(&socket).and_then(|listener| {
-        if let Some(plan) = &spec.sandbox {
+        if let Some(plan) = spec.sandbox.as_ref().filter(|plan| !plan.world.is_anothers()) {
             spec.group.create(&plan.limits)?;
         }
         Ok((listener, start(&spec, &cwd, stdio)?))
@@ -89,6 +90,10 @@ fn supervise(passed: Passed) -> io::Result<()> {
             return record::report(&file, &status);
         }
     };
+    if let Some(inhabitant) = confine::inhabitant(&spec, main) {
+        status.inhabitant = Some(inhabitant);
+        record::report(&file, &status)?;
+    }
     let deadline = spec.limits.timeout.and_then(|t| Instant::now().checked_add(t));
     send_door(&controller, &door);
     let spec_passes = spec.io.is_passed();
@@ -129,7 +134,7 @@ fn supervise(passed: Passed) -> io::Result<()> {
     if let Some(gatekeeper) = &gatekeeper {
         (supervisor.status.denied, supervisor.status.denied_more) = gatekeeper.denied();
     }
-    supervisor.status.out_of_memory = supervisor.spec.group.out_of_memory();
+    supervisor.status.out_of_memory = supervisor.spec.group.out_of_memory() > out_of_memory;
     let stays = keeps && tree::is_left();
     if !stays {
         confine::tidy(&supervisor.spec);
@@ -210,7 +215,7 @@ fn start(spec: &Spec, cwd: &OwnedFd, stdio: Option<(OwnedFd, OwnedFd)>) -> io::R
             Ok((launch(spec, cwd, of_terminal(slave)?)?, none))
         }
         Io::Terminal(size) => {
-            let (master, slave) = open_terminal(size)?;
+            let (master, slave) = terminal::open(size)?;
             let launched = launch(spec, cwd, of_terminal(slave)?)?;
             rustix::io::ioctl_fionbio(&master, true)?;
             let master = File::from(master);
@@ -234,22 +239,6 @@ fn start(spec: &Spec, cwd: &OwnedFd, stdio: Option<(OwnedFd, OwnedFd)>) -> io::R
             Ok((launched, Pipes { stdout, stderr, terminal: None }))
         }
     }
-}
-
-pub(crate) fn open_terminal(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let name = ptsname(&master, Vec::new())?;
-    let slave = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-    resize(&master, size);
-    Ok((master, slave))
-}
-
-pub(crate) fn resize(terminal: impl AsFd, size: Size) {
-    let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
-    let _ = rustix::termios::tcsetwinsize(terminal, size);
 }
 
 struct Controller {
@@ -548,6 +537,11 @@ impl Supervisor {
             self.abandoned = true;
             self.deadline = Some(Instant::now() + self.spec.limits.grace);
         }
+        // Whoever comes back finds it for so long.
+        if let Some(most) = self.spec.limits.unwatched {
+            let begun = self.deadline.unwrap_or_else(|| Instant::now() + most);
+            self.deadline = self.controllers.is_empty().then_some(begun);
+        }
     }
 
     /// Answers an exec. When nobody is left who could make one there is nothing to answer.
@@ -660,8 +654,8 @@ impl Supervisor {
                 RESIZE if len >= 5 => {
                     let cols = u16::from_le_bytes([buffer[1], buffer[2]]);
                     let rows = u16::from_le_bytes([buffer[3], buffer[4]]);
-                    if let Some(terminal) = &self.pipes.terminal {
-                        resize(terminal, Size { cols, rows });
+                    if let Some(near) = &self.pipes.terminal {
+                        terminal::resize(near, Size { cols, rows });
                     }
                 }
                 _ => {}

@@ -202,10 +202,12 @@ impl Kernel for SingleThreaded {
                 libc::write(report, (&raw const status).cast(), size_of::<libc::c_int>());
                 libc::_exit(0);
             }
-            let len = libc::read(report, (&raw mut status).cast(), size_of::<libc::c_int>());
-            if len != size_of::<libc::c_int>().cast_signed() {
-                // The one inside was killed before it could say.
-                status = libc::SIGKILL;
+            if report >= 0 {
+                let len = libc::read(report, (&raw mut status).cast(), size_of::<libc::c_int>());
+                if len != size_of::<libc::c_int>().cast_signed() {
+                    // The one inside was killed before it could say.
+                    status = libc::SIGKILL;
+                }
             }
             if libc::WIFSIGNALED(status) {
                 let signal = libc::WTERMSIG(status);

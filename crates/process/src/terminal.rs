@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use rustix::termios::{LocalModes, QueueSelector, SpecialCodeIndex};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::spec::Size;
-use crate::supervisor;
 
 /// What a terminal that is flooded gives at once.
 const MUCH: usize = 1024;
@@ -70,7 +70,7 @@ impl Terminal {
 
     /// Changes its size.
     pub fn resize(&self, size: Size) {
-        supervisor::resize(self.master.get_ref(), size);
+        resize(self.master.get_ref(), size);
     }
 
     /// Whether `byte` is this terminal's interrupt character, that is: typing it sends
@@ -96,4 +96,22 @@ impl Terminal {
         }
         Ok(())
     }
+}
+
+/// Makes a terminal: its near end and its far end.
+pub(crate) fn open(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let name = ptsname(&master, Vec::new())?;
+    let slave = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    resize(&master, size);
+    Ok((master, slave))
+}
+
+/// Changes a terminal's size.
+pub(crate) fn resize(terminal: impl AsFd, size: Size) {
+    let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+    let _ = rustix::termios::tcsetwinsize(terminal, size);
 }

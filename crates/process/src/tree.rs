@@ -27,6 +27,16 @@ pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
     found
 }
 
+/// The first child of a process's first child.
+pub(crate) fn grandchild(of: Pid) -> Option<Pid> {
+    let own = descendants(of);
+    let child_of = |parent: Pid| {
+        let parent = parent.as_raw_nonzero().get();
+        own.iter().copied().find(|pid| parent_of(pid.as_raw_nonzero().get()) == Some(parent))
+    };
+    child_of(child_of(of)?)
+}
+
 /// The parent of a process that is not yet a zombie (proc(5), `/proc/PID/stat`).
 fn parent_of(pid: i32) -> Option<i32> {
     let (state, parent) = state_of(pid)?;

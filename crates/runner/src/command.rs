@@ -10,7 +10,7 @@ use std::time::Duration;
 use legwork_base::clock::now_ms;
 use legwork_base::digest::sha256;
 use legwork_policy::{Decision, Policy, RunText, Verdict, is_steering};
-use legwork_process::sandbox::Profile;
+use legwork_process::sandbox::{Profile, World};
 use legwork_process::{
     Adoption, EndedBy, Limits, Piped, Running, Size, SpawnError, Spec, State, Status, SyntaxCheck, Terminal,
     check_syntax,
@@ -65,6 +65,21 @@ pub struct Command {
     /// The walls around it, where they are not the runner's usual ones:
     /// [`Off`](Profile::Off), or one of [`Walled::others`](crate::Walled::others).
     pub walls: Option<Profile>,
+    /// Whose wall it is behind, where each is a world of its own.
+    pub wall: Wall,
+}
+
+/// Whose wall a command is behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Wall {
+    /// One of its own.
+    #[default]
+    Own,
+    /// One of its own, into which others are let. It is ended when nobody has watched it for so
+    /// long.
+    Opens(Duration),
+    /// That of the command whose file this is.
+    Of(PathBuf),
 }
 
 impl Command {
@@ -253,12 +268,35 @@ impl Runner {
         if let Some(gate) = &mut spec.gate {
             gate.writes = writes;
         }
+        self.put_in_place(&mut spec, &command.wall)?;
         if let Some(tmp) = &command.tmp
             && profile == Profile::Landlock
         {
             spec.env.insert("TMPDIR".into(), tmp.to_string_lossy().into_owned());
         }
         Ok((cwd, spec))
+    }
+
+    /// Lets others behind a command's wall, or the command behind that of another.
+    fn put_in_place(&self, spec: &mut Spec, wall: &Wall) -> Result<(), Failure> {
+        let Some(plan) = spec.sandbox.as_mut().filter(|plan| plan.profile.holds_network()) else {
+            return Ok(());
+        };
+        match wall {
+            Wall::Own => {}
+            Wall::Opens(unwatched) => {
+                plan.world = World::Open;
+                spec.limits.unwatched = Some(*unwatched);
+            }
+            Wall::Of(file) => {
+                let gone = || not_started("the task's wall is gone");
+                let status = legwork_process::status(file).map_err(|_| gone())?;
+                plan.world = World::Of(status.inhabitant.ok_or_else(gone)?);
+                let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+                spec.group = self.walls.group(&name);
+            }
+        }
+        Ok(())
     }
 
     /// What is executed, under which rules, and whether openings for writing are judged.

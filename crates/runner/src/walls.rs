@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use legwork_base::programs;
 use legwork_policy::{Named, Policy};
 use legwork_process::Spec;
-use legwork_process::sandbox::{Context, Groups, PROXY_PORT, Plan, Profile, Settings};
+use legwork_process::sandbox::{Context, Group, Groups, PROXY_PORT, Plan, Profile, Settings};
 
 use crate::egress::{self, Destinations, Door};
 use crate::gating::{Gates, Judged, Standing};
@@ -185,6 +185,11 @@ impl Walls {
             spec.sandbox = Some(plan);
         }
         Ok(profile)
+    }
+
+    /// The control group of a command.
+    pub(crate) fn group(&self, name: &str) -> Group {
+        self.groups.name(name)
     }
 
     /// Has execs judged, if they are to be.

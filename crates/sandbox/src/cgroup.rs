@@ -177,15 +177,15 @@ impl Group {
         self.dirs.iter().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), "0"))
     }
 
-    /// Whether the memory's bound has ended a process.
-    pub fn out_of_memory(&self) -> bool {
-        self.dirs.iter().any(|dir| {
-            ["memory.events", "memory.oom_control"].iter().any(|file| {
-                fs::read_to_string(dir.join(file)).is_ok_and(|text| {
-                    text.lines().any(|l| l.strip_prefix("oom_kill ").is_some_and(|n| n.trim() != "0"))
-                })
-            })
-        })
+    /// How many processes the memory's bound has ended.
+    pub fn out_of_memory(&self) -> u64 {
+        let files =
+            self.dirs.iter().flat_map(|dir| ["memory.events", "memory.oom_control"].map(|f| dir.join(f)));
+        let ended = files.filter_map(|file| {
+            let text = fs::read_to_string(file).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
+        });
+        ended.sum()
     }
 
     /// Removes the groups, once nobody is left in them.

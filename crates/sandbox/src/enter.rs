@@ -1,13 +1,13 @@
 //! Putting a plan in force: between fork and exec of the command.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::thread::UnshareFlags;
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
 
 use crate::cgroup::Group;
 use crate::mounts::{self, Attributes};
-use crate::plan::Plan;
+use crate::plan::{Inhabitant, Plan, World};
 use crate::profile::Profile;
 use crate::{PROXY_PORT, ruleset, seccomp};
 
@@ -34,7 +34,8 @@ pub trait Kernel {
     /// Makes the loopback device of a new network namespace work.
     fn loopback_up(&self) -> io::Result<()>;
     /// Waits for `child`, with every other descriptor but `report` closed, passes its
-    /// end on as this process's own, and never returns. `as_init`: reaps others too.
+    /// end on as this process's own, and never returns. `as_init`: reaps others too, and tells
+    /// the end to `report`. Otherwise it is `report` that tells it, where there is one.
     /// `inward`: until then, makes connections into this process's network for whoever asks.
     fn mirror(
         &self,
@@ -60,7 +61,7 @@ pub struct Ready {
 
 /// Whether [`enter`] has something to report to the supervisor besides errors.
 pub fn needs_report(plan: &Plan) -> bool {
-    plan.profile.holds_network()
+    plan.profile.holds_network() && !plan.world.is_anothers()
 }
 
 /// Puts a plan in force. Returns in the process that is to become the command, with a
@@ -84,10 +85,16 @@ pub fn enter(
     if let Some(identity) = plan.run_as.as_ref().filter(|_| outside) {
         identity.assume().map_err(io("become another user"))?;
     }
-    match plan.profile {
-        Profile::Off => return Ok(()),
-        Profile::Landlock => {}
-        Profile::Namespaces => {
+    match (plan.profile, &plan.world) {
+        (Profile::Off, _) => return Ok(()),
+        (Profile::Landlock, _) => {}
+        (Profile::Namespaces, World::Of(inhabitant)) => {
+            join(inhabitant, ThreadNameSpaceType::PROCESS_ID)?;
+            enter_as_guest(plan, own_session, kernel)?;
+        }
+        // The rest is `runsc`, which is executed next and speaks to the one that is there.
+        (Profile::Gvisor, World::Of(inhabitant)) => return join(inhabitant, ThreadNameSpaceType::empty()),
+        (Profile::Namespaces, _) => {
             let all = UnshareFlags::NEWUSER
                 | UnshareFlags::NEWNS
                 | UnshareFlags::NEWPID
@@ -101,7 +108,7 @@ pub fn enter(
             ready(Ready { proxy: Some(listener), inside }).map_err(io("report"))?;
             namespaces(plan, own_session, kernel, asked)?;
         }
-        Profile::Gvisor => {
+        (Profile::Gvisor, _) => {
             let user = rustix::process::geteuid();
             let flags = if user.is_root() { UnshareFlags::empty() } else { UnshareFlags::NEWUSER };
             isolate(UnshareFlags::NEWNET | UnshareFlags::NEWNS | flags, true, kernel)
@@ -180,6 +187,45 @@ fn namespaces(plan: &Plan, own_session: bool, kernel: &dyn Kernel, inward: Owned
         Fork::Child => {}
     }
     drop(to_outside);
+    if own_session {
+        let _ = rustix::process::setsid();
+    }
+    rustix::process::chdir(&plan.cwd).map_err(|e| format!("sandbox: {}: {e}", plan.cwd.display()))
+}
+
+/// Moves this process to where another one is. `more`: namespaces beside those that all worlds have.
+fn join(inhabitant: &Inhabitant, more: ThreadNameSpaceType) -> Result<(), String> {
+    let gone = || "sandbox: the wall that it was to be behind is gone".to_owned();
+    let pid = rustix::process::Pid::from_raw(inhabitant.pid).ok_or_else(gone)?;
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
+    let process = process.map_err(|_| gone())?;
+    // Looked at once it can't become another one's any more.
+    if !inhabitant.is_there() {
+        return Err(gone());
+    }
+    let mut spaces = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::NETWORK | more;
+    if more.contains(ThreadNameSpaceType::PROCESS_ID) {
+        spaces |= ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION;
+        spaces |= ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
+    }
+    let is_elsewhere = user_namespace("self") != user_namespace(&inhabitant.pid.to_string());
+    spaces.set(ThreadNameSpaceType::USER, is_elsewhere);
+    rustix::thread::move_into_thread_name_spaces(process.as_fd(), spaces)
+        .map_err(|e| format!("sandbox: enter the wall that is there: {e}"))
+}
+
+fn user_namespace(process: &str) -> Option<std::path::PathBuf> {
+    std::fs::read_link(format!("/proc/{process}/ns/user")).ok()
+}
+
+/// Two processes: this one stays outside and passes on how the command ended, its child becomes
+/// the command. Whoever is first inside reaps what that one leaves.
+fn enter_as_guest(plan: &Plan, own_session: bool, kernel: &dyn Kernel) -> Result<(), String> {
+    let io = |what: &'static str| move |e: io::Error| format!("sandbox: {what}: {e}");
+    match kernel.fork().map_err(io("fork"))? {
+        Fork::Parent(command) => kernel.mirror(command, false, None, None),
+        Fork::Child => {}
+    }
     if own_session {
         let _ = rustix::process::setsid();
     }

@@ -30,7 +30,7 @@ pub use gvisor::bundle;
 pub use identity::Identity;
 pub use limits::Limits;
 pub use mounts::Attributes;
-pub use plan::{Context, Plan, ProgramCache, Settings};
+pub use plan::{Context, Inhabitant, Plan, ProgramCache, Settings, World};
 pub use probe::{Abilities, probe};
 pub use profile::Profile;
 pub use seccomp::prepare;

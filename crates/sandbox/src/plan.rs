@@ -96,6 +96,65 @@ pub struct Plan {
     pub landlock_abi: u32,
     /// Where `runsc` is.
     pub runsc: PathBuf,
+    /// Whose wall it is.
+    #[serde(default, skip_serializing_if = "World::is_own")]
+    pub world: World,
+}
+
+/// Whose wall a command has, where a wall is a world of its own: `namespaces` and `gvisor`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum World {
+    /// One of its own, which ends with it.
+    #[default]
+    Own,
+    /// One of its own, into which others are let.
+    Open,
+    /// That of another command.
+    Of(Inhabitant),
+}
+
+impl World {
+    fn is_own(&self) -> bool {
+        *self == Self::Own
+    }
+
+    /// Whether it is another command's.
+    pub fn is_anothers(&self) -> bool {
+        matches!(self, Self::Of(_))
+    }
+}
+
+/// A process within a wall, by which others find the way in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inhabitant {
+    /// Its id, seen from outside.
+    pub pid: i32,
+    /// When it was started, in the kernel's ticks: another process of the same id is another.
+    pub started: u64,
+    /// The temporary folder of the command whose wall it is.
+    pub tmp: PathBuf,
+}
+
+impl Inhabitant {
+    /// The process of that id.
+    pub fn of(pid: i32, tmp: &Path) -> Option<Self> {
+        Some(Self { pid, started: Self::started(pid)?, tmp: tmp.to_owned() })
+    }
+
+    /// Whether it is still there.
+    pub fn is_there(&self) -> bool {
+        Self::started(self.pid) == Some(self.started)
+    }
+
+    /// When a process was started that has not ended (proc(5), `/proc/PID/stat`).
+    fn started(pid: i32) -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name is in parentheses and may hold anything, parentheses included.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let has_ended = matches!(fields.next()?, "Z" | "X");
+        fields.nth(18)?.parse().ok().filter(|_| !has_ended)
+    }
 }
 
 impl Settings {
@@ -147,6 +206,7 @@ impl Settings {
             limits: self.limits.clone(),
             landlock_abi: self.landlock_abi,
             runsc: self.runsc.clone(),
+            world: World::Own,
         })
     }
 }
