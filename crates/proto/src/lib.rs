@@ -4,4 +4,5 @@ pub mod base57;
 pub mod civil;
 pub mod dialout;
 pub mod micro;
+pub mod pieces;
 pub mod task;

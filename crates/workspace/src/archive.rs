@@ -100,7 +100,7 @@ pub(crate) enum Item {
 }
 
 /// Whether a link at `path` stays beneath the root by its words.
-fn stays_within(path: &Path, target: &str) -> bool {
+pub(crate) fn stays_within(path: &Path, target: &str) -> bool {
     let mut depth = path.components().count().saturating_sub(1);
     Path::new(target).components().all(|component| match component {
         Component::Normal(_) => {
@@ -374,7 +374,7 @@ impl Root {
     }
 
     /// A link in the place of a file is replaced, not written through.
-    fn clear_way(&self, path: &Path) -> Result<(), ArchiveError> {
+    pub(crate) fn clear_way(&self, path: &Path) -> Result<(), ArchiveError> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let dir = self.make_dirs(&folder.to_string_lossy(), folder)?;
         let Some(name) = path.file_name() else { return Ok(()) };

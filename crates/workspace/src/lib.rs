@@ -19,6 +19,8 @@ mod read;
 mod root;
 #[cfg(target_os = "linux")]
 mod tree;
+#[cfg(target_os = "linux")]
+pub mod trees;
 mod unpack;
 #[cfg(target_os = "linux")]
 mod watch;
