@@ -81,6 +81,13 @@ pub enum Body {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         args: Option<Map<String, Value>>,
     },
+    Ask {
+        tool_id: String,
+        tool_name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        args: Option<Map<String, Value>>,
+        expires_s: u64,
+    },
     ToolEnd {
         tool_id: String,
         tool_state: ToolState,
@@ -124,7 +131,7 @@ impl Body {
 
     /// Whether it is never given up while there is time (§4).
     pub fn is_critical(&self) -> bool {
-        self.is_terminal() || matches!(self, Self::ToolEnd { .. } | Self::Result { .. })
+        self.is_terminal() || matches!(self, Self::Ask { .. } | Self::ToolEnd { .. } | Self::Result { .. })
     }
 }
 
@@ -153,6 +160,9 @@ pub enum StepState {
 #[allow(missing_docs, reason = "as named")]
 pub enum ResultKind {
     Diff,
+    Archive,
+    Artifacts,
+    Branch,
 }
 
 /// What kind of line a log event holds.
@@ -199,6 +209,34 @@ pub struct Usage {
     /// US dollars, where the model's price is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
+}
+
+/// What somebody says to a task that runs (§13), as the answer to a heartbeat brings it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// From 1 on, and growing: a runner takes each in once.
+    pub seq: u64,
+    /// Who says it.
+    #[serde(default)]
+    pub by: String,
+    /// Words for the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub say: Option<String>,
+    /// The answer to an `ask`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Permission>,
+}
+
+/// Whether a call of a tool may be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permission {
+    /// The call.
+    pub tool_id: String,
+    /// Whether it may.
+    pub allow: bool,
+    /// Why not: the model is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What a standby runner sends to be given a task (§6, §13).
@@ -249,6 +287,9 @@ pub struct Assigned {
     /// The session its messages belong to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
+    /// Secrets that it asks for, by name (§13): for runners of ours alone.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub secrets: std::collections::BTreeMap<String, String>,
     /// Lets the runner keep messages (§8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_token: Option<String>,

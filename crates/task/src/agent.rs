@@ -4,16 +4,18 @@ mod budget;
 mod calls;
 mod context;
 mod mcp;
+mod memory;
 mod persist;
 mod progress;
 mod room;
 mod start;
+mod steer;
 mod sub;
 
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use legwork_proto::task::{Body, Code, Usage as Report};
+use legwork_proto::task::{Body, Code, Level, Usage as Report};
 use legwork_runner::Requester;
 use serde_json::{Value, json};
 
@@ -25,9 +27,11 @@ use crate::journal::{Entry, Journal, Tokens};
 use crate::messages::{ApiError, Client, Kind, Live, Message, Observer, StopReason, tool_uses};
 use crate::random;
 use crate::settings::Settings;
+use crate::task::Contact;
 use crate::tools::{Background, Session};
 use budget::Meter;
 use mcp::McpTools;
+pub use memory::Memory;
 pub(crate) use persist::Persistence;
 use progress::Progress;
 use room::Room;
@@ -56,6 +60,8 @@ pub(crate) struct World<'a> {
     pub(crate) persistence: Option<&'a Persistence>,
     pub(crate) abort: &'a Abort,
     pub(crate) requester: &'a Requester,
+    /// What it has of a hub beside.
+    pub(crate) contact: &'a Contact,
     /// Where its journal and the files of its commands are.
     pub(crate) dir: PathBuf,
 }
@@ -111,6 +117,7 @@ async fn run_in_time(task: &Agent, world: &World<'_>) -> Ending {
         }
     };
     let mut failure = run.turns().await.err();
+    run.remember().await;
     run.background.end_all(world.hands).await;
     world.hands.forget_session(&world.dir);
     let text = run.progress.text;
@@ -139,6 +146,7 @@ impl Run<'_> {
         }
         loop {
             self.check_abort()?;
+            self.hear().await?;
             if self.progress.turns >= self.task.max_turns {
                 return Err((Code::MaxTurns, "Max turns reached".into()));
             }
@@ -146,9 +154,20 @@ impl Run<'_> {
                 Some(message) => message,
                 None => continue,
             };
-            if self.answer(message.stop_reason).await? {
+            // Whoever said something meanwhile is listened to before it is over.
+            if self.answer(message.stop_reason).await? && !self.hear().await? {
                 return Ok(());
             }
+        }
+    }
+
+    /// Keeps the conversation for the next task of the session.
+    async fn remember(&self) {
+        let Some(memory) = &self.world.contact.memory else { return };
+        if let Err(error) = memory.save(&self.progress.messages).await {
+            let error = self.world.events.masks.apply(error);
+            tracing::warn!(error = %error, "the session can't be kept");
+            self.world.events.log(Level::Error, &format!("The session can't be kept: {error}")).await;
         }
     }
 
@@ -167,7 +186,11 @@ impl Run<'_> {
         let body = self.request(max_tokens, None);
         let kept = self.world.persistence.map(|p| (p, p.begin()));
         let mut teller = Teller { events: self.world.events, message_id: random::id("msg"), has_told: false };
-        let asked = self.world.client.message(body, self.beta(), self.world.abort, &mut teller).await;
+        let asked = self
+            .world
+            .client
+            .message(&self.started.model, body, self.beta(), self.world.abort, &mut teller)
+            .await;
         let end = |content: &[Value], status: &str| {
             if let Some((persistence, id)) = &kept {
                 persistence.end(id, content, status);
@@ -320,6 +343,9 @@ impl Run<'_> {
             if self.beta().is_some() {
                 body["context_management"] = self.room.by_api(self.window());
             }
+        }
+        if let Some(head) = body.as_object_mut() {
+            self.world.client.shape(head, self.beta().filter(|_| last.is_none()));
         }
         let mut text = body.to_string();
         text.pop();

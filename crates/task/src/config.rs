@@ -6,6 +6,7 @@ use legwork_yaml::{Node, Value};
 
 pub use agent::{Agent, Budget, Compaction, McpServer, Message, Price, SubAgent};
 
+use crate::provider::Provider;
 use crate::workflow::Workflow;
 
 /// Most bytes of a task's JSON.
@@ -38,6 +39,8 @@ pub struct Rules<'a> {
     /// Allowed models; `None` where nobody names them: then it is those that begin as the API's
     /// own do, and the API knows which of them are in service.
     pub models: Option<&'a [String]>,
+    /// Who serves them, and names them in its own way.
+    pub provider: &'a Provider,
     /// The original's rule for commands of workflows.
     pub strict: bool,
 }
@@ -58,7 +61,7 @@ impl Task {
         };
         let task = match kind {
             "workflow" => Workflow::of_task(config, rules).map(|w| Self::Workflow(Box::new(w))),
-            _ => Agent::read(config, rules.models).map(|a| Self::Agent(Box::new(a))),
+            _ => Agent::read(config, rules).map(|a| Self::Agent(Box::new(a))),
         };
         task.map_err(Problems)
     }
@@ -82,7 +85,10 @@ mod tests {
 
     fn problems(json: &str) -> Vec<String> {
         let node = legwork_yaml::parse_json(json.as_bytes()).expect("json");
-        Task::read(&node, Rules { models: None, strict: false }).err().map(|p| p.0).unwrap_or_default()
+        Task::read(&node, Rules { models: None, provider: &Provider::Anthropic, strict: false })
+            .err()
+            .map(|p| p.0)
+            .unwrap_or_default()
     }
 
     #[test]

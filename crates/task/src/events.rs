@@ -53,7 +53,9 @@ impl Events {
 
     /// Tells an event; waits while the queue is full.
     pub(crate) async fn tell(&self, body: Body) {
-        if self.parent.is_some() && !matches!(body, Body::ToolStart { .. } | Body::ToolEnd { .. }) {
+        if self.parent.is_some()
+            && !matches!(body, Body::Ask { .. } | Body::ToolStart { .. } | Body::ToolEnd { .. })
+        {
             return;
         }
         let body = self.masks.mask(body);

@@ -2,6 +2,7 @@
 //! walls are tried out when the first program needs them: a task's first event does not
 //! wait for that.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::abort::Abort;
 use crate::place::Place;
 use crate::settings::Settings;
 use crate::tools::Session;
+use crate::world::World;
 
 /// Silence after which output counts as seen.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -42,6 +44,10 @@ pub(crate) struct Hands {
     runner: OnceCell<Result<Arc<Runner>, String>>,
     /// Commands that have ended, and left something running.
     left: Mutex<Vec<Running>>,
+    /// What the task's commands get beside the usual.
+    pub(crate) task_env: Mutex<BTreeMap<String, String>>,
+    /// Where walls are worlds: the task's.
+    pub(crate) world: tokio::sync::Mutex<Option<World>>,
 }
 
 impl Hands {
@@ -55,6 +61,8 @@ impl Hands {
             program: program.to_owned(),
             runner: OnceCell::new(),
             left: Mutex::default(),
+            task_env: Mutex::default(),
+            world: tokio::sync::Mutex::default(),
         })
     }
 
@@ -62,6 +70,11 @@ impl Hands {
     pub(crate) async fn runner(&self) -> Result<&Arc<Runner>, String> {
         let made = self.runner.get_or_init(|| async { self.make().await.map(Arc::new) }).await;
         made.as_ref().map_err(Clone::clone)
+    }
+
+    /// The same, if it was asked for before.
+    pub(crate) fn made(&self) -> Option<Result<&Arc<Runner>, &String>> {
+        self.runner.get().map(Result::as_ref)
     }
 
     async fn make(&self) -> Result<Runner, String> {
@@ -168,6 +181,11 @@ impl Hands {
         }
     }
 
+    /// Gives what commands of a task run these variables.
+    pub(crate) fn begin_task(&self, env: BTreeMap<String, String>) {
+        *self.task_env.lock().unwrap_or_else(PoisonError::into_inner) = env;
+    }
+
     /// Ends what commands of a task have left running, and empties its temporary folder. To be
     /// called when the task is over.
     pub(crate) async fn end_task(&self) {
@@ -179,6 +197,8 @@ impl Hands {
             }
         });
         futures_util::future::join_all(ends).await;
+        self.end_world().await;
+        self.begin_task(BTreeMap::new());
         if let Err(error) = self.place.clear_tmp() {
             tracing::warn!(error = %error, "the task's temporary folder can't be emptied");
         }
@@ -242,6 +262,7 @@ impl Hands {
         mut each: impl AsyncFnMut(Option<Chunk>) -> Continue,
     ) -> Result<Status, Failure> {
         let runner = self.runner().await.map_err(Failure::Failed)?;
+        let program = &self.let_in(program, requester, runner).await?;
         let running = match file.exists() {
             true => match runner.adopt(file).await {
                 Adoption::Running(running) => Some(running),

@@ -25,6 +25,8 @@ pub(crate) enum Entry {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         window: Option<u64>,
     },
+    /// What an earlier task has said and heard in the same session.
+    Session { messages: Vec<String> },
     /// A whole message of the model, and the tokens that stand in its window after it.
     Turn {
         message: String,

@@ -10,28 +10,35 @@ mod config;
 mod deliver;
 mod events;
 mod hands;
+mod inbox;
 mod journal;
 mod leftovers;
 pub mod log;
 mod masks;
 mod messages;
 mod place;
+mod provider;
 mod random;
+mod secrets;
 mod settings;
 mod source;
 mod standby;
 mod task;
 mod tools;
 mod workflow;
+mod world;
 
 pub use abort::{Abort, Why};
+pub use agent::Memory;
 pub use config::{
     Agent, Budget, Compaction, MAX_CONFIG, McpServer, Message, Price, Problems, Rules, SubAgent, Task,
 };
 pub use events::Events;
+pub use inbox::Inbox;
 pub use masks::Masks;
-pub use settings::{Api, Environment, Mode, Secret, Settings, Standby};
-pub use task::{Order, Outcome, Runner};
+pub use provider::{Bedrock, Provider, Vertex};
+pub use settings::{Api, Environment, Mode, PROVIDER_SECRETS, Secret, Settings, Standby};
+pub use task::{Contact, Order, Outcome, Runner};
 pub use tools::{Official, Tool};
 pub use workflow::Workflow;
 
@@ -45,7 +52,8 @@ pub mod fuzzing {
     /// answer, a stream of the model.
     pub fn read(data: &[u8]) {
         let models = ["m".to_owned()];
-        let rules = Rules { models: Some(&models), strict: false };
+        let rules =
+            Rules { models: Some(&models), provider: &crate::provider::Provider::Anthropic, strict: false };
         if let Ok(node) = legwork_yaml::parse_json(data) {
             let _ = Task::read(&node, rules);
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use legwork_proto::task::{Body, Step};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// What stands for a secret.
 const MASK: &str = "***";
@@ -109,15 +109,20 @@ impl Masks {
         Step { step_name: self.apply(step.step_name), ..step }
     }
 
+    fn apply_args(&self, args: Option<Map<String, Value>>) -> Option<Map<String, Value>> {
+        args.map(|map| map.into_iter().map(|(k, v)| (self.apply(k), self.apply_value(v))).collect())
+    }
+
     pub(crate) fn mask(&self, body: Body) -> Body {
         match body {
             Body::Token { message_id, text, token_index } => {
                 Body::Token { message_id, text: self.apply(text), token_index }
             }
             Body::ToolStart { message_id, tool_id, tool_name, args } => {
-                let args = args
-                    .map(|map| map.into_iter().map(|(k, v)| (self.apply(k), self.apply_value(v))).collect());
-                Body::ToolStart { message_id, tool_id, tool_name, args }
+                Body::ToolStart { message_id, tool_id, tool_name, args: self.apply_args(args) }
+            }
+            Body::Ask { tool_id, tool_name, args, expires_s } => {
+                Body::Ask { tool_id, tool_name, args: self.apply_args(args), expires_s }
             }
             Body::ToolEnd { tool_id, tool_state, output } => {
                 Body::ToolEnd { tool_id, tool_state, output: output.map(|text| self.apply(text)) }

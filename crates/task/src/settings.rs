@@ -8,12 +8,26 @@ use std::time::Duration;
 use legwork_policy::Policy;
 use legwork_runner::process::sandbox::{Limits, Profile};
 
+use crate::config::Rules;
+use crate::provider::Provider;
+
 /// What children see of the environment: a machine has keys in it that nobody thinks of.
 const PASSED: &[&str] = &["PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TERM"];
 /// The same whatever the case of its letters.
 const PROXIES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 /// What no child sees, whoever lists it: names, and beginnings of names.
 const SECRETS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "AGENT_TOKEN", "INTERNAL_TOKEN"];
+/// What opens a provider of models: given to a pool's runners, by their stdin.
+pub const PROVIDER_SECRETS: &[&str] = &[
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "GOOGLE_OAUTH_ACCESS_TOKEN",
+    "LEGWORK_GOOGLE_CREDENTIALS",
+];
 const SECRET_PREFIXES: &[&str] = &["LEGWORK_"];
 /// What libraries in the runner's process read by themselves, and anybody may know.
 const HARMLESS: &[&str] =
@@ -22,9 +36,16 @@ const HARMLESS: &[&str] =
 const OWN: &[&str] = &[
     "ALLOWED_MODELS",
     "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_BEDROCK_BASE_URL",
+    "ANTHROPIC_VERTEX_BASE_URL",
+    "ANTHROPIC_VERTEX_PROJECT_ID",
     "ASSIGN_PORT",
+    "AWS_DEFAULT_REGION",
+    "AWS_REGION",
     "CALLBACK_URL",
+    "CLOUD_ML_REGION",
     "EVENT_BATCH_MS",
+    "GOOGLE_CLOUD_PROJECT",
     "LOG_LEVEL",
     "MODE",
     "PERSISTENCE_URL",
@@ -65,6 +86,8 @@ impl std::fmt::Debug for Secret {
 /// How the model is reached.
 #[derive(Debug, Clone)]
 pub struct Api {
+    /// Who serves the model.
+    pub provider: Provider,
     /// Without a slash at its end.
     pub base_url: String,
     /// Needed when an agent starts, unless there is a bearer.
@@ -77,20 +100,10 @@ pub struct Api {
     pub idle: Duration,
 }
 
-/// What opens the API.
-#[derive(Debug)]
-pub(crate) enum Access<'a> {
-    /// `x-api-key`.
-    Key(&'a Secret),
-    /// `Authorization: Bearer`.
-    Bearer(&'a Secret),
-}
-
 impl Api {
-    /// The key, else the bearer.
-    pub(crate) fn access(&self) -> Option<Access<'_>> {
-        let key = self.key.as_ref().map(Access::Key);
-        key.or(self.bearer.as_ref().map(Access::Bearer))
+    /// What is missing before it can be asked, if anything is.
+    pub(crate) fn lacks(&self) -> Option<&'static str> {
+        self.provider.lacks(self.key.is_some() || self.bearer.is_some())
     }
 }
 
@@ -256,6 +269,12 @@ impl Environment {
         self.0.iter().filter(|(name, _)| is_private(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 
+    /// Whom a runner with this environment asks for messages, and for what opens that.
+    pub fn reached(&self) -> Result<Vec<String>, String> {
+        let (provider, base) = Provider::read(self)?;
+        Ok(provider.token_uri().map(str::to_owned).into_iter().chain([base]).collect())
+    }
+
     /// What a runner on this machine needs of this environment, and nothing else of it.
     pub fn for_runner(&self) -> BTreeMap<String, String> {
         let mut env = self.for_children();
@@ -310,13 +329,14 @@ impl Settings {
             },
             ..Limits::default()
         };
-        let base_url = env.get("ANTHROPIC_BASE_URL").unwrap_or("https://api.anthropic.com");
+        let (provider, base_url) = Provider::read(env)?;
         let secret = |name: &str| env.get(name).map(|value| Secret::new(value.to_owned()));
         Ok(Self {
             workspace: env.get("WORKSPACE").unwrap_or("/workspace").into(),
             state: state_folder(env)?,
             api: Api {
-                base_url: base_url.trim_end_matches('/').to_owned(),
+                provider,
+                base_url,
                 key: secret("ANTHROPIC_API_KEY"),
                 bearer: secret("ANTHROPIC_AUTH_TOKEN"),
                 retries: env.number("LEGWORK_API_RETRIES", 8, "number of attempts")?,
@@ -385,6 +405,11 @@ impl Settings {
         path.into()
     }
 
+    /// What tasks are checked against.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules { models: self.models.as_deref(), provider: &self.api.provider, strict: self.strict }
+    }
+
     /// A secret by its name.
     pub(crate) fn secret(&self, name: &str) -> Option<String> {
         self.named_secrets.get(name).map(|secret| secret.expose().to_owned())
@@ -396,6 +421,7 @@ impl Settings {
             .into_iter()
             .flatten()
             .chain(self.named_secrets.values())
+            .chain(self.api.provider.secrets())
             .map(|secret| secret.expose().to_owned())
             .collect()
     }

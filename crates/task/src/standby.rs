@@ -1,19 +1,22 @@
 //! Standby: register, work, register again (docs/protocols/task.md §6).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use legwork_proto::task::{Assigned, Register, TaskId};
+use legwork_proto::task::{Assigned, Input, Register, TaskId};
 use legwork_yaml::Node;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::abort::{Abort, Why};
+use crate::agent::Memory;
 use crate::deliver::cause;
+use crate::inbox::Inbox;
 use crate::random;
 use crate::settings::{Secret, Standby};
-use crate::task::{Order, Runner};
+use crate::task::{Contact, Order, Runner};
 
 /// The protocol's poll.
 const POLL: Duration = Duration::from_secs(5);
@@ -53,7 +56,17 @@ impl Runner {
                         agent_token: task.agent_token,
                         persistence_url: task.persistence_url,
                         refusal: None,
+                        contact: Contact {
+                            inbox: Some(Inbox::default()),
+                            memory: None,
+                            secrets: task.secrets,
+                        },
                     };
+                    // Only a hub of ours has more to offer than its protocol.
+                    if waited && let Some(session) = task.session_id {
+                        tracing::info!(session = %session, "the task belongs to a session");
+                        order.contact.memory = self.memory(&order.callback_url);
+                    }
                     order.refusal = self.claim_off_thread(&order).await.err();
                     self.work(standby, &order, stop, holds).await;
                     if let Some(reason) = order.refusal {
@@ -88,6 +101,14 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Where a session is kept by the hub that a task's events go to.
+    fn memory(&self, callback_url: &str) -> Option<Memory> {
+        let mut url = url::Url::parse(callback_url).ok()?;
+        let path = format!("{}/session", url.path().strip_suffix("/stream")?);
+        url.set_path(&path);
+        Some(Memory::Hub { http: self.http(callback_url).ok()?, url: url.into() })
     }
 
     /// Makes the place ready for a task; there may be much to remove.
@@ -129,10 +150,11 @@ impl Runner {
         let abort = Abort::default();
         let beating = {
             let (runner, abort, id) = (self.clone(), abort.clone(), order.id.clone());
+            let inbox = order.contact.inbox.clone().unwrap_or_default();
             let (standby, stop) = (standby.clone(), stop.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    () = runner.beat(&standby, &id, &abort, holds) => {}
+                    () = runner.beat(&standby, (&id, &inbox), &abort, holds) => {}
                     _ = stop.wished() => abort.wish(Why::Stopped),
                 }
             })
@@ -151,18 +173,19 @@ impl Runner {
 
     /// Tells the hub that we are alive, until it does not want to know. Never ends before
     /// the process is told to stop.
-    async fn beat(&self, standby: &Standby, id: &TaskId, abort: &Abort, holds: bool) {
+    async fn beat(&self, standby: &Standby, (id, inbox): (&TaskId, &Inbox), abort: &Abort, holds: bool) {
         let Some(url) = heartbeat_url(standby) else { return std::future::pending().await };
         let headers = self.internal_headers().unwrap_or_default();
         let Ok(http) = self.http(url.as_str()) else { return std::future::pending().await };
-        let body = serde_json::json!({ "wait_s": WAIT_S });
         // A hub that holds answers back says at once that a task is to end.
         if !holds {
             tokio::time::sleep(HEARTBEAT).await;
         }
         loop {
             let asked = Instant::now();
+            let body = serde_json::json!({ "wait_s": WAIT_S, "task": id, "seen": inbox.seen() });
             let request = http.post(url.clone()).headers(headers.clone()).json(&body).timeout(TIMEOUT);
+            let mut has_news = false;
             match request.send().await {
                 Ok(answer) if answer.status() == reqwest::StatusCode::NOT_FOUND => {
                     tracing::info!("the hub knows no heartbeats: none will be sent");
@@ -174,11 +197,17 @@ impl Runner {
                     if body["cancel"].as_array().is_some_and(|list| list.contains(&wanted)) {
                         abort.wish(Why::Cancelled);
                     }
+                    for input in body["input"].as_array().into_iter().flatten() {
+                        if let Ok(input) = serde_json::from_value::<Input>(input.clone()) {
+                            inbox.take_in(input);
+                            has_news = true;
+                        }
+                    }
                 }
                 Err(error) => tracing::debug!(error = %cause(&error), "a heartbeat failed"),
             }
             // A hub of ours has held its answer back; so much was no waiting.
-            let pause = match asked.elapsed() > Duration::from_secs(WAIT_S) / 2 {
+            let pause = match has_news || asked.elapsed() > Duration::from_secs(WAIT_S) / 2 {
                 true => Duration::from_millis(200),
                 false => HEARTBEAT.saturating_sub(asked.elapsed()),
             };
@@ -191,6 +220,8 @@ impl Runner {
 #[derive(Debug)]
 struct Given {
     id: TaskId,
+    session_id: Option<String>,
+    secrets: BTreeMap<String, Secret>,
     config: Result<Node, String>,
     agent_token: Option<Secret>,
     persistence_url: Option<String>,
@@ -231,6 +262,8 @@ fn given(text: &str) -> serde_json::Result<Given> {
     match serde_json::from_str::<Assigned>(text) {
         Ok(task) => Ok(Given {
             id: task.id,
+            session_id: task.session_id,
+            secrets: task.secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
             config: legwork_yaml::parse_json(task.config.get().as_bytes()),
             agent_token: task.agent_token.map(Secret::new),
             persistence_url: task.persistence_url,
@@ -242,7 +275,14 @@ fn given(text: &str) -> serde_json::Result<Given> {
             }
             let Named { id } = serde_json::from_str(text)?;
             let config = Err(format!("Invalid task: {error}"));
-            Ok(Given { id, config, agent_token: None, persistence_url: None })
+            Ok(Given {
+                id,
+                session_id: None,
+                secrets: BTreeMap::new(),
+                config,
+                agent_token: None,
+                persistence_url: None,
+            })
         }
     }
 }

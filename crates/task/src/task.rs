@@ -1,5 +1,6 @@
 //! One task, from its config to its one terminal event.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +12,21 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use crate::abort::{Abort, Why};
-use crate::agent::{self, Persistence};
+use crate::agent::{self, Memory, Persistence};
 use crate::clients::{Clients, Use};
-use crate::config::{Problems, Rules, Task};
+use crate::config::{Problems, Task};
 use crate::deliver::{Sender, Target};
 use crate::events::Events;
-use crate::hands::Hands;
+use crate::hands::{Hands, command_file};
+use crate::inbox::Inbox;
 use crate::journal::{Entry, Journal};
 use crate::leftovers::Leftovers;
 use crate::masks::Masks;
 use crate::messages::Client;
 use crate::place::{self, Place};
+use crate::secrets;
 use crate::settings::{Secret, Settings};
-use crate::source::{Around, Porter};
+use crate::source::{Around, PieceStore, Porter};
 use crate::workflow;
 
 /// How long events are delivered after the task's end, and after SIGTERM.
@@ -32,7 +35,6 @@ const DELIVER_STOPPED: Duration = Duration::from_secs(20);
 /// Stands where a task's end was told, and how long that is remembered.
 const DELIVERED: &str = "delivered";
 const REMEMBERED: Duration = Duration::from_secs(3600);
-const KEY_NEEDED: &str = "ANTHROPIC_API_KEY environment variable is required";
 
 /// What the tasks of a process share.
 #[derive(Debug)]
@@ -57,6 +59,19 @@ pub struct Order {
     pub persistence_url: Option<String>,
     /// Why it is not run here, whatever it is.
     pub refusal: Option<String>,
+    /// What it has of its hub beside.
+    pub contact: Contact,
+}
+
+/// What a task has of a hub beside the place where its events go.
+#[derive(Debug, Clone, Default)]
+pub struct Contact {
+    /// What people say to it.
+    pub inbox: Option<Inbox>,
+    /// Where its session is kept.
+    pub memory: Option<Memory>,
+    /// Secrets that came with it, by name.
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// How a task ended.
@@ -154,7 +169,14 @@ impl Runner {
     }
 
     /// Runs a task for somebody in this process; no callback.
-    pub async fn run_here(&self, config: &Node, events: Events, dir: &Path, abort: &Abort) -> Outcome {
+    pub async fn run_here(
+        &self,
+        config: &Node,
+        memory: Option<Memory>,
+        events: Events,
+        dir: &Path,
+        abort: &Abort,
+    ) -> Outcome {
         let order = Order {
             id: TaskId::Text("local".into()),
             config: Ok(config.clone()),
@@ -162,6 +184,7 @@ impl Runner {
             agent_token: None,
             persistence_url: None,
             refusal: None,
+            contact: Contact { memory, ..Contact::default() },
         };
         let terminal = self.terminal(&order, &events, dir, abort).await;
         events.tell(terminal.clone()).await;
@@ -170,7 +193,7 @@ impl Runner {
 
     /// Checks a config; all that is wrong.
     pub fn check(settings: &Settings, config: &Node) -> Result<Task, Problems> {
-        Task::read(config, Rules { models: settings.models.as_deref(), strict: settings.strict })
+        Task::read(config, settings.rules())
     }
 
     /// What must not be told by this task's events.
@@ -183,7 +206,8 @@ impl Runner {
                 .map(|(_, v)| v.into_owned())
                 .collect::<Vec<_>>()
         });
-        Masks::new(self.settings.secrets().into_iter().chain(own).chain(keys))
+        let given = order.contact.secrets.values().map(|secret| secret.expose().to_owned());
+        Masks::new(self.settings.secrets().into_iter().chain(own).chain(keys).chain(given))
     }
 
     /// Works on the task; its terminal event.
@@ -213,6 +237,10 @@ impl Runner {
             Ok(around) => around,
             Err(problem) => return invalid(format!("Invalid task configuration: {problem}")),
         };
+        let asked = match secrets::asked(config) {
+            Ok(asked) => asked,
+            Err(problem) => return invalid(format!("Invalid task configuration: {problem}")),
+        };
         let client = match self.client() {
             Ok(client) => client,
             Err(message) => return failed(Code::Internal, message, None),
@@ -221,8 +249,8 @@ impl Runner {
             Task::Agent(_) => true,
             Task::Workflow(workflow) => workflow.has_agent(),
         };
-        if needs_key && client.is_none() {
-            return invalid(KEY_NEEDED.into());
+        if let Some(lack) = self.settings.api.lacks().filter(|_| needs_key) {
+            return invalid(lack.into());
         }
         let persistence = self.persistence(order);
         let requester =
@@ -235,15 +263,27 @@ impl Runner {
             requester: &requester,
             abort,
             dir,
+            secrets: &order.contact.secrets,
+            store: self
+                .http(&order.callback_url)
+                .ok()
+                .and_then(|http| PieceStore::beside(&order.callback_url, http)),
         };
         if let Err(reason) = porter.bring().await {
             return failed(Code::Internal, format!("the task's source: {reason}"), None);
+        }
+        let folder = command_file(&self.settings.scratch(), "secrets", &dir.to_string_lossy());
+        let find = |name: &str| self.secret(order, name);
+        match secrets::give(&asked, &folder, find) {
+            Ok(env) => self.hands.begin_task(env),
+            Err(reason) => return failed(Code::InvalidConfig, reason, None),
         }
         tracing::info!(task_id = %order.id, "the task starts");
         let mut output = None;
         let (failure, usage) = match (&task, &client) {
             (Task::Agent(agent), Some(client)) => {
                 let world = agent::World {
+                    contact: &order.contact,
                     settings: &self.settings,
                     hands: &self.hands,
                     events,
@@ -257,9 +297,12 @@ impl Runner {
                 output = ending.output;
                 (ending.failure, Some(ending.usage))
             }
-            (Task::Agent(_), None) => (Some((Code::InvalidConfig, KEY_NEEDED.into())), None),
+            (Task::Agent(_), None) => (Some((Code::InvalidConfig, "the model can't be asked".into())), None),
             (Task::Workflow(workflow), client) => {
+                // A session is one agent's.
+                let contact = Contact { memory: None, ..order.contact.clone() };
                 let world = workflow::World {
+                    contact: &contact,
                     settings: &self.settings,
                     hands: &self.hands,
                     events,
@@ -275,6 +318,9 @@ impl Runner {
         // What an agent did before it failed is worth having, too.
         let taken = if abort.now().is_none() { porter.take().await } else { Ok(()) };
         self.hands.end_task().await;
+        let _ = std::fs::remove_dir_all(&folder);
+        let is_good = failure.is_none() && taken.is_ok() && abort.now().is_none();
+        let taken = if is_good { porter.push().await } else { taken };
         if let Some(persistence) = persistence {
             persistence.finish().await;
         }
@@ -293,11 +339,23 @@ impl Runner {
         self.clients.get(url, Use::Hub)
     }
 
+    /// A secret by its name: the task's own, else the machine's.
+    fn secret(&self, order: &Order, name: &str) -> Option<Secret> {
+        let own = order.contact.secrets.get(name).cloned();
+        own.or_else(|| self.settings.secret(name).map(Secret::new))
+    }
+
     fn client(&self) -> Result<Option<Client>, String> {
         let api = &self.settings.api;
-        let Some(access) = api.access() else { return Ok(None) };
+        if api.lacks().is_some() {
+            return Ok(None);
+        }
         let http = self.clients.get(&api.base_url, Use::Model)?;
-        Client::new(http, api, &access).map(Some)
+        let token_http = match api.provider.token_uri() {
+            Some(uri) => self.clients.get(uri, Use::Hub)?,
+            None => http.clone(),
+        };
+        Client::new(http, token_http, api).map(Some)
     }
 
     fn persistence(&self, order: &Order) -> Option<Persistence> {

@@ -5,6 +5,7 @@ use legwork_proto::task::{Body, Code, ToolState};
 use serde_json::{Map, Value, json};
 
 use super::progress::Finished;
+use super::steer::Verdict;
 use super::{Failure, Run};
 use crate::hands::command_file;
 use crate::journal::Entry;
@@ -60,7 +61,8 @@ impl Run<'_> {
     /// Whether a call runs beside others: it changes nothing, or is an agent's own business.
     fn goes_beside_others(&self, call: &ToolUse) -> bool {
         let tool = self.enabled(&call.name);
-        !self.progress.done.contains_key(&call.id)
+        !self.asks(&call.name)
+            && !self.progress.done.contains_key(&call.id)
             && tool.is_some_and(|tool| tool.is_read_only() || tool == Tool::Agent)
     }
 
@@ -95,7 +97,10 @@ impl Run<'_> {
         let unclear = has_effects
             && self.progress.begun.contains(&call.id)
             && !self.enabled(&call.name).is_some_and(Tool::is_found_again);
-        let answer = if unclear {
+        let verdict = if unclear { Verdict::Made } else { self.permission(call).await? };
+        let answer = if let Verdict::Refused(answer) = verdict {
+            answer
+        } else if unclear {
             Answer::raised(
                 "the runner was stopped while this call ran: whether it took effect is unknown. Look before you repeat it",
             )

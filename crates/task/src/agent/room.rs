@@ -168,7 +168,8 @@ impl Run<'_> {
         };
         let ask = json!({"role": "user", "content": ASK}).to_string();
         let body = self.request(max_tokens, Some(&ask));
-        let asked = self.world.client.message(body, None, self.world.abort, &mut Unseen).await;
+        let asked =
+            self.world.client.message(&self.started.model, body, None, self.world.abort, &mut Unseen).await;
         let (message, wasted) = match asked {
             Ok(asked) => asked,
             Err(error) => {

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use legwork_proto::task::Code;
+use legwork_proto::task::{Code, Level};
 use serde_json::Value;
 
 use super::budget::Meter;
@@ -73,7 +73,19 @@ pub(super) async fn open(task: &Agent, world: &World<'_>, meter: &mut Meter) -> 
         |e: std::io::Error| (Code::Internal, format!("the journal {} can't be used: {e}", path.display()));
     let (mut journal, entries) = Journal::open(&path).map_err(failed)?;
     let mut mcp = McpTools::new(&task.mcp_servers);
-    let initial = task.messages.iter().map(|m| m.0.clone()).collect();
+    let mut entries = entries;
+    if entries.is_empty()
+        && let Some(entry) = session(task, world).await.map_err(internal)?
+    {
+        journal.add(&entry).map_err(failed)?;
+        entries.push(entry);
+    }
+    let before = entries.iter().find_map(|entry| match entry {
+        Entry::Session { messages } => Some(messages.clone()),
+        _ => None,
+    });
+    let own = task.messages.iter().map(|m| m.0.clone());
+    let initial = before.unwrap_or_default().into_iter().chain(own).collect();
     let (progress, known) = Progress::replay(initial, &entries, meter);
     let has_shell = task.tools.iter().any(|tool| *tool == Tool::Shell && task.shell_session)
         || task.tools.iter().any(|tool| matches!(tool, Tool::Official(tool) if tool.is_shell()));
@@ -112,6 +124,29 @@ pub(super) async fn open(task: &Agent, world: &World<'_>, meter: &mut Meter) -> 
     };
     meter.price_of(&started.model, &task.prices);
     Ok(Opened { journal, progress, started, mcp, session })
+}
+
+/// What was said in the session that the task goes on with.
+async fn session(task: &Agent, world: &World<'_>) -> Result<Option<Entry>, String> {
+    let Some(memory) = &world.contact.memory else {
+        return match &task.fork_of {
+            Some(_) => Err("fork_of: this task has no session, so there is none to go on from".into()),
+            None => Ok(None),
+        };
+    };
+    // A fork that has been gone on with is a session of its own.
+    let failed = |e: String| format!("the session can't be had: {e}");
+    let own = memory.load(None).await.map_err(failed)?;
+    let messages = match (own, &task.fork_of) {
+        (Some(messages), _) => messages,
+        (None, None) => return Ok(None),
+        (None, Some(other)) => {
+            let messages = memory.load(Some(other)).await.map_err(failed)?;
+            messages.ok_or_else(|| format!("fork_of: there is no session '{other}'"))?
+        }
+    };
+    world.events.log(Level::Info, &format!("The session goes on: {} messages", messages.len())).await;
+    Ok(Some(Entry::Session { messages }))
 }
 
 fn definitions(task: &Agent) -> Vec<Value> {

@@ -6,8 +6,10 @@ use sha2::{Digest, Sha256};
 
 use super::{Run, World};
 use crate::config::{Agent, Message};
+use crate::inbox::Inbox;
 use crate::journal::Tokens;
 use crate::messages::ToolUse;
+use crate::task::Contact;
 use crate::tools::{Answer, Tool};
 
 /// Calls of the model, where nobody says.
@@ -28,7 +30,10 @@ impl Run<'_> {
             return Answer::raised(format!("the agent's journal can't be made: {error}"));
         }
         let events = self.world.events.of_agent(&call.id);
-        let world = World { events: &events, dir, persistence: None, ..*self.world };
+        let contact = Contact { memory: None, inbox: None, ..self.world.contact.clone() };
+        // Whoever is asked is asked about these calls, too; words are for the first agent.
+        let contact = Contact { inbox: self.world.contact.inbox.as_ref().map(Inbox::for_answers), ..contact };
+        let world = World { events: &events, dir, persistence: None, contact: &contact, ..*self.world };
         // A loop within a loop.
         let ending = Box::pin(super::run(&task, &world)).await;
         let usage = Tokens {

@@ -6,15 +6,13 @@ use std::time::Duration;
 use legwork_runner::mcp::Server;
 use legwork_yaml::{Node, Value};
 
-use super::shown;
+use super::{Rules, shown};
 use crate::tools::Tool;
 
 const DEFAULT_TURNS: u32 = 20;
 /// The protocol's bound, and that of tasks which have more than the protocol's tools.
 const MOST_TURNS: u32 = 100;
 const MOST_TURNS_OF_OURS: u32 = 1000;
-/// How every model's name begins that the API itself serves.
-const MODELS: &str = "claude-";
 /// Tokens that every model reads.
 const DEFAULT_WINDOW: u64 = 200_000;
 const LEAST_WINDOW: i128 = 2000;
@@ -23,6 +21,11 @@ const MOST_WINDOW: i128 = 10_000_000;
 const DEFAULT_MAX_TOKENS: u64 = 4096;
 const MOST_MAX_TOKENS: i128 = 128_000;
 const MAX_SERVERS: usize = 16;
+/// How long a person has for an answer.
+const DEFAULT_ASK_S: u64 = 600;
+const MOST_ASK_S: i128 = 7 * 24 * 3600;
+/// Most bytes of a session's name.
+const MAX_SESSION: usize = 200;
 
 /// A conversation with a model that has tools.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +64,12 @@ pub struct Agent {
     pub compaction: Compaction,
     /// What the agents have that it may start.
     pub sub_agent: Option<Box<SubAgent>>,
+    /// Tools whose calls a person is asked about; a name that ends in `*` stands for all that begin so.
+    pub ask: Vec<String>,
+    /// How long an answer is waited for.
+    pub ask_time: Duration,
+    /// The session that a new one begins with.
+    pub fork_of: Option<String>,
 }
 
 /// Who makes a long conversation short.
@@ -135,11 +144,11 @@ pub struct Price {
 }
 
 impl Agent {
-    /// Reads the fields, or says all that is wrong. `models` are those that are allowed.
-    pub(crate) fn read(config: &Node, models: Option<&[String]>) -> Result<Self, Vec<String>> {
+    /// Reads the fields, or says all that is wrong. `rules` say which models are allowed.
+    pub(crate) fn read(config: &Node, rules: Rules<'_>) -> Result<Self, Vec<String>> {
         let mut found = Vec::new();
         let problems = &mut found;
-        let model = model(config, models, problems);
+        let model = model(config, rules, problems);
         let given = tools(config, problems);
         let has_ours = given.tools.iter().any(|tool| !tool.is_of_protocol());
         let max_turns = turns(config, has_ours, problems);
@@ -182,22 +191,27 @@ impl Agent {
             live_usage: flag(config, "live_usage", false, problems),
             context_window: integer(config, "context_window", (LEAST_WINDOW, MOST_WINDOW), problems),
             compaction: compaction(config, problems),
-            sub_agent: sub_agent(config, models, problems),
+            sub_agent: sub_agent(config, rules, problems),
+            ask: ask(config, problems),
+            ask_time: Duration::from_secs(
+                integer(config, "ask_s", (1, MOST_ASK_S), problems).unwrap_or(DEFAULT_ASK_S),
+            ),
+            fork_of: fork_of(config, problems),
             model,
         };
         if found.is_empty() { Ok(agent) } else { Err(found) }
     }
 }
 
-fn model(config: &Node, models: Option<&[String]>, problems: &mut Vec<String>) -> String {
+fn model(config: &Node, rules: Rules<'_>, problems: &mut Vec<String>) -> String {
     let model = match config.get("model").map(|node| (&node.value, node)) {
-        None => return models.and_then(<[String]>::first).cloned().unwrap_or_default(),
+        None => return rules.models.and_then(<[String]>::first).cloned().unwrap_or_default(),
         Some((Value::Text(model), _)) => model.clone(),
         Some((_, node)) => shown(node),
     };
-    let is_allowed = match models {
+    let is_allowed = match rules.models {
         Some(models) => models.contains(&model),
-        None => model.starts_with(MODELS),
+        None => rules.provider.knows(&model),
     };
     if !is_allowed {
         problems.push(format!("Invalid or disallowed model: {model}"));
@@ -257,6 +271,37 @@ fn dictionary(config: &Node, name: &str, problems: &mut Vec<String>) -> Option<s
     }
 }
 
+/// The tools whose calls are asked about.
+fn ask(config: &Node, problems: &mut Vec<String>) -> Vec<String> {
+    let list = match config.get("ask").map(|node| &node.value) {
+        None | Some(Value::Null) => return Vec::new(),
+        Some(Value::List(list)) => list,
+        Some(_) => {
+            problems.push("ask must be a list of tools".into());
+            return Vec::new();
+        }
+    };
+    let mut tools = Vec::new();
+    for node in list {
+        match &node.value {
+            Value::Text(name) if !name.is_empty() => tools.push(name.clone()),
+            _ => problems.push("ask must be a list of tools".into()),
+        }
+    }
+    tools
+}
+
+fn fork_of(config: &Node, problems: &mut Vec<String>) -> Option<String> {
+    match config.get("fork_of").map(|node| &node.value) {
+        None | Some(Value::Null) => None,
+        Some(Value::Text(name)) if !name.is_empty() && name.len() <= MAX_SESSION => Some(name.clone()),
+        Some(_) => {
+            problems.push(format!("fork_of must be the name of a session, of 1 to {MAX_SESSION} bytes"));
+            None
+        }
+    }
+}
+
 fn compaction(config: &Node, problems: &mut Vec<String>) -> Compaction {
     match config.get("compaction").map(|node| &node.value) {
         None => Compaction::Auto,
@@ -271,7 +316,7 @@ fn compaction(config: &Node, problems: &mut Vec<String>) -> Compaction {
     }
 }
 
-fn sub_agent(config: &Node, models: Option<&[String]>, problems: &mut Vec<String>) -> Option<Box<SubAgent>> {
+fn sub_agent(config: &Node, rules: Rules<'_>, problems: &mut Vec<String>) -> Option<Box<SubAgent>> {
     let node = config.get("sub_agent")?;
     let Value::Map(entries) = &node.value else {
         problems.push("sub_agent must be a dictionary".into());
@@ -284,7 +329,7 @@ fn sub_agent(config: &Node, models: Option<&[String]>, problems: &mut Vec<String
     let mut own = Vec::new();
     let tools = tools(node, &mut own).tools;
     let sub = SubAgent {
-        model: if node.get("model").is_some() { model(node, models, &mut own) } else { String::new() },
+        model: if node.get("model").is_some() { model(node, rules, &mut own) } else { String::new() },
         max_turns: turns(node, true, &mut own),
         budget: budget(node, &mut own),
         tools,

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
 use reqwest::header::HeaderMap;
 use sse_stream::SseStream;
 
 use super::client::{Live, Observer};
 use super::message::{Builder, ErrorObject, Message, Seen, Usage};
 use crate::deliver::cause;
+use crate::provider::{Frames, error_kind};
 
 /// Until the API's first byte: it may think before it says anything.
 const FIRST_BYTE: Duration = Duration::from_secs(600);
@@ -18,6 +20,8 @@ const FIRST_BYTE: Duration = Duration::from_secs(600);
 const MAX_ERROR: usize = 64 * 1024;
 
 /// Most bytes of one event, and of a whole answer.
+/// Amazon's frame around events.
+const FRAMED: &str = "application/vnd.amazon.eventstream";
 const MAX_EVENT: usize = 32 << 20;
 const MAX_STREAM: usize = 256 << 20;
 
@@ -66,6 +70,8 @@ pub(super) async fn attempt<O: Observer>(
     if !response.status().is_success() {
         return Err(refused(response, idle).await);
     }
+    let kind = response.headers().get(reqwest::header::CONTENT_TYPE);
+    let response_kind = kind.and_then(|kind| kind.to_str().ok()).map(str::to_owned);
     let mut builder = Builder::default();
     // What a stream may send for one event, and in all: nobody writes that much.
     let room = Arc::new(AtomicUsize::new(MAX_EVENT));
@@ -80,23 +86,32 @@ pub(super) async fn attempt<O: Observer>(
             if fits.is_err() || total > MAX_STREAM { Err(Broken::TooLong) } else { Ok(chunk) }
         })
     };
-    let mut events = std::pin::pin!(SseStream::from_bytes_stream(counted));
+    let is_framed = response_kind.as_deref().is_some_and(|kind| kind.starts_with(FRAMED));
+    let mut events = std::pin::pin!(match is_framed {
+        true => framed(counted).left_stream(),
+        false => SseStream::from_bytes_stream(counted)
+            .map(|event| match event {
+                Ok(event) => Ok(event.data.unwrap_or_default()),
+                Err(error) => Err(root(&error)),
+            })
+            .right_stream(),
+    });
     let broken = |builder: Builder, message: String| Failed {
         midway: true,
         usage: builder.usage,
         ..Failed::saying(message)
     };
     loop {
-        let event = match tokio::time::timeout(idle, events.next()).await {
+        let data = match tokio::time::timeout(idle, events.next()).await {
             Err(_) => return Err(broken(builder, format!("the stream was silent for {} s", idle.as_secs()))),
             Ok(None) => return Err(broken(builder, "the stream ended before message_stop".into())),
-            Ok(Some(Err(error))) => {
-                return Err(broken(builder, format!("the stream broke: {}", root(&error))));
-            }
-            Ok(Some(Ok(event))) => event,
+            Ok(Some(Err(error))) => return Err(broken(builder, format!("the stream broke: {error}"))),
+            Ok(Some(Ok(data))) => data,
         };
         room.store(MAX_EVENT, Ordering::Relaxed);
-        let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
+        if data.is_empty() {
+            continue;
+        }
         match builder.take(&data) {
             Ok(Seen::Nothing) => {}
             Ok(Seen::Text(text)) => observer.see(Live::Text(text)).await,
@@ -111,6 +126,24 @@ pub(super) async fn attempt<O: Observer>(
     }
 }
 
+/// The events of a stream in Amazon's frame.
+fn framed(pieces: impl Stream<Item = Result<Bytes, Broken>>) -> impl Stream<Item = Result<String, String>> {
+    let state = (Box::pin(pieces), Frames::default());
+    stream::try_unfold(state, |(mut pieces, mut frames)| async move {
+        loop {
+            if let Some(event) = frames.next()? {
+                return Ok(Some((event, (pieces, frames))));
+            }
+            match pieces.next().await {
+                Some(Ok(piece)) => frames.push(&piece),
+                Some(Err(error)) => return Err(root(&error)),
+                None if frames.is_midway() => return Err("it ended within a message".to_owned()),
+                None => return Ok(None),
+            }
+        }
+    })
+}
+
 async fn refused(mut response: reqwest::Response, idle: Duration) -> Failed {
     let status = response.status();
     let headers = response.headers().clone();
@@ -121,11 +154,22 @@ async fn refused(mut response: reqwest::Response, idle: Duration) -> Failed {
             break;
         }
     }
-    #[derive(serde::Deserialize)]
+    // Anthropic's and Google's errors are objects; Amazon has a message, and a header for the kind.
+    #[derive(Default, serde::Deserialize)]
     struct Answer {
+        #[serde(default)]
         error: ErrorObject,
+        #[serde(default, alias = "Message")]
+        message: String,
     }
-    let error = serde_json::from_slice::<Answer>(&body).map(|a| a.error).unwrap_or_default();
+    let Answer { mut error, message } = serde_json::from_slice(&body).unwrap_or_default();
+    if error.message.is_empty() {
+        error.message = message;
+    }
+    let exception = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
+    if let Some(exception) = exception.filter(|_| error.kind.is_empty()) {
+        error.kind = error_kind(exception).to_owned();
+    }
     let said = match error.message.is_empty() {
         true => String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned(),
         false => error.message,

@@ -1,14 +1,16 @@
 //! Requests with the official SDK's rules for trying again.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::attempt::{Failed, attempt};
 use super::message::{Message, Usage};
 use crate::abort::{Abort, Why};
-use crate::settings::{Access, Api};
+use crate::provider::{Provider, Tokens, bearer_header, bedrock_headers};
+use crate::settings::Api;
 
 /// The API's version that this client knows.
 const API_VERSION: &str = "2026-10-21";
@@ -90,44 +92,102 @@ pub(crate) struct ApiError {
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    url: String,
+    provider: Provider,
+    base: String,
+    /// Of all requests.
     headers: HeaderMap,
+    /// Those of Google, and who asks for them.
+    tokens: Arc<Tokens>,
+    token_http: reqwest::Client,
     retries: u32,
     idle: Duration,
 }
 
 impl Client {
-    /// A client of `base_url` with a key, or with a bearer where there is none.
-    pub(crate) fn new(http: reqwest::Client, api: &Api, access: &Access<'_>) -> Result<Self, String> {
-        let Api { base_url, retries, idle, .. } = api;
-        let (retries, idle) = (*retries, *idle);
+    /// A client of an API with a key, or with a bearer where there is none, or with what its
+    /// provider wants. `token_http` reaches who gives out tokens.
+    pub(crate) fn new(http: reqwest::Client, token_http: reqwest::Client, api: &Api) -> Result<Self, String> {
+        let Api { base_url, retries, idle, provider, .. } = api;
         let mut headers = HeaderMap::new();
-        let (variable, name, value) = match access {
-            Access::Key(key) => {
-                ("ANTHROPIC_API_KEY", HeaderName::from_static("x-api-key"), key.expose().to_owned())
+        if matches!(provider, Provider::Anthropic) {
+            if let Some(key) = &api.key {
+                let mut value = HeaderValue::from_str(key.expose())
+                    .map_err(|_| "ANTHROPIC_API_KEY has characters that no header can have")?;
+                value.set_sensitive(true);
+                headers.insert("x-api-key", value);
+            } else if let Some(bearer) = &api.bearer {
+                headers.insert(AUTHORIZATION, bearer_header("ANTHROPIC_AUTH_TOKEN", bearer.expose())?);
             }
-            Access::Bearer(token) => {
-                ("ANTHROPIC_AUTH_TOKEN", AUTHORIZATION, format!("Bearer {}", token.expose()))
-            }
-        };
-        let mut value = HeaderValue::from_str(&value)
-            .map_err(|_| format!("{variable} has characters that no header can have"))?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-        headers.insert("anthropic-version", HeaderValue::from_static(API_VERSION));
+            headers.insert("anthropic-version", HeaderValue::from_static(API_VERSION));
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(Self { http, url: format!("{base_url}/v1/messages"), headers, retries, idle })
+        Ok(Self {
+            http,
+            provider: provider.clone(),
+            base: base_url.clone(),
+            headers,
+            tokens: Arc::default(),
+            token_http,
+            retries: *retries,
+            idle: *idle,
+        })
     }
 
     /// Whether it is Anthropic's own API: others may not know what is new there.
     pub(crate) fn is_anthropics(&self) -> bool {
-        let host = url::Url::parse(&self.url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        let host = url::Url::parse(&self.base).ok().and_then(|url| url.host_str().map(str::to_owned));
         host.as_deref() == Some("api.anthropic.com")
+    }
+
+    /// Puts the beginning of a request's body into the words of who serves it.
+    pub(crate) fn shape(&self, head: &mut serde_json::Map<String, serde_json::Value>, beta: Option<&str>) {
+        self.provider.shape(head, beta);
+    }
+
+    /// A request for a message, with what opens the API now.
+    async fn request(
+        &self,
+        model: &str,
+        body: &Bytes,
+        beta: Option<&'static str>,
+    ) -> Result<reqwest::RequestBuilder, Failed> {
+        let url = self.provider.url(&self.base, model);
+        let mut headers = self.headers.clone();
+        if let Some(beta) = beta.filter(|_| !matches!(self.provider, Provider::Bedrock(_))) {
+            headers.insert("anthropic-beta", HeaderValue::from_static(beta));
+        }
+        let wrong =
+            |message: String| Failed { kind: "invalid_request_error".into(), message, ..Failed::default() };
+        match &self.provider {
+            Provider::Anthropic => {}
+            Provider::Bedrock(bedrock) => {
+                headers.extend(bedrock_headers(bedrock, &url, body).map_err(wrong)?)
+            }
+            Provider::Vertex(vertex) => {
+                let token = match (&vertex.account, &vertex.token) {
+                    (Some(account), _) => {
+                        let token = self.tokens.get(account, &self.token_http).await;
+                        token.map_err(|e| Failed {
+                            status: e.status,
+                            message: e.message,
+                            ..Failed::default()
+                        })?
+                    }
+                    (None, Some(token)) => token.expose().to_owned(),
+                    (None, None) => return Err(wrong("there is no service account".into())),
+                };
+                headers.insert(AUTHORIZATION, bearer_header("the token of Google", &token).map_err(wrong)?);
+            }
+        }
+        Ok(self.http.post(url).headers(headers).body(body.clone()))
     }
 
     /// The models in service, the newest first.
     pub(crate) async fn models(&self) -> Result<Vec<Model>, String> {
-        let url = format!("{}?limit=1000", self.url.trim_end_matches("messages").to_owned() + "models");
+        if !self.provider.lists_models() {
+            return Err("who serves it lists no models".into());
+        }
+        let url = format!("{}/v1/models?limit=1000", self.base);
         let request = self.http.get(url).headers(self.headers.clone()).timeout(MODELS_TIMEOUT);
         let mut response = request.send().await.map_err(|e| crate::deliver::cause(&e))?;
         if !response.status().is_success() {
@@ -151,21 +211,21 @@ impl Client {
     /// API the request needs beside its common part.
     pub(crate) async fn message<O: Observer>(
         &self,
+        model: &str,
         body: Bytes,
         beta: Option<&'static str>,
         abort: &Abort,
         observer: &mut O,
     ) -> Result<(Message, Usage), ApiError> {
         let mut wasted = Usage::default();
-        let mut failures = 0;
-        let mut headers = self.headers.clone();
-        if let Some(beta) = beta {
-            headers.insert("anthropic-beta", HeaderValue::from_static(beta));
-        }
+        let mut patience = Patience::new(self.retries);
         loop {
-            let request = self.http.post(&self.url).headers(headers.clone()).body(body.clone());
+            let trying = async {
+                let request = self.request(model, &body, beta).await?;
+                attempt(request, self.idle, observer).await
+            };
             let tried = tokio::select! {
-                tried = attempt(request, self.idle, observer) => tried,
+                tried = trying => tried,
                 why = abort.wished() => return Err(aborted(why, wasted)),
             };
             let failed = match tried {
@@ -179,13 +239,12 @@ impl Client {
             if failed.midway {
                 observer.see(Live::Reset).await;
             }
-            if !is_worth_another(&failed) || failures >= self.retries {
-                return Err(ApiError { kind: kind(&failed), message: failed.message, wasted });
-            }
-            let delay = delay(&failed, failures);
-            failures += 1;
+            let Some(delay) = patience.after(&failed) else {
+                let message = format!("{}{}", failed.message, patience.told());
+                return Err(ApiError { kind: kind(&failed), message, wasted });
+            };
             tracing::warn!(
-                attempt = failures,
+                attempt = patience.failures,
                 delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
                 error = %failed.message,
                 "the Messages API failed: trying again"
@@ -194,6 +253,39 @@ impl Client {
                 () = tokio::time::sleep(delay) => {}
                 why = abort.wished() => return Err(aborted(why, wasted)),
             }
+        }
+    }
+}
+
+/// How often it is tried again, and what has been waited for.
+struct Patience {
+    most: u32,
+    failures: u32,
+    waited: Duration,
+}
+
+impl Patience {
+    fn new(most: u32) -> Self {
+        Self { most, failures: 0, waited: Duration::ZERO }
+    }
+
+    /// How long to wait before it is tried again, if it is.
+    fn after(&mut self, failed: &Failed) -> Option<Duration> {
+        if !is_worth_another(failed) || self.failures >= self.most {
+            return None;
+        }
+        let delay = delay(failed, self.failures);
+        self.failures += 1;
+        self.waited += delay;
+        Some(delay)
+    }
+
+    /// What became of it, for who reads the error.
+    fn told(&self) -> String {
+        match (self.failures, self.waited.as_secs() / 60) {
+            (0, _) => String::new(),
+            (failures, 0) => format!(" (after {} attempts)", failures + 1),
+            (failures, minutes) => format!(" (after {} attempts in {minutes} minutes)", failures + 1),
         }
     }
 }
@@ -301,6 +393,22 @@ mod tests {
         assert!(is_worth_another(&failed(None, "overloaded_error", &[])));
         assert!(is_worth_another(&failed(None, "", &[])));
         assert!(!is_worth_another(&failed(None, "invalid_request_error", &[])));
+    }
+
+    /// An API that refuses for an hour is asked as rarely as it wants, and then no more.
+    #[test]
+    fn patience_has_an_end() {
+        let refused = failed(Some(429), "rate_limit_error", &[("retry-after", "3600")]);
+        let mut patience = Patience::new(8);
+        let waits: Vec<Duration> = std::iter::from_fn(|| patience.after(&refused)).collect();
+        assert_eq!(waits, [MAX_WAIT; 8]);
+        assert_eq!(patience.told(), " (after 9 attempts in 80 minutes)");
+        assert_eq!(patience.after(&failed(Some(200), "", &[])), None, "it does not begin anew");
+        let mut short = Patience::new(2);
+        let plain = failed(Some(529), "overloaded_error", &[]);
+        assert!(std::iter::from_fn(|| short.after(&plain)).all(|wait| wait <= Duration::from_secs(1)));
+        assert_eq!(short.told(), " (after 3 attempts)");
+        assert_eq!(Patience::new(8).told(), "", "what is not tried again");
     }
 
     #[test]

@@ -63,6 +63,8 @@ impl Background {
                 return Err(format!("{running} commands run in the background already: stop one first"));
             }
             let runner = bench.hands.runner().await?;
+            let let_in = bench.hands.let_in(program, bench.requester, runner).await;
+            let program = &let_in.map_err(|failure| failure.to_string())?;
             let started = runner.start(program, bench.requester, &file).await;
             let running = started.map_err(|failure| failure.to_string())?;
             watch(runner.clone(), running, (program.clone(), bench.requester.clone(), file));

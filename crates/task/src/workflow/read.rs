@@ -363,7 +363,7 @@ impl<'a> Reader<'a> {
             entries.push(Entry { key: "messages".into(), line: node.line, node: messages });
             node.value = Value::Map(entries);
         }
-        match Agent::read(&node, self.rules.models) {
+        match Agent::read(&node, self.rules) {
             Ok(agent) if agent.messages.is_empty() => {
                 self.problem(node.line, &format!("{place}.prompt is required"));
                 Action::Unsupported("agent".into())

@@ -22,6 +22,7 @@ use crate::journal::{Entry, Journal};
 use crate::masks::written_in;
 use crate::messages::Client;
 use crate::settings::Settings;
+use crate::task::Contact;
 
 /// Most characters of a name that is what a step runs.
 const NAME: usize = 50;
@@ -39,6 +40,8 @@ pub(crate) struct World<'a> {
     pub(crate) persistence: Option<&'a Persistence>,
     pub(crate) abort: &'a Abort,
     pub(crate) requester: &'a Requester,
+    /// What it has of a hub beside: for agent steps.
+    pub(crate) contact: &'a Contact,
     /// Where its journal and the files of its commands are.
     pub(crate) dir: PathBuf,
 }

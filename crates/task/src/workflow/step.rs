@@ -402,6 +402,7 @@ async fn run_agent(task: &crate::config::Agent, command: &Command<'_>) -> Ended 
     task.budget.time = Some(budget);
     let started = Instant::now();
     let agent = agent::World {
+        contact: world.contact,
         settings: world.settings,
         hands: world.hands,
         events: command.events,
