@@ -17,6 +17,8 @@ use crate::sse::{Event, Parser};
 const ANSWER: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
+/// Times that something is sent that may be sent twice.
+const AGAIN: u32 = 5;
 /// Most bytes of an error that are read.
 const MAX_PROBLEM: usize = 64 * 1024;
 
@@ -197,6 +199,33 @@ impl Client {
             match next {
                 Some(cursor) => turn(&mut query, cursor),
                 None => return Ok(items),
+            }
+        }
+    }
+
+    /// Asks for what is no operation of the contract: `path` is below the hub's address. Sent again
+    /// while the hub can't be reached or is too busy, so only what may be sent twice.
+    ///
+    /// # Errors
+    /// If the hub says no, or cannot be reached for long.
+    pub async fn post_again(
+        &self,
+        path: &str,
+        kind: &'static str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, ClientError> {
+        let mut tries = 0;
+        loop {
+            let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.token);
+            let answered = async {
+                let answer = self.answer(request.header("content-type", kind).body(body.to_vec())).await?;
+                answer.bytes().await.map_err(|error| self.unreachable(&error))
+            };
+            tries += 1;
+            match answered.await {
+                Ok(bytes) => return Ok(bytes.to_vec()),
+                Err(error) if error.is_final() || tries >= AGAIN => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(250 << tries)).await,
             }
         }
     }

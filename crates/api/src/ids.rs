@@ -98,7 +98,11 @@ text_id! {
 }
 text_id! {
     /// The id of a session that agents keep their messages in. Its name is the client's choice.
-    SessionId, "session", NoSuchTask, "session-7"
+    SessionId, "session", NoSuchSession, "session-7"
+}
+text_id! {
+    /// The name of a secret.
+    SecretName, "secret", NoSuchSecret, "NPM_TOKEN"
 }
 
 /// The number of a task of pods.

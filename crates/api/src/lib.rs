@@ -15,6 +15,7 @@ mod page;
 mod pods;
 mod problem;
 mod runners;
+mod secrets;
 #[cfg(feature = "client")]
 mod sse;
 mod states;
@@ -26,13 +27,16 @@ mod tokens;
 pub use client::{Client, ClientError, Events, Settings};
 pub use document::OPENAPI;
 pub use events::{Follow, GapEvent, OutputEvent, PodStateEvent, StateEvent};
-pub use ids::{NoId, PathId, PodTaskId, RunId, RunnerId, RunnerName, SessionId, TaskId, TokenId};
+pub use ids::{NoId, PathId, PodTaskId, RunId, RunnerId, RunnerName, SecretName, SessionId, TaskId, TokenId};
 pub use open::{Fields, Open, Received, Word};
 pub use operations::*;
 pub use page::{Items, NoQuery, Page, page_size};
-pub use pods::{Messages, NewPodTask, PodRunner, PodRunners, PodTask, PodTaskFilter, Registration};
+pub use pods::{
+    Messages, NewAnswer, NewInput, NewPodTask, PodRunner, PodRunners, PodTask, PodTaskFilter, Registration,
+};
 pub use problem::{Code, Problem};
 pub use runners::{Environment, Metrics, Runner, RunnerChange, RunnerFilter};
+pub use secrets::{NewSecret, Secret, Secrets};
 #[cfg(feature = "client")]
 pub use sse::Event;
 pub use states::{Action, PodKind, PodStatus, Role, RunnerStatus, State, Stream, overall};

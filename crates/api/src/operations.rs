@@ -6,12 +6,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::events::Follow;
-use crate::ids::{NoId, PathId, PodTaskId, RunnerName, SessionId, TaskId, TokenId};
+use crate::ids::{NoId, PathId, PodTaskId, RunnerName, SecretName, SessionId, TaskId, TokenId};
 use crate::open::Fields;
 use crate::page::{NoQuery, Page};
-use crate::pods::{Messages, NewPodTask, PodRunners, PodTask, PodTaskFilter, Registration};
+use crate::pods::{Messages, NewInput, NewPodTask, PodRunners, PodTask, PodTaskFilter, Registration};
 use crate::problem::Code;
 use crate::runners::{Runner, RunnerChange, RunnerFilter};
+use crate::secrets::{NewSecret, Secret, Secrets};
 use crate::states::Role;
 use crate::tasks::{NewTask, Task, TaskFilter, Wait};
 use crate::tokens::{Enrolment, IssuedToken, NewToken, Token};
@@ -282,6 +283,12 @@ operations! {
     CancelPodTask = "cancel_pod_task": Post "/pods/tasks/{id}/cancel", "pods", OPERATOR,
         id PodTaskId, query NoQuery, body () [0],
         202 Json PodTask = "The task as it is now.", &[Code::NoSuchTask];
+    /// Tells a task that runs something: words for its agent, or the answer to what it asks.
+    ///
+    /// Its task runner hears of it at once, or with its next heartbeat.
+    TellPodTask = "tell_pod_task": Post "/pods/tasks/{id}/input", "pods", OPERATOR,
+        id PodTaskId, query NoQuery, body NewInput [MAX_SMALL_BODY],
+        202 Json PodTask = "The task as it is now.", &[Code::NoSuchTask, Code::InvalidField, Code::TaskOver];
     /// Streams the events of an agent or a workflow.
     ///
     /// The events are `event` (the task runner's own, and those whose `type` is `state`) and,
@@ -301,6 +308,22 @@ operations! {
     SessionMessages = "session_messages": Get "/pods/sessions/{id}/messages", "pods", VIEWER,
         id SessionId, query NoQuery, body () [0],
         200 Json Messages = "The messages, oldest first.", &[];
+    /// Forgets what was said in a session: its next task begins anew.
+    ForgetSession = "forget_session": Delete "/pods/sessions/{id}", "pods", OPERATOR,
+        id SessionId, query NoQuery, body () [0],
+        204 Nothing () = "The session is forgotten.", &[Code::NoSuchSession];
+    /// Keeps a secret, in place of what was called so.
+    SetSecret = "set_secret": Post "/secrets", "secrets", ADMIN,
+        id NoId, query NoQuery, body NewSecret [MAX_SMALL_BODY],
+        200 Json Secret = "The secret, without itself.", &[Code::InvalidField];
+    /// Lists all secrets, without themselves.
+    ListSecrets = "list_secrets": Get "/secrets", "secrets", OPERATOR,
+        id NoId, query NoQuery, body () [0],
+        200 Json Secrets = "The secrets.", &[];
+    /// Removes a secret. Tasks that have it keep it.
+    RemoveSecret = "remove_secret": Delete "/secrets/{id}", "secrets", ADMIN,
+        id SecretName, query NoQuery, body () [0],
+        204 Nothing () = "The secret is gone.", &[Code::NoSuchSecret];
     /// Shows this document.
     Document = "document": Get "/openapi.json", "api", Access::Anybody,
         id NoId, query NoQuery, body () [0],

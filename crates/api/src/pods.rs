@@ -35,6 +35,32 @@ pub struct NewPodTask {
     pub idempotency_key: Option<String>,
 }
 
+/// What a task is told that runs: one of the two.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({ "say": "Leave the tests as they are." }))]
+pub struct NewInput {
+    /// Words for its agent, 1 to 32768 bytes. It hears them before it asks the model again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub say: Option<String>,
+    /// The answer to an event `ask`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<NewAnswer>,
+}
+
+/// Whether a call of a tool may be made. The first answer counts.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAnswer {
+    /// The call: the event's `tool_id`.
+    pub tool_id: String,
+    /// Whether it may be made.
+    pub allow: bool,
+    /// Why not: the model is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
 /// A task of pods.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PodTask {

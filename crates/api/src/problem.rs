@@ -135,6 +135,10 @@ codes! {
     NoSuchRunner = "no_such_runner" 404,
     /// There is no token of this id.
     NoSuchToken = "no_such_token" 404,
+    /// There is no session of this name.
+    NoSuchSession = "no_such_session" 404,
+    /// There is no secret of this name.
+    NoSuchSecret = "no_such_secret" 404,
     /// There is no such file of a release.
     NoSuchRelease = "no_such_release" 404,
     /// The path is known, and not with this method; the header `Allow` lists those that it has.
@@ -147,6 +151,8 @@ codes! {
     NameTaken = "name_taken" 409,
     /// This is the last admin token that does not expire.
     LastAdmin = "last_admin" 409,
+    /// The task is over, so there is nobody who could be told anything.
+    TaskOver = "task_over" 409,
     /// The body is larger than the operation takes.
     TooLarge = "too_large" 413,
     /// A field has a value that it cannot have, such as a selection that no runner matches;

@@ -1,16 +1,19 @@
 //! REST under `/api/v1`, health, metrics, and the routes as a whole.
 
 mod access;
+mod contact;
 mod door;
 mod events;
 mod internal;
 mod metrics;
 mod openapi;
 mod payload;
+mod pieces;
 mod pods;
 mod problem;
 mod releases;
 mod runners;
+mod secrets;
 mod tasks;
 mod tokens;
 
@@ -21,9 +24,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, patch, post};
 use legwork_api::{
-    CancelPodTask, CancelTask, ChangeRunner, Code, CreateToken, Document, Enroll, GetPodTask, GetRunner,
-    GetTask, ListPodRunners, ListPodTasks, ListRunners, ListTasks, ListTokens, Me, PodRegistration,
-    PodTaskEvents, RemoveRunner, RevokeToken, SessionMessages, SubmitPodTask, SubmitTask, TaskEvents,
+    CancelPodTask, CancelTask, ChangeRunner, Code, CreateToken, Document, Enroll, ForgetSession, GetPodTask,
+    GetRunner, GetTask, ListPodRunners, ListPodTasks, ListRunners, ListSecrets, ListTasks, ListTokens, Me,
+    PodRegistration, PodTaskEvents, RemoveRunner, RemoveSecret, RevokeToken, SessionMessages, SetSecret,
+    SubmitPodTask, SubmitTask, TaskEvents, TellPodTask,
 };
 
 use crate::engine::Hub;
@@ -44,12 +48,18 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/runners/register", post(internal::register))
         .route("/runners/{pod_name}/heartbeat", post(internal::heartbeat))
         .route("/tasks/{task_id}/stream", post(internal::stream))
+        .route("/tasks/{task_id}/pieces", post(pieces::give))
+        .route("/tasks/{task_id}/session", get(contact::recall).post(contact::remember))
         .route("/tasks/{task_id}/complete", post(internal::complete))
         .route("/agent/messages", post(internal::create_message))
         .route("/agent/messages/{id}", patch(internal::patch_message))
         .route("/agent/messages/{id}/parts", post(internal::create_part))
         // In the original's words, which has none.
         .fallback(async || StatusCode::NOT_FOUND);
+    let trees = Router::new()
+        .route("/trees/missing", post(pieces::missing))
+        .route("/trees/pieces", post(pieces::keep))
+        .layer(from_fn_with_state(hub.clone(), access::guard));
     // What a browser shows, or needs no token.
     let page = Router::new()
         .route("/metrics", get(metrics::metrics))
@@ -66,6 +76,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(metrics::ready))
         .route("/releases/{*path}", get(releases::file).layer(from_fn_with_state(hub.clone(), access::guard)))
+        .merge(trees)
         .merge(page)
         .fallback(nothing_here)
         .with_state(hub)
@@ -95,6 +106,11 @@ fn operations() -> Routes {
         .respond::<PodTaskEvents, _, _>(pods::events)
         .answer::<ListPodRunners, _, _>(pods::runners)
         .answer::<PodRegistration, _, _>(pods::registration)
+        .answer::<TellPodTask, _, _>(contact::tell)
+        .answer::<ForgetSession, _, _>(contact::forget_session)
+        .answer::<SetSecret, _, _>(secrets::set)
+        .answer::<ListSecrets, _, _>(secrets::list)
+        .answer::<RemoveSecret, _, _>(secrets::remove)
         .answer::<SessionMessages, _, _>(pods::messages)
         // Whoever builds a client may read it.
         .serve::<Document>(get(openapi::document))

@@ -11,7 +11,9 @@ mod engine;
 mod events;
 mod fleet;
 mod model;
+mod pieces;
 mod pods;
+mod secrets;
 mod server;
 mod session;
 #[cfg(test)]

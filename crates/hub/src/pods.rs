@@ -5,7 +5,10 @@
 //! address: what a runner that was given up still sends is known by its old key.
 
 mod assign;
+mod input;
+mod memory;
 mod messages;
+mod stale;
 mod stream;
 mod submit;
 
@@ -25,6 +28,8 @@ use crate::fleet::Progress;
 use crate::model::State;
 
 pub(crate) use assign::RegisterError;
+pub(crate) use input::TellError;
+pub(crate) use memory::MAX_SESSION;
 pub(crate) use messages::{MessageError, NewMessage, NewPart, Patch, caller_session};
 pub(crate) use stream::StreamError;
 pub(crate) use submit::view;
@@ -59,6 +64,10 @@ pub(crate) struct Pods {
     pub(crate) front: OnceLock<Front>,
     /// What runners show to register.
     internal: String,
+    /// What people say to tasks.
+    inputs: input::Inputs,
+    /// Since when anybody could be heard, by the steady clock.
+    opened_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -203,7 +212,14 @@ impl Pods {
     pub(crate) async fn open(store: &dyn Store, data: &Path, logs: &Arc<Logs>) -> Result<Self, StoreError> {
         let internal = internal_token(data).map_err(|e| StoreError::new(format!("internal.token: {e}")))?;
         let live = load(store, logs).await?;
-        Ok(Self { live: Mutex::new(live), wake: watch::Sender::new(0), front: OnceLock::new(), internal })
+        Ok(Self {
+            live: Mutex::new(live),
+            wake: watch::Sender::new(0),
+            front: OnceLock::new(),
+            internal,
+            inputs: input::Inputs::default(),
+            opened_ms: steady_ms(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Live> {
@@ -456,5 +472,6 @@ impl Hub {
         for id in gone {
             let _ = self.give_up(id, "its runner fell silent").await;
         }
+        self.forget_silent_runners().await;
     }
 }

@@ -288,6 +288,11 @@ async fn the_pool_gives_and_takes_back(store: &impl Store) {
     let id = store.keep_pool_runner(runner("10.0.0.1")).await.expect("keep");
     assert_eq!(store.keep_pool_runner(runner("10.0.0.2")).await.expect("keep"), id);
     assert_eq!(store.pool_runners().await.expect("runners"), [PoolRunner { id, ..runner("10.0.0.2") }]);
+    let name = runner("10.0.0.2").name;
+    store.forget_pool_runners(vec!["nobody".into()]).await.expect("forget nobody");
+    assert_eq!(store.pool_runners().await.expect("runners").len(), 1);
+    store.forget_pool_runners(vec![name]).await.expect("forget");
+    assert!(store.pool_runners().await.expect("runners").is_empty());
 }
 
 fn token(id: &str) -> Token {

@@ -21,8 +21,10 @@ pub struct PoolRunner {
 
 /// Task runners.
 pub trait Pool {
-    /// All that ever registered.
+    /// All that registered and were not forgotten.
     fn pool_runners(&self) -> Answer<'_, Vec<PoolRunner>>;
     /// Keeps one, known by its name; answers its number.
     fn keep_pool_runner(&self, runner: PoolRunner) -> Answer<'_, i64>;
+    /// Forgets those of these names.
+    fn forget_pool_runners(&self, names: Vec<String>) -> Answer<'_, ()>;
 }

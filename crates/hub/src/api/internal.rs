@@ -6,7 +6,8 @@ use std::time::Duration;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use legwork_proto::task::Register;
+use legwork_api::PodTaskId;
+use legwork_proto::task::{Assigned, Register};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -56,6 +57,20 @@ fn shown<'a>(headers: &'a HeaderMap, key: &'a Key) -> [Option<&'a str>; 3] {
 
 fn is_internal(hub: &Hub, headers: &HeaderMap, key: &Key) -> bool {
     shown(headers, key).into_iter().flatten().any(|shown| hub.pods.admits(shown))
+}
+
+/// Whether somebody works on a task; the answer if not.
+pub(super) async fn may_work(
+    hub: &Arc<Hub>,
+    id: &str,
+    headers: &HeaderMap,
+    key: &Key,
+) -> Result<(), Response> {
+    match hub.may_send(id, key.key.as_deref(), is_internal(hub, headers, key)).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(bad("The task is over, or another runner's").into_response()),
+        Err(error) => Err(stream_error(error, "Failed to find the task").into_response()),
+    }
 }
 
 fn unauthorized() -> Refused {
@@ -113,11 +128,15 @@ pub(super) async fn register(
     let Ok(said) = serde_json::from_value::<Register>(said) else {
         return bad("Invalid JSON").into_response();
     };
+    let name = said.pod_name.clone();
     match hub.register_pod(said).await {
         Ok(ready) => {
             let mut answer = ready.answer;
             let base = base_url(&hub, &headers);
             if let (Some(task), Some(key)) = (&mut answer.task, &ready.key) {
+                if ready.is_ours {
+                    add_secrets(&hub, task, &name).await;
+                }
                 answer.callback_url = Some(format!("{base}/internal/tasks/{}/stream?key={key}", task.id));
                 task.persistence_url = task.agent_token.is_some().then(|| base.clone());
             }
@@ -128,6 +147,22 @@ pub(super) async fn register(
             tracing::error!("{error}");
             Refused(StatusCode::INTERNAL_SERVER_ERROR, "Failed to register runner").into_response()
         }
+    }
+}
+
+/// Gives a task the secrets that it asks for and may have.
+async fn add_secrets(hub: &Arc<Hub>, task: &mut Assigned, runner: &str) {
+    if crate::secrets::asked_for(task.config.get()).is_empty() {
+        return;
+    }
+    let id = task.id.to_string().parse().map(PodTaskId);
+    let Ok(id) = id else { return };
+    match super::pods::load(hub, id).await {
+        Ok(known) => {
+            let whom = (known.created_by, known.kind.as_str().to_owned(), runner.to_owned());
+            task.secrets = hub.secrets_for(task.config.get().to_owned(), whom).await;
+        }
+        Err(_) => tracing::error!("it can't be found out whose task {id:?} is: it gets no secrets"),
     }
 }
 
@@ -149,15 +184,21 @@ pub(super) async fn heartbeat(
     struct Beat {
         #[serde(default)]
         wait_s: u64,
+        /// The number of the last that its task has heard.
+        #[serde(default)]
+        seen: Option<u64>,
     }
     // The original's heartbeat has no body.
     let body = read(&hub, request, MAX_REGISTRATION).await;
-    let Beat { wait_s } = body.and_then(|body| parsed(&body)).unwrap_or_default();
-    let cancel = hub.heartbeat_until(&name, Duration::from_secs(wait_s)).await;
-    match cancel.is_empty() {
-        true => ok(),
-        false => axum::Json(json!({ "ok": true, "cancel": cancel })).into_response(),
+    let Beat { wait_s, seen } = body.and_then(|body| parsed(&body)).unwrap_or_default();
+    let (cancel, inputs) = hub.heartbeat_until(&name, seen, Duration::from_secs(wait_s)).await;
+    let mut answer = json!({ "ok": true });
+    for (name, list) in [("cancel", json!(cancel)), ("input", json!(inputs))] {
+        if list.as_array().is_some_and(|list| !list.is_empty()) {
+            answer[name] = list;
+        }
     }
+    axum::Json(answer).into_response()
 }
 
 fn stream_error(error: StreamError, failed: &'static str) -> Refused {

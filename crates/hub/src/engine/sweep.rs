@@ -26,6 +26,8 @@ impl Hub {
             if next_retention <= Instant::now() {
                 next_retention = Instant::now() + RETENTION;
                 self.forget_old().await;
+                self.forget_pieces().await;
+                self.forget_old_sessions().await;
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use legwork_proto::task::{Assigned, Register, Registered, TaskId};
 use legwork_store::{Assignment, PoolRunner, StoreError};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::messages::TOKEN_MS;
@@ -38,6 +39,8 @@ pub(crate) struct Ready {
     pub(crate) answer: Registered,
     /// For the callback's address.
     pub(crate) key: Option<String>,
+    /// The runner is one of ours.
+    pub(crate) is_ours: bool,
 }
 
 impl Hub {
@@ -66,7 +69,7 @@ impl Hub {
                     // It is known by this that heartbeats are held back, too.
                     waited: until.is_some(),
                 };
-                return Ok(Ready { answer, key: Some(key) });
+                return Ok(Ready { answer, key: Some(key), is_ours: said.version.is_some() });
             }
             let more = async {
                 match until {
@@ -82,7 +85,7 @@ impl Hub {
                     waited: until.is_some(),
                 };
                 self.seen(&said.pod_name);
-                return Ok(Ready { answer, key: None });
+                return Ok(Ready { answer, key: None, is_ours: false });
             }
         }
     }
@@ -202,10 +205,18 @@ impl Hub {
             let mut live = self.pods.lock();
             let live = &mut *live;
             let Some(runner) = live.runners.get_mut(name) else { return Ok(None) };
+            // Two at once would each know half of what was said.
+            let busy: Vec<String> = live
+                .tasks
+                .values()
+                .filter(|task| task.state != State::Queued)
+                .filter_map(|task| task.session_id.clone())
+                .collect();
             let fits = |task: &&mut LiveTask| {
                 task.state == State::Queued
                     && !task.closing
                     && !task.cancel
+                    && !task.session_id.as_ref().is_some_and(|session| busy.contains(session))
                     && task.wanted.as_ref().is_none_or(|wanted| wanted == name)
                     && match runner.capabilities.is_empty() {
                         true => !task.needs_ours,
@@ -228,6 +239,7 @@ impl Hub {
                 kind: Some(task.kind.clone()),
                 config: RawValue::NULL.to_owned(),
                 session_id: task.session_id.clone(),
+                secrets: std::collections::BTreeMap::new(),
                 agent_token: None,
                 persistence_url: None,
             };
@@ -272,19 +284,26 @@ impl Hub {
         Ok(Some((assigned, key)))
     }
 
-    /// The same; the answer is held back, for at most so long, until there is something to end.
-    pub(crate) async fn heartbeat_until(&self, name: &str, wait: Duration) -> Vec<u32> {
+    /// The same; the answer is held back, for at most so long, until there is something to end, or to
+    /// hear that was not `seen`.
+    pub(crate) async fn heartbeat_until(
+        &self,
+        name: &str,
+        seen: Option<u64>,
+        wait: Duration,
+    ) -> (Vec<u32>, Vec<Value>) {
         let until = tokio::time::Instant::now() + wait.min(MAX_WAIT);
         let mut wakes = self.pods.wake.subscribe();
         loop {
             wakes.borrow_and_update();
             let cancel = self.heartbeat(name);
-            if !cancel.is_empty() {
-                return cancel;
+            let inputs = seen.map(|seen| self.inputs_for(name, seen)).unwrap_or_default();
+            if !cancel.is_empty() || !inputs.is_empty() {
+                return (cancel, inputs);
             }
             match tokio::time::timeout_at(until, wakes.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Vec::new(),
+                Ok(Err(_)) | Err(_) => return (Vec::new(), Vec::new()),
             }
         }
     }

@@ -75,12 +75,14 @@ fn checked(config: &RawValue) -> Result<(String, String), SubmitError> {
 }
 
 /// What a task of either kind may ask for that the original takes no notice of.
-const OURS: &[&str] = &["source", "result"];
+const OURS: &[&str] = &["source", "result", "secrets"];
 /// The same of an agent: without a bound, a server or a schema it would be another task.
 const OURS_OF_AGENTS: &[&str] = &[
+    "ask",
     "budget",
     "compaction",
     "context_window",
+    "fork_of",
     "guided",
     "live_usage",
     "mcp_servers",

@@ -44,4 +44,11 @@ impl Pool for Sqlite {
             )
         })
     }
+
+    fn forget_pool_runners(&self, names: Vec<String>) -> Answer<'_, ()> {
+        self.write(move |c| {
+            let mut statement = c.prepare_cached("DELETE FROM pool_runners WHERE name = :name")?;
+            names.iter().try_for_each(|name| statement.execute(named_params! { ":name": name }).map(drop))
+        })
+    }
 }
