@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Keep secrets for tasks
+    #[command(subcommand)]
+    Secret(task::SecretCommand),
     /// Try out a command policy
     #[command(subcommand)]
     Policy(PolicyCommand),

@@ -14,9 +14,11 @@ mod pods;
 mod policy;
 mod pool;
 mod release;
+mod secret;
 mod serve;
 mod ssh;
 mod stdin;
+mod steer;
 pub(crate) mod task;
 mod task_slips;
 mod token;
@@ -47,6 +49,7 @@ pub(crate) async fn run(args: Args) -> Result<u8> {
         Command::Runners(args) => lists::runners(args).await,
         Command::Tasks(args) => lists::tasks(args).await,
         Command::Logs(args) => exec::logs(args).await,
+        Command::Secret(command) => secret::run(command).await,
         Command::Token(command) => token::run(command).await,
         Command::Policy(command) => policy::run(command).await,
         Command::Audit(command) => audit::run(command),

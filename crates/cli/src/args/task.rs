@@ -95,6 +95,9 @@ pub(crate) struct PodArgs {
     /// Do not send the checkout along
     #[arg(long)]
     pub(crate) no_source: bool,
+    /// Go on with this session, or begin one of this name: its next task knows what was said
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
     #[command(flatten)]
     pub(crate) hub: HubArgs,
 }
@@ -106,9 +109,13 @@ pub(crate) struct PodArgs {
                   needed, only ANTHROPIC_API_KEY: the agent works here, in a copy, behind walls.\n\nExit status: 0 success, \
                   1 failure, 125 lost or not run, 130 interrupted."
 )]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct AgentArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<SteerCommand>,
     /// What it is to do
-    pub(crate) prompt: String,
+    #[arg(required = true)]
+    pub(crate) prompt: Option<String>,
     /// The model
     #[arg(long)]
     pub(crate) model: Option<String>,
@@ -124,8 +131,93 @@ pub(crate) struct AgentArgs {
     /// What the model is told beforehand
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
+    /// Begin with what was said in this session, and leave that as it is; --session names the new one
+    #[arg(long, value_name = "ID", requires = "session")]
+    pub(crate) fork: Option<String>,
+    /// Ask a person before these tools are called, comma-separated; `mcp__*` stands for all of that beginning
+    #[arg(long, value_delimiter = ',', value_name = "TOOLS", conflicts_with = "local")]
+    pub(crate) ask: Vec<String>,
     #[command(flatten)]
     pub(crate) pod: PodArgs,
+}
+
+/// To an agent that is at work for a hub.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SteerCommand {
+    /// Say something to an agent at work; it hears it before it asks the model again
+    Send {
+        /// The task
+        task: u32,
+        /// What to say
+        text: String,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Let it make a call that it asked about
+    Allow {
+        /// The task
+        task: u32,
+        /// The call, as the question names it
+        call: String,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Keep it from a call that it asked about
+    Deny {
+        /// The task
+        task: u32,
+        /// The call, as the question names it
+        call: String,
+        /// Why; the model is told
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// End it
+    Stop {
+        /// The task
+        task: u32,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+/// Secrets that a hub keeps for tasks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretCommand {
+    /// Keep a secret, which is read from standard input or a file
+    #[command(
+        after_help = "A task asks for it by its name: \"secrets\": [\"NPM_TOKEN\"]. What is not bounded is open to all:\n\n    \
+                      legwork secret set NPM_TOKEN --task workflow --runner 'build-*' < token"
+    )]
+    Set {
+        /// Its name
+        name: String,
+        /// The file that holds it [default: standard input]
+        #[arg(long, short, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Only for tasks that this token submits, by its name; may be given several times
+        #[arg(long, value_name = "NAME")]
+        token: Vec<String>,
+        /// Only for tasks of this kind: agent, workflow
+        #[arg(long, value_name = "KIND")]
+        task: Vec<String>,
+        /// Only on this task runner; a name that ends in * stands for all that begin so
+        #[arg(long, value_name = "POD")]
+        runner: Vec<String>,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// List secrets, without themselves
+    Ls(super::ListArgs),
+    /// Remove a secret
+    Rm {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -166,6 +258,16 @@ pub(crate) enum PodsCommand {
         /// Print events as JSON lines
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Write what a task has brought back into a folder: its diff, its archive, its artifacts
+    Result {
+        /// The task
+        task: u32,
+        /// The folder
+        #[arg(long, short, default_value = ".", value_name = "DIR")]
+        output: PathBuf,
         #[command(flatten)]
         hub: HubArgs,
     },

@@ -4,6 +4,8 @@
 //! list of files, with everything off that could run something; and a diff is applied without the
 //! checkout's own repository, which may name programs that files are to be passed through.
 
+mod trees;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -29,18 +31,15 @@ impl Checkout {
         Some(Self { root: root.to_owned() })
     }
 
-    /// Adds the tree as it is, changes that are not committed included, and asks for a diff.
-    pub(crate) fn send_along(&self, config: &mut Value, diff: bool) -> Result<()> {
+    /// Adds the tree as it is, changes that are not committed included, to a task's own JSON: for hubs
+    /// that take no trees.
+    pub(crate) fn send_along(&self, config: &mut Value) -> Result<()> {
         let files = self.files()?;
         let root = Root::open(&self.root)?;
         let mut archive = Bounded::default();
         let packed = root.pack_listed(&files, &mut archive);
         if archive.is_full {
-            bail!(
-                "{} has more than {MAX_ARCHIVE} bytes when packed, which is the most that may go along with a task; let the \
-                 task fetch it instead (\"source\": {{\"git\": …}}, docs/task.md), or leave it (--no-source)",
-                self.root.display(),
-            );
+            return trees::too_large(&self.root, MAX_ARCHIVE);
         }
         let (packed, archive) = (packed?, archive.bytes);
         eprintln!(
@@ -50,9 +49,6 @@ impl Checkout {
             archive.len().div_ceil(1024)
         );
         config["source"] = json!({"archive": STANDARD.encode(archive)});
-        if diff {
-            config["result"] = json!({"diff": true});
-        }
         Ok(())
     }
 

@@ -25,6 +25,14 @@ struct Told {
     #[serde(deserialize_with = "lenient")]
     tool_name: String,
     #[serde(deserialize_with = "lenient")]
+    tool_id: String,
+    #[serde(deserialize_with = "lenient")]
+    task_id: Option<Value>,
+    #[serde(deserialize_with = "lenient")]
+    say: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    by: String,
+    #[serde(deserialize_with = "lenient")]
     args: Option<Value>,
     #[serde(deserialize_with = "lenient")]
     output: Option<String>,
@@ -117,6 +125,21 @@ impl Printer {
                     self.dimmed(&format!("> {} {args}", visible(&told.tool_name)));
                 }
             }
+            "ask" => {
+                let args = told.args.map(|args| visible(&args.to_string())).unwrap_or_default();
+                let line = self.bold(&format!("? {} {args}", visible(&told.tool_name)));
+                self.line(&line);
+                let (task, call) = (told.task_id.unwrap_or_default(), visible(&told.tool_id));
+                self.dimmed(&format!(
+                    "  legwork agent allow {task} {call}   or   legwork agent deny {task} {call} --note WHY"
+                ));
+            }
+            "input" => {
+                if let Some(say) = told.say {
+                    self.dimmed(&format!("< {}: {}", visible(&told.by), visible(&say)));
+                }
+            }
+            "usage" => self.cost(told.usage),
             "tool_end" => self.tool_output(told.output.as_deref().unwrap_or_default()),
             "step_start" => {
                 let line = self.bold(&format!("== {}", visible(&told.step_name)));
@@ -162,6 +185,14 @@ impl Printer {
         if lines.len() > LINES {
             self.dimmed(&format!("  ... {} more lines", lines.len() - LINES));
         }
+    }
+
+    /// What was used so far.
+    fn cost(&mut self, usage: Option<Usage>) {
+        let Some(usage) = usage else { return };
+        let read = usage.input_tokens + usage.cache_creation_input_tokens + usage.cache_read_input_tokens;
+        let cost = usage.cost_usd.map(|usd| format!(", {usd:.4} US dollars")).unwrap_or_default();
+        self.dimmed(&format!("  so far {read} tokens read, {} written{cost}", usage.output_tokens));
     }
 
     fn end(&mut self, word: &str, usage: Option<Usage>) {

@@ -1,45 +1,62 @@
 //! `legwork agent`, `legwork workflow` and `legwork pods`: what task runners do for a hub.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use legwork_api::{
     CancelPodTask, Client, Event, Fields, GetPodTask, ListPodRunners, ListPodTasks, NewPodTask, NoId,
     NoQuery, PodRegistration, PodStateEvent, PodStatus, PodTaskFilter, PodTaskId, State, SubmitPodTask,
 };
+use legwork_task::Memory;
 use serde_json::{Value, json};
 
 use super::checkout::{Checkout, Gathered};
 use super::follow::{Followed, Show, follow, follow_or_cancel};
 use super::lists::{table, visible};
 use super::pod_events::Printer;
-use super::task;
+use super::{steer, task};
+use crate::args::HubArgs;
 use crate::args::task::{AgentArgs, PodArgs, PodsCommand, WorkflowCommand};
-use crate::{client, exit};
+use crate::{client, context, exit};
 
 pub(crate) async fn agent(args: AgentArgs) -> Result<u8> {
+    if let Some(command) = args.command {
+        return steer::run(command).await;
+    }
     // First of all: this program starts once more, without what commands must not see.
     let env = if args.local { Some(task::environment(true)?) } else { None };
     let tools: Vec<&String> = args.tools.iter().filter(|tool| !tool.is_empty()).collect();
     let mut config = json!({
         "type": "agent",
-        "messages": [{"role": "user", "content": args.prompt}],
+        "messages": [{"role": "user", "content": args.prompt.unwrap_or_default()}],
         "tools": tools,
         "max_turns": args.max_turns,
+        "live_usage": true,
     });
     if let Some(model) = &args.model {
         config["model"] = model.as_str().into();
+    }
+    if let Some(other) = &args.fork {
+        config["fork_of"] = other.as_str().into();
+    }
+    if !args.ask.is_empty() {
+        config["ask"] = json!(args.ask);
     }
     if let Some(system) = &args.system {
         config["system_prompt"] = system.as_str().into();
     }
     let checkout = checkout(&args.pod)?;
-    if let Some(checkout) = &checkout {
-        checkout.send_along(&mut config, true)?;
+    if checkout.is_some() {
+        config["result"] = json!({"diff": true});
     }
     let Some(env) = env else { return submit(config, &args.pod, checkout.as_ref()).await };
+    let session = args.pod.session.clone();
+    let memory = session.map(|name| Memory::Folder { folder: context::state_dir().join("sessions"), name });
     let node = legwork_yaml::parse_json(config.to_string().as_bytes()).map_err(anyhow::Error::msg)?;
-    let (code, gathered) = task::run_apart(&env, &node, args.pod.json).await?;
+    let (code, gathered) = task::run_apart(&env, &node, (checkout.as_ref(), memory), args.pod.json).await?;
     bring_home(checkout.as_ref(), &gathered, args.pod.apply, code)
 }
 
@@ -72,8 +89,8 @@ pub(crate) async fn workflow(command: WorkflowCommand) -> Result<u8> {
         }
     };
     let checkout = if config.get("source").is_some() { None } else { checkout(&pod)? };
-    if let Some(checkout) = &checkout {
-        checkout.send_along(&mut config, pod.apply)?;
+    if checkout.is_some() && pod.apply {
+        config["result"] = json!({"diff": true});
     }
     submit(config, &pod, checkout.as_ref()).await
 }
@@ -92,12 +109,17 @@ fn config_of(file: &Path) -> Result<Value, Vec<String>> {
     Ok(config)
 }
 
-async fn submit(config: Value, args: &PodArgs, checkout: Option<&Checkout>) -> Result<u8> {
+async fn submit(mut config: Value, args: &PodArgs, checkout: Option<&Checkout>) -> Result<u8> {
     let client = client::from_args(&args.hub)?;
+    if let Some(checkout) = checkout
+        && !checkout.send_tree(&client, &mut config).await?
+    {
+        checkout.send_along(&mut config)?;
+    }
     let new = NewPodTask {
         config: Fields(serde_json::value::to_raw_value(&config)?),
         runner: args.runner.clone(),
-        session_id: None,
+        session_id: args.session.clone(),
         expires_s: None,
         idempotency_key: None,
     };
@@ -223,9 +245,61 @@ pub(crate) async fn run(command: PodsCommand) -> Result<u8> {
             let mut watcher = Watcher::new(json);
             follow(&client, &PodTaskId(task), &mut watcher, false).await?;
         }
+        PodsCommand::Result { task, output, hub } => return results(task, &output, &hub).await,
         PodsCommand::Url { hub } => println!("{}", register_url(&client::from_args(&hub)?).await?),
     }
     Ok(0)
+}
+
+/// Writes what a task has brought back.
+async fn results(task: u32, folder: &Path, hub: &HubArgs) -> Result<u8> {
+    let client = client::from_args(hub)?;
+    let mut found = Brought::default();
+    follow(&client, &PodTaskId(task), &mut found, false).await?;
+    std::fs::create_dir_all(folder)?;
+    let mut count = 0;
+    for (kind, text) in found.0 {
+        let (name, bytes) = match kind.as_str() {
+            "diff" => (format!("task-{task}.diff"), text.into_bytes()),
+            "archive" | "artifacts" => (format!("task-{task}-{kind}.tar.zst"), STANDARD.decode(text)?),
+            "branch" => {
+                println!("branch {}", visible(&text));
+                count += 1;
+                continue;
+            }
+            _ => continue,
+        };
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).with_context(|| format!("failed to write {}", path.display()))?;
+        println!("{}", path.display());
+        count += 1;
+    }
+    if count == 0 {
+        eprintln!("legwork: the task has brought nothing back");
+    }
+    Ok(if count == 0 { exit::ERROR } else { 0 })
+}
+
+/// Results as they are told, by kind.
+#[derive(Default)]
+struct Brought(BTreeMap<String, String>);
+
+impl Show for Brought {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        let event: Value = serde_json::from_str(&event.data).unwrap_or_default();
+        if event["type"] == "result"
+            && let Some(kind) = event["kind"].as_str()
+        {
+            let text = self.0.entry(kind.to_owned()).or_default();
+            if event["part"] == 0 {
+                text.clear();
+            }
+            text.push_str(event["text"].as_str().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, _: &Event) {}
 }
 
 /// Where task runners register; only an admin may know.

@@ -13,6 +13,7 @@ use legwork_runner::{
     Audit, Command, Config, Destinations, Egress, Keep, MCP_CLIENT, Requester, Rules, Runner, Walled, Wanted,
     What, choose,
 };
+use legwork_task::PROVIDER_SECRETS;
 use legwork_workspace::Root;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::watch;
@@ -27,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(25);
 /// After a process that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Given to the process by its stdin: its environment is kept in a file.
-const SECRETS: &[&str] = &["ANTHROPIC_API_KEY", "AGENT_TOKEN", "INTERNAL_TOKEN", "REGISTER_URL"];
+const SECRETS: &[&str] = &["AGENT_TOKEN", "INTERNAL_TOKEN", "REGISTER_URL"];
 /// Of the person who starts the pool, and none of the tasks' business.
 const OWN: &[&str] =
     &["LEGWORK_TOKEN", "LEGWORK_HUB_URL", "LEGWORK_STATE_DIR", "WORKSPACE", "POD_NAME", "MODE", "HOME"];
@@ -66,14 +67,23 @@ pub(crate) async fn run(args: PoolArgs) -> Result<u8> {
     }
     let _lock = legwork_base::lock::Lock::take(&folder)?
         .ok_or_else(|| anyhow!("another pool is using {}", folder.display()))?;
+    let all_secrets = || SECRETS.iter().chain(PROVIDER_SECRETS);
     let mut secrets: BTreeMap<String, String> =
-        SECRETS.iter().filter_map(|name| Some(((*name).to_owned(), set(name)?))).collect();
+        all_secrets().filter_map(|name| Some(((*name).to_owned(), set(name)?))).collect();
     secrets.insert("REGISTER_URL".into(), url.clone());
+    // Its file is none that a runner behind a wall could read.
+    if let Some(path) = set("GOOGLE_APPLICATION_CREDENTIALS") {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+        secrets.entry("LEGWORK_GOOGLE_CREDENTIALS".into()).or_insert(text);
+    }
     // Not all of this machine's environment: there are keys in it that are nobody's business.
     let mut env = legwork_task::Environment::new(std::env::vars_os()).for_runner();
-    env.retain(|name, _| !SECRETS.contains(&name.as_str()) && !OWN.contains(&name.as_str()));
-    let api = set("ANTHROPIC_BASE_URL").unwrap_or_else(|| "https://api.anthropic.com".into());
-    let destinations = destinations(&[&url, &api], set("LEGWORK_EGRESS").as_deref())?;
+    env.retain(|name, _| !all_secrets().any(|secret| secret == name) && !OWN.contains(&name.as_str()));
+    let mut reached =
+        legwork_task::Environment::new(std::env::vars_os()).reached().map_err(|e| anyhow!(e))?;
+    reached.push(url.clone());
+    let reached: Vec<&str> = reached.iter().map(String::as_str).collect();
+    let destinations = destinations(&reached, set("LEGWORK_EGRESS").as_deref())?;
     let spawner = Spawner::start(Path::new("/proc/self/exe")).context("failed to start supervisors")?;
     let pool = Arc::new(Pool {
         folder,

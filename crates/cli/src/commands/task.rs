@@ -9,8 +9,8 @@ use legwork_dialout::config::{Source, rules_of};
 use legwork_policy::Policy;
 use legwork_proto::task::{Event, TaskId};
 use legwork_task::{
-    Abort, Environment, Events, MAX_CONFIG, Mode, Order, Problems, Rules, Runner, Settings, Task, Why,
-    Workflow, log,
+    Abort, Contact, Environment, Events, MAX_CONFIG, Memory, Mode, Order, Problems, Runner, Settings, Task,
+    Why, Workflow, log,
 };
 use legwork_yaml::Node;
 use serde_json::json;
@@ -21,7 +21,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::task::{TaskArgs, TaskCommand};
-use crate::commands::checkout::Gathered;
+use crate::commands::checkout::{Checkout, Gathered};
 use crate::commands::pod_events::Printer;
 use crate::exit;
 
@@ -99,6 +99,7 @@ pub(crate) async fn pod() -> Result<u8> {
                 agent_token: None,
                 persistence_url: None,
                 refusal: None,
+                contact: Contact::default(),
             };
             match runner.run(&order, &abort).await {
                 Ok(outcome) if outcome.failure.is_none() && outcome.delivered => 0,
@@ -167,8 +168,7 @@ pub(crate) fn is_workflow_file(node: &Node) -> bool {
 fn check(settings: &Settings, node: &Node) -> Result<(), Problems> {
     let mut found = super::task_slips::find(node);
     let read = if is_workflow_file(node) {
-        let rules = Rules { models: settings.models.as_deref(), strict: settings.strict };
-        Workflow::of_file(node, rules).map(|_| ()).map_err(Problems)
+        Workflow::of_file(node, settings.rules()).map(|_| ()).map_err(Problems)
     } else {
         Runner::check(settings, node).map(|_| ())
     };
@@ -294,20 +294,33 @@ async fn run_here(file: &Path, workspace: Option<PathBuf>, json: bool) -> Result
         return Ok(exit::CONFIG);
     }
     let node = if is_workflow_file(&node) { as_task(node) } else { node };
-    run_with(settings, &node, json).await.map(|(code, _)| code)
+    run_with(settings, &node, None, json).await.map(|(code, _)| code)
 }
 
 /// Runs a task in an empty workspace of its own, which its source fills.
-pub(crate) async fn run_apart(env: &Environment, node: &Node, json: bool) -> Result<(u8, Gathered)> {
+pub(crate) async fn run_apart(
+    env: &Environment,
+    node: &Node,
+    (checkout, memory): (Option<&Checkout>, Option<Memory>),
+    json: bool,
+) -> Result<(u8, Gathered)> {
     crate::logging::start_quietly();
     legwork_process::hide_from_commands();
     let apart = tempfile::Builder::new().prefix("legwork-work-").tempdir()?;
+    if let Some(checkout) = checkout {
+        checkout.copy_to(apart.path())?;
+    }
     let settings = settings_of(env, Some(apart.path().to_owned()))?;
-    run_with(settings, node, json).await
+    run_with(settings, node, memory, json).await
 }
 
 /// Runs a task in this process, and shows what happens.
-async fn run_with(mut settings: Settings, node: &Node, json: bool) -> Result<(u8, Gathered)> {
+async fn run_with(
+    mut settings: Settings,
+    node: &Node,
+    memory: Option<Memory>,
+    json: bool,
+) -> Result<(u8, Gathered)> {
     let state = tempfile::Builder::new().prefix("legwork-task-").tempdir()?;
     settings.state = state.path().join("state");
     std::fs::create_dir_all(&settings.state)?;
@@ -319,6 +332,7 @@ async fn run_with(mut settings: Settings, node: &Node, json: bool) -> Result<(u8
         agent_token: None,
         persistence_url: None,
         refusal: None,
+        contact: Contact::default(),
     };
     let masks = runner.masks(&order);
     let (sender, mut events) = mpsc::channel::<Event>(256);
@@ -335,7 +349,7 @@ async fn run_with(mut settings: Settings, node: &Node, json: bool) -> Result<(u8
         gathered
     });
     let interrupted = stop_by_signal(abort.clone());
-    let outcome = runner.run_here(node, told, &state.path().join("state"), &abort).await;
+    let outcome = runner.run_here(node, memory, told, &state.path().join("state"), &abort).await;
     interrupted.abort();
     let gathered = printing.await.unwrap_or_default();
     let code = match (outcome.failure, abort.now()) {

@@ -3,9 +3,12 @@
 use legwork_yaml::{Node, Value};
 
 const AGENT: &[&str] = &[
+    "ask",
+    "ask_s",
     "budget",
     "compaction",
     "context_window",
+    "fork_of",
     "guided",
     "live_usage",
     "max_tokens",
@@ -16,6 +19,7 @@ const AGENT: &[&str] = &[
     "output_schema",
     "prices",
     "result",
+    "secrets",
     "shell_session",
     "source",
     "sub_agent",
@@ -24,8 +28,10 @@ const AGENT: &[&str] = &[
     "tools",
     "type",
 ];
-const WORKFLOW: &[&str] =
-    &["env", "jobs", "masks", "name", "on", "parallel", "result", "source", "steps", "type", "workflow"];
+const WORKFLOW: &[&str] = &[
+    "env", "jobs", "masks", "name", "on", "parallel", "result", "secrets", "source", "steps", "type",
+    "workflow",
+];
 
 /// All slips, by line.
 pub(super) fn find(node: &Node) -> Vec<String> {
