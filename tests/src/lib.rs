@@ -9,6 +9,7 @@
     reason = "test code: a panic is the report"
 )]
 
+pub mod git;
 pub mod micro;
 pub mod model;
 pub mod pod;

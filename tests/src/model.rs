@@ -124,7 +124,8 @@ impl Answer {
         self
     }
 
-    fn events(&self) -> Vec<Value> {
+    /// The events of its stream.
+    pub fn events(&self) -> Vec<Value> {
         let [input, output, creation, read] = self.usage;
         let usage = json!({
             "input_tokens": input, "output_tokens": 1, "cache_creation_input_tokens": creation,

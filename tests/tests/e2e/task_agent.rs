@@ -720,29 +720,6 @@ async fn an_agent_fixes_the_failing_test_of_a_checkout() {
 }
 
 #[tokio::test]
-async fn a_checkout_that_is_too_large_stays_where_it_is() {
-    let place = Place::new();
-    std::fs::create_dir(place.workspace.join(".git")).unwrap();
-    for (name, content) in [("HEAD", "ref: refs/heads/main\n"), ("config", "")] {
-        std::fs::write(place.workspace.join(".git").join(name), content).unwrap();
-    }
-    for dir in ["objects", "refs"] {
-        std::fs::create_dir(place.workspace.join(".git").join(dir)).unwrap();
-    }
-    let noise = std::fs::File::open("/dev/urandom").unwrap();
-    let mut large = std::fs::File::create(place.workspace.join("large")).unwrap();
-    std::io::copy(&mut std::io::Read::take(noise, 26 << 20), &mut large).unwrap();
-    let mut command = legwork(place.dir.path());
-    command
-        .current_dir(&place.workspace)
-        .args(["agent", "--local", "x"])
-        .env("ANTHROPIC_API_KEY", "sk-0123456789");
-    let done = command.output().await.unwrap();
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(!done.status.success() && said.contains("--no-source"), "{said}");
-}
-
-#[tokio::test]
 async fn a_source_that_is_hostile_or_missing_ends_with_its_reason() {
     for (source, reason) in [
         (json!({"archive": "AAAA"}), "the task's source: source.archive"),
