@@ -181,7 +181,7 @@ mod tests {
             (format!("F 644 1 {piece} ../x\n"), "leads out"),
             (format!("F 644 1 {piece} /x\n"), "leads out"),
             (format!("F 644 1 {piece} a/../../x\n"), "leads out"),
-            (format!("F 644 1 - a\n"), "pieces"),
+            ("F 644 1 - a\n".to_owned(), "pieces"),
             (format!("F 644 99999999999 {piece} a\n"), "pieces"),
             ("L ../../etc a/l\n".to_owned(), "leads out"),
             ("L /etc l\n".to_owned(), "leads out"),

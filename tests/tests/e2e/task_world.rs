@@ -137,7 +137,7 @@ async fn a_wall_outlives_its_commands_and_no_task() {
     assert!(outputs[4].contains("a new one") && outputs[4].contains("No such file"), "{outputs:?}");
     let callback = Callback::start().await;
     let env = [("LEGWORK_SANDBOX", "namespaces"), ("TASK_ID", "42")];
-    let task = steps(&["test ! -e /tmp/left && ! pgrep sleep"]);
+    let task = steps(&["test ! -e /tmp/left && ! pgrep -f '^sleep 300'"]);
     let ended = place.run(&task, &callback, &env).await;
     assert_eq!(ended.code, Some(0), "{:?}", callback.events());
 }

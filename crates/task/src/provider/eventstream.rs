@@ -43,7 +43,7 @@ impl Frames {
         if crc32(&self.held[..8]) != number(8) {
             return Err("a message's lengths are damaged".into());
         }
-        if total > MAX_MESSAGE || total < PRELUDE + TRAILER || head > total - PRELUDE - TRAILER {
+        if !(PRELUDE + TRAILER..=MAX_MESSAGE).contains(&total) || head > total - PRELUDE - TRAILER {
             return Err("a message has a length that none can have".into());
         }
         if self.held.len() < total {
