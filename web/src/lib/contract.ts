@@ -4,7 +4,7 @@
 export type Action = "bash" | "read" | "write" | "list" | "glob" | "grep" | "webfetch" | "mcp_call" | "mcp_list_tools" | "sync_skill";
 
 /** What is wrong with a request, in one word. */
-export type Code = "bad_json" | "bad_body" | "unknown_field" | "bad_query" | "unknown_parameter" | "bad_path" | "bad_event_id" | "incomplete_body" | "no_token" | "unknown_token" | "revoked_token" | "expired_token" | "used_token" | "forbidden" | "no_such_path" | "no_such_task" | "no_such_runner" | "no_such_token" | "no_such_release" | "wrong_method" | "key_reused" | "ambiguous_name" | "name_taken" | "last_admin" | "too_large" | "invalid_field" | "too_many_tokens" | "internal" | "store_failed" | "busy";
+export type Code = "bad_json" | "bad_body" | "unknown_field" | "bad_query" | "unknown_parameter" | "bad_path" | "bad_event_id" | "incomplete_body" | "no_token" | "unknown_token" | "revoked_token" | "expired_token" | "used_token" | "forbidden" | "no_such_path" | "no_such_task" | "no_such_runner" | "no_such_token" | "no_such_session" | "no_such_secret" | "no_such_release" | "wrong_method" | "key_reused" | "ambiguous_name" | "name_taken" | "last_admin" | "task_over" | "too_large" | "invalid_field" | "too_many_tokens" | "internal" | "store_failed" | "busy";
 
 /** How many of the runners that match: a number, or `"all"`. */
 export type Count = number | "all";
@@ -91,6 +91,24 @@ export interface Metrics {
   memory_percent?: number | null;
 }
 
+/** Whether a call of a tool may be made. The first answer counts. */
+export interface NewAnswer {
+  /** Whether it may be made. */
+  allow: boolean;
+  /** Why not: the model is told. */
+  note?: string | null;
+  /** The call: the event's `tool_id`. */
+  tool_id: string;
+}
+
+/** What a task is told that runs: one of the two. */
+export interface NewInput {
+  /** The answer to an event `ask`. */
+  answer?: NewAnswer | null;
+  /** Words for its agent, 1 to 32768 bytes. It hears them before it asks the model again. */
+  say?: string | null;
+}
+
 /** A task of pods to be. */
 export interface NewPodTask {
   /** The task JSON that docs/task.md describes; its `type` is `agent` or `workflow`, by default `agent`. */
@@ -103,6 +121,20 @@ export interface NewPodTask {
   runner?: string | null;
   /** The session that its messages belong to, 1 to 200 bytes. */
   session_id?: string | null;
+}
+
+/** A secret to be kept, in place of what was called so. */
+export interface NewSecret {
+  /** 1 to 100 letters, digits, `-`, `_` and `.`. */
+  name: string;
+  /** Names of task runners: only they may have it. A name that ends in `*` stands for all that begin so. Empty for all. */
+  runners?: string[];
+  /** `agent`, `workflow`: only such tasks may have it. Empty for all. */
+  tasks?: string[];
+  /** Names of tokens: only what they submit may have it. Empty for all. */
+  tokens?: string[];
+  /** The secret itself: 1 to 32768 bytes. It is never shown again. */
+  value: string;
 }
 
 /** A task to be. */
@@ -350,6 +382,28 @@ export interface RunnerPage {
 
 /** Whether a runner is there. */
 export type RunnerStatus = "online" | "offline" | "revoked";
+
+/** A secret without itself. */
+export interface Secret {
+  /** Its name. */
+  name: string;
+  /** Which task runners may have it; empty for all. */
+  runners: string[];
+  /** When it was set, in milliseconds since 1970. */
+  set_at_ms: number;
+  /** The name of the token that set it. */
+  set_by: string;
+  /** Which tasks may have it; empty for all. */
+  tasks: string[];
+  /** Whose tasks may have it; empty for all. */
+  tokens: string[];
+}
+
+/** All secrets, by name. */
+export interface Secrets {
+  /** The secrets, without themselves. */
+  items: Secret[];
+}
 
 /** Which runners a task is for: those with all `labels`, or the one that is named; connected ones first, the least busy first. */
 export interface Select {
