@@ -725,7 +725,7 @@ async fn a_source_that_is_hostile_or_missing_ends_with_its_reason() {
         (json!({"archive": "AAAA"}), "the task's source: source.archive"),
         (json!({"archive": "%"}), "no base64"),
         (json!({"git": {"url": "file:///etc"}}), "must begin with https"),
-        (json!({"git": {"url": "http://127.0.0.1:1/x.git", "secret": "NONE"}}), "no secret 'NONE'"),
+        (json!({"git": {"url": "http://127.0.0.1:1/x.git", "secret": "NONE"}}), "has a secret 'NONE'"),
         (json!({"git": {"url": "http://127.0.0.1:1/x.git"}}), "git fetch ended with 128"),
     ] {
         let (place, callback) = (Place::new(), Callback::start().await);
