@@ -106,7 +106,7 @@ impl Hands {
         // Its first word is that it is there; of one that was found again there is one to be read.
         let is_there = loop {
             match running.progress().await {
-                Progress::Door(listener) => runner.serve_door(&file, listener),
+                Progress::Door(listener, _) => runner.serve_door(&file, listener),
                 Progress::Output(_) => break true,
                 Progress::Ended => break false,
             }
@@ -124,7 +124,7 @@ impl Hands {
             tokio::spawn(async move {
                 loop {
                     match running.progress().await {
-                        Progress::Door(listener) => runner.serve_door(&file, listener),
+                        Progress::Door(listener, _) => runner.serve_door(&file, listener),
                         Progress::Output(_) => {}
                         Progress::Ended => return,
                     }
