@@ -215,12 +215,12 @@ fn newest(c: &Connection, filter: &Filter) -> rusqlite::Result<Vec<String>> {
     let runner = filter.runner.as_ref().map(|runner| Along::runner(c, runner)).transpose()?;
     let state = filter.state.map(|state| Along::state(c, state)).transpose()?;
     let mut wanted: Vec<Along<'_>> = runner.into_iter().chain(state).collect();
-    if wanted.is_empty() {
-        let sql =
-            "SELECT id FROM tasks WHERE (:before IS NULL OR id < :before) ORDER BY id DESC LIMIT :limit";
-        return ids(c, sql, named_params! { ":before": filter.before, ":limit": filter.limit });
-    }
+    // Every id comes before this; with an "or" in the question all newer rows would be read as well.
     let mut before = filter.before.clone().unwrap_or_else(|| char::MAX.to_string());
+    if wanted.is_empty() {
+        let sql = "SELECT id FROM tasks WHERE id < :before ORDER BY id DESC LIMIT :limit";
+        return ids(c, sql, named_params! { ":before": before, ":limit": filter.limit });
+    }
     let mut found = Vec::new();
     while found.len() < filter.limit as usize {
         let Some(next) = newest_of_all(&mut wanted, &before)? else { break };
@@ -328,8 +328,8 @@ impl Tasks for Sqlite {
 
     fn list_numbered(&self, before: Option<u32>, limit: u32) -> Answer<'_, Vec<Task>> {
         self.read(move |c| {
-            let sql =
-                "SELECT id FROM tasks WHERE number IS NOT NULL AND (:before IS NULL OR number < :before)
+            let before = before.map_or(i64::MAX, i64::from);
+            let sql = "SELECT id FROM tasks WHERE number IS NOT NULL AND number < :before
                        ORDER BY number DESC LIMIT :limit";
             briefly(c, &ids(c, sql, named_params! { ":before": before, ":limit": limit })?)
         })
