@@ -114,15 +114,15 @@ impl Policy {
         for (form, prefixes) in forms(&exec.image).into_iter().flat_map(|f| ways.iter().map(move |w| (f, w)))
         {
             let command = command(form, exec.image.argv, prefixes.clone());
-            let parts = judge::command_alone(self, &command);
+            let parts = self.parts_of(&command, &exec.image);
             let worst = parts.iter().max_by_key(|part| part.decision);
             match worst {
                 Some(part) if part.decision != Decision::Allow => {
-                    // A rule that names it decides over all other ways to call it; a reason says
-                    // more than that no rule speaks of it by that name.
+                    // A rule that names it decides over all other ways to call it; a reason, or what
+                    // it would run, says more than that no rule speaks of it by that name.
                     let weight = |part: &Part| {
                         let named = part.rule.as_deref().is_some_and(|rule| rule != "*");
-                        if named { 2 } else { u8::from(part.reason.is_some()) }
+                        if named { 2 } else { u8::from(part.reason.is_some() || part.depth > 0) }
                     };
                     if denied.as_ref().is_none_or(|before| weight(before) < weight(part)) {
                         denied = Some(part.clone());
@@ -149,6 +149,25 @@ impl Policy {
             }
             (_, denied) => ExecVerdict::Deny(self.denial(exec, denied)),
         }
+    }
+
+    /// A program's start, and what it says that it starts in turn. That is judged again when it
+    /// happens, with the words that it really has; not so beneath `children: any`, nor where a
+    /// program of many names runs another one of them within itself.
+    fn parts_of(&self, command: &Command, image: &Image<'_>) -> Vec<Part> {
+        let is_many = |name: &String| {
+            let base = name.rsplit('/').next().unwrap_or_default();
+            programs::MULTI_CALL.contains(&base)
+        };
+        if !self.exec_gate || image.names.iter().chain(image.paths).any(is_many) {
+            return judge::command_alone(self, command, false);
+        }
+        let parts = judge::command_alone(self, command, true);
+        let own = parts.iter().find(|part| part.depth == 0).and_then(|part| part.rule.as_deref());
+        if self.children_of(own) == Children::Any {
+            return judge::command_alone(self, command, false);
+        }
+        parts
     }
 
     /// Whether a program is a shell that is given its text by the call.
@@ -258,25 +277,40 @@ impl Policy {
         let reason = part.as_ref().and_then(|p| p.reason.clone());
         let spelt = reason.is_some();
         let caller = exec.by.and_then(|by| by.names.first().or(by.paths.first()).cloned());
-        let reason = reason.unwrap_or_else(|| match (&rule, &caller) {
-            (Some(_), _) => "a rule denies it".into(),
-            (None, Some(caller)) => format!("no rule allows it, and {caller} started it"),
-            (None, None) => "no rule allows it".into(),
+        // What it would run in turn is at fault.
+        let inner = part.filter(|part| part.depth > 0).map(|part| part.command);
+        let reason = reason.unwrap_or_else(|| match (&rule, &inner, &caller) {
+            (Some(_), ..) => "a rule denies it".into(),
+            (None, Some(inner), _) => format!("no rule allows '{inner}', which it runs"),
+            (None, None, Some(caller)) => format!("no rule allows it, and {caller} started it"),
+            (None, None, None) => "no rule allows it".into(),
         });
-        let pattern = if image.argv.len() > 1 { format!("{name} *") } else { name.to_owned() };
+        let program = inner.as_deref().map_or(name, |inner| inner.split(' ').next().unwrap_or_default());
+        let is_bare = inner.as_ref().map_or(image.argv.len() < 2, |inner| inner == program);
+        let pattern = if is_bare { program.to_owned() } else { format!("{program} *") };
+        // A rule that is there, and did not help, is no advice.
+        let is_there = |rule: &Rule| rule.action == Action::Allow && rule.pattern() == pattern;
+        let is_there = self.live_rules().iter().any(is_there);
         let steers = changed(exec).into_iter().next().filter(|_| spelt);
-        let remedy = match caller.filter(|caller| programs::runs_anything(caller)) {
-            _ if steers.is_some() => {
-                let name = steers.map(|steers| steers.name).unwrap_or_default();
-                format!("no rule allows that; what starts has {name} as the runner's own environment has it")
+        let builder = caller.filter(|caller| programs::runs_anything(caller));
+        let frees = |caller: &str| {
+            format!("children: any in the rule for {caller} would let {caller} start anything")
+        };
+        let remedy = match (builder, steers) {
+            (builder, Some(steers)) => {
+                let name = steers.name;
+                let frees = builder.map(|caller| format!("; {}", frees(&caller))).unwrap_or_default();
+                format!(
+                    "no rule allows that; what starts has {name} as the runner's own environment has it{frees}"
+                )
             }
             _ if rule.is_some() => "only a change of that rule would allow it".into(),
-            _ if spelt => "a rule that spells it, without '*', would let it run".into(),
-            Some(caller) => format!(
-                "a rule '{pattern}': allow would let it run, and children: any in the rule for {caller} would let \
-                 {caller} start anything"
-            ),
-            None => format!("a rule '{pattern}': allow would let it run"),
+            (Some(caller), None) if is_there => frees(&caller),
+            _ if spelt || is_there => "a rule that spells it, without '*', would let it run".into(),
+            (Some(caller), None) => {
+                format!("a rule '{pattern}': allow would let it run, and {}", frees(&caller))
+            }
+            (None, None) => format!("a rule '{pattern}': allow would let it run"),
         };
         ExecDenial { command: shown, rule, reason, remedy }
     }
@@ -523,6 +557,73 @@ mod tests {
             policy(&[("*", "deny"), ("make *", "allow+any"), ("> x", "ask")]).with_env_names(["A".into()]);
         let text = serde_json::to_string(&policy).expect("JSON");
         assert_eq!(serde_json::from_str::<Policy>(&text).expect("a policy"), policy);
+    }
+
+    #[test]
+    fn words_that_a_program_fills_in_are_left_to_the_start_that_has_them() {
+        let narrow = policy(&[
+            ("*", "deny"),
+            ("cat {path:/ok}", "allow"),
+            ("xargs *", "allow"),
+            ("find *", "allow"),
+            ("env *", "allow"),
+            ("sh *", "allow"),
+            ("ls *", "allow"),
+        ]);
+        let trusting = policy(&[("*", "allow"), ("rm -rf /", "deny")]);
+        for (policy, argv) in [
+            (&narrow, &["xargs", "cat"][..]),
+            (&narrow, &["xargs", "-n1", "cat"]),
+            (&narrow, &["find", "/ok", "-name", "f", "-exec", "cat", "{}", "+"]),
+            (&narrow, &["env", "FOO=1", "ls"]),
+            (&narrow, &["xargs", "-I{}", "sh", "-c", "ls {}"]),
+            (&trusting, &["find", ".", "-name", "*.o", "-exec", "rm", "-rf", "{}", "+"]),
+            (&trusting, &["xargs", "rm", "-rf"]),
+            (&trusting, &["xargs", "-I{}", "sh", "-c", "echo {}"]),
+            (&trusting, &["xargs", "-I{}", "sh", "-c", "rm -rf {}"]),
+        ] {
+            assert_eq!(judged(policy, argv, &[], &[]), Ok(false), "{argv:?}");
+        }
+        // What is known already decides, and then the start that has the words.
+        for (policy, argv, by) in [
+            (&narrow, &["xargs", "id"][..], &["sh"][..]),
+            (&narrow, &["env", "LD_PRELOAD=./x.so", "ls"], &["sh"]),
+            (&narrow, &["env", "HTTPS_PROXY=http://evil", "ls"], &["sh"]),
+            (&narrow, &["find", ".", "-delete"], &["sh"]),
+            (&narrow, &["cat", "/secret"], &["xargs", "cat"]),
+            (&narrow, &["cat", "/ok/f", "/secret"], &["find", "/", "-exec", "cat", "{}", "+"]),
+            (&narrow, &["sh", "-c", "cat /ok/f; touch x"], &["xargs", "-I{}", "sh", "-c", "cat {}"]),
+            (&trusting, &["rm", "-rf", "/"], &["xargs", "rm", "-rf"]),
+            (&trusting, &["rm", "-rf", "/"], &["find", "/", "-exec", "rm", "-rf", "{}", "+"]),
+            (&trusting, &["sh", "-c", "rm -rf /"], &["xargs", "-I{}", "sh", "-c", "rm -rf {}"]),
+            // One program of many names runs the other within itself.
+            (&trusting, &["busybox", "xargs", "rm", "-rf"], &["sh"]),
+        ] {
+            assert!(judged(policy, argv, by, &[]).is_err(), "{argv:?}");
+        }
+        // Beneath a rule that frees what it starts nothing is judged later.
+        let freeing = policy(&[
+            ("*", "deny"),
+            ("xargs *", "allow+any"),
+            ("rm *", "allow"),
+            ("echo *", "allow"),
+            ("rm -rf /", "deny"),
+        ]);
+        assert!(judged(&freeing, &["xargs", "rm", "-rf"], &[], &[]).is_err());
+        assert_eq!(judged(&freeing, &["xargs", "echo", "x"], &[], &[]), Ok(true));
+    }
+
+    #[test]
+    fn a_rule_that_is_there_is_no_advice() {
+        let policy =
+            policy(&[("*", "deny"), ("xargs *", "allow"), ("make *", "allow"), ("touch *", "allow")]);
+        let denial = judged(&policy, &["xargs", "cat"], &["sh"], &[]).expect_err("denied");
+        assert!(denial.reason.contains("'cat") && denial.remedy.contains("'cat *': allow"), "{denial:?}");
+        assert!(!denial.message().contains("'xargs *'"), "{denial:?}");
+        let env = ["MAKEFLAGS=", "MAKELEVEL=1"];
+        let denial = judged(&policy, &["touch", "z"], &["make", "all"], &env).expect_err("denied");
+        assert!(denial.remedy.contains("children: any in the rule for make"), "{denial:?}");
+        assert!(!denial.message().contains("'touch *'"), "{denial:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{cross, limits, programs, typed};
 
 use known::Known;
 pub(crate) use rules::assigns;
-use rules::{Filling, texts};
+use rules::{Filling, LEADS_OUT, texts};
 
 pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     if line.trim().is_empty() {
@@ -101,10 +101,11 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     Verdict::from_parts(parts, Some(run))
 }
 
-/// Judges one command whose words are all known, and what it says that it runs in turn.
-pub(crate) fn command_alone(policy: &Policy, command: &Command) -> Vec<Part> {
+/// Judges one command whose words are all known, and what it says that it runs in turn. With
+/// `gate` that is judged again when it starts, so words that the command fills in are left to that.
+pub(crate) fn command_alone(policy: &Policy, command: &Command, gate: bool) -> Vec<Part> {
     let mut parts = Vec::new();
-    let mut judge = Judge::alone(policy);
+    let mut judge = Judge { gate, ..Judge::alone(policy) };
     if judge.trusts {
         // What is set for a program takes nothing from `*: allow`.
         let bare = Command { prefixes: Vec::new(), ..command.clone() };
@@ -370,7 +371,7 @@ impl Judge<'_> {
             // unless a rule of its own forbids that.
             let spoken_for = |p: &Part| {
                 p.decision == Decision::Deny
-                    && p.reason.is_none()
+                    && p.reason.as_deref().is_none_or(|reason| reason == LEADS_OUT)
                     && p.rule.as_deref().is_none_or(|rule| rule == "*")
             };
             parts.extend(found.into_iter().filter(|p| !(exact && spoken_for(p))));

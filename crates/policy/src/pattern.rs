@@ -13,6 +13,9 @@ pub(crate) enum Token {
     Gap,
     /// Any text that stays within its word.
     WordGap,
+    /// One of the two dots of a path's part that leads to the folder above. (Only a pattern's own
+    /// reading of a text has it.)
+    Climb,
     /// The next `n` tokens may be missing: an unquoted expansion that comes out
     /// empty takes the blank before it along.
     MayVanish(usize),
@@ -25,6 +28,9 @@ enum Elem {
     Char(char),
     /// Any characters, or none.
     Star,
+    /// A `*` behind the beginning of a path: what it takes of that path must not lead out of it.
+    /// Behind the path the next position goes on, which is a [`Elem::Star`].
+    Beneath,
     /// One character of a class.
     One(Class),
     /// Any number of characters of a class.
@@ -46,16 +52,27 @@ enum Class {
     Head,
     /// A digit.
     Digit,
+    /// As [`Class::Word`] and [`Class::Head`] behind the beginning of a path.
+    WordBeneath,
+    HeadBeneath,
+    /// Anything, as within quotes, behind the beginning of a path.
+    QuotedBeneath,
 }
 
 impl Class {
     fn holds(self, c: char) -> bool {
         let word = !c.is_whitespace() && !matches!(c, '\'' | '"');
         match self {
-            Self::Word => word,
-            Self::Head => word && c != '-',
+            Self::Word | Self::WordBeneath => word,
+            Self::Head | Self::HeadBeneath => word && c != '-',
             Self::Digit => c.is_ascii_digit(),
+            Self::QuotedBeneath => true,
         }
+    }
+
+    /// Whether it holds what leads to the folder above.
+    fn climbs(self) -> bool {
+        matches!(self, Self::Word | Self::Head)
     }
 }
 
@@ -65,6 +82,9 @@ impl Class {
 pub(crate) struct Pattern {
     text: String,
     elems: Vec<Elem>,
+    /// The same where what stands behind the beginning of a path stays beneath it; `None` where
+    /// the pattern spells no beginning of a path.
+    beneath: Option<Vec<Elem>>,
 }
 
 impl Pattern {
@@ -83,7 +103,8 @@ impl Pattern {
             elems.push(if c == '*' { Elem::Star } else { Elem::Char(c) });
             rest = &rest[c.len_utf8()..];
         }
-        Self { text: text.to_owned(), elems }
+        let beneath = text.contains('/').then(|| beneath(&elems)).flatten();
+        Self { text: text.to_owned(), elems, beneath }
     }
 
     /// A rule's pattern, in which options before a subcommand are read as if behind it.
@@ -130,6 +151,18 @@ impl Pattern {
     /// Whether every filling of the text is covered: gaps only under a `*`.
     pub(crate) fn covers(&self, text: &[Token]) -> bool {
         self.matches(text, false)
+    }
+
+    /// Whether an allow rule with this pattern covers the text, or with `any_filling` some filling
+    /// of it: where a word of the rule spells the beginning of a path, the path may not lead out
+    /// of it by `..`.
+    pub(crate) fn allows(&self, text: &[Token], any_filling: bool) -> bool {
+        if !self.matches(text, any_filling) {
+            return false;
+        }
+        let Some((beneath, text)) = self.beneath.as_ref().zip(with_climbs(text)) else { return true };
+        run(beneath, &text, any_filling)
+            || self.ends_open() && run(&beneath[..beneath.len() - 2], &text, any_filling)
     }
 
     /// Whether some filling of the text matches.
@@ -184,6 +217,54 @@ impl Pattern {
         // `df *` also matches without arguments (point 2).
         self.ends_open() && run(&self.elems[..self.elems.len() - 2], text, any_filling)
     }
+}
+
+/// The positions of a pattern in which open parts behind the beginning of a path stay beneath
+/// it: those of a word that has a slash before them.
+fn beneath(elems: &[Elem]) -> Option<Vec<Elem>> {
+    let (mut out, mut found) = (Vec::with_capacity(elems.len() + 2), false);
+    let (mut begun, mut starts, mut quote) = (false, true, None);
+    for elem in elems {
+        let kept = match elem {
+            Elem::Char(c) => {
+                match c {
+                    '"' | '\'' if starts && quote.is_none() => quote = Some(*c),
+                    c if quote == Some(*c) => quote = None,
+                    c if c.is_whitespace() && quote.is_none() => begun = false,
+                    '/' => begun = true,
+                    _ => {}
+                }
+                starts = c.is_whitespace();
+                *elem
+            }
+            Elem::Star if begun && quote.is_some() => Elem::Many(Class::QuotedBeneath),
+            Elem::Star if begun => Elem::Beneath,
+            Elem::One(Class::Head) if begun => Elem::One(Class::HeadBeneath),
+            Elem::Many(Class::Word) if begun => Elem::Many(Class::WordBeneath),
+            _ => *elem,
+        };
+        found |= kept != *elem;
+        out.push(kept);
+        out.extend((kept == Elem::Beneath).then_some(Elem::Star));
+    }
+    found.then_some(out)
+}
+
+/// The text with the dots marked that lead to the folder above; `None` if there are none. What
+/// is not known counts as the end of a part.
+fn with_climbs(text: &[Token]) -> Option<Vec<Token>> {
+    let ends = |token: &Token| match token {
+        Token::Char(c) => c.is_whitespace() || matches!(c, '/' | '"' | '\''),
+        _ => true,
+    };
+    let mut out: Option<Vec<Token>> = None;
+    for at in 0..text.len() {
+        let is_dots = text[at..].starts_with(&[Token::Char('.'), Token::Char('.')]);
+        if is_dots && (at == 0 || ends(&text[at - 1])) && text.get(at + 2).is_none_or(ends) {
+            out.get_or_insert_with(|| text.to_vec())[at..at + 2].fill(Token::Climb);
+        }
+    }
+    out
 }
 
 /// Appends what a `{type}` stands for; says whether there is such a type.
@@ -258,6 +339,16 @@ fn run(pattern: &[Elem], text: &[Token], any_filling: bool) -> bool {
                     step(pattern, p, *c, &mut next);
                 }
             }
+            Token::Climb => {
+                let climbs = |p: usize| match pattern.get(p) {
+                    Some(Elem::Beneath) => false,
+                    Some(Elem::One(class) | Elem::Many(class)) => class.climbs(),
+                    _ => true,
+                };
+                for (p, _) in states.iter().enumerate().filter(|(p, on)| **on && climbs(*p)) {
+                    step(pattern, p, '.', &mut next);
+                }
+            }
             Token::Gap if any_filling => {
                 // Any text: every later position is reachable.
                 if let Some(first) = states.iter().position(|on| *on) {
@@ -270,7 +361,7 @@ fn run(pattern: &[Elem], text: &[Token], any_filling: bool) -> bool {
             }
             Token::Gap | Token::WordGap => {
                 for (p, _) in states.iter().enumerate().filter(|(_, on)| **on) {
-                    if pattern.get(p) == Some(&Elem::Star) {
+                    if matches!(pattern.get(p), Some(Elem::Star | Elem::Beneath)) {
                         next[p] = true;
                     }
                 }
@@ -301,6 +392,7 @@ fn within_word(pattern: &[Elem], states: &mut [bool]) {
         match pattern[p] {
             Elem::Char('"' | '\'') => states[p..].fill(true),
             Elem::Char(c) => states[p + 1] |= !c.is_whitespace(),
+            Elem::Beneath => states[p + 2] = true,
             _ => states[p + 1] = true,
         }
     }
@@ -310,6 +402,7 @@ fn within_word(pattern: &[Elem], states: &mut [bool]) {
 fn step(pattern: &[Elem], p: usize, c: char, next: &mut [bool]) {
     match pattern.get(p) {
         Some(Elem::Star) => next[p] = true,
+        Some(Elem::Beneath) => next[if c.is_whitespace() { p + 1 } else { p }] = true,
         Some(Elem::Char(want)) if *want == c => next[p + 1] = true,
         Some(Elem::One(class)) if class.holds(c) => next[p + 1] = true,
         Some(Elem::Many(class)) if class.holds(c) => next[p] = true,
@@ -329,7 +422,7 @@ fn skip_optional(pattern: &[Elem], states: &mut [bool]) {
         }
         match pattern[p] {
             Elem::Star | Elem::Many(_) | Elem::PathDot => states[p + 1] = true,
-            Elem::PathRest => states[p + 2] = true,
+            Elem::PathRest | Elem::Beneath => states[p + 2] = true,
             Elem::PathFolder => states[p + 3] = true,
             Elem::Char(_) | Elem::One(_) => {}
         }
@@ -435,6 +528,48 @@ mod tests {
         assert!(Pattern::new("a {word}").could_match(&tokens("a %")) && !Pattern::new("a {word}").is_exact());
         assert!(Pattern::new("a *").contains(&Pattern::new("a {word}")));
         assert!(!Pattern::new("a {word}").contains(&Pattern::new("a *")));
+    }
+
+    #[test]
+    fn what_a_rule_allows_beneath_a_folder_stays_there() {
+        for (pattern, text, wanted) in [
+            ("bash scripts/*", "bash scripts/a.sh", true),
+            ("bash scripts/*", "bash scripts/../a.sh", false),
+            ("bash scripts/*", "bash scripts//../a.sh", false),
+            ("bash scripts/*", "bash scripts/x/../../a.sh", false),
+            ("bash scripts/*", "bash scripts/..", false),
+            ("bash scripts/*", "bash scripts/... ..x a..b", true),
+            // Words behind the path are any words.
+            ("bash scripts/*", "bash scripts/a.sh ../data --out=../x", true),
+            ("bash scripts/* ../data", "bash scripts/a.sh ../data", true),
+            ("bash scripts/*.sh", "bash scripts/../a.sh", false),
+            ("bash scripts/.*", "bash scripts/../a.sh", false),
+            ("bash scripts/*./a.sh", "bash scripts/../a.sh", false),
+            ("bash ../scripts/*", "bash ../scripts/a.sh", true),
+            ("bash ../scripts/*", "bash ../scripts/../a.sh", false),
+            ("bash *", "bash ../a.sh", true),
+            ("bash * scripts/*", "bash ../x scripts/a", true),
+            ("cp * /ok/*", "cp ../a /ok/../b", false),
+            ("cp {word} /ok/*", "cp ../a /ok/b", true),
+            ("bash scripts/{word}", "bash scripts/../a.sh", false),
+            ("bash scripts/{word}", "bash scripts/a.sh", true),
+            ("curl --out=/ok/* *", "curl --out=/ok/../x u", false),
+            ("curl --out=/ok/* *", "curl --out=/ok/x ../u", true),
+            ("rm \"/a b/*\"", "rm \"/a b/c d/../../x\"", false),
+            ("rm \"/a b/*\"", "rm \"/a b/c d/x\"", true),
+            ("rm /ok/*", "rm /ok/% x", true),
+            ("rm /ok/*", "rm /ok/../%", false),
+            ("rm /ok/../x", "rm /ok/../x", true),
+            ("go test ./*", "go test ./...", true),
+        ] {
+            let p = Pattern::new(pattern);
+            assert_eq!(p.allows(&tokens(text), false), wanted, "{pattern} allows {text}");
+            if !wanted {
+                assert!(p.covers(&tokens(text)) && !p.allows(&tokens(text), true), "{pattern}: {text}");
+            }
+        }
+        assert!(Pattern::new("rm /ok/*").allows(&tokens("rm /ok/%"), true));
+        assert!(!Pattern::new("rm /ok/*").allows(&tokens("rm /ok/../%"), true));
     }
 
     /// The obvious slow matcher, as a second opinion.

@@ -400,8 +400,10 @@ fn spans_words(pattern: &str, rest: &str) -> Option<Cow<'static, str>> {
         "{path:/folder} is one path beneath a folder".to_owned()
     };
     Some(
-        format!("has a '*' after a path, which stands for '..' and for further words as well: {typed}")
-            .into(),
+        format!(
+            "has a '*' after a path, which stands for further words as well, wherever they lead: {typed}"
+        )
+        .into(),
     )
 }
 

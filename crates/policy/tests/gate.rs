@@ -320,3 +320,29 @@ fn what_the_shell_writes_from_script_text_is_judged_where_it_leads() {
     }
     assert!(!policy.judge("echo x > /dev/stdout").run.unwrap().computed_writes);
 }
+
+#[test]
+fn a_computed_way_out_of_a_folder_is_refused_where_the_program_starts() {
+    let policy = policy(&[
+        ("bash scripts/*", "allow"),
+        ("rm /ok/*", "allow"),
+        ("source scripts/*", "allow"),
+        ("/tools/*", "allow"),
+    ])
+    .with_exec_gate(true);
+    assert_eq!(policy.judge("/tools/l /x").decision, Decision::Allow);
+    assert_eq!(policy.judge("/tools/../evil/t /x").decision, Decision::Deny);
+    let verdict = policy.judge("rm /ok/\"$x\"");
+    assert!(verdict.decision == Decision::Allow, "{:?}", verdict.message());
+    for line in [
+        "source scripts/$x",
+        "bash scripts/$x",
+        "bash scripts/../$x",
+        "rm /ok/../\"$x\"",
+        "source scripts/../$x",
+    ] {
+        assert_eq!(policy.judge(line).decision, Decision::Deny, "{line}");
+    }
+    assert!(starts(&policy, &["bash", "scripts/a.sh"]) && starts(&policy, &["rm", "/ok/x"]));
+    assert!(!starts(&policy, &["bash", "scripts/../s.sh"]) && !starts(&policy, &["rm", "/ok/../x"]));
+}

@@ -34,7 +34,7 @@ impl Judge<'_> {
             if rule.is_redirect() {
                 continue;
             }
-            let whole = || texts.quoted.iter().any(|t| rule.pattern.covers(t));
+            let whole = || texts.quoted.iter().any(|t| covers_alone(rule, &rule.pattern, t));
             let covers = || match with_prefixes {
                 Some(command) if !rule.pattern.is_exact() && !rule.pattern.is_star() => {
                     covers_by_parts(rule, command, denied_texts)
@@ -53,7 +53,7 @@ impl Judge<'_> {
                     if with_prefixes.is_some() {
                         covers()
                     } else {
-                        could_match()
+                        texts.all().chain(denied_texts.all()).any(|t| rule.pattern.allows(t, true))
                     }
                 }
                 (Action::Ask | Action::Deny, Filling::Best) => surely(),
@@ -65,6 +65,12 @@ impl Judge<'_> {
             }
         }
         let exact = deciding.is_some_and(|r| r.pattern.is_exact());
+        // Who is refused by no rule's wish learns which rule would have been for it.
+        let by_default = decision == Decision::Deny && deciding.is_none_or(|rule| rule.pattern.is_star());
+        let climbs = by_default && {
+            let rules = self.policy.live_rules().iter().filter(|rule| rule.action == Action::Allow);
+            rules.filter(|rule| !rule.is_redirect()).any(|rule| leads_out(&rule.pattern, &texts.quoted))
+        };
         let part = Part {
             command: display,
             span: self.span(span),
@@ -73,10 +79,23 @@ impl Judge<'_> {
             at_exec: filling == Filling::Best,
             rule: deciding.map(|r| r.pattern().to_owned()),
             matched: matched.iter().map(|r| r.pattern().to_owned()).collect(),
-            reason: None,
+            reason: climbs.then(|| LEADS_OUT.to_owned()),
         };
         (part, exact)
     }
+}
+
+/// Why a path is not beneath the folder that it begins with.
+pub(super) const LEADS_OUT: &str =
+    "its '..' leads out of the folder that an allow rule spells; write the path without '..'";
+
+/// Whether a rule's pattern, or the part of it that is for the command itself, covers a text.
+fn covers_alone(rule: &Rule, pattern: &Pattern, text: &[Token]) -> bool {
+    if rule.action == Action::Allow { pattern.allows(text, false) } else { pattern.covers(text) }
+}
+
+fn leads_out(pattern: &Pattern, texts: &[Vec<Token>]) -> bool {
+    texts.iter().any(|text| pattern.covers(text) && !pattern.allows(text, false))
 }
 
 /// Whether a rule such as `FOO=* cat *` covers a command with prefixes. Its words are held
@@ -86,7 +105,7 @@ pub(super) fn covers_by_parts(rule: &Rule, command: &Command, bare: &Texts) -> b
     for prefix in 0..command.prefixes.len() {
         let Some((word, after)) = rest.split_once(' ') else { return false };
         let pattern = Pattern::new(word);
-        let fits = |style| pattern.covers(&command.prefix_tokens(prefix, style));
+        let fits = |style| covers_alone(rule, &pattern, &command.prefix_tokens(prefix, style));
         if !assigns(word) || !(fits(Style::Double) || fits(Style::Single)) {
             return false;
         }
@@ -94,7 +113,7 @@ pub(super) fn covers_by_parts(rule: &Rule, command: &Command, bare: &Texts) -> b
     }
     let pattern = Pattern::of_rule(rest);
     let first = rest.split(' ').next().unwrap_or_default();
-    !assigns(first) && !first.starts_with('*') && bare.quoted.iter().any(|t| pattern.covers(t))
+    !assigns(first) && !first.starts_with('*') && bare.quoted.iter().any(|t| covers_alone(rule, &pattern, t))
 }
 
 /// Whether a pattern's word is `NAME=…`.

@@ -431,9 +431,7 @@ impl Judge {
     fn image(&self, target: &Target, called: &str, identity: &Identity, argv: Vec<String>) -> Image {
         let real = target.path().unwrap_or_else(|| called.into());
         let mut paths = vec![real.to_string_lossy().into_owned()];
-        if called.starts_with('/') && called != paths[0] {
-            paths.push(called.to_owned());
-        }
+        paths.extend(as_written(called).filter(|path| *path != paths[0]));
         // In another root, or under mounts of its own, the same path is another file.
         paths.retain(|path| target::id_of(path) == Some(target.id));
         if paths.is_empty() {
@@ -500,6 +498,22 @@ impl Judge {
     }
 }
 
+/// The path that a program was called by, if a rule may be held against it: a link of the operator's
+/// counts by its own name, but `..` leads elsewhere than the text says, so what stands before the
+/// last name is then what it leads to. `None` for a path that starts from the current folder.
+fn as_written(called: &str) -> Option<String> {
+    let is_dots = |part: &str| part == "." || part == "..";
+    let (folder, name) = called.rsplit_once('/').filter(|_| called.starts_with('/'))?;
+    if name.is_empty() || is_dots(name) {
+        return None;
+    }
+    let mut parts = folder.split('/').skip(1);
+    if !parts.any(|part| part.is_empty() || is_dots(part)) {
+        return Some(called.to_owned());
+    }
+    Some(Path::new(folder).canonicalize().ok()?.join(name).to_string_lossy().into_owned())
+}
+
 fn as_policy(image: &Image) -> legwork_policy::Image<'_> {
     legwork_policy::Image { names: &image.names, paths: &image.paths, argv: &image.argv }
 }
@@ -539,5 +553,41 @@ fn shares_memory(caller: &Stat) -> bool {
         Ok(false) => false,
         Ok(true) => !Stat::of(caller.parent).is_ok_and(|parent| parent.threads == 1 && parent.blocked),
         Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_dots_counts_as_what_it_leads_to() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let base = dir.path().canonicalize().expect("its path").display().to_string();
+        for folder in ["tools", "evil/deep"] {
+            std::fs::create_dir_all(dir.path().join(folder)).expect("a folder");
+        }
+        std::os::unix::fs::symlink(dir.path().join("evil/deep"), dir.path().join("tools/d")).expect("a link");
+        for (called, wanted) in [
+            ("/tools/t", Some("/tools/t")),
+            // A link that stands there keeps its name.
+            ("/tools/d/t", Some("/tools/d/t")),
+            ("/tools/../evil/t", Some("/evil/t")),
+            ("/tools/./t", Some("/tools/t")),
+            ("/tools//t", Some("/tools/t")),
+            ("//tools/t", Some("/tools/t")),
+            // Where the kernel goes, and not where the text seems to.
+            ("/tools/d/../t", Some("/evil/t")),
+            ("/tools/..", None),
+            ("/tools/.", None),
+            ("/tools/", None),
+            ("/missing/../tools/t", None),
+        ] {
+            let called = format!("{base}{called}");
+            assert_eq!(as_written(&called), wanted.map(|path| format!("{base}{path}")), "{called}");
+        }
+        assert_eq!(as_written("/t").as_deref(), Some("/t"));
+        assert_eq!(as_written("./t"), None);
+        assert_eq!(as_written("tools/../t"), None);
     }
 }

@@ -109,7 +109,7 @@ impl Names {
         if self.leads_to(base, target.id) && self.counts_from(called) {
             return Some(Identity::Name(base.to_owned()));
         }
-        (base == own || called.starts_with("/proc/")).then_some(Identity::Path)
+        (base == own || is_own_file(called)).then_some(Identity::Path)
     }
 
     /// Whether a program of the PATH has this name and is this file.
@@ -151,7 +151,7 @@ impl Names {
         let Some(folder) = path.parent().filter(|_| path.is_absolute()) else {
             return false;
         };
-        if self.folders.iter().any(|f| f.path == folder) || folder.starts_with("/proc") {
+        if self.folders.iter().any(|f| f.path == folder) || is_own_file(called) {
             return true;
         }
         let plain = path.components().all(|c| !matches!(c, std::path::Component::ParentDir));
@@ -202,6 +202,13 @@ impl Names {
     }
 }
 
+/// Whether a path is the kernel's link to the file that a process executes. What leads on from
+/// `/proc` by a folder or a root is a path like any other.
+fn is_own_file(called: &str) -> bool {
+    let parts: Vec<&str> = called.split('/').collect();
+    matches!(parts[..], ["", "proc", of, "exe"] if of != ".." && of != ".")
+}
+
 /// What follows the last `/`.
 pub(super) fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
@@ -229,6 +236,22 @@ mod tests {
         assert_eq!(identify("/bin/sh", "ls"), None);
         assert_eq!(identify("/bin/sh", ""), None);
         assert_eq!(identify("/bin/sh", "./"), None);
+    }
+
+    #[test]
+    fn a_way_through_proc_is_trusted_only_to_what_a_process_executes() {
+        for (path, wanted) in [
+            ("/proc/self/exe", true),
+            ("/proc/42/exe", true),
+            ("/proc/../exe", false),
+            ("/proc/self/cwd/exe", false),
+            ("/proc/self/root/usr/bin/ls", false),
+            ("/proc/../tmp/x/ls", false),
+        ] {
+            assert_eq!(is_own_file(path), wanted, "{path}");
+            assert_eq!(Names::new(PATH, Path::new("")).counts_from(path), wanted, "{path}");
+        }
+        assert_eq!(identify("/proc/../bin/sh", "ls"), None);
     }
 
     #[test]

@@ -95,3 +95,42 @@ async fn what_is_called_by_a_path_of_the_workspace_runs_as_ever() {
         eprintln!("NO CONTROL HERE: what is traced");
     }
 }
+
+#[tokio::test]
+async fn a_way_out_of_a_folder_that_a_rule_names_is_no_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap().display().to_string();
+    for folder in ["tools", "evil"] {
+        std::fs::create_dir(dir.path().join(folder)).unwrap();
+    }
+    std::fs::copy("/bin/echo", dir.path().join("tools/t")).unwrap();
+    std::fs::copy("/bin/echo", dir.path().join("evil/t")).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("evil/t"), dir.path().join("tools/link")).unwrap();
+    let yard = Yard::new(&[format!("{base}/tools/*").as_str(), "./scripts/*", "env *", "bash scripts/*"]);
+    std::fs::create_dir(yard.work.join("scripts")).unwrap();
+    std::fs::copy("/bin/echo", yard.work.join("t")).unwrap();
+    yard.program("s.sh", "echo s \"$@\"\n");
+    for line in [
+        "BASE/tools/../evil/t x",
+        "BASE/tools/..//evil/t x",
+        "BASE/tools/./../evil/t x",
+        "BASE/tools/../../../../../../../../../usr/bin/echo x",
+        "env BASE/tools/../evil/t x",
+        "x=../evil/t; BASE/tools/$x x",
+        "./scripts/../t x",
+        "bash scripts/../s.sh x",
+        "bash scripts//../s.sh x",
+        "env bash scripts/../s.sh x",
+        "x=../s.sh; bash scripts/$x x",
+    ] {
+        let line = line.replace("BASE", &base);
+        let control = yard.run_free(&line).await;
+        assert!(control.stdout.ends_with("x\n"), "{line}: {}", control.all());
+        let outcome = yard.run(&line).await;
+        assert!(!outcome.stdout.contains('x') && !outcome.denied().is_empty(), "{line}: {}", outcome.all());
+    }
+    for line in ["BASE/tools/t x", "BASE/tools//t x", "BASE/tools/./t x", "BASE/tools/link x"] {
+        let line = line.replace("BASE", &base);
+        assert_eq!(yard.run(&line).await.stdout, "x\n", "{line}: {}", yard.run(&line).await.all());
+    }
+}
