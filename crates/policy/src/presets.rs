@@ -56,6 +56,7 @@ pub const PRESETS: &[Preset] = &[
             ("printf *", "allow"),
             ("ps *", "allow"),
             ("pwd *", "allow"),
+            ("read *", "allow"),
             ("readlink *", "allow"),
             ("realpath *", "allow"),
             ("sed *", "allow"),
@@ -160,6 +161,9 @@ mod tests {
             ("read-only", "ps aux | grep nginx | awk '{print $2}'", Decision::Allow),
             ("read-only", "find . -name x -exec grep y {} \\;", Decision::Allow),
             ("read-only", "find . -exec rm {} \\;", Decision::Deny),
+            ("read-only", "while read -r l; do echo \"$l\"; done < a", Decision::Allow),
+            ("read-only", "read -r PATH < a; ls", Decision::Deny),
+            ("read-only", "read -r OPTIND <<< 'a[$(id)]'", Decision::Deny),
             ("read-only", "ip link set eth0 down", Decision::Deny),
             ("read-only", "tar -xf x", Decision::Deny),
             (

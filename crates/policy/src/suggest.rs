@@ -192,7 +192,7 @@ pub fn suggest<'a>(policy: &Policy, lines: impl IntoIterator<Item = &'a str>) ->
     for (line, count) in counts {
         if policy.judge(line).decision != Decision::Allow {
             open.push((line, count));
-            for (pattern, danger) in needed(policy, line) {
+            for (pattern, danger) in needed(policy, line).into_iter().filter(|(p, _)| !is_there(policy, p)) {
                 let rule = found.entry(pattern.clone()).or_insert_with(|| Suggestion {
                     children_any: programs::starts_others(&pattern),
                     pattern,
@@ -226,6 +226,14 @@ pub fn suggest<'a>(policy: &Policy, lines: impl IntoIterator<Item = &'a str>) ->
         }
     }
     result
+}
+
+/// Whether the rules hold a rule already, and it says all that a new one would.
+fn is_there(policy: &Policy, pattern: &str) -> bool {
+    policy.live_rules().iter().any(|rule| {
+        let frees = rule.children() == Children::Any || !programs::starts_others(pattern);
+        rule.pattern() == pattern && rule.action() == Action::Allow && frees
+    })
 }
 
 impl Suggestion {
@@ -403,6 +411,16 @@ mod tests {
         assert_eq!(rule("PATH=. cat *").map(|r| r.danger.is_some()), Some(true));
         let refused: Vec<&str> = got.refused.iter().map(|(line, _)| line.as_str()).collect();
         assert_eq!(refused, ["echo $("]);
+    }
+
+    #[test]
+    fn a_rule_that_is_there_is_not_suggested() {
+        let rules = [("*", "deny"), ("ls *", "allow"), ("make *", "allow")];
+        let policy = Policy::from_pairs(rules).expect("rules");
+        assert_eq!(policy.would_allow("ls x; cat x"), [("cat *".to_owned(), false)]);
+        let found = suggest(&policy, ["ls x; cat x", "ls x | uname"]);
+        let patterns: Vec<&str> = found.rules.iter().map(|rule| rule.pattern.as_str()).collect();
+        assert_eq!(patterns, ["cat *", "uname"]);
     }
 
     #[test]

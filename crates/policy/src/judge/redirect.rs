@@ -34,7 +34,14 @@ impl Judge<'_> {
             },
         };
         if may_be_network && !self.trusts {
-            return Some(self.denied(display, redirect.span, "/dev/tcp and /dev/udp open the network"));
+            let reason = match literal {
+                Some(_) => "/dev/tcp and /dev/udp open the network",
+                None => {
+                    "bash computes the file, which could be one beneath /dev/tcp or /dev/udp, and those open the \
+                     network; write its path out"
+                }
+            };
+            return Some(self.denied(display, redirect.span, reason));
         }
         if redirect.usage == RedirectUse::Read {
             return None;
