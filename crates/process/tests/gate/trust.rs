@@ -31,6 +31,15 @@ const ACCIDENTS: &[&str] = &[
     "echo / | xargs -I{} sh -c 'wipe -rf {}'",
     "find . -maxdepth 0 -exec wipe -rf / ';'",
     "find / -maxdepth 0 -exec wipe -rf {} +",
+    "find / -maxdepth 0 -exec wipe -rf {} ';'",
+    "find / -maxdepth 0 -exec env wipe -rf {} +",
+    "find / -maxdepth 0 -exec sh -c 'wipe -rf {}' ';'",
+    "echo / > list; xargs -a list wipe -rf",
+    "echo -rf / | xargs wipe",
+    "echo wipe -rf / | xargs env",
+    "echo / | xargs -n1 env wipe -rf",
+    "echo / | xargs -I{} bash -c 'wipe -rf {}'",
+    "echo / | xargs -I{} sh -c 'env wipe -rf {}'",
     "parallel wipe -rf ::: /",
     "x='wipe -rf /'; $x",
     "x=wipe; y=/; $x -rf $y",
@@ -104,6 +113,10 @@ async fn the_accident_that_a_rule_guards_against_happens_by_nobody() {
     // It is that command and no other.
     let other = yard(&["*", "!wipe -rf /"]).run("wipe -rf /tmp/x; env wipe -r /").await;
     assert_eq!(other.stdout, "-rf /tmp/x\n-r /\n", "{}", other.all());
+    // Who fills in words is left to fill in others.
+    let line = "echo a | xargs wipe -rf; find . -maxdepth 0 -exec wipe -rf {} +; echo b | xargs -I{} sh -c 'echo {}'";
+    let other = yard(&["*", "!wipe -rf /", "!wipe -rf / *", "!wipe -rf /*"]).run(line).await;
+    assert_eq!((other.stdout.as_str(), other.denied().len()), ("-rf a\n-rf .\nb\n", 0), "{}", other.all());
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(shown > if is_root() { 40 } else { 35 }, "{shown}");
 }

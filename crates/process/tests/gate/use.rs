@@ -54,6 +54,41 @@ async fn programs_of_every_kind_run_by_their_rules() {
 }
 
 #[tokio::test]
+async fn what_fills_in_words_starts_and_its_programs_are_held_to_their_rules() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap().display().to_string();
+    for file in ["ok/f", "secret"] {
+        let file = dir.path().join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "text\n").unwrap();
+    }
+    let cat = format!("cat {{path:{base}/ok}}");
+    let yard = Yard::new(&[&cat, "ls *", "xargs *", "find *", "env *", "sh *"]);
+    for (line, wanted, denied) in [
+        ("echo BASE/ok/f | xargs cat", "text\n", None),
+        ("find BASE/ok -name f -exec cat {} +", "text\n", None),
+        ("find BASE/ok -name f -exec cat {} ';'", "text\n", None),
+        ("cd BASE/ok; env FOO=1 ls", "f\n", None),
+        ("cd BASE/ok; echo f | xargs -I{} sh -c 'ls {}'", "f\n", None),
+        ("echo BASE/secret | xargs cat", "", Some("cat")),
+        ("echo BASE/ok/f BASE/secret | xargs cat", "", Some("cat")),
+        ("echo BASE/ok/../secret | xargs cat", "", Some("cat")),
+        ("find BASE -name secret -exec cat {} +", "", Some("cat")),
+        ("echo 'f; cat BASE/secret' | xargs -I{} sh -c 'ls {}'", "", Some("sh")),
+        ("echo cat BASE/secret | xargs env", "", Some("env")),
+        ("echo x | xargs id", "", Some("xargs")),
+    ] {
+        let line = line.replace("BASE", &base);
+        let outcome = yard.run(&line).await;
+        let found = (outcome.stdout.as_str(), outcome.denied().first().copied());
+        assert_eq!(found, (wanted, denied), "{line}: {}", outcome.all());
+    }
+    // The answer names what is missing, and no rule that is there.
+    let denial = yard.run("echo x | xargs id").await.denial("xargs").clone();
+    assert!(denial.reason.contains("'id") && denial.remedy.contains("'id *': allow"), "{denial:?}");
+}
+
+#[tokio::test]
 async fn a_rule_with_children_any_frees_the_whole_tree_beneath_it_and_nothing_beside() {
     let yard = Yard::new(&["+make *", "sleep *", "touch *", "test *"]);
     let makefile =
