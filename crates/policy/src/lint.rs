@@ -180,6 +180,9 @@ mod tests {
             ("ip *", "addresses"),
             ("hostnamectl *", "settings of the machine"),
             ("our-tool *", "does not know"),
+            ("/opt/a/../tool", "path that it leads to"),
+            ("../tool *", "path that it leads to"),
+            ("/opt//tool *", "path that it leads to"),
         ] {
             assert!(says(pattern).contains(text), "{pattern}: {}", says(pattern));
         }

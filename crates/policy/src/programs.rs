@@ -320,6 +320,15 @@ pub(crate) fn load_note(pattern: &str, children: Children) -> Option<Cow<'static
                 .into(),
         );
     }
+    let mut parts =
+        program.strip_prefix("./").unwrap_or(program).split('/').skip(usize::from(program.starts_with('/')));
+    if program.contains('/') && parts.any(|part| matches!(part, "" | "." | "..")) {
+        return Some(
+            "has no effect where each start is judged: there a program counts by the path that it leads to, without \
+             '.', '..' or '//'"
+                .into(),
+        );
+    }
     let rest = pattern.split_once(program).map_or("", |(_, rest)| rest);
     let any_argument = rest.starts_with(" *");
     let base = base_name(program);
