@@ -4,6 +4,7 @@ mod args;
 mod choose;
 mod deliver;
 mod finish;
+mod folder;
 mod machines;
 mod names;
 mod output;
@@ -22,7 +23,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::auth::Auth;
-use crate::clock::sortable_id;
 use crate::events::{self, Logs};
 use crate::fleet::{Fleet, Progress, ToRunner};
 use crate::model::State;
@@ -32,6 +32,7 @@ use legwork_store::{Lane, Sqlite, Store, StoreError};
 pub(crate) use args::shown;
 pub(crate) use deliver::message;
 pub(crate) use finish::Ending;
+pub(crate) use folder::lock;
 pub(crate) use machines::check as check_change;
 pub(crate) use names::{NameError, Seat};
 pub(crate) use submit::SubmitError;
@@ -69,6 +70,14 @@ pub enum OpenError {
         path: PathBuf,
         /// Why it could not be done.
         source: std::io::Error,
+    },
+    /// A part of the folder is not as a hub leaves it.
+    #[error("{}: {why}", path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and what can be done.
+        why: String,
     },
     /// Another hub uses it.
     #[error("another hub is using {}", .0.display())]
@@ -122,6 +131,7 @@ impl Hub {
     /// its file is returned.
     pub async fn open(data: &Path, settings: Settings) -> Result<(Arc<Self>, Option<PathBuf>), OpenError> {
         let lock = lock(data)?;
+        folder::check(data)?;
         let store = Arc::new(Sqlite::open(&data.join("hub.db"), Lane::Threads)?);
         let hub = Self::put_together(data, settings, store, Lane::Threads, lock).await?;
         let first = if hub.auth.list().is_empty() { Some(hub.make_admin().await?) } else { None };
@@ -141,7 +151,7 @@ impl Hub {
             let path = data.join(what);
             move |source| OpenError::Folder { path, source }
         };
-        let id = hub_id(data).map_err(in_folder("hub.id"))?;
+        let id = folder::hub_id(data)?;
         let logs = Logs::open(data, lane).map_err(in_folder("events"))?;
         let pods = Pods::open(&*store, data, &logs).await?;
         let hub = Arc::new(Self {
@@ -188,37 +198,8 @@ impl Hub {
     }
 }
 
-/// Makes the folder, and keeps others out of it.
-pub(crate) fn lock(data: &Path) -> Result<std::fs::File, OpenError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let in_folder = |path: &Path, source: std::io::Error| OpenError::Folder { path: path.to_owned(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|e| in_folder(data, e))?;
-    let path = data.join("lock");
-    let lock =
-        std::fs::File::options().create(true).append(true).open(&path).map_err(|e| in_folder(&path, e))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| OpenError::InUse(data.to_owned()))?;
-    Ok(lock)
-}
-
 /// Bytes of requests that are in memory at a time; who sends more waits.
 const ROOM: usize = 256 << 20;
-
-/// Made on the first start, for as long as the folder lives.
-fn hub_id(data: &Path) -> std::io::Result<String> {
-    let path = data.join("hub.id");
-    match std::fs::read_to_string(&path) {
-        Ok(id) if id.trim().starts_with("hub_") => return Ok(id.trim().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let id = sortable_id("hub")?;
-    let temporary = data.join("hub.id.new");
-    std::fs::write(&temporary, format!("{id}\n"))?;
-    std::fs::rename(&temporary, &path)?;
-    Ok(id)
-}
 
 fn no_randomness(error: &std::io::Error) -> StoreError {
     StoreError::new(format!("no randomness for a new id: {error}"))

@@ -194,6 +194,25 @@ async fn a_damaged_store_is_named_and_left_alone() {
     Hub::open(&data).await.get("/tasks/tsk_1").await;
 }
 
+/// A hub that began anew beside what an earlier one left would have lost all tasks and tokens
+/// without a word.
+#[tokio::test]
+async fn a_folder_that_has_lost_a_part_is_named_and_left_alone() {
+    for (part, is_emptied, wanted) in
+        [("hub.db", false, "is missing"), ("hub.db", true, "is empty"), ("hub.id", true, "is empty")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let data = folder(dir.path(), 5);
+        std::fs::write(data.join("admin.token"), format!("{SECRET}\n")).unwrap();
+        match is_emptied {
+            true => std::fs::write(data.join(part), "").unwrap(),
+            false => std::fs::remove_file(data.join(part)).unwrap(),
+        }
+        let error = refused(&data).await;
+        assert!(error.contains(part) && error.contains(wanted) && error.contains("from a copy"), "{error}");
+    }
+}
+
 /// One bad file or row costs its own task, and no other.
 #[tokio::test]
 async fn what_is_damaged_costs_nothing_else() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use legwork_store::{StoreError, Token};
 use serde::{Deserialize, Serialize};
 
+use super::folder::admin_secret;
 use super::{Ending, Hub, OpenError, no_randomness};
 use crate::auth::{Checked, hash};
 use crate::clock::{now_ms, secret, sortable_id};
@@ -35,20 +36,9 @@ struct Waiting {
 
 impl Hub {
     pub(super) async fn make_admin(self: &Arc<Self>) -> Result<PathBuf, OpenError> {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
         let path = self.data.join("admin.token");
-        let failed = |source| OpenError::Folder { path: path.clone(), source };
-        let secret = secret().map_err(failed)?;
-        // The file first: a token nobody has would lock everybody out.
-        let mut file = std::fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
-        file.write_all(format!("{secret}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        let new = secret().map_err(|source| OpenError::Folder { path: path.clone(), source })?;
+        let secret = admin_secret(&path, new)?;
         self.add_token(admin("admin"), secret).await?;
         Ok(path)
     }
