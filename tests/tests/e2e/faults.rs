@@ -319,6 +319,43 @@ async fn a_full_disk_gives_clear_errors_and_keeps_what_was_accepted() {
     until("it works again", || async { api.run("r1", "echo back").await["state"] == "succeeded" }).await;
 }
 
+/// Who was told that a command is cancelled counts on its never running, whatever happens to
+/// the hub: it is told so only when that is on disk.
+#[tokio::test]
+async fn a_cancel_that_can_not_be_stored_is_not_promised() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("hub");
+    let Some(_disk) = SmallDisk::mount(&data, "4m") else {
+        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a tmpfs");
+        eprintln!("NOT TESTED HERE: a full disk (mounting a tmpfs needs root)");
+        return;
+    };
+    let hub = Hub::start(&data).await;
+    hub.runner_token("away").await;
+    let id = hub.api().bash("away", "echo ran").await;
+    let config = json!({ "type": "workflow", "steps": [{ "name": "a", "run": "true" }] });
+    let (status, pod) = hub.api().post("/pods/tasks", json!({ "config": config })).await;
+    assert!(pod["id"].is_u64(), "{status} {pod}");
+    use_whole_disk(&data.join("filler"));
+    let both = [format!("/tasks/{id}/cancel"), format!("/pods/tasks/{}/cancel", pod["id"])];
+    for path in &both {
+        let (status, problem) = hub.api().post(path, json!({})).await;
+        assert_eq!((status, &problem["code"]), (503, &json!("store_failed")), "{path}: {problem}");
+    }
+    // It would store them as soon as there is room.
+    hub.kill().await;
+    std::fs::remove_file(data.join("filler")).unwrap();
+    let hub = Hub::start(&data).await;
+    let state = || async { hub.api().get(&format!("/tasks/{id}")).await.1["state"].clone() };
+    assert_eq!(state().await, "queued");
+    for path in &both {
+        let (status, task) = hub.api().post(path, json!({})).await;
+        assert!(status / 100 == 2 && task["state"] == "cancelled", "{path}: {status} {task}");
+    }
+    let hub = hub.crash_and_restart().await;
+    assert_eq!(hub.api().get(&format!("/tasks/{id}")).await.1["state"], "cancelled");
+}
+
 fn use_whole_disk(path: &Path) {
     use std::io::Write;
     let mut file = std::fs::File::create(path).unwrap();

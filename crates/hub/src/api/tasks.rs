@@ -39,13 +39,13 @@ pub(super) async fn show(hub: Arc<Hub>, asked: Asked<GetTask>) -> Result<Task, P
 pub(super) async fn cancel(hub: Arc<Hub>, asked: Asked<CancelTask>) -> Result<Task, Problem> {
     // It goes on if the caller goes away.
     let (cancelling, TaskId(id)) = (hub.clone(), asked.id.clone());
-    let _ = tokio::spawn(async move {
+    let done = tokio::spawn(async move {
         match cancelling.pods.number_of(&id) {
-            Some(number) => cancelling.cancel_pod_task(number).await.unwrap_or(false),
+            Some(number) => cancelling.cancel_pod_task(number).await,
             None => cancelling.cancel(&id).await,
         }
-    })
-    .await;
+    });
+    done.await.map_err(Problem::internal)??;
     // A task that is over stays as it is.
     load(&hub, asked.id).await.map(view)
 }

@@ -253,9 +253,14 @@ impl Hub {
         self.log.queue(0, tell).await;
     }
 
-    /// Cancels a task's runs, also those that were given up and may still go on; returns
-    /// false if there is nothing to cancel.
-    pub(crate) async fn cancel(self: &Arc<Self>, task_id: &str) -> bool {
+    /// Cancels a task's runs, also those that were given up and may still go on. Fails if that
+    /// could not be stored: who is told nothing else would believe that it will not run.
+    pub(crate) async fn cancel(self: &Arc<Self>, task_id: &str) -> Result<(), StoreError> {
+        let is_ending = |run: &LiveRun| run.task.id == task_id && run.closing;
+        if self.fleet.lock().runs.values().any(is_ending) {
+            // An end that can't be stored leaves its run open, and to be cancelled here.
+            self.store.check().await?;
+        }
         let mut at_once = Vec::new();
         let mut asked = Vec::new();
         {
@@ -277,16 +282,17 @@ impl Hub {
                 }
             }
         }
-        let any = !asked.is_empty() || !at_once.is_empty();
+        let mut ends = Vec::new();
         for run in at_once {
-            self.end(run, Ending::cancelled(), None).await;
+            ends.push(self.end(run, Ending::cancelled(), None).await);
         }
-        if !asked.is_empty()
-            && let Err(error) = self.store.cancel(asked).await
-        {
-            tracing::error!("a cancel was sent but not recorded: {error}");
+        let mut recorded = match asked.is_empty() {
+            true => Ok(()),
+            false => self.store.cancel(asked).await,
+        };
+        for end in ends {
+            recorded = recorded.and(end.await.unwrap_or_else(|_| Err(StoreError::new("it is closed"))));
         }
-        let given_up = self.cancel_given_up(task_id).await;
-        given_up || any
+        recorded.and(self.cancel_given_up(task_id).await)
     }
 }

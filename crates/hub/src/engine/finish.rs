@@ -6,6 +6,7 @@ use std::time::Duration;
 use legwork_proto::dialout::{OutcomeWord, TaskResult};
 use legwork_store::{End, StoreError};
 use serde::Deserialize;
+use tokio::sync::oneshot;
 
 use super::Hub;
 use super::output::add_tail;
@@ -211,26 +212,37 @@ impl Hub {
             run.closing = true;
             run.clone()
         };
-        self.end(run, ending, acknowledge).await;
+        let _ = self.end(run, ending, acknowledge).await;
     }
 
-    /// The same of a run that was marked as closing while it was looked at.
+    /// The same of a run that was marked as closing while it was looked at. Returns when that is
+    /// queued; what is returned tells when it is on disk, or why it is not.
     pub(super) async fn end(
         self: &Arc<Self>,
         run: LiveRun,
         ending: Ending,
         acknowledge: Option<(Link, String)>,
-    ) {
+    ) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (tell, stored) = oneshot::channel();
         let now = now_ms();
         let (hub, id, end) = (self.clone(), run.id.clone(), ending.0.clone());
-        let then = move |written| match written {
-            Ok(_) => {
-                let telling = hub.clone();
-                hub.log.queue_from_store(move || telling.tell_end(&run, &ending, now, acknowledge));
-            }
-            Err(error) => hub.end_failed(&run.id, &error, acknowledge),
+        let then = move |written: Result<bool, StoreError>| {
+            let told = match written {
+                Ok(_) => {
+                    let telling = hub.clone();
+                    hub.log.queue_from_store(move || telling.tell_end(&run, &ending, now, acknowledge));
+                    Ok(())
+                }
+                Err(error) => {
+                    hub.end_failed(&run.id, &error, acknowledge);
+                    Err(error)
+                }
+            };
+            // Most do not wait for it.
+            let _ = tell.send(told);
         };
         self.store.finish(id, end, now, Box::new(then)).await;
+        stored
     }
 
     /// A final state could not be stored: it comes again.

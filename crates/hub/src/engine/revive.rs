@@ -151,20 +151,15 @@ impl Hub {
         Ok(task)
     }
 
-    /// Notes that the end of runs is wanted that were given up, and says so to their runners;
-    /// returns whether there are any.
-    pub(super) async fn cancel_given_up(self: &Arc<Self>, task_id: &str) -> bool {
-        let written = self.store.cancel_given_up(task_id.to_owned()).await;
-        let runs = written.unwrap_or_else(|error| {
-            tracing::error!("a cancel was not recorded: {error}");
-            Vec::new()
-        });
+    /// Notes that the end of runs is wanted that were given up, and says so to their runners.
+    pub(super) async fn cancel_given_up(self: &Arc<Self>, task_id: &str) -> Result<(), StoreError> {
+        let runs = self.store.cancel_given_up(task_id.to_owned()).await?;
         let fleet = self.fleet.lock();
         for (run, runner) in &runs {
             if let Some(link) = fleet.ready_link(runner) {
                 Self::send_cancel(link, run);
             }
         }
-        !runs.is_empty()
+        Ok(())
     }
 }

@@ -220,22 +220,31 @@ impl Hub {
         Ok(expires_s)
     }
 
-    /// Wishes that a task end; false if it is over.
-    pub(crate) async fn cancel_pod_task(self: &Arc<Self>, id: u32) -> Result<bool, StoreError> {
+    /// Wishes that a task end, if it is not over. Fails if that could not be stored.
+    pub(crate) async fn cancel_pod_task(self: &Arc<Self>, id: u32) -> Result<(), StoreError> {
+        if self.pods.lock().tasks.get(&id).is_some_and(|task| task.closing) {
+            // An end that can't be stored leaves it open, and to be cancelled here.
+            self.store.check().await?;
+        }
         let (run_id, queued) = {
             let mut live = self.pods.lock();
-            let Some(task) = live.tasks.get_mut(&id).filter(|task| !task.closing) else { return Ok(false) };
+            let Some(task) = live.tasks.get_mut(&id).filter(|task| !task.closing) else { return Ok(()) };
             task.cancel = true;
             (task.run_id.clone(), task.state == State::Queued)
         };
         if queued {
-            self.finish_pod_task(id, Ending::new(State::Cancelled, None)).await?;
-            return Ok(true);
+            let ended = self.finish_pod_task(id, Ending::new(State::Cancelled, None)).await;
+            // Who asked knows that it was not done: it waits on as before.
+            if ended.is_err()
+                && let Some(task) = self.pods.lock().tasks.get_mut(&id)
+            {
+                task.cancel = false;
+            }
+            return ended;
         }
-        self.store.cancel(vec![run_id]).await?;
-        // Its runner may be waiting for the word.
+        // Its runner may be waiting for the word: it gets it, recorded or not.
         self.pods.wake();
-        Ok(true)
+        self.store.cancel(vec![run_id]).await
     }
 }
 

@@ -222,7 +222,7 @@ impl World {
         self.cancelled.insert(id.clone());
         let (hub, _) = self.hub();
         self.asking.spawn(async move {
-            hub.cancel(&id).await;
+            let _ = hub.cancel(&id).await;
             None
         });
     }
