@@ -83,9 +83,31 @@ fn bad_json(error: &serde_json::Error) -> Problem {
     Problem::new(Code::BadJson, format!("the body is not JSON: {error}"))
 }
 
+/// A message of serde in the words of JSON: what it expected is a type of ours to it.
+fn in_words(message: &str) -> String {
+    if message.starts_with("invalid digit") || message.starts_with("number too") {
+        return "must be a whole number, and not too large".into();
+    }
+    // What was sent comes first, and may say the same.
+    let Some(at) = message.rfind(", expected ") else { return message.to_owned() };
+    let (found, expected) = (&message[..at], &message[at + ", expected ".len()..]);
+    let wanted = match expected.split(' ').next().unwrap_or_default() {
+        "struct" | "map" => "an object",
+        "a" if expected.starts_with("a map") => "an object",
+        "a" if expected.starts_with("a sequence") => "a list",
+        "tuple" => "a list",
+        "enum" => "one of its words",
+        "f32" | "f64" => "a number",
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        _ => return message.to_owned(),
+    };
+    let found = if found.starts_with("invalid length") { "invalid type: a list" } else { found };
+    format!("{}, expected {wanted}", found.replace("invalid type: sequence", "invalid type: a list"))
+}
+
 /// Where in the body, and what.
 fn at(path: &str, message: &str) -> String {
-    let message: String = message.chars().take(4 * SHOWN).collect();
+    let message: String = in_words(message).chars().take(4 * SHOWN).collect();
     if path == "." { message } else { format!("{}: {message}", cut(path)) }
 }
 
@@ -191,6 +213,25 @@ mod tests {
         );
         for text in ["limit=many", "limit=-1", "limit=", "limit=1&limit=2"] {
             assert_eq!(of_query::<TaskFilter>(text).0, "bad_query", "{text}");
+        }
+    }
+
+    /// Who writes a client does not know what our types are called.
+    #[test]
+    fn what_was_expected_is_said_in_the_words_of_json() {
+        let detail = |text: &str| of_body::<NewTask>(text).2;
+        let told = [
+            detail("[]"),
+            detail("7"),
+            detail(r#"{"select":7,"operation":"bash"}"#),
+            detail(r#"{"select":"struct u32","operation":"bash"}"#),
+            of_query::<TaskFilter>("limit=x").2,
+            of_query::<TaskFilter>("limit=-1").2,
+        ];
+        for (told, wanted) in
+            told.iter().zip(["an object", "an object", "an object", "an object", "whole", "whole"])
+        {
+            assert!(told.contains(wanted) && !told.contains("NewTask") && !told.contains("digit"), "{told}");
         }
     }
 

@@ -12,6 +12,22 @@ pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'stat
     cause
 }
 
+/// An error with all its reasons, each said once: many an error's own words end with those of
+/// what caused it.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(reason) = cause {
+        let text = reason.to_string();
+        if !told.contains(&text) {
+            told.push_str(": ");
+            told.push_str(&text);
+        }
+        cause = reason.source();
+    }
+    told
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,6 +45,14 @@ mod tests {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
             Some(&self.0)
         }
+    }
+
+    #[test]
+    fn each_reason_is_said_once() {
+        let wrapped = || Wrapped(std::io::Error::other("connection refused"));
+        assert_eq!(chain(&wrapped()), "a request could not be sent: connection refused");
+        let telling = std::io::Error::other(wrapped());
+        assert_eq!(chain(&telling), "a request could not be sent: connection refused");
     }
 
     #[test]

@@ -46,9 +46,25 @@ pub const LARGE: usize = 16 * 1024;
 pub struct StoreError(String);
 
 impl StoreError {
-    /// An error with its reason.
+    /// An error with its reason, and with what can be done where that is known.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        const ADVICE: &[(&str, &str)] = &[
+            ("disk is full", "make room on the disk of the hub's data folder, and ask again"),
+            ("malformed", "the file is damaged: stop the hub and put hub.db back from a copy"),
+            (
+                "not a database",
+                "the file is damaged, or another's: stop the hub and put hub.db back from a copy",
+            ),
+            ("readonly database", "let the hub's user write to its data folder, and to the files in it"),
+        ];
+        let mut text = text.into();
+        if let Some((_, advice)) = ADVICE.iter().find(|(cause, _)| text.contains(cause))
+            && !text.ends_with(advice)
+        {
+            text.push_str("; ");
+            text.push_str(advice);
+        }
+        Self(text)
     }
 }
 

@@ -210,6 +210,15 @@ async fn lists_come_in_pages_and_health_is_told() {
         }
     }
     assert_eq!(seen, ["echo 4", "echo 3", "echo 2", "echo 1", "echo 0"]);
+    // A page that nobody gave is no page, rather than some page.
+    for path in
+        ["/tasks?cursor=garbage", "/tasks?cursor=", "/runners?cursor=garbage", "/pods/tasks?cursor=garbage"]
+    {
+        let (status, problem) = pair.api.get(path).await;
+        assert_eq!((status, &problem["code"]), (400, &json!("bad_query")), "{path}: {problem}");
+    }
+    let (status, problem) = pair.api.post("/tasks", bash(json!({ "runner": "r1" }), "echo \0")).await;
+    assert!(status == 422 && problem["detail"].as_str().unwrap().contains("NUL"), "{problem}");
     let get = |path: &str| pair.api.http.get(format!("{}{path}", pair.hub.url)).send();
     for path in ["/healthz", "/readyz"] {
         assert_eq!(get(path).await.unwrap().status().as_u16(), 200, "{path}");

@@ -5,21 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
+use legwork_api::Code;
+
+use super::problem::Problem;
 use crate::engine::Hub;
 use crate::model::State as RunState;
 
 /// Ready is who can write: the store, and tasks' events.
 pub(super) async fn ready(State(hub): State<Arc<Hub>>) -> Response {
     if let Err(error) = write_beside_events(hub.data.clone()).await {
-        let text = format!("events of tasks can't be written: {error}\n");
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+        let text = format!("events of tasks can't be written: {error}");
+        return Problem::new(Code::StoreFailed, text).into_response();
     }
     match hub.store.check().await {
         Ok(()) => "ok\n".into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        Err(error) => Problem::from(error).into_response(),
     }
 }
 

@@ -52,6 +52,19 @@ impl Problem {
     }
 }
 
+/// Checks that a cursor is one that a list gave: an id of what it lists, whether that is still
+/// there or not.
+pub(crate) fn cursor_of(cursor: Option<&str>, begins: &[&str]) -> Result<(), Problem> {
+    let is_one = |id: &str| {
+        let rest = begins.iter().find_map(|begin| id.strip_prefix(begin));
+        rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+    };
+    match cursor {
+        Some(id) if !is_one(id) => Err(Problem::query("cursor", "must be `next` of the page before")),
+        _ => Ok(()),
+    }
+}
+
 impl From<Told> for Problem {
     fn from(told: Told) -> Self {
         Box::new(told).into()

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::door::Asked;
-use super::problem::Problem;
+use super::problem::{Problem, cursor_of};
 use crate::engine::Hub;
 use crate::fleet::{Named, Runner};
 
@@ -48,6 +48,7 @@ fn shown(runner: &Runner) -> Shown {
 pub(super) async fn list(hub: Arc<Hub>, asked: Asked<ListRunners>) -> Result<Page<Shown, RunnerId>, Problem> {
     let filter = asked.query;
     let limit = page_size(filter.limit, PAGE);
+    cursor_of(filter.cursor.as_ref().map(RunnerId::as_str), &["wn_"])?;
     let fleet = hub.fleet.lock();
     let mut runners: Vec<&Runner> = fleet
         .runners

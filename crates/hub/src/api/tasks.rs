@@ -11,7 +11,7 @@ use legwork_store::{Filter, Run as StoredRun, Task as Stored};
 use serde_json::value::RawValue;
 
 use super::door::Asked;
-use super::problem::Problem;
+use super::problem::{Problem, cursor_of};
 use crate::engine::Hub;
 
 /// What a list has unless it is told otherwise.
@@ -115,8 +115,10 @@ fn known(state: &Open<State>) -> Result<State, Problem> {
 pub(super) async fn list(hub: Arc<Hub>, asked: Asked<ListTasks>) -> Result<Page<Task, TaskId>, Problem> {
     let limit = page_size(asked.query.limit, PAGE);
     let state = asked.query.state.as_ref().map(known).transpose()?;
+    let cursor = asked.query.cursor.map(|TaskId(id)| id);
+    cursor_of(cursor.as_deref(), &["tsk_", "pod-"])?;
     let filter = Filter {
-        before: asked.query.cursor.map(|TaskId(id)| id),
+        before: cursor,
         runner: asked.query.runner.map(|name| name.0),
         state,
         limit: u32::try_from(limit + 1).unwrap_or(u32::MAX),

@@ -24,6 +24,9 @@ pub(super) fn check_args(new: &NewTask) -> Result<(String, i64), SubmitError> {
             if typed.command.trim().is_empty() {
                 return Err(invalid("args.command", "is empty"));
             }
+            if typed.command.contains('\0') {
+                return Err(invalid("args.command", "holds a NUL, which no command line can"));
+            }
             let timeout_s = match (args.get("timeout"), new.timeout_s) {
                 (Some(_), Some(outer)) if outer != typed.timeout => {
                     return Err(invalid("timeout_s", "differs from args.timeout; give one of them"));

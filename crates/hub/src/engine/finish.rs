@@ -212,7 +212,8 @@ impl Hub {
             run.closing = true;
             run.clone()
         };
-        let _ = self.end(run, ending, acknowledge).await;
+        // Nobody waits for it to be on disk.
+        drop(self.end(run, ending, acknowledge).await);
     }
 
     /// The same of a run that was marked as closing while it was looked at. Returns when that is
