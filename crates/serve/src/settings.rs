@@ -82,6 +82,8 @@ pub struct Settings {
     pub policy: Option<Policy>,
     /// Where terminals without a network of their own may connect to; `None` for nowhere.
     pub egress: Option<Vec<String>>,
+    /// What is not as it seems to be meant, in a sentence each: to be logged.
+    pub warnings: Vec<String>,
     /// Rules of the security scan.
     pub scan_rules: Option<PathBuf>,
     /// The environment of shells.
@@ -164,8 +166,60 @@ fn dotenv(dir: &Path) -> Result<Vec<(String, String)>, Invalid> {
     }
 }
 
+/// Those of ours that begin with our name.
+const OURS: &[&str] = &[
+    "LEGWORK_WORKSPACE_TOKEN",
+    "LEGWORK_WORKSPACE_VIEW_TOKEN",
+    "LEGWORK_POLICY",
+    "LEGWORK_EGRESS",
+    "LEGWORK_STATE_DIR",
+    "LEGWORK_LOG_LEVEL",
+    "LEGWORK_LOG_FORMAT",
+];
+/// Those that a person may take for such.
+const WITHOUT_PREFIX: &[&str] = &[
+    "SANDBOX",
+    "SANDBOX_UNIX_SOCKETS",
+    "MAX_MEMORY_BYTES",
+    "MAX_PROCESSES",
+    "AUTH",
+    "ALLOWED_ORIGINS",
+    "WORKSPACE",
+    "HOST",
+    "PORT",
+    "USER_PORT",
+];
+
 /// Settings that hang together.
 impl Vars {
+    /// Variables that are nearly ours, and so change nothing: a rule that is not in force must
+    /// not look as if it were. Those of the other commands may be there as well.
+    fn misspelt(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for name in self.all.keys().filter(|name| !OURS.contains(&name.as_str())) {
+            let Some(rest) = name.strip_prefix("LEGWORK_") else { continue };
+            let distance = |known: &&&str| strsim::damerau_levenshtein(known, name);
+            let near = OURS.iter().min_by_key(distance).filter(|known| distance(known) <= 2);
+            let near = near.or_else(|| WITHOUT_PREFIX.iter().find(|known| **known == rest));
+            if let Some(near) = near {
+                found.push(format!(
+                    "{name} is not a setting of this server and changes nothing; did you mean {near}?"
+                ));
+            }
+        }
+        found
+    }
+
+    /// What begins outside walls and rules by the operator's word.
+    fn outside(&self, sandbox: Profile) -> Option<String> {
+        self.get("START_COMMAND")?;
+        (sandbox != Profile::Off || self.get("LEGWORK_POLICY").is_some()).then(|| {
+            "START_COMMAND runs outside SANDBOX and LEGWORK_POLICY, which hold for terminals: it must run nothing that \
+             who works in the workspace can change"
+                .to_owned()
+        })
+    }
+
     /// Where to listen, and who may connect.
     fn access(&self) -> Result<(SocketAddr, Access), Invalid> {
         let address: IpAddr = match self.get("HOST").unwrap_or("127.0.0.1") {
@@ -316,6 +370,7 @@ impl Settings {
             state_is_given: vars.get("LEGWORK_STATE_DIR").is_some(),
             policy,
             egress,
+            warnings: vars.misspelt().into_iter().chain(vars.outside(sandbox)).collect(),
         })
     }
 }
@@ -383,6 +438,26 @@ mod tests {
         ] {
             assert_eq!(read(pairs).is_ok(), good, "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn a_setting_that_changes_nothing_is_not_passed_over_in_silence() {
+        let warnings = |pairs: &[(&str, &str)]| read(pairs).expect("settings").warnings.join("\n");
+        for (name, near) in [
+            ("LEGWORK_POLCY", "LEGWORK_POLICY"),
+            ("LEGWORK_POLICYS", "LEGWORK_POLICY"),
+            ("LEGWORK_WORKSPACE_TOKNE", "LEGWORK_WORKSPACE_TOKEN"),
+            ("LEGWORK_SANDBOX", "SANDBOX"),
+        ] {
+            let told = warnings(&[(name, "x")]);
+            assert!(told.contains(name) && told.ends_with(&format!("did you mean {near}?")), "{told}");
+        }
+        // Those of the other commands.
+        let others =
+            ["LEGWORK_TOKEN", "LEGWORK_HUB_URL", "LEGWORK_GATE", "LEGWORK_CA_FILE", "LEGWORK_SECRETS"];
+        assert_eq!(warnings(&others.map(|name| (name, "x"))), "");
+        assert!(warnings(&[("START_COMMAND", "x"), ("SANDBOX", "landlock")]).contains("outside"));
+        assert_eq!(warnings(&[("START_COMMAND", "x")]), "");
     }
 
     #[test]

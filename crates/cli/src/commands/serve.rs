@@ -295,7 +295,7 @@ fn find_config(given: Option<&Path>) -> Result<Source> {
 }
 
 /// Who can change a policy can run anything; who can read a token can be us.
-fn check_mode(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn check_mode(path: &Path, text: &str) -> Result<()> {
     let mode = std::fs::metadata(path)?.permissions().mode();
     if mode & 0o022 != 0 {
         bail!("{} can be changed by others: run chmod 0600 {}", path.display(), path.display());

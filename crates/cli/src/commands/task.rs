@@ -43,8 +43,15 @@ fn program() -> &'static Path {
 pub(crate) fn policy(path: &str) -> Result<Policy, String> {
     let text =
         std::fs::read_to_string(path).map_err(|e| format!("LEGWORK_POLICY: failed to read {path}: {e}"))?;
+    super::serve::check_mode(Path::new(path), &text).map_err(|e| format!("LEGWORK_POLICY: {e}"))?;
     let source = Source { path: path.into(), text, original: false };
-    rules_of(&source).map(|rules| rules.bash).map_err(|e| format!("LEGWORK_POLICY: {e}"))
+    let bash = rules_of(&source).map(|rules| rules.bash).map_err(|e| format!("LEGWORK_POLICY: {e}"))?;
+    if bash.rules().is_empty() {
+        return Err(format!(
+            "LEGWORK_POLICY: {path} has no rules for bash: nothing could ever run (permission.bash, or permission.include)"
+        ));
+    }
+    Ok(bash)
 }
 
 /// The program of a pod. What goes wrong is told in its log, as the protocol has it.

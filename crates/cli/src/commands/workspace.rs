@@ -39,6 +39,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8> {
             return Ok(exit::SETTING);
         }
     };
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
     let workspace = settings.workspace.clone();
     // The link, not its target: it stays good when the program is replaced.
     let server = Server::start(settings, Path::new("/proc/self/exe")).await?;
