@@ -332,10 +332,10 @@ pub(crate) struct TasksArgs {
     #[arg(long, value_name = "OPERATION")]
     pub(crate) operation: Option<String>,
     /// Only those that are younger, such as 30m, 12h or 7d
-    #[arg(long, value_name = "AGE")]
+    #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
     pub(crate) since: Option<String>,
     /// At most so many
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, allow_negative_numbers = true)]
     pub(crate) limit: u32,
     /// Print JSON
     #[arg(long)]

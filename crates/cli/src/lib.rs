@@ -74,7 +74,7 @@ fn run(mut builder: tokio::runtime::Builder, work: impl Future<Output = anyhow::
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            eprintln!("Error: {}", legwork_base::cause::chain(&*error));
             ExitCode::from(exit::ERROR)
         }
     }

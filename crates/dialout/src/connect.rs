@@ -74,6 +74,7 @@ async fn attempt(
     place: TokenIn,
 ) -> Result<(Socket, Option<String>), ConnectError> {
     let request = request(config, name, place)?;
+    let path = request.uri().path().to_owned();
     let wire = dial(config, request.uri()).await.map_err(|e| ConnectError::Failed(e.to_string()))?;
     let limits = WebSocketConfig::default()
         .max_message_size(Some(config.max_message_bytes))
@@ -85,12 +86,15 @@ async fn attempt(
             let id = response.headers().get("X-Worknode-ID").and_then(|v| v.to_str().ok()).map(str::to_owned);
             Ok((socket, id))
         }
-        Err(WsError::Http(response)) => Err(refused(*response)),
+        Err(WsError::Http(response)) => Err(refused(*response, &path)),
         Err(error) => Err(ConnectError::Failed(error.to_string())),
     }
 }
 
-fn refused(response: Response) -> ConnectError {
+/// Where a hub of ours waits for runners of either generation.
+const PATHS: [&str; 2] = ["/runner/ws", "/safari/worknode/ws"];
+
+fn refused(response: Response, path: &str) -> ConnectError {
     let status = response.status().as_u16();
     if matches!(status, 401 | 403) {
         return ConnectError::Authentication { status };
@@ -102,8 +106,18 @@ fn refused(response: Response) -> ConnectError {
         .map(Duration::from_secs);
     let body: Option<serde_json::Value> =
         response.body().as_ref().and_then(|b| serde_json::from_slice(b).ok());
-    let body =
+    let body: String =
         body.and_then(|b| Some(b.get("error")?.as_str()?.chars().take(200).collect())).unwrap_or_default();
+    let body = match status {
+        // An address that was copied from the browser, most likely.
+        404 if body.is_empty() && !PATHS.contains(&path) => {
+            format!(
+                "there is nothing at {path}; the api_url of a hub ends with {0}, as in ws://HUB:7440{0}",
+                PATHS[0]
+            )
+        }
+        _ => body,
+    };
     ConnectError::Refused { status, retry_after, body }
 }
 

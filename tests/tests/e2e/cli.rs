@@ -29,6 +29,34 @@ async fn run(home: &Path, hub: Option<&Pair>, args: &[&str]) -> Ran {
     }
 }
 
+/// A misspelt word must not look like a quiet day, nor use up a task runner.
+#[tokio::test]
+async fn a_misspelt_word_is_answered_with_what_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair::start().await;
+    for (args, wanted) in [
+        (&["tasks", "-r", "nosuch"][..], "nosuch"),
+        (&["tasks", "--operation", "bsh"], "there are bash"),
+        (&["tasks", "--since", "-1d"], "'-1d' is no age"),
+        (&["pods", "logs", "tsk_2JaAPaQVhCMnxnJ3vYpBs7"], "legwork logs tsk_2JaAPaQVhCMnxnJ3vYpBs7"),
+        (&["pods", "tasks", "one"], "must be the number of a task"),
+        (&["agent", "--tools", "shell,bogus", "do it"], "there is no tool 'bogus'"),
+        (&["agent", " "], "the prompt is empty"),
+    ] {
+        let ran = run(dir.path(), Some(&pair), args).await;
+        assert!(ran.code != 0 && ran.stderr.contains(wanted), "{args:?}: {} {}", ran.code, ran.stderr);
+    }
+    assert_eq!(pair.api.get("/tasks").await.1["items"], json!([]));
+    let known = run(dir.path(), Some(&pair), &["tasks", "-r", "r1", "--operation", "bash"]).await;
+    assert_eq!((known.code, known.stdout.as_str()), (0, ""), "{}", known.stderr);
+    // Each reason is told once.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let data = dir.path().join("hub");
+    let ran = run(dir.path(), None, &["hub", "--listen", &address, "--data", data.to_str().unwrap()]).await;
+    assert!(ran.code == 1 && ran.stderr.matches("in use").count() == 1, "{}", ran.stderr);
+}
+
 /// What `init` and `up` write where there is no Landlock is a config that they read.
 #[tokio::test]
 async fn up_works_the_first_time_on_a_kernel_without_landlock() {

@@ -147,6 +147,7 @@ pub(crate) enum SteerCommand {
     /// Say something to an agent at work; it hears it before it asks the model again
     Send {
         /// The task
+        #[arg(value_parser = number)]
         task: u32,
         /// What to say
         text: String,
@@ -156,6 +157,7 @@ pub(crate) enum SteerCommand {
     /// Let it make a call that it asked about
     Allow {
         /// The task
+        #[arg(value_parser = number)]
         task: u32,
         /// The call, as the question names it
         call: String,
@@ -165,6 +167,7 @@ pub(crate) enum SteerCommand {
     /// Keep it from a call that it asked about
     Deny {
         /// The task
+        #[arg(value_parser = number)]
         task: u32,
         /// The call, as the question names it
         call: String,
@@ -177,6 +180,7 @@ pub(crate) enum SteerCommand {
     /// End it
     Stop {
         /// The task
+        #[arg(value_parser = number)]
         task: u32,
         #[command(flatten)]
         hub: HubArgs,
@@ -234,6 +238,17 @@ pub(crate) enum WorkflowCommand {
     },
 }
 
+/// The number of a task of pods. By its id it goes like any other task.
+fn number(text: &str) -> Result<u32, String> {
+    let is_id = text.starts_with("tsk_") || text.starts_with("pod-");
+    text.parse().map_err(|_| match is_id {
+        true => {
+            format!("here it goes by its number; by its id: `legwork tasks {text}`, `legwork logs {text}`")
+        }
+        false => "must be the number of a task: `legwork pods tasks` lists them".to_owned(),
+    })
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PodsCommand {
     /// List task runners
@@ -241,6 +256,7 @@ pub(crate) enum PodsCommand {
     /// List tasks of pods, or show one
     Tasks {
         /// Show this task
+        #[arg(value_parser = number)]
         task: Option<u32>,
         /// Cancel it
         #[arg(long, requires = "task")]
@@ -254,6 +270,7 @@ pub(crate) enum PodsCommand {
     /// Show a task's events again
     Logs {
         /// The task
+        #[arg(value_parser = number)]
         task: u32,
         /// Print events as JSON lines
         #[arg(long)]
@@ -264,6 +281,7 @@ pub(crate) enum PodsCommand {
     /// Write what a task has brought back into a folder: its diff, its archive, its artifacts
     Result {
         /// The task
+        #[arg(value_parser = number)]
         task: u32,
         /// The folder
         #[arg(long, short, default_value = ".", value_name = "DIR")]

@@ -58,7 +58,12 @@ pub(crate) fn run(command: AuditCommand) -> Result<u8> {
 
 /// The audit files of this user's runners, `legwork up`'s included, workspaces and tasks.
 pub(crate) fn own_files() -> Vec<PathBuf> {
-    [context::state_dir(), context::state_dir().join("task"), context::data_dir().join("state")]
+    let mut folders =
+        vec![context::state_dir(), context::state_dir().join("task"), context::data_dir().join("state")];
+    // A runner's config may say otherwise. One that can't be read leaves the usual places.
+    let configured = super::serve::load(None).ok().map(|config| config.state_dir);
+    folders.extend(configured.filter(|dir| !folders.contains(dir)));
+    folders
         .into_iter()
         .filter_map(|dir| std::fs::read_dir(dir).ok())
         .flat_map(|entries| entries.flatten())

@@ -43,9 +43,11 @@ impl Checkout {
         }
         let (packed, archive) = (packed?, archive.bytes);
         eprintln!(
-            "legwork: {} files of {} go along ({} KiB)",
+            "legwork: {} {} of {} {} along ({} KiB)",
             packed.entries,
+            if packed.entries == 1 { "file" } else { "files" },
             self.root.display(),
+            if packed.entries == 1 { "goes" } else { "go" },
             archive.len().div_ceil(1024)
         );
         config["source"] = json!({"archive": STANDARD.encode(archive)});

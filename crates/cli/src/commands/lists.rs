@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 use legwork_api::{
-    CancelTask, ChangeRunner, Client, GetTask, ListRunners, ListTasks, NoQuery, Open, Received, RemoveRunner,
-    RunnerChange, RunnerFilter, RunnerName, Task, TaskFilter, TaskId,
+    CancelTask, ChangeRunner, Client, GetRunner, GetTask, ListRunners, ListTasks, NoQuery, Open, Received,
+    RemoveRunner, RunnerChange, RunnerFilter, RunnerName, Task, TaskFilter, TaskId,
 };
 use legwork_base::clock::now_ms;
 
@@ -83,6 +83,9 @@ pub(crate) async fn tasks(args: TasksArgs) -> Result<u8> {
         return Ok(0);
     }
     let items = wanted_tasks(&client, &args).await?;
+    if items.is_empty() {
+        is_known(&client, &args).await?;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&items)?);
         return Ok(0);
@@ -103,6 +106,36 @@ pub(crate) async fn tasks(args: TasksArgs) -> Result<u8> {
         .collect();
     table(&["TASK", "AGE", "STATE", "EXIT", "ON", "OPERATION", "SUBJECT"], &rows);
     Ok(0)
+}
+
+/// What dial-out runners and the pool are asked for.
+const OPERATIONS: &[&str] = &[
+    "bash",
+    "read",
+    "write",
+    "list",
+    "glob",
+    "grep",
+    "webfetch",
+    "mcp_call",
+    "mcp_list_tools",
+    "sync_skill",
+    "agent",
+    "workflow",
+];
+
+/// Whether what a list without tasks was filtered by is known at all: else a misspelt name looks
+/// like a quiet day.
+async fn is_known(client: &Client, args: &TasksArgs) -> Result<()> {
+    if let Some(runner) = &args.runner {
+        client.ask::<GetRunner>(&RunnerName(runner.clone())).await?;
+    }
+    match &args.operation {
+        Some(operation) if !OPERATIONS.contains(&operation.as_str()) => {
+            bail!("no task has the operation '{}'; there are {}", visible(operation), OPERATIONS.join(", "))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The newest tasks that the filters let through.

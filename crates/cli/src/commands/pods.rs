@@ -10,7 +10,7 @@ use legwork_api::{
     CancelPodTask, Client, Event, Fields, GetPodTask, ListPodRunners, ListPodTasks, NewPodTask, NoId,
     NoQuery, PodRegistration, PodStateEvent, PodStatus, PodTaskFilter, PodTaskId, State, SubmitPodTask,
 };
-use legwork_task::Memory;
+use legwork_task::{Memory, Tool};
 use serde_json::{Value, json};
 
 use super::checkout::{Checkout, Gathered};
@@ -28,10 +28,15 @@ pub(crate) async fn agent(args: AgentArgs) -> Result<u8> {
     }
     // First of all: this program starts once more, without what commands must not see.
     let env = if args.local { Some(task::environment(true)?) } else { None };
+    let prompt = args.prompt.unwrap_or_default();
+    if prompt.trim().is_empty() {
+        anyhow::bail!("the prompt is empty: say what the agent is to do");
+    }
     let tools: Vec<&String> = args.tools.iter().filter(|tool| !tool.is_empty()).collect();
+    are_known(&tools)?;
     let mut config = json!({
         "type": "agent",
-        "messages": [{"role": "user", "content": args.prompt.unwrap_or_default()}],
+        "messages": [{"role": "user", "content": prompt}],
         "tools": tools,
         "max_turns": args.max_turns,
         "live_usage": true,
@@ -58,6 +63,17 @@ pub(crate) async fn agent(args: AgentArgs) -> Result<u8> {
     let node = legwork_yaml::parse_json(config.to_string().as_bytes()).map_err(anyhow::Error::msg)?;
     let (code, gathered) = task::run_apart(&env, &node, (checkout.as_ref(), memory), args.pod.json).await?;
     bring_home(checkout.as_ref(), &gathered, args.pod.apply, code)
+}
+
+/// A misspelt tool is refused here: it would use up a task runner to be told the same.
+fn are_known(tools: &[&String]) -> Result<()> {
+    let Some(unknown) = tools.iter().find(|tool| Tool::asked_for(tool).is_empty()) else { return Ok(()) };
+    let known: Vec<&str> = Tool::asked_for(Tool::WHOLE).into_iter().map(Tool::name).collect();
+    anyhow::bail!(
+        "there is no tool '{}'; there are {}, web_fetch and agent, and legwork for what a checkout needs",
+        visible(unknown),
+        known.join(", ")
+    )
 }
 
 /// The checkout that goes along, if there is one.
@@ -183,7 +199,15 @@ impl Watcher {
                 eprintln!("legwork: cancelled");
                 return exit::INTERRUPTED;
             }
-            Some(State::Failed) => return exit::ERROR,
+            Some(State::Failed) => {
+                if self.end.message.contains("API_KEY environment variable") {
+                    eprintln!(
+                        "legwork: that key is read where the task runner was started, not here: set it there, and start \
+                         `legwork pool` anew"
+                    );
+                }
+                return exit::ERROR;
+            }
             _ => {}
         }
         eprintln!("legwork: {}: {}", visible(&self.end.state), visible(&self.end.message));
@@ -213,14 +237,21 @@ pub(crate) async fn run(command: PodsCommand) -> Result<u8> {
                 .collect();
             table(&["NAME", "STATUS", "TASK", "ADDRESS", "VERSION"], &rows);
         }
-        PodsCommand::Tasks { task: Some(id), cancel, hub, .. } => {
+        PodsCommand::Tasks { task: Some(id), cancel, json, hub } => {
             let client = client::from_args(&hub)?;
             let id = PodTaskId(id);
             let task = match cancel {
                 true => client.ask::<CancelPodTask>(&id).await?,
                 false => client.ask::<GetPodTask>(&id).await?,
             };
-            println!("{}", serde_json::to_string_pretty(&task)?);
+            let mut shown = serde_json::to_value(&task)?;
+            // Its source alone may be megabytes: as JSON it is there for whoever wants it.
+            let left_out =
+                !json && shown.as_object_mut().and_then(|fields| fields.remove("config")).is_some();
+            println!("{}", serde_json::to_string_pretty(&shown)?);
+            if left_out {
+                eprintln!("legwork: its config is left out; --json shows all");
+            }
         }
         PodsCommand::Tasks { task: None, json, hub, .. } => {
             let newest = PodTaskFilter { limit: Some(50), cursor: None };
