@@ -110,9 +110,10 @@ fn refused(response: Response, path: &str) -> ConnectError {
         body.and_then(|b| Some(b.get("error")?.as_str()?.chars().take(200).collect())).unwrap_or_default();
     let body = match status {
         // An address that was copied from the browser, most likely.
-        404 if body.is_empty() && !PATHS.contains(&path) => {
+        // A hub has its page at /.
+        200 | 404 | 405 if body.is_empty() && !PATHS.contains(&path) => {
             format!(
-                "there is nothing at {path}; the api_url of a hub ends with {0}, as in ws://HUB:7440{0}",
+                "runners find nothing at {path}; the api_url of a hub ends with {0}, as in ws://HUB:7440{0}",
                 PATHS[0]
             )
         }
@@ -279,6 +280,20 @@ pub(crate) fn is_close(error: &tungstenite::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It would be tried again for ever, and nobody would know what is wrong with it.
+    #[test]
+    fn an_address_without_its_path_is_told_which_one_is_missing() {
+        let told = |status: u16, path: &str| {
+            let answer = tungstenite::http::Response::builder().status(status).body(None).expect("an answer");
+            refused(answer, path).to_string()
+        };
+        for (status, path) in [(200, "/"), (404, "/ws"), (405, "/api")] {
+            let said = told(status, path);
+            assert!(said.contains("/runner/ws") && said.contains(&format!("nothing at {path};")), "{said}");
+        }
+        assert!(!told(404, "/runner/ws").contains("api_url") && !told(503, "/").contains("api_url"));
+    }
 
     #[test]
     fn the_token_replaces_any_other_in_the_query() {
