@@ -42,14 +42,7 @@ impl Checkout {
             return trees::too_large(&self.root, MAX_ARCHIVE);
         }
         let (packed, archive) = (packed?, archive.bytes);
-        eprintln!(
-            "legwork: {} {} of {} {} along ({} KiB)",
-            packed.entries,
-            if packed.entries == 1 { "file" } else { "files" },
-            self.root.display(),
-            if packed.entries == 1 { "goes" } else { "go" },
-            archive.len().div_ceil(1024)
-        );
+        eprintln!("legwork: {} ({} KiB)", go_along(packed.entries, &self.root), archive.len().div_ceil(1024));
         config["source"] = json!({"archive": STANDARD.encode(archive)});
         Ok(())
     }
@@ -113,6 +106,14 @@ impl Checkout {
         }
         eprintln!("legwork: {changed} {files} changed in {}; the diff is in {path}", self.root.display());
         Ok(true)
+    }
+}
+
+/// That so many files of a checkout go along.
+fn go_along(files: impl std::fmt::Display, root: &Path) -> String {
+    match files.to_string().as_str() {
+        "1" => format!("1 file of {} goes along", root.display()),
+        files => format!("{files} files of {} go along", root.display()),
     }
 }
 

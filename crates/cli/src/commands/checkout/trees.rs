@@ -87,7 +87,7 @@ impl Checkout {
 
     fn told(&self, taken: &Taken, how: &str) {
         let mib = taken.bytes.div_ceil(1 << 20);
-        eprintln!("legwork: {} files of {} go along ({mib} MiB); {how}", taken.files, self.root.display());
+        eprintln!("legwork: {} ({mib} MiB); {how}", super::go_along(taken.files, &self.root));
     }
 }
 
