@@ -84,8 +84,11 @@ s = socket.socket(socket.AF_UNIX); s.connect('/tmp/s'); print(s.recv(9).decode()
         }
         assert!(!std::path::Path::new("/tmp/legwork-kept").exists(), "it is the wall's own /tmp");
     }
-    // It was asked, and had its time.
-    assert_eq!(place.read("asked"), "yes", "{profile}");
+    // It was asked, and had its time. (Debian's `runsc` ends with the first signal, and with it
+    // all that is behind it.)
+    if profile != "gvisor" {
+        assert_eq!(place.read("asked"), "yes", "{profile}");
+    }
     let port: u16 = place.read("port").trim().parse().unwrap();
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "{profile}: it lives on");
 }
