@@ -14,7 +14,7 @@ use crate::hands::{Hands, command_file};
 /// How long it waits for a process that goes on with the task after a kill.
 const UNWATCHED: Duration = Duration::from_secs(3600);
 /// What keeps it open. Asked to end, it asks the others and lets them end first: the world ends with
-/// it, and gVisor hands on what is asked to it alone. It says a word when it is there.
+/// it, and a gVisor that hands signals on hands them to it alone. It says a word when it is there.
 const KEEPER: &str = "exec 2>/dev/null; \
     trap 'kill -TERM -1; while kill -0 -1; do sleep 0.02; done; exit 0' TERM; \
     echo; while :; do sleep 2147483647 & S=$!; wait; done";
