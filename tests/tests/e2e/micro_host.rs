@@ -649,9 +649,13 @@ async fn a_real_systemd_does_what_it_is_told() {
             micro.done("service.reload", json!({ "name": unit, "action": "start" })).await;
         }
         let error = micro.error("service.reload", json!({ "name": unit, "action": action })).await;
-        assert_eq!(error["message"], why, "{unit}");
+        // A process that is gone before systemd has ended its reload makes systemctl fail by itself.
+        let early = action == "reload" && error["message"] == "failed to reload service: exit status 1";
+        assert!(early || error["message"] == why, "{unit}: {error}");
         assert!(
-            error["details"]["output"].as_str().unwrap().contains("legwork says why") || unit == "ends",
+            early
+                || error["details"]["output"].as_str().unwrap().contains("legwork says why")
+                || unit == "ends",
             "{error}"
         );
     }
