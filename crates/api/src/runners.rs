@@ -75,7 +75,7 @@ pub struct Environment {
     pub workspace_root: String,
     /// The runner's user.
     pub username: String,
-    /// Processors.
+    /// How many processors the machine has.
     pub num_cpu: u32,
     /// Memory in MiB.
     pub total_memory_mb: u64,

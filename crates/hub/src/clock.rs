@@ -122,7 +122,7 @@ pub(crate) mod seeded {
         Some(u128::from(next()?) << 64 | u128::from(next()?))
     }
 
-    /// splitmix64.
+    /// The next number of the world that is played, by the splitmix64 generator; `None` outside of one.
     pub(crate) fn next() -> Option<u64> {
         WORLD.with_borrow_mut(|world| {
             let world = world.as_mut()?;

@@ -74,7 +74,7 @@ pub enum OpenError {
     /// A part of the folder is not as a hub leaves it.
     #[error("{}: {why}", path.display())]
     Damaged {
-        /// Which.
+        /// The file or folder that is damaged or gone.
         path: PathBuf,
         /// What is wrong, and what can be done.
         why: String,

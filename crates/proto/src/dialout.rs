@@ -56,7 +56,7 @@ pub struct Incoming<'a> {
 /// A message to send.
 #[derive(Debug, Serialize)]
 pub struct Outgoing<'a, P> {
-    /// Unique.
+    /// An id that no other message of this sender has.
     pub id: &'a str,
     /// One of [`kind`].
     #[serde(rename = "type")]
@@ -102,7 +102,7 @@ pub struct Heartbeat {
     /// In the first heartbeat of a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
-    /// Load.
+    /// How busy the processors are, and how full memory and disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
     /// With `environment`: what the runner can beyond the original.

@@ -25,7 +25,7 @@ export interface Environment {
   home_dir: string;
   /** The machine's name. */
   hostname: string;
-  /** Processors. */
+  /** How many processors the machine has. */
   num_cpu: number;
   /** The operating system, such as `linux`. */
   os: string;

@@ -3,7 +3,7 @@
 use crate::kit::{Outcome, PATH, Yard};
 
 struct Reported {
-    /// Where.
+    /// The public report that told of it.
     by: &'static str,
     rules: &'static [&'static str],
     /// Prints OWNED if it can.
