@@ -7,7 +7,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use rust_embed::Embed;
+use legwork_http::pages;
 
 use crate::engine::Hub;
 use crate::pods::Front;
@@ -15,12 +15,6 @@ use crate::pods::Front;
 /// Nothing from any other host, no inline script or style.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; \
                    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-#[derive(Embed)]
-#[folder = "../../web/dist"]
-#[exclude = "workspace*"]
-#[exclude = "*.gz"]
-struct Assets;
 
 /// Answers only to names by which this machine knows itself, where nobody else reaches us: a
 /// request for another name is of a page whose name was pointed here after it was loaded.
@@ -57,35 +51,28 @@ fn is_own_name(front: &Front, host: &str) -> bool {
 
 /// The page itself, at every path that is a place in it.
 pub(crate) async fn page() -> Response {
-    asset("index.html")
+    let Some(html) = pages::page("index.html") else { return not_found() };
+    let mut response = guarded(html.into_response());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
 }
 
 /// A file that the pages load, from `/assets/` in the built pages; 404 if there is none of the name.
-pub(crate) async fn assets(Path(path): Path<String>) -> Response {
-    asset(&format!("assets/{path}"))
+pub(crate) async fn assets(Path(path): Path<String>, asked: HeaderMap) -> Response {
+    pages::asset(&format!("assets/{path}"), &asked).map_or_else(not_found, guarded)
 }
 
-fn asset(path: &str) -> Response {
-    let Some(file) = Assets::get(path) else {
-        return (StatusCode::NOT_FOUND, "not found").into_response();
-    };
-    let kind = match path.rsplit('.').next() {
-        Some("html") => "text/html; charset=utf-8",
-        Some("js") => "text/javascript; charset=utf-8",
-        Some("css") => "text/css; charset=utf-8",
-        Some("svg") => "image/svg+xml",
-        Some("woff2") => "font/woff2",
-        _ => "application/octet-stream",
-    };
-    let mut response = axum::body::Body::from(file.data).into_response();
+fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "not found").into_response()
+}
+
+fn guarded(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    // Asset names carry a hash of their content.
-    let cache = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     response
 }
 

@@ -27,7 +27,7 @@ mod error;
 mod pool;
 mod transport;
 
-pub use binaries::Binaries;
+pub use binaries::{Binaries, Packed};
 pub use client::{Client, Options, Pending, Signer};
 pub use command::{
     Call, Command, Exec, FileRead, FileWrite, PkgEnsure, ServiceReload, SshdHarden, SudoersEnsure, Whom,

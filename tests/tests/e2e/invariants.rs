@@ -67,6 +67,7 @@ fn arrows_point_downwards_only() {
         ),
         ("legwork-yaml", vec!["tokio", "rustix", "legwork-proto"]),
         ("legwork-store", vec!["legwork-hub", "legwork-proto", "legwork-runner"]),
+        ("legwork-http", vec!["legwork-hub", "legwork-serve", "legwork-proto", "legwork-runner"]),
         ("legwork-base", vec!["tokio", "rustix", "libc", "legwork-proto"]),
         (
             "legwork-api",
@@ -95,7 +96,7 @@ fn arrows_point_downwards_only() {
             krate,
             "legwork-api" | "legwork-runner" | "legwork-mcp" | "legwork-release" | "legwork-task"
         );
-        if !matches!(krate, "legwork-dialout" | "legwork-hub" | "legwork-serve") {
+        if !matches!(krate, "legwork-dialout" | "legwork-http" | "legwork-hub" | "legwork-serve") {
             for name in network.into_iter().filter(|name| !(asks && *name == "reqwest")) {
                 assert!(!has.contains(name), "{krate} must not depend on {name}");
             }

@@ -92,10 +92,11 @@ pub(crate) async fn upload(link: &mut Link, binaries: &Binaries) -> Result<Place
         return Err(Error::Upload(format!("the host said {need:?}")));
     };
     let binary = binaries.find(system, processor)?;
-    let header = format!("{}\n", binary.bytes.len());
+    let bytes = binary.bytes()?;
+    let header = format!("{}\n", bytes.len());
     let sent = async {
         link.stdin.write_all(header.as_bytes()).await?;
-        link.stdin.write_all(&binary.bytes).await?;
+        link.stdin.write_all(bytes).await?;
         link.stdin.flush().await
     };
     if let Err(error) = sent.await {

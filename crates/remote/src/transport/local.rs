@@ -31,6 +31,7 @@ impl Local {
         let system = rustix::system::uname();
         let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
         let binary = binaries.find(&text(system.sysname()), &text(system.machine()))?;
+        let bytes = binary.bytes()?;
         let folder = std::env::temp_dir().join(format!(".legwork-{}", bootstrap::token()?));
         let upload = |error: std::io::Error| Error::Upload(error.to_string());
         std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
@@ -42,7 +43,7 @@ impl Local {
         options.write(true).create_new(true).mode(0o700);
         options
             .open(&file)
-            .and_then(|mut open| std::io::Write::write_all(&mut open, &binary.bytes))
+            .and_then(|mut open| std::io::Write::write_all(&mut open, bytes))
             .map_err(upload)?;
         run(&file, flags, Some(folder))
     }

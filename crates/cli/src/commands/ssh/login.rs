@@ -6,16 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use legwork_dialout::config::{Source, rules_of};
 use legwork_policy::Policy;
-use legwork_remote::{Binaries, Secret};
+use legwork_remote::{Binaries, Packed, Secret};
 
 use crate::args::ssh::SshCommon;
 
-/// The micro-runners that this program brings along.
-#[derive(rust_embed::Embed)]
-#[folder = "../../dist"]
-#[include = "legwork-micro-*-linux"]
-#[allow_missing = true]
-struct Micro;
+/// The micro-runners that this program brings along, by processor (`build.rs` packs them).
+const MICRO: &[(&str, Packed)] = include!(concat!(env!("OUT_DIR"), "/micro.rs"));
 
 /// What the command line says to ssh.
 pub(super) fn arguments(common: &SshCommon) -> Vec<String> {
@@ -31,11 +27,8 @@ pub(super) fn binaries(common: &SshCommon) -> Result<Binaries> {
     if let Some(dir) = &common.micro_dir {
         return Ok(Binaries::from_dir(dir)?);
     }
-    let embedded = ["x86_64", "aarch64"].into_iter().fold(Binaries::default(), |found, processor| {
-        match Micro::get(&format!("legwork-micro-{processor}-linux")) {
-            Some(file) => found.with_digest("Linux", processor, file.data, &file.metadata.sha256_hash()),
-            None => found,
-        }
+    let embedded = MICRO.iter().fold(Binaries::default(), |found, (processor, packed)| {
+        found.with_packed("Linux", processor, *packed)
     });
     if embedded.is_empty() {
         bail!(
