@@ -2,12 +2,12 @@
 
 mod agent;
 
+use legwork_workflow::Workflow;
 use legwork_yaml::{Node, Value};
 
 pub use agent::{Agent, Budget, Compaction, McpServer, Message, Price, SubAgent};
 
 use crate::provider::Provider;
-use crate::workflow::Workflow;
 
 /// Most bytes of a task's JSON.
 pub const MAX_CONFIG: usize = 64 << 20;
@@ -41,8 +41,6 @@ pub struct Rules<'a> {
     pub models: Option<&'a [String]>,
     /// Who serves them, and names them in its own way.
     pub provider: &'a Provider,
-    /// The original's rule for commands of workflows.
-    pub strict: bool,
 }
 
 impl Task {
@@ -60,7 +58,7 @@ impl Task {
             }
         };
         let task = match kind {
-            "workflow" => Workflow::of_task(config, rules).map(|w| Self::Workflow(Box::new(w))),
+            "workflow" => crate::workflow::of_task(config, rules).map(|w| Self::Workflow(Box::new(w))),
             _ => Agent::read(config, rules).map(|a| Self::Agent(Box::new(a))),
         };
         task.map_err(Problems)
@@ -85,7 +83,7 @@ mod tests {
 
     fn problems(json: &str) -> Vec<String> {
         let node = legwork_yaml::parse_json(json.as_bytes()).expect("json");
-        Task::read(&node, Rules { models: None, provider: &Provider::Anthropic, strict: false })
+        Task::read(&node, Rules { models: None, provider: &Provider::Anthropic })
             .err()
             .map(|p| p.0)
             .unwrap_or_default()

@@ -40,27 +40,26 @@ pub use provider::{Bedrock, Provider, Vertex};
 pub use settings::{Api, Environment, Mode, PROVIDER_SECRETS, Secret, Settings, Standby};
 pub use task::{Contact, Order, Outcome, Runner};
 pub use tools::{Official, Tool};
-pub use workflow::Workflow;
+pub use workflow::workflow_of_file;
 
 /// Entry points for fuzzing.
 #[doc(hidden)]
 pub mod fuzzing {
     use crate::config::{Rules, Task};
-    use crate::workflow::Workflow;
+    use crate::workflow::workflow_of_file;
 
     /// Reads bytes as everything that a stranger sends: a task, a workflow's file, a hub's
     /// answer, a stream of the model.
     pub fn read(data: &[u8]) {
         let models = ["m".to_owned()];
-        let rules =
-            Rules { models: Some(&models), provider: &crate::provider::Provider::Anthropic, strict: false };
+        let rules = Rules { models: Some(&models), provider: &crate::provider::Provider::Anthropic };
         if let Ok(node) = legwork_yaml::parse_json(data) {
             let _ = Task::read(&node, rules);
         }
         crate::standby::fuzz(data);
         let Ok(text) = std::str::from_utf8(data) else { return };
         if let Ok(node) = legwork_yaml::parse(text) {
-            if let Ok(workflow) = Workflow::of_file(&node, rules) {
+            if let Ok(workflow) = workflow_of_file(&node, rules) {
                 assert!(workflow.steps() <= 10_000);
             }
             // As text and back it is the same.

@@ -407,7 +407,7 @@ impl Settings {
 
     /// What tasks are checked against.
     pub fn rules(&self) -> Rules<'_> {
-        Rules { models: self.models.as_deref(), provider: &self.api.provider, strict: self.strict }
+        Rules { models: self.models.as_deref(), provider: &self.api.provider }
     }
 
     /// A secret by its name.

@@ -247,7 +247,7 @@ impl Runner {
         };
         let needs_key = match &task {
             Task::Agent(_) => true,
-            Task::Workflow(workflow) => workflow.has_agent(),
+            Task::Workflow(workflow) => workflow.agents().next().is_some(),
         };
         if let Some(lack) = self.settings.api.lacks().filter(|_| needs_key) {
             return invalid(lack.into());

@@ -10,10 +10,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use legwork_proto::task::{Body, Code, Level, Step as StepName, StepState};
 use legwork_runner::Requester;
+use legwork_workflow::{Action, Job, Step, Workflow};
 
 use super::scope::{Past, Scope};
 use super::step::{self, Ended};
-use super::{Action, Job, Step, Workflow};
 use crate::abort::Abort;
 use crate::agent::Persistence;
 use crate::events::Events;
@@ -259,7 +259,7 @@ impl Shared<'_> {
             events.tell(Body::StepStart {}).await;
         }
         let mut ended = match self.begin(step, before.is_some()) {
-            Ok(()) => step::run(step, &inner, self.workflow.strict, time, self.world, &events).await,
+            Ok(()) => step::run(step, &inner, self.world.settings.strict, time, self.world, &events).await,
             Err(error) => Ended::error(format!("the task's journal can't be written: {error}")),
         };
         let outcome = ended.outcome.unwrap_or(StepState::Error);

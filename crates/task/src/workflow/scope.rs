@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use legwork_proto::task::StepState;
+use legwork_workflow::{Lookup, Template};
 
-use super::expression::{Lookup, Template};
 use crate::journal::Left;
 
 /// How a step or job ended, and what it left.

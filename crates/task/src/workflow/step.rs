@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use legwork_process::{Chunk, EndedBy, Status, Stream};
 use legwork_proto::task::{Level, StepState};
 use legwork_runner::What;
+use legwork_workflow::{Action, AgentStep, Shell, Step};
 
 use super::files::Files;
 use super::lines::{Lines, Position};
 use super::run::{TOO_SHORT, World};
 use super::scope::Scope;
-use super::{Action, Shell, Step};
 use crate::agent;
 use crate::events::Events;
 use crate::hands::{Continue, command_file};
@@ -388,7 +388,7 @@ async fn checkout(reference: &str, command: &Command<'_>) -> Ended {
     ended
 }
 
-async fn run_agent(task: &crate::config::Agent, command: &Command<'_>) -> Ended {
+async fn run_agent(step: &AgentStep, command: &Command<'_>) -> Ended {
     let world = command.world;
     let Some(client) = world.client else {
         return Ended::error("ANTHROPIC_API_KEY environment variable is required");
@@ -397,7 +397,10 @@ async fn run_agent(task: &crate::config::Agent, command: &Command<'_>) -> Ended 
     if let Err(error) = std::fs::create_dir_all(&dir) {
         return Ended::error(format!("the agent's journal can't be made: {error}"));
     }
-    let mut task = task.clone();
+    let mut task = match super::agent_of(step, world.settings.rules()) {
+        Ok(task) => task,
+        Err(problems) => return Ended::error(problems.join("; ")),
+    };
     let budget = task.budget.time.map_or(command.timeout, |time| time.min(command.timeout));
     task.budget.time = Some(budget);
     let started = Instant::now();

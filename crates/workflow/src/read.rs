@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use legwork_yaml::{Entry, Node, Value};
 
-use super::expression::{Condition, Template};
-use super::{Action, Job, Shell, Step, Workflow};
-use crate::config::{Agent, Rules, shown};
+use crate::expression::{Condition, Template};
+use crate::{Action, AgentStep, Job, Problem, Shell, Step, Workflow};
 
 const MAX_STEPS: usize = 10_000;
 const MAX_JOBS: usize = 1000;
@@ -18,62 +17,53 @@ const MAX_PROBLEMS: usize = 50;
 
 /// Where jobs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// In the task JSON, beside fields that are none of the workflow's.
     Task,
     /// In a file or text of their own.
     File,
 }
 
-pub(super) struct Reader<'a> {
-    rules: Rules<'a>,
-    problems: Vec<String>,
+#[derive(Default)]
+pub(crate) struct Reader {
+    problems: Vec<Problem>,
     steps: u64,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(rules: Rules<'a>) -> Self {
-        Self { rules, problems: Vec::new(), steps: 0 }
-    }
+/// A workflow that does nothing.
+pub(crate) fn nothing() -> Workflow {
+    Workflow { jobs: Vec::new(), env: Vec::new(), parallel: 1, masks: Vec::new() }
+}
 
-    pub(super) fn done(mut self, workflow: Workflow) -> Result<Workflow, Vec<String>> {
+impl Reader {
+    pub(crate) fn done(mut self, workflow: Workflow) -> Result<Workflow, Vec<Problem>> {
         if self.problems.is_empty() {
             return Ok(workflow);
         }
         if self.problems.len() > MAX_PROBLEMS {
             let more = self.problems.len() - MAX_PROBLEMS;
             self.problems.truncate(MAX_PROBLEMS);
-            self.problems.push(format!("and {more} more"));
+            self.problem(0, &format!("and {more} more"));
         }
         Err(self.problems)
     }
 
-    pub(super) fn nothing(&mut self) -> Workflow {
-        Workflow {
-            jobs: Vec::new(),
-            env: Vec::new(),
-            parallel: 1,
-            masks: Vec::new(),
-            strict: self.rules.strict,
-        }
-    }
-
     fn problem(&mut self, line: u64, text: &str) {
-        self.problems.push(if line == 0 { text.to_owned() } else { format!("line {line}: {text}") });
+        self.problems.push(Problem { line, text: text.to_owned() });
     }
 
     /// The plain form: a list of steps. Keys it does not know are ignored, as the original
     /// does.
-    pub(super) fn steps(&mut self, config: &Node, steps: &Node) -> Workflow {
+    pub(crate) fn steps(&mut self, config: &Node, steps: &Node) -> Workflow {
         let Value::List(list) = &steps.value else {
-            self.problems.push("Workflow steps must be a list".into());
-            return self.nothing();
+            self.problem(0, "Workflow steps must be a list");
+            return nothing();
         };
         let mut read = Vec::new();
         for (index, node) in list.iter().enumerate() {
             match &node.value {
                 Value::Map(_) => read.push(self.step(node, &format!("steps[{index}]"), false)),
-                _ => self.problems.push(format!("Step {index} must be a dictionary")),
+                _ => self.problem(0, &format!("Step {index} must be a dictionary")),
             }
         }
         let mut workflow = self.common(config, Form::Task);
@@ -92,7 +82,7 @@ impl<'a> Reader<'a> {
 
     /// What a workflow has beside steps and jobs.
     fn common(&mut self, node: &Node, form: Form) -> Workflow {
-        let mut workflow = self.nothing();
+        let mut workflow = nothing();
         let Value::Map(entries) = &node.value else {
             self.problem(node.line, "a workflow must be a dictionary with jobs");
             return workflow;
@@ -120,7 +110,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The jobs form.
-    pub(super) fn jobs(&mut self, node: &Node, form: Form) -> Workflow {
+    pub(crate) fn jobs(&mut self, node: &Node, form: Form) -> Workflow {
         let mut workflow = self.common(node, form);
         let Some(Node { value: Value::Map(entries), .. }) = node.get("jobs") else {
             let line = node.get("jobs").map_or(node.line, |n| n.line);
@@ -333,7 +323,7 @@ impl<'a> Reader<'a> {
             "checkout" => Action::Checkout { reference },
             "env" => Action::Env(variables),
             "agent" => match agent {
-                Some((node, here)) => self.agent(node, &here),
+                Some((node, here)) => agent_step(node, &here),
                 None => {
                     self.problem(node.line, &format!("{place}.agent is required"));
                     Action::Unsupported("agent".into())
@@ -351,31 +341,6 @@ impl<'a> Reader<'a> {
             }
         };
         step
-    }
-
-    fn agent(&mut self, node: &Node, place: &str) -> Action {
-        let mut node = node.clone();
-        if let (Value::Map(entries), Some(prompt)) = (&node.value, node.get("prompt")) {
-            let message = serde_json::json!({"role": "user", "content": prompt.to_json()}).to_string();
-            let messages = legwork_yaml::parse_json(format!("[{message}]").as_bytes()).unwrap_or_default();
-            let mut entries = entries.clone();
-            entries.retain(|e| e.key != "prompt");
-            entries.push(Entry { key: "messages".into(), line: node.line, node: messages });
-            node.value = Value::Map(entries);
-        }
-        match Agent::read(&node, self.rules) {
-            Ok(agent) if agent.messages.is_empty() => {
-                self.problem(node.line, &format!("{place}.prompt is required"));
-                Action::Unsupported("agent".into())
-            }
-            Ok(agent) => Action::Agent(Box::new(agent)),
-            Err(problems) => {
-                for problem in problems {
-                    self.problem(node.line, &format!("{place}: {problem}"));
-                }
-                Action::Unsupported("agent".into())
-            }
-        }
     }
 
     fn text(&mut self, entry: &Entry, place: &str) -> Option<String> {
@@ -482,6 +447,19 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn agent_step(node: &Node, place: &str) -> Action {
+    let mut node = node.clone();
+    if let (Value::Map(entries), Some(prompt)) = (&node.value, node.get("prompt")) {
+        let message = serde_json::json!({"role": "user", "content": prompt.to_json()}).to_string();
+        let messages = legwork_yaml::parse_json(format!("[{message}]").as_bytes()).unwrap_or_default();
+        let mut entries = entries.clone();
+        entries.retain(|e| e.key != "prompt");
+        entries.push(Entry { key: "messages".into(), line: node.line, node: messages });
+        node.value = Value::Map(entries);
+    }
+    Action::Agent(AgentStep { place: place.to_owned(), line: node.line, fields: node })
+}
+
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
@@ -498,5 +476,14 @@ fn stringified(node: &Node) -> String {
         Value::Text(text) => text.clone(),
         Value::Null => String::new(),
         _ => node.to_json().to_string(),
+    }
+}
+
+/// A value as it appears in a message: text as it is, short.
+fn shown(node: &Node) -> String {
+    let text = stringified(node);
+    match text.char_indices().nth(200) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
     }
 }

@@ -13,14 +13,16 @@ const MAX_DEPTH: usize = 32;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Item {
+#[allow(missing_docs, reason = "as named")]
+pub enum Item {
     Null,
     Bool(bool),
     Text(String),
 }
 
 impl Item {
-    pub(super) fn is_true(&self) -> bool {
+    /// Whether a condition that comes to this holds.
+    pub fn is_true(&self) -> bool {
         match self {
             Self::Null => false,
             Self::Bool(value) => *value,
@@ -28,7 +30,8 @@ impl Item {
         }
     }
 
-    pub(super) fn text(&self) -> String {
+    /// As it stands in a text.
+    pub fn text(&self) -> String {
         match self {
             Self::Null => String::new(),
             Self::Bool(value) => value.to_string(),
@@ -74,7 +77,7 @@ impl Function {
 }
 
 /// What expressions ask about.
-pub(super) trait Lookup {
+pub trait Lookup {
     /// Whether all that counts went well so far.
     fn is_good(&self) -> bool;
     /// What a path names, if anything.
@@ -83,28 +86,29 @@ pub(super) trait Lookup {
 
 /// When something runs.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Condition {
+pub struct Condition {
     expr: Expr,
-    pub(super) text: String,
+    /// As it is written.
+    pub text: String,
 }
 
 impl Condition {
     /// Reads what stands at `if`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let inner = text.trim();
         let inner = inner.strip_prefix("${{").and_then(|t| t.strip_suffix("}}")).unwrap_or(inner);
         Ok(Self { expr: parse(inner)?, text: text.trim().to_owned() })
     }
 
     /// Without a word about the status, it holds only while all is well.
-    pub(super) fn holds(&self, lookup: &dyn Lookup) -> bool {
+    pub fn holds(&self, lookup: &dyn Lookup) -> bool {
         (asks_status(&self.expr) || lookup.is_good()) && eval(&self.expr, lookup).is_true()
     }
 }
 
 /// Text with `${{ }}` in it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Template(Vec<Part>);
+pub struct Template(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Part {
@@ -113,7 +117,8 @@ enum Part {
 }
 
 impl Template {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads it.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some(at) = rest.find("${{") {
             let end = rest[at..].find("}}").ok_or("'${{' without '}}'")? + at;
@@ -130,11 +135,12 @@ impl Template {
     }
 
     /// Text as it is.
-    pub(super) fn plain(text: impl Into<String>) -> Self {
+    pub fn plain(text: impl Into<String>) -> Self {
         Self(vec![Part::Text(text.into())])
     }
 
-    pub(super) fn fill(&self, lookup: &dyn Lookup) -> String {
+    /// With what its expressions come to.
+    pub fn fill(&self, lookup: &dyn Lookup) -> String {
         let part = |part: &Part| match part {
             Part::Text(text) => text.clone(),
             Part::Expr(expr) => eval(expr, lookup).text(),
