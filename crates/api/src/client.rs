@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use legwork_net::cause;
 use reqwest::{RequestBuilder, Response};
 
 use crate::ids::{NoId, PathId};
@@ -110,15 +111,14 @@ impl Client {
                 format!("the hub's address must start with http:// or https://, not '{}'", settings.url);
             return Err(ClientError::Settings(text));
         }
-        let unusable = |error: reqwest::Error| ClientError::Settings(root_cause(&error));
-        let mut builder = reqwest::Client::builder()
+        let unusable = |error: reqwest::Error| ClientError::Settings(cause(&error));
+        let mut builder = legwork_net::client()
             .user_agent(&settings.user_agent)
             .connect_timeout(CONNECT)
             .read_timeout(PAUSE);
         if let Some(pem) = &settings.ca {
-            for certificate in reqwest::Certificate::from_pem_bundle(pem).map_err(unusable)? {
-                builder = builder.add_root_certificate(certificate);
-            }
+            builder =
+                legwork_net::trust(builder, pem).map_err(|error| ClientError::Settings(error.to_string()))?;
         }
         Ok(Self { http: builder.build().map_err(unusable)?, base, token: settings.token.clone() })
     }
@@ -245,7 +245,7 @@ impl Client {
             request = request.header("Last-Event-ID", after);
         }
         let bytes = self.answer(request).await?.bytes_stream();
-        let bytes = bytes.map(|piece| piece.map(|piece| piece.to_vec()).map_err(|error| root_cause(&error)));
+        let bytes = bytes.map(|piece| piece.map(|piece| piece.to_vec()).map_err(|error| cause(&error)));
         Ok(Events { bytes: bytes.boxed(), parser: Parser::default() })
     }
 
@@ -281,7 +281,7 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        ClientError::Unreachable { base: self.base.clone(), reason: root_cause(error) }
+        ClientError::Unreachable { base: self.base.clone(), reason: cause(error) }
     }
 }
 
@@ -330,13 +330,4 @@ impl Events {
 fn path_part(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
-/// The innermost reason: "connection refused" rather than "error sending request".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

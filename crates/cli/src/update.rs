@@ -175,12 +175,10 @@ pub(crate) async fn look(fetcher: &Fetcher, wish: &Wish) -> Result<Found> {
 
 /// Where updates come from, with the runner's own credential if that is its hub.
 pub(crate) fn fetcher(config: &Config, update: &Update) -> Result<Fetcher> {
-    let mut http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10));
+    let mut http = legwork_net::client().connect_timeout(Duration::from_secs(10));
     if let Some(path) = &config.tls.ca_file {
-        let pem = std::fs::read(path).with_context(|| format!("tls.ca_file {}", path.display()))?;
-        for certificate in reqwest::Certificate::from_pem_bundle(&pem)? {
-            http = http.add_root_certificate(certificate);
-        }
+        let trusted = legwork_net::trust_file(http, path);
+        http = trusted.with_context(|| format!("tls.ca_file {}", path.display()))?;
     }
     let key = PublicKey::parse(&update.public_key)?;
     let origin = |url: &str| {

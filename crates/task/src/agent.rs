@@ -24,12 +24,12 @@ use crate::config::Agent;
 use crate::events::Events;
 use crate::hands::Hands;
 use crate::journal::{Entry, Journal, Tokens};
-use crate::messages::{ApiError, Client, Kind, Live, Message, Observer, StopReason, tool_uses};
 use crate::random;
 use crate::settings::Settings;
 use crate::task::Contact;
 use crate::tools::{Background, Session};
 use budget::Meter;
+use legwork_messages::{ApiError, Client, Kind, Live, Message, Observer, StopReason, tool_uses};
 use mcp::McpTools;
 pub use memory::Memory;
 pub(crate) use persist::Persistence;
@@ -174,8 +174,19 @@ impl Run<'_> {
     fn check_abort(&self) -> Result<(), Failure> {
         match self.world.abort.now() {
             None => Ok(()),
-            Some(why) => Err((code(why), why.message().into())),
+            Some(_) => Err(self.aborted()),
         }
+    }
+
+    /// Ends a request when the task is to end.
+    async fn stop(&self) {
+        self.world.abort.wished().await;
+    }
+
+    /// What is said of a task that was to end.
+    fn aborted(&self) -> Failure {
+        let why = self.world.abort.now().unwrap_or(Why::Stopped);
+        (code(why), why.message().into())
     }
 
     /// Asks for the next message; `None` if there was no room for it and there is now.
@@ -186,11 +197,8 @@ impl Run<'_> {
         let body = self.request(max_tokens, None);
         let kept = self.world.persistence.map(|p| (p, p.begin()));
         let mut teller = Teller { events: self.world.events, message_id: random::id("msg"), has_told: false };
-        let asked = self
-            .world
-            .client
-            .message(&self.started.model, body, self.beta(), self.world.abort, &mut teller)
-            .await;
+        let asked =
+            self.world.client.message(&self.started.model, body, self.beta(), self.stop(), &mut teller).await;
         let end = |content: &[Value], status: &str| {
             if let Some((persistence, id)) = &kept {
                 persistence.end(id, content, status);
@@ -199,7 +207,7 @@ impl Run<'_> {
         let (message, wasted) = match asked {
             Ok(asked) => asked,
             Err(error) => {
-                let aborted = matches!(error.kind, Kind::Aborted(_));
+                let aborted = error.kind == Kind::Stopped;
                 end(&[], if aborted { "aborted" } else { "failed" });
                 self.waste(error.wasted.into())?;
                 if error.kind == Kind::Invalid && self.recover(&error.message).await? {
@@ -374,7 +382,7 @@ impl Run<'_> {
 
     async fn api_failure(&self, error: ApiError) -> Failure {
         match error.kind {
-            Kind::Aborted(why) => (code(why), why.message().into()),
+            Kind::Stopped => self.aborted(),
             Kind::NoModel => {
                 let message =
                     format!("Claude API error: {}; {}", error.message, start::living(self.world).await);

@@ -43,10 +43,8 @@ impl Clients {
     }
 
     fn make(&self, use_: Use, tls: bool) -> Result<reqwest::Client, String> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("legwork/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none());
+        let mut builder =
+            legwork_net::client().connect_timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
         if use_ == Use::Hub {
             builder = builder.read_timeout(TIMEOUT).timeout(4 * TIMEOUT);
         }
@@ -54,11 +52,8 @@ impl Clients {
             // It follows no redirect, so it never comes to need one.
             builder = builder.tls_certs_only([]);
         } else if let Some(path) = &self.ca_file {
-            let wrong = |e: &dyn std::fmt::Display| format!("LEGWORK_CA_FILE: {}: {e}", path.display());
-            let pem = std::fs::read(path).map_err(|e| wrong(&e))?;
-            for certificate in reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| wrong(&e))? {
-                builder = builder.add_root_certificate(certificate);
-            }
+            builder = legwork_net::trust_file(builder, path)
+                .map_err(|e| format!("LEGWORK_CA_FILE: {}: {e}", path.display()))?;
         }
         builder.build().map_err(|e| e.to_string())
     }

@@ -2,12 +2,11 @@
 
 mod agent;
 
+use legwork_messages::Provider;
 use legwork_workflow::Workflow;
 use legwork_yaml::{Node, Value};
 
 pub use agent::{Agent, Budget, Compaction, McpServer, Message, Price, SubAgent};
-
-use crate::provider::Provider;
 
 /// Most bytes of a task's JSON.
 pub const MAX_CONFIG: usize = 64 << 20;

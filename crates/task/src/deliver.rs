@@ -5,5 +5,5 @@ mod cursor;
 mod send;
 mod spool;
 
-pub(crate) use send::{Sender, Target, cause};
+pub(crate) use send::{Sender, Target};
 pub(crate) use spool::Spool;

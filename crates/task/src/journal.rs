@@ -70,8 +70,8 @@ pub(crate) struct Tokens {
     pub(crate) cache_read: u64,
 }
 
-impl From<crate::messages::Usage> for Tokens {
-    fn from(usage: crate::messages::Usage) -> Self {
+impl From<legwork_messages::Usage> for Tokens {
+    fn from(usage: legwork_messages::Usage) -> Self {
         Self {
             input: usage.input,
             output: usage.output,

@@ -15,9 +15,7 @@ mod journal;
 mod leftovers;
 pub mod log;
 mod masks;
-mod messages;
 mod place;
-mod provider;
 mod random;
 mod secrets;
 mod settings;
@@ -36,8 +34,7 @@ pub use config::{
 pub use events::Events;
 pub use inbox::Inbox;
 pub use masks::Masks;
-pub use provider::{Bedrock, Provider, Vertex};
-pub use settings::{Api, Environment, Mode, PROVIDER_SECRETS, Secret, Settings, Standby};
+pub use settings::{Environment, Mode, PROVIDER_SECRETS, Settings, Standby};
 pub use task::{Contact, Order, Outcome, Runner};
 pub use tools::{Official, Tool};
 pub use workflow::workflow_of_file;
@@ -52,7 +49,7 @@ pub mod fuzzing {
     /// answer, a stream of the model.
     pub fn read(data: &[u8]) {
         let models = ["m".to_owned()];
-        let rules = Rules { models: Some(&models), provider: &crate::provider::Provider::Anthropic };
+        let rules = Rules { models: Some(&models), provider: &legwork_messages::Provider::Anthropic };
         if let Ok(node) = legwork_yaml::parse_json(data) {
             let _ = Task::read(&node, rules);
         }
@@ -66,6 +63,6 @@ pub mod fuzzing {
             let json = legwork_yaml::parse_json(node.to_json_text().as_bytes()).map(|n| n.to_json());
             assert_eq!(json, Ok(node.to_json()));
         }
-        crate::messages::fuzz(text);
+        legwork_messages::fuzz(text);
     }
 }

@@ -41,8 +41,12 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let meta = event.metadata();
-        let module = meta.target().strip_prefix("legwork_task::").and_then(|path| path.split("::").next());
-        let module = module.unwrap_or("main");
+        let mut path = meta.target().split("::");
+        let module = match path.next() {
+            Some("legwork_task") => path.next().unwrap_or("main"),
+            Some("legwork_messages") => "messages",
+            _ => "main",
+        };
         let line = self.line(now(), name(meta.level()), module, fields);
         let mut out = std::io::stdout().lock();
         // Nobody to tell that nobody can be told.

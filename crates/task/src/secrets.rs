@@ -5,7 +5,7 @@ use std::path::Path;
 
 use legwork_yaml::{Node, Value};
 
-use crate::settings::Secret;
+use legwork_base::Secret;
 
 /// Most of them.
 const MOST: usize = 64;
@@ -125,7 +125,7 @@ mod tests {
         let file = Path::new(&env["C_FILE"]);
         assert_eq!(std::fs::read_to_string(file).expect("file"), "value of c");
         assert_eq!(file.metadata().expect("meta").permissions().mode() & 0o777, 0o600);
-        let missing = give(&all, &folder, |name| (name == "A").then(|| Secret::new("x".into())));
+        let missing = give(&all, &folder, |name| (name == "A").then(|| Secret::new("x")));
         assert!(missing.is_err_and(|e| e.contains("no secret 'b'")));
         for (json, problem) in [
             (r#"{"secrets": "A"}"#, "must be a list"),

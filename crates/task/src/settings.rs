@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use legwork_base::Secret;
+use legwork_messages::{Api, Provider};
 use legwork_policy::Policy;
 use legwork_runner::process::sandbox::{Limits, Profile};
 
 use crate::config::Rules;
-use crate::provider::Provider;
 
 /// What children see of the environment: a machine has keys in it that nobody thinks of.
 const PASSED: &[&str] = &["PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TERM"];
@@ -60,52 +61,6 @@ const OWN: &[&str] = &[
     "WORKSPACE",
     "XDG_STATE_HOME",
 ];
-
-/// A secret: shown nowhere.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps one.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The secret itself, to be sent.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
-/// How the model is reached.
-#[derive(Debug, Clone)]
-pub struct Api {
-    /// Who serves the model.
-    pub provider: Provider,
-    /// Without a slash at its end.
-    pub base_url: String,
-    /// Needed when an agent starts, unless there is a bearer.
-    pub key: Option<Secret>,
-    /// What gateways and other providers of the same API want instead of a key.
-    pub bearer: Option<Secret>,
-    /// Attempts after the first.
-    pub retries: u32,
-    /// Silence after which a stream counts as broken.
-    pub idle: Duration,
-}
-
-impl Api {
-    /// What is missing before it can be asked, if anything is.
-    pub(crate) fn lacks(&self) -> Option<&'static str> {
-        self.provider.lacks(self.key.is_some() || self.bearer.is_some())
-    }
-}
 
 /// What all tasks of a process share.
 #[derive(Debug, Clone)]
@@ -271,7 +226,7 @@ impl Environment {
 
     /// Whom a runner with this environment asks for messages, and for what opens that.
     pub fn reached(&self) -> Result<Vec<String>, String> {
-        let (provider, base) = Provider::read(self)?;
+        let (provider, base) = Provider::read(&|name| self.get(name))?;
         Ok(provider.token_uri().map(str::to_owned).into_iter().chain([base]).collect())
     }
 
@@ -329,7 +284,7 @@ impl Settings {
             },
             ..Limits::default()
         };
-        let (provider, base_url) = Provider::read(env)?;
+        let (provider, base_url) = Provider::read(&|name| env.get(name))?;
         let secret = |name: &str| env.get(name).map(|value| Secret::new(value.to_owned()));
         Ok(Self {
             workspace: env.get("WORKSPACE").unwrap_or("/workspace").into(),

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use legwork_base::Secret;
 use legwork_proto::task::Level;
 use legwork_runner::Requester;
 use legwork_workspace::{Bounds, Format};
@@ -22,7 +23,7 @@ use legwork_workspace::{Bounds, Format};
 use crate::abort::Abort;
 use crate::events::Events;
 use crate::hands::{Hands, command_file};
-use crate::settings::{Secret, Settings};
+use crate::settings::Settings;
 use git::MAX_SAID;
 pub(crate) use pieces::PieceStore;
 pub(crate) use read::Around;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use legwork_base::Secret;
 use legwork_proto::task::{Assigned, Input, Register, TaskId};
 use legwork_yaml::Node;
 use serde_json::value::RawValue;
@@ -12,11 +13,11 @@ use tokio::sync::Notify;
 
 use crate::abort::{Abort, Why};
 use crate::agent::Memory;
-use crate::deliver::cause;
 use crate::inbox::Inbox;
 use crate::random;
-use crate::settings::{Secret, Standby};
+use crate::settings::Standby;
 use crate::task::{Contact, Order, Runner};
+use legwork_net::cause;
 
 /// The protocol's poll.
 const POLL: Duration = Duration::from_secs(5);

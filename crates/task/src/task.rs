@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legwork_base::Secret;
 use legwork_proto::task::{Body, Code, TaskId, Usage};
 use legwork_runner::Requester;
 use legwork_yaml::Node;
@@ -22,12 +23,12 @@ use crate::inbox::Inbox;
 use crate::journal::{Entry, Journal};
 use crate::leftovers::Leftovers;
 use crate::masks::Masks;
-use crate::messages::Client;
 use crate::place::{self, Place};
 use crate::secrets;
-use crate::settings::{Secret, Settings};
+use crate::settings::Settings;
 use crate::source::{Around, PieceStore, Porter};
 use crate::workflow;
+use legwork_messages::Client;
 
 /// How long events are delivered after the task's end, and after SIGTERM.
 const DELIVER: Duration = Duration::from_secs(600);

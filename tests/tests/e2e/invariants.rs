@@ -68,6 +68,8 @@ fn arrows_point_downwards_only() {
         ("legwork-yaml", vec!["tokio", "rustix", "legwork-proto"]),
         ("legwork-store", vec!["legwork-hub", "legwork-proto", "legwork-runner"]),
         ("legwork-http", vec!["legwork-hub", "legwork-serve", "legwork-proto", "legwork-runner"]),
+        ("legwork-messages", vec!["legwork-task", "legwork-hub", "legwork-runner", "legwork-process"]),
+        ("legwork-net", vec!["tokio", "legwork-proto", "legwork-policy"]),
         ("legwork-base", vec!["tokio", "rustix", "libc", "legwork-proto"]),
         (
             "legwork-api",
@@ -94,7 +96,13 @@ fn arrows_point_downwards_only() {
         // These ask others over HTTP, and serve nobody.
         let asks = matches!(
             krate,
-            "legwork-api" | "legwork-runner" | "legwork-mcp" | "legwork-release" | "legwork-task"
+            "legwork-api"
+                | "legwork-runner"
+                | "legwork-mcp"
+                | "legwork-messages"
+                | "legwork-net"
+                | "legwork-release"
+                | "legwork-task"
         );
         if !matches!(krate, "legwork-dialout" | "legwork-http" | "legwork-hub" | "legwork-serve") {
             for name in network.into_iter().filter(|name| !(asks && *name == "reqwest")) {

@@ -9,9 +9,9 @@ use super::steer::Verdict;
 use super::{Failure, Run};
 use crate::hands::command_file;
 use crate::journal::Entry;
-use crate::messages::{ToolUse, tool_uses};
 use crate::random;
 use crate::tools::{self, Answer, Bench, Tool};
+use legwork_messages::{ToolUse, tool_uses};
 
 /// Read-only calls that run side by side.
 const SIDE_BY_SIDE: usize = 8;

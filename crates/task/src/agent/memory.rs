@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::context;
-use crate::deliver::cause;
-use crate::messages::tool_uses;
+use legwork_messages::tool_uses;
+use legwork_net::cause;
 
 /// Most bytes of it. Beyond them old answers of tools are left out; what is still larger is not kept.
 pub(crate) const MOST: usize = 16 << 20;
@@ -151,7 +151,7 @@ fn answered(mut messages: Vec<String>) -> Vec<String> {
     let last: Value = messages.last().and_then(|last| serde_json::from_str(last).ok()).unwrap_or_default();
     if last["role"] == "assistant" {
         let calls = tool_uses(last["content"].as_array().map(Vec::as_slice).unwrap_or_default());
-        let result = |call: &crate::messages::ToolUse| json!({"type": "tool_result", "tool_use_id": call.id, "content": INTERRUPTED, "is_error": true});
+        let result = |call: &legwork_messages::ToolUse| json!({"type": "tool_result", "tool_use_id": call.id, "content": INTERRUPTED, "is_error": true});
         let results: Vec<Value> = calls.iter().map(result).collect();
         if !results.is_empty() {
             messages.push(json!({"role": "user", "content": results}).to_string());

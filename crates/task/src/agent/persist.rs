@@ -39,7 +39,7 @@ impl Persistence {
                         tracing::warn!(status = response.status().as_u16(), "a message could not be kept");
                     }
                     Err(error) => {
-                        tracing::warn!(error = %crate::deliver::cause(&error), "a message could not be kept");
+                        tracing::warn!(error = %legwork_net::cause(&error), "a message could not be kept");
                     }
                 }
             }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::budget::Meter;
 use super::context;
 use crate::journal::Entry;
-use crate::messages::StopReason;
+use legwork_messages::StopReason;
 
 #[derive(Debug, Default)]
 pub(super) struct Progress {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{Failure, Run, World, context};
 use crate::config::{Agent, Compaction};
 use crate::journal::Entry;
-use crate::messages::{Kind, Live, Observer, tool_uses};
 use crate::tools;
+use legwork_messages::{Kind, Live, Observer, tool_uses};
 
 /// The part of the window from which on room is made, and that which is left for more work where
 /// leaving out old answers is to suffice.
@@ -169,13 +169,13 @@ impl Run<'_> {
         let ask = json!({"role": "user", "content": ASK}).to_string();
         let body = self.request(max_tokens, Some(&ask));
         let asked =
-            self.world.client.message(&self.started.model, body, None, self.world.abort, &mut Unseen).await;
+            self.world.client.message(&self.started.model, body, None, self.stop(), &mut Unseen).await;
         let (message, wasted) = match asked {
             Ok(asked) => asked,
             Err(error) => {
                 self.waste(error.wasted.into())?;
-                if let Kind::Aborted(why) = error.kind {
-                    return Err((super::code(why), why.message().into()));
+                if error.kind == Kind::Stopped {
+                    return Err(self.aborted());
                 }
                 return Ok(self.no_summary(error.message));
             }

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Failure, Run};
 use crate::journal::Entry;
-use crate::messages::ToolUse;
 use crate::tools::Answer;
+use legwork_messages::ToolUse;
 
 /// Whether a call is made.
 pub(super) enum Verdict {

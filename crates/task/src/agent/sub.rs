@@ -8,9 +8,9 @@ use super::{Run, World};
 use crate::config::{Agent, Message};
 use crate::inbox::Inbox;
 use crate::journal::Tokens;
-use crate::messages::ToolUse;
 use crate::task::Contact;
 use crate::tools::{Answer, Tool};
+use legwork_messages::ToolUse;
 
 /// Calls of the model, where nobody says.
 const TURNS: u32 = 50;

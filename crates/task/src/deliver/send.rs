@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use legwork_net::cause;
 use legwork_proto::task::{Body, Event};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
@@ -246,18 +247,6 @@ fn kind(event: &Event) -> String {
         .ok()
         .and_then(|v| v["type"].as_str().map(str::to_owned))
         .unwrap_or_default()
-}
-
-/// The innermost reason, without the address: it may hold a key.
-pub(crate) fn cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    if std::ptr::eq(cause, error) {
-        return if error.is_timeout() { "timed out".into() } else { "the request failed".into() };
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

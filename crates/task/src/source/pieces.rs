@@ -6,7 +6,7 @@ use legwork_workspace::Bounds;
 use legwork_workspace::trees::{Digest, Manifest};
 
 use super::Porter;
-use crate::deliver::cause;
+use legwork_net::cause;
 
 /// Times that a question is put whose answer breaks.
 const TRIES: u32 = 5;

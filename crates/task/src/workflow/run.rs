@@ -20,9 +20,9 @@ use crate::events::Events;
 use crate::hands::Hands;
 use crate::journal::{Entry, Journal};
 use crate::masks::written_in;
-use crate::messages::Client;
 use crate::settings::Settings;
 use crate::task::Contact;
+use legwork_messages::Client;
 
 /// Most characters of a name that is what a step runs.
 const NAME: usize = 50;

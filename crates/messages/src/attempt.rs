@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use legwork_base::cause::innermost;
+use legwork_net::cause;
 use reqwest::header::HeaderMap;
 use sse_stream::SseStream;
 
-use super::client::{Live, Observer};
-use super::message::{Builder, ErrorObject, Message, Seen, Usage};
-use crate::deliver::cause;
+use crate::client::{Live, Observer};
+use crate::message::{Builder, ErrorObject, Message, Seen, Usage};
 use crate::provider::{Frames, error_kind};
 
 /// Until the API's first byte: it may think before it says anything.
@@ -19,9 +20,9 @@ const FIRST_BYTE: Duration = Duration::from_secs(600);
 /// Most bytes of an error's body.
 const MAX_ERROR: usize = 64 * 1024;
 
-/// Most bytes of one event, and of a whole answer.
 /// Amazon's frame around events.
 const FRAMED: &str = "application/vnd.amazon.eventstream";
+/// Most bytes of one event, and of a whole answer.
 const MAX_EVENT: usize = 32 << 20;
 const MAX_STREAM: usize = 256 << 20;
 
@@ -36,17 +37,17 @@ enum Broken {
 
 /// What a failed attempt was.
 #[derive(Debug, Default)]
-pub(super) struct Failed {
+pub(crate) struct Failed {
     /// `None` if there was no answer.
-    pub(super) status: Option<u16>,
-    pub(super) headers: HeaderMap,
+    pub(crate) status: Option<u16>,
+    pub(crate) headers: HeaderMap,
     /// The API's own name for it.
-    pub(super) kind: String,
-    pub(super) message: String,
+    pub(crate) kind: String,
+    pub(crate) message: String,
     /// It broke off after it had begun.
-    pub(super) midway: bool,
+    pub(crate) midway: bool,
     /// What was used up all the same.
-    pub(super) usage: Usage,
+    pub(crate) usage: Usage,
 }
 
 impl Failed {
@@ -56,7 +57,7 @@ impl Failed {
 }
 
 /// Sends a request and reads its stream to the end.
-pub(super) async fn attempt<O: Observer>(
+pub(crate) async fn attempt<O: Observer>(
     request: reqwest::RequestBuilder,
     idle: Duration,
     observer: &mut O,
@@ -92,7 +93,7 @@ pub(super) async fn attempt<O: Observer>(
         false => SseStream::from_bytes_stream(counted)
             .map(|event| match event {
                 Ok(event) => Ok(event.data.unwrap_or_default()),
-                Err(error) => Err(root(&error)),
+                Err(error) => Err(innermost(&error).to_string()),
             })
             .right_stream(),
     });
@@ -136,7 +137,7 @@ fn framed(pieces: impl Stream<Item = Result<Bytes, Broken>>) -> impl Stream<Item
             }
             match pieces.next().await {
                 Some(Ok(piece)) => frames.push(&piece),
-                Some(Err(error)) => return Err(root(&error)),
+                Some(Err(error)) => return Err(innermost(&error).to_string()),
                 None if frames.is_midway() => return Err("it ended within a message".to_owned()),
                 None => return Ok(None),
             }
@@ -182,12 +183,4 @@ async fn refused(mut response: reqwest::Response, idle: Duration) -> Failed {
         kind: error.kind,
         ..Failed::default()
     }
-}
-
-fn root(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

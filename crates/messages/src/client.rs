@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use legwork_base::Secret;
+use legwork_net::cause;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::attempt::{Failed, attempt};
-use super::message::{Message, Usage};
-use crate::abort::{Abort, Why};
+use crate::attempt::{Failed, attempt};
+use crate::message::{Message, Usage};
 use crate::provider::{Provider, Tokens, bearer_header, bedrock_headers};
-use crate::settings::Api;
 
 /// The API's version that this client knows.
 const API_VERSION: &str = "2026-10-21";
@@ -26,13 +26,14 @@ const MAX_MODELS: usize = 4 << 20;
 
 /// A model as the API lists it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-pub(crate) struct Model {
-    pub(crate) id: String,
+pub struct Model {
+    /// Its name in requests.
+    pub id: String,
     #[serde(default)]
     created_at: String,
     /// How many tokens it reads at most, where the API says so.
     #[serde(default)]
-    pub(crate) max_input_tokens: Option<u64>,
+    pub max_input_tokens: Option<u64>,
 }
 
 #[derive(serde::Deserialize)]
@@ -40,9 +41,33 @@ struct Models {
     data: Vec<Model>,
 }
 
+/// How the model is reached.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Who serves the model.
+    pub provider: Provider,
+    /// Without a slash at its end.
+    pub base_url: String,
+    /// Needed when an agent starts, unless there is a bearer.
+    pub key: Option<Secret>,
+    /// What gateways and other providers of the same API want instead of a key.
+    pub bearer: Option<Secret>,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// Silence after which a stream counts as broken.
+    pub idle: Duration,
+}
+
+impl Api {
+    /// What is missing before it can be asked, if anything is.
+    pub fn lacks(&self) -> Option<&'static str> {
+        self.provider.lacks(self.key.is_some() || self.bearer.is_some())
+    }
+}
+
 /// What is seen of a message while it comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Live {
+pub enum Live {
     /// More text.
     Text(String),
     /// More of what the model thinks.
@@ -59,38 +84,38 @@ pub(crate) enum Live {
 }
 
 /// Who looks on.
-pub(crate) trait Observer {
+pub trait Observer {
     /// Takes in what is seen; the stream waits meanwhile.
     fn see(&mut self, live: Live) -> impl Future<Output = ()>;
 }
 
 /// What kind of failure it is, for what is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// The API can't be reached, or won't, however often it is asked.
     Failed,
     /// The request has no room in the model's window, perhaps.
     Invalid,
     /// There is no such model.
     NoModel,
-    /// The task is to end.
-    Aborted(Why),
+    /// The caller has stopped waiting for it.
+    Stopped,
 }
 
 /// Why there is no message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ApiError {
+pub struct ApiError {
     /// The kind.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// In the API's words, if it has any.
-    pub(crate) message: String,
+    pub message: String,
     /// What failed attempts used up.
-    pub(crate) wasted: Usage,
+    pub wasted: Usage,
 }
 
 /// A client of the Messages API.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub struct Client {
     http: reqwest::Client,
     provider: Provider,
     base: String,
@@ -106,7 +131,7 @@ pub(crate) struct Client {
 impl Client {
     /// A client of an API with a key, or with a bearer where there is none, or with what its
     /// provider wants. `token_http` reaches who gives out tokens.
-    pub(crate) fn new(http: reqwest::Client, token_http: reqwest::Client, api: &Api) -> Result<Self, String> {
+    pub fn new(http: reqwest::Client, token_http: reqwest::Client, api: &Api) -> Result<Self, String> {
         let Api { base_url, retries, idle, provider, .. } = api;
         let mut headers = HeaderMap::new();
         if matches!(provider, Provider::Anthropic) {
@@ -134,13 +159,13 @@ impl Client {
     }
 
     /// Whether it is Anthropic's own API: others may not know what is new there.
-    pub(crate) fn is_anthropics(&self) -> bool {
+    pub fn is_anthropics(&self) -> bool {
         let host = url::Url::parse(&self.base).ok().and_then(|url| url.host_str().map(str::to_owned));
         host.as_deref() == Some("api.anthropic.com")
     }
 
     /// Puts the beginning of a request's body into the words of who serves it.
-    pub(crate) fn shape(&self, head: &mut serde_json::Map<String, serde_json::Value>, beta: Option<&str>) {
+    pub fn shape(&self, head: &mut serde_json::Map<String, serde_json::Value>, beta: Option<&str>) {
         self.provider.shape(head, beta);
     }
 
@@ -183,18 +208,18 @@ impl Client {
     }
 
     /// The models in service, the newest first.
-    pub(crate) async fn models(&self) -> Result<Vec<Model>, String> {
+    pub async fn models(&self) -> Result<Vec<Model>, String> {
         if !self.provider.lists_models() {
             return Err("who serves it lists no models".into());
         }
         let url = format!("{}/v1/models?limit=1000", self.base);
         let request = self.http.get(url).headers(self.headers.clone()).timeout(MODELS_TIMEOUT);
-        let mut response = request.send().await.map_err(|e| crate::deliver::cause(&e))?;
+        let mut response = request.send().await.map_err(|e| cause(&e))?;
         if !response.status().is_success() {
             return Err(format!("GET /v1/models: status {}", response.status().as_u16()));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| crate::deliver::cause(&e))? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| cause(&e))? {
             body.extend_from_slice(&chunk);
             if body.len() > MAX_MODELS {
                 return Err("GET /v1/models: the list is too long".into());
@@ -208,15 +233,17 @@ impl Client {
     }
 
     /// Asks for a message; also returns what failed attempts used up. `beta` names what of the
-    /// API the request needs beside its common part.
-    pub(crate) async fn message<O: Observer>(
+    /// API the request needs beside its common part. When `stop` is done the request ends, with
+    /// [`Kind::Stopped`].
+    pub async fn message<O: Observer>(
         &self,
         model: &str,
         body: Bytes,
         beta: Option<&'static str>,
-        abort: &Abort,
+        stop: impl Future<Output = ()>,
         observer: &mut O,
     ) -> Result<(Message, Usage), ApiError> {
+        let mut stop = std::pin::pin!(stop);
         let mut wasted = Usage::default();
         let mut patience = Patience::new(self.retries);
         loop {
@@ -226,7 +253,7 @@ impl Client {
             };
             let tried = tokio::select! {
                 tried = trying => tried,
-                why = abort.wished() => return Err(aborted(why, wasted)),
+                () = &mut stop => return Err(stopped(wasted)),
             };
             let failed = match tried {
                 Ok(message) => return Ok((message, wasted)),
@@ -251,7 +278,7 @@ impl Client {
             );
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                why = abort.wished() => return Err(aborted(why, wasted)),
+                () = &mut stop => return Err(stopped(wasted)),
             }
         }
     }
@@ -290,8 +317,8 @@ impl Patience {
     }
 }
 
-fn aborted(why: Why, wasted: Usage) -> ApiError {
-    ApiError { kind: Kind::Aborted(why), message: why.message().into(), wasted }
+fn stopped(wasted: Usage) -> ApiError {
+    ApiError { kind: Kind::Stopped, message: "the request was stopped".into(), wasted }
 }
 
 fn header<'a>(failed: &'a Failed, name: &str) -> Option<&'a str> {
@@ -338,7 +365,7 @@ fn delay(failed: &Failed, failures: u32) -> Duration {
         Some(seconds) => Duration::try_from_secs_f64(seconds).unwrap_or(MAX_WAIT).min(MAX_WAIT),
         None => {
             let base = (FIRST_DELAY * 2f64.powi(failures.min(16).cast_signed())).min(MAX_DELAY);
-            Duration::from_secs_f64(base * (1.0 - 0.25 * crate::random::fraction()))
+            Duration::from_secs_f64(base * (1.0 - 0.25 * legwork_base::ids::fraction()))
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 /// Why the model stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StopReason {
+pub enum StopReason {
     /// It is done.
     EndTurn,
     /// It wants tools called.
@@ -25,7 +25,8 @@ pub(crate) enum StopReason {
 }
 
 impl StopReason {
-    pub(crate) fn of(name: &str) -> Self {
+    /// The reason of a name; a name that is unknown here is kept.
+    pub fn of(name: &str) -> Self {
         match name {
             "end_turn" => Self::EndTurn,
             "tool_use" => Self::ToolUse,
@@ -39,7 +40,7 @@ impl StopReason {
     }
 
     /// Its name.
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::EndTurn => "end_turn",
             Self::ToolUse => "tool_use",
@@ -55,19 +56,19 @@ impl StopReason {
 
 /// Tokens of one message. The stream's numbers are totals: the last one holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// Read that no cache held.
-    pub(crate) input: u64,
+    pub input: u64,
     /// Written.
-    pub(crate) output: u64,
+    pub output: u64,
     /// Put into the cache.
-    pub(crate) cache_creation: u64,
+    pub cache_creation: u64,
     /// Read from the cache.
-    pub(crate) cache_read: u64,
+    pub cache_read: u64,
 }
 
 impl Usage {
-    pub(super) fn overwrite(&mut self, usage: &Value) {
+    pub(crate) fn overwrite(&mut self, usage: &Value) {
         for (name, field) in [
             ("input_tokens", &mut self.input),
             ("output_tokens", &mut self.output),
@@ -83,13 +84,13 @@ impl Usage {
 
 /// A call of a tool.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ToolUse {
+pub struct ToolUse {
     /// The call's id.
-    pub(crate) id: String,
+    pub id: String,
     /// The tool.
-    pub(crate) name: String,
+    pub name: String,
     /// Its arguments; always an object, as the API takes back nothing else.
-    pub(crate) input: Value,
+    pub input: Value,
 }
 
 /// The one key of arguments that were no JSON object: what the model wrote instead.
@@ -97,7 +98,7 @@ const NO_OBJECT: &str = "INVALID_JSON";
 
 impl ToolUse {
     /// What the model wrote where an object was due.
-    pub(crate) fn no_object(&self) -> Option<&str> {
+    pub fn no_object(&self) -> Option<&str> {
         let input = self.input.as_object().filter(|input| input.len() == 1)?;
         input.get(NO_OBJECT)?.as_str()
     }
@@ -105,20 +106,20 @@ impl ToolUse {
 
 /// A whole message of the model.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Message {
+pub struct Message {
     /// Its blocks, as they are to be sent back.
-    pub(crate) content: Vec<Value>,
+    pub content: Vec<Value>,
     /// The tool whose call was cut off with the answer: it is not among the blocks.
-    pub(crate) cut_call: Option<String>,
+    pub cut_call: Option<String>,
     /// Why it ends.
-    pub(crate) stop_reason: StopReason,
+    pub stop_reason: StopReason,
     /// What a refusal says of its reason.
-    pub(crate) stop_details: Option<String>,
+    pub stop_details: Option<String>,
     /// What it used.
-    pub(crate) usage: Usage,
+    pub usage: Usage,
     /// Tokens that stand in the window after it: what it read and wrote, without what the API
     /// used up for a summary of its own.
-    pub(crate) window: u64,
+    pub window: u64,
 }
 
 /// Whether a block can't be sent back: the API gives blocks of blanks, and takes none, and
@@ -134,7 +135,7 @@ fn is_unwanted(block: &Value) -> bool {
 
 impl Message {
     /// As it is sent back with the next request.
-    pub(crate) fn as_param(&self) -> String {
+    pub fn as_param(&self) -> String {
         let kept: Vec<Value> = self.content.iter().filter(|b| !is_unwanted(b)).cloned().collect();
         let kept =
             if kept.is_empty() { vec![serde_json::json!({"type": "text", "text": "…"})] } else { kept };
@@ -144,7 +145,7 @@ impl Message {
 }
 
 /// The calls among some blocks.
-pub(crate) fn tool_uses(content: &[Value]) -> Vec<ToolUse> {
+pub fn tool_uses(content: &[Value]) -> Vec<ToolUse> {
     let is_call = |block: &&Value| block["type"] == "tool_use";
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     content
@@ -161,7 +162,7 @@ pub(crate) fn tool_uses(content: &[Value]) -> Vec<ToolUse> {
 /// An event of the stream.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum StreamEvent {
+pub(crate) enum StreamEvent {
     MessageStart {
         message: Value,
     },
@@ -191,7 +192,7 @@ pub(super) enum StreamEvent {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(clippy::enum_variant_names, reason = "the API's names")]
-pub(super) enum Delta {
+pub(crate) enum Delta {
     TextDelta {
         text: String,
     },
@@ -216,7 +217,7 @@ pub(super) enum Delta {
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(super) struct Stop {
+pub(crate) struct Stop {
     #[serde(default)]
     stop_reason: Option<String>,
     #[serde(default)]
@@ -225,16 +226,16 @@ pub(super) struct Stop {
 
 /// What went wrong, as the API says it.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub(super) struct ErrorObject {
+pub(crate) struct ErrorObject {
     #[serde(default, rename = "type")]
-    pub(super) kind: String,
+    pub(crate) kind: String,
     #[serde(default)]
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// What an event means for who looks on.
 #[derive(Debug, PartialEq)]
-pub(super) enum Seen {
+pub(crate) enum Seen {
     Nothing,
     Text(String),
     Thinking(String),
@@ -245,12 +246,12 @@ pub(super) enum Seen {
 
 /// A message in the making.
 #[derive(Debug, Default)]
-pub(super) struct Builder {
+pub(crate) struct Builder {
     started: bool,
     blocks: Vec<Block>,
     stop_reason: Option<String>,
     stop_details: Value,
-    pub(super) usage: Usage,
+    pub(crate) usage: Usage,
     /// Used for summaries that the API made on its way; `usage` has no part of it until the end.
     summaries: Usage,
 }
@@ -266,7 +267,7 @@ struct Block {
 
 impl Builder {
     /// Takes in an event; an error means that the stream is not what it should be.
-    pub(super) fn take(&mut self, data: &str) -> Result<Seen, String> {
+    pub(crate) fn take(&mut self, data: &str) -> Result<Seen, String> {
         let event = match serde_json::from_str::<StreamEvent>(data) {
             Ok(event) => event,
             Err(error) => {
@@ -400,7 +401,7 @@ impl Builder {
     }
 
     /// The message, after its last event.
-    pub(super) fn finish(mut self) -> Message {
+    pub(crate) fn finish(mut self) -> Message {
         let stop_reason = StopReason::of(self.stop_reason.as_deref().unwrap_or_default());
         // The end of an answer that was cut off may be half of a call.
         let is_call = |block: &Block| block.value.get("type") == Some(&"tool_use".into());
@@ -453,7 +454,7 @@ fn summaries(usage: &Value) -> Usage {
 }
 
 /// Events of a stream, one a line, for fuzzing.
-pub(crate) fn fuzz(text: &str) {
+pub fn fuzz(text: &str) {
     let mut builder = Builder::default();
     for line in text.lines() {
         match builder.take(line) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use legwork_net::cause;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::json;
@@ -127,10 +128,10 @@ async fn ask(account: &Account, http: &reqwest::Client) -> Result<(String, Durat
         .header("content-type", "application/x-www-form-urlencoded")
         .timeout(TIMEOUT)
         .body(form);
-    let mut answer = request.send().await.map_err(|e| failed(None, crate::deliver::cause(&e)))?;
+    let mut answer = request.send().await.map_err(|e| failed(None, cause(&e)))?;
     let status = answer.status().as_u16();
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|e| failed(None, crate::deliver::cause(&e)))? {
+    while let Some(chunk) = answer.chunk().await.map_err(|e| failed(None, cause(&e)))? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_ANSWER {
             return Err(failed(None, "the answer is too long".into()));

@@ -7,14 +7,13 @@ mod sigv4;
 
 use std::fmt::Write as _;
 
+use legwork_base::Secret;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
 pub(crate) use eventstream::{Frames, error_kind};
 pub(crate) use google::{Account, Tokens};
 pub(crate) use sigv4::Keys;
-
-use crate::settings::{Environment, Secret};
 
 /// The versions of the API that both say they speak.
 const BEDROCK_VERSION: &str = "bedrock-2023-05-31";
@@ -52,26 +51,27 @@ pub struct Vertex {
 }
 
 impl Provider {
-    /// Reads `LEGWORK_PROVIDER` and what belongs to each; also where it is.
-    pub(crate) fn read(env: &Environment) -> Result<(Self, String), String> {
+    /// Reads `LEGWORK_PROVIDER` and what belongs to each, by a function that gives variables which
+    /// are set to something; also the address of the API.
+    pub fn read<'e>(env: &dyn Fn(&str) -> Option<&'e str>) -> Result<(Self, String), String> {
         let needed = |names: &[&str], provider: &str| {
-            let found = names.iter().find_map(|name| env.get(name));
+            let found = names.iter().find_map(|name| env(name));
             found
                 .map(str::to_owned)
                 .ok_or_else(|| format!("LEGWORK_PROVIDER={provider} needs {}", names.join(" or ")))
         };
-        let secret = |name: &str| env.get(name).map(|value| Secret::new(value.to_owned()));
+        let secret = |name: &str| env(name).map(|value| Secret::new(value.to_owned()));
         let at = |name: &str, default: String| {
-            env.get(name).map_or(default, |url| url.trim_end_matches('/').to_owned())
+            env(name).map_or(default, |url| url.trim_end_matches('/').to_owned())
         };
-        match env.get("LEGWORK_PROVIDER") {
+        match env("LEGWORK_PROVIDER") {
             None | Some("anthropic") => {
                 Ok((Self::Anthropic, at("ANTHROPIC_BASE_URL", "https://api.anthropic.com".into())))
             }
             Some("bedrock") => {
                 let region = needed(&["AWS_REGION", "AWS_DEFAULT_REGION"], "bedrock")?;
                 is_name("AWS_REGION", &region)?;
-                let keys = match (env.get("AWS_ACCESS_KEY_ID"), secret("AWS_SECRET_ACCESS_KEY")) {
+                let keys = match (env("AWS_ACCESS_KEY_ID"), secret("AWS_SECRET_ACCESS_KEY")) {
                     (Some(id), Some(secret_key)) => Some(Keys {
                         id: id.to_owned(),
                         secret: secret_key,
@@ -88,10 +88,8 @@ impl Provider {
                 let project = needed(&["ANTHROPIC_VERTEX_PROJECT_ID", "GOOGLE_CLOUD_PROJECT"], "vertex")?;
                 is_name("CLOUD_ML_REGION", &region)?;
                 is_name("ANTHROPIC_VERTEX_PROJECT_ID", &project)?;
-                let account = match (
-                    env.get("LEGWORK_GOOGLE_CREDENTIALS"),
-                    env.get("GOOGLE_APPLICATION_CREDENTIALS"),
-                ) {
+                let account = match (env("LEGWORK_GOOGLE_CREDENTIALS"), env("GOOGLE_APPLICATION_CREDENTIALS"))
+                {
                     (Some(text), _) => {
                         Some(Account::read(text).map_err(|e| format!("LEGWORK_GOOGLE_CREDENTIALS: {e}"))?)
                     }
@@ -111,7 +109,7 @@ impl Provider {
     }
 
     /// Whether a task may name a model that nobody has listed.
-    pub(crate) fn knows(&self, model: &str) -> bool {
+    pub fn knows(&self, model: &str) -> bool {
         if model.len() > MAX_MODEL || model.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return false;
         }
@@ -128,7 +126,7 @@ impl Provider {
 
     /// What is missing before it can be asked, if anything is. `opened`: there is a key or a bearer
     /// for an API that takes those.
-    pub(crate) fn lacks(&self, opened: bool) -> Option<&'static str> {
+    pub fn lacks(&self, opened: bool) -> Option<&'static str> {
         match self {
             Self::Anthropic if !opened => Some("ANTHROPIC_API_KEY environment variable is required"),
             Self::Bedrock(bedrock) if bedrock.keys.is_none() && bedrock.bearer.is_none() => Some(
@@ -142,7 +140,7 @@ impl Provider {
     }
 
     /// What must never be told.
-    pub(crate) fn secrets(&self) -> Vec<&Secret> {
+    pub fn secrets(&self) -> Vec<&Secret> {
         match self {
             Self::Anthropic => Vec::new(),
             Self::Bedrock(bedrock) => {
@@ -154,7 +152,7 @@ impl Provider {
     }
 
     /// Where tokens are asked for, if that is done.
-    pub(crate) fn token_uri(&self) -> Option<&str> {
+    pub fn token_uri(&self) -> Option<&str> {
         match self {
             Self::Vertex(vertex) => vertex.account.as_ref().map(|account| account.token_uri.as_str()),
             _ => None,
@@ -256,20 +254,12 @@ fn encoded(text: &str) -> String {
     out
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<(Provider, String), String> {
-        let pairs = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into()));
-        Provider::read(&Environment::new(pairs.collect::<Vec<(std::ffi::OsString, std::ffi::OsString)>>()))
+        Provider::read(&|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| *value))
     }
 
     #[test]

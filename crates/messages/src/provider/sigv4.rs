@@ -3,12 +3,13 @@
 
 use std::time::SystemTime;
 
+use legwork_base::Secret;
+use legwork_base::digest::hex;
 use ring::hmac;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{encoded, hex};
-use crate::settings::Secret;
+use super::encoded;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
@@ -58,15 +59,15 @@ pub(super) fn sign(keys: &Keys, scope: &Scope<'_>, asked: &Asked<'_>) -> Vec<(&'
         asked.method,
         path(asked.url),
         query(asked.url),
-        hex(&Sha256::digest(asked.body))
+        hex(Sha256::digest(asked.body))
     );
     let within = format!("{date}/{}/{}/aws4_request", scope.region, scope.service);
-    let to_sign = format!("{ALGORITHM}\n{time}\n{within}\n{}", hex(&Sha256::digest(canonical)));
+    let to_sign = format!("{ALGORITHM}\n{time}\n{within}\n{}", hex(Sha256::digest(canonical)));
     let mut key = format!("AWS4{}", keys.secret.expose()).into_bytes();
     for part in [date.as_str(), scope.region, scope.service, "aws4_request"] {
         key = mac(&key, part.as_bytes());
     }
-    let signature = hex(&mac(&key, to_sign.as_bytes()));
+    let signature = hex(mac(&key, to_sign.as_bytes()));
     let authorization =
         format!("{ALGORITHM} Credential={}/{within}, SignedHeaders={names}, Signature={signature}", keys.id);
     let mut more = vec![("x-amz-date", time), ("authorization", authorization)];
@@ -116,7 +117,7 @@ mod tests {
     ) -> String {
         let keys = Keys {
             id: "AKIDEXAMPLE".into(),
-            secret: Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into()),
+            secret: Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
             session: session.map(|token| Secret::new(token.to_owned())),
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_440_938_160);

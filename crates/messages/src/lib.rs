@@ -6,7 +6,11 @@
 mod attempt;
 mod client;
 mod message;
+mod provider;
 
-pub(crate) use client::{ApiError, Client, Kind, Live, Observer};
-pub(crate) use message::{Message, StopReason, ToolUse, Usage};
-pub(crate) use message::{fuzz, tool_uses};
+pub use client::{Api, ApiError, Client, Kind, Live, Model, Observer};
+#[doc(hidden)]
+pub use message::fuzz;
+pub use message::tool_uses;
+pub use message::{Message, StopReason, ToolUse, Usage};
+pub use provider::{Bedrock, Provider, Vertex};
