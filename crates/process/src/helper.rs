@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
+use legwork_executor::Size;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -17,7 +18,7 @@ use rustix::net::{
 
 use crate::record::Stored;
 use crate::running::Running;
-use crate::spec::{Io, Size, Spec, boot_id};
+use crate::spec::{Io, Spec, boot_id};
 use crate::terminal::Terminal;
 use crate::{record, supervisor, sys, terminal};
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use legwork_executor::Size;
 use rustix::fs::FlockOperation;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::Interest;
@@ -14,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use crate::inside::Inside;
 use crate::launch::{MOST_FDS, received};
 use crate::record;
-use crate::spec::{Size, Spec, State, Status, boot_id};
+use crate::spec::{Spec, State, Status, boot_id};
 use crate::supervisor::{CANCEL, DOOR, ENDED, GROWN, INPUT, MAX_MESSAGE, RESIZE};
 
 /// What happened to a running command.

@@ -3,19 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use legwork_executor::Size;
 use legwork_sandbox::{Group, Inhabitant, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::gate::{Denial, Gate};
-
-/// A terminal's size in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Size {
-    /// Characters in a row.
-    pub cols: u16,
-    /// How many rows there are.
-    pub rows: u16,
-}
 
 /// Bounds of one command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

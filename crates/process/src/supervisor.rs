@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use legwork_executor::Size;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -16,7 +17,7 @@ use crate::gate::Gatekeeper;
 use crate::journal::{Stream, Writer};
 use crate::launch::{Launched, Streams, launch, send};
 use crate::record::Stored;
-use crate::spec::{EndedBy, Io, Size, Spec, State, Status, now_ms};
+use crate::spec::{EndedBy, Io, Spec, State, Status, now_ms};
 use crate::{confine, record, sys, terminal, tree};
 
 /// Most input waiting for a terminal that does not read.

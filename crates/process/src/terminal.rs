@@ -5,13 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
+use legwork_executor::Size;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use rustix::termios::{LocalModes, QueueSelector, SpecialCodeIndex};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-
-use crate::spec::Size;
 
 /// What a terminal that is flooded gives at once.
 const MUCH: usize = 1024;

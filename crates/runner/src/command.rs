@@ -16,7 +16,7 @@ use legwork_process::{
     check_syntax,
 };
 
-use crate::audit::Record;
+use crate::audit::{Place, Record};
 use crate::gating::Standing;
 use crate::operation::{BashOutput, Denial, Failure, Requester};
 use crate::redact::redact;
@@ -157,22 +157,44 @@ impl Runner {
         file: &Path,
         size: Size,
     ) -> Result<(Running, Terminal), Failure> {
+        let spawn = |cwd: BorrowedFd<'_>, spec| self.config.spawner.spawn_terminal(file, cwd, spec, size);
+        let (started, place) = self.start_now(command, requester, file, spawn)?;
+        place.record(Record {
+            decision: "allow",
+            outcome: "started",
+            gate: self.gate_of(command, file),
+            sandbox: sandbox_of(file),
+            started_ms: now_ms(),
+            ..command.record(requester)
+        });
+        Ok(started)
+    }
+
+    /// As [`start`](Self::start), without waiting: with more records on their way to the audit
+    /// than there is room for it fails.
+    pub fn start_at_once(
+        &self,
+        command: &Command,
+        requester: &Requester,
+        file: &Path,
+    ) -> Result<Running, Failure> {
+        let spawn = |cwd: BorrowedFd<'_>, spec: Spec| self.config.spawner.spawn(file, cwd, &spec);
+        Ok(self.start_now(command, requester, file, spawn)?.0)
+    }
+
+    /// Starts a command, with room in the audit for one more record of it.
+    fn start_now<T>(
+        &self,
+        command: &Command,
+        requester: &Requester,
+        file: &Path,
+        spawn: impl FnOnce(BorrowedFd<'_>, Spec) -> Result<T, SpawnError>,
+    ) -> Result<(T, Place), Failure> {
         let Some(place) = self.config.audit.place() else {
             return Err(not_started("the audit can't be written, and what can't be recorded is not done"));
         };
-        let spawn = |cwd: BorrowedFd<'_>, spec| self.config.spawner.spawn_terminal(file, cwd, spec, size);
         match self.launch(command, file, spawn) {
-            Ok(started) => {
-                place.record(Record {
-                    decision: "allow",
-                    outcome: "started",
-                    gate: self.gate_of(command, file),
-                    sandbox: sandbox_of(file),
-                    started_ms: now_ms(),
-                    ..command.record(requester)
-                });
-                Ok(started)
-            }
+            Ok(started) => Ok((started, place)),
             Err(refused) => {
                 place.record(self.record_refused(command, requester, &refused));
                 Err(refused.0)
