@@ -10,6 +10,17 @@ pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// 128 random bits as 32 digits that need no quoting anywhere: a name that can't be guessed.
+///
+/// # Panics
+///
+/// Without randomness there are no secrets, and nothing may go on.
+pub fn secret() -> String {
+    #[expect(clippy::expect_used, reason = "the kernel's generator does not fail once it has started")]
+    let bits = bytes().map(u128::from_le_bytes).expect("the system has randomness");
+    format!("{bits:032x}")
+}
+
 /// 128 bits that nobody else has, for names. Never a secret: where the system gives no
 /// randomness they are made of clock, process and count.
 pub fn unique() -> u128 {
