@@ -3,9 +3,27 @@
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::response::Response;
+use legwork_socketio::Trust;
 use sha2::{Digest, Sha256};
 
-use crate::client::Rights;
+/// What a client may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// Everything.
+    Work,
+    /// Look, and change nothing.
+    Look,
+}
+
+impl Rights {
+    /// How far they are trusted on the wire.
+    pub(crate) fn trust(self) -> Trust {
+        match self {
+            Self::Work => Trust::Works,
+            Self::Look => Trust::Looks,
+        }
+    }
+}
 
 /// Who may do what.
 #[derive(Clone, Default)]

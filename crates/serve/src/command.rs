@@ -1,16 +1,16 @@
 //! Programs that the server runs to answer a request.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use legwork_executor::{Ended, Executor, Failure, Io, NotStarted, Place, Stream};
 use legwork_process::sandbox::Profile;
-use legwork_process::{Cursor, Status, Stream};
 use legwork_runner::{Command, What};
 
-use crate::room::Room;
-use crate::terminal::Launch;
+use crate::shells::{Shells, own};
+
+/// How much is read at once.
+const PIECE: usize = 64 * 1024;
 
 /// A program to run in the workspace's root.
 pub(crate) struct Tool {
@@ -22,9 +22,31 @@ pub(crate) struct Tool {
     pub(crate) most: usize,
 }
 
+/// Why a program gave no output that can be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    /// It was not started.
+    #[error(transparent)]
+    NotStarted(#[from] NotStarted),
+    /// It never came to run.
+    #[error("failed to execute command: {0}")]
+    Broken(String),
+    /// Its end is unknown.
+    #[error("{0}")]
+    Lost(String),
+    /// What it has said can't be read.
+    #[error(transparent)]
+    Unreadable(#[from] std::io::Error),
+    /// More than anybody wants.
+    #[error("it says too much")]
+    TooMuch,
+    /// It says so itself, in these words.
+    #[error("it failed: {0}")]
+    Status(String),
+}
+
 /// Runs a program to its end; returns what it has printed, or why it failed.
-pub(crate) async fn output(room: &Arc<Room>, tool: Tool) -> Result<Vec<u8>, String> {
-    let most = tool.most;
+pub(crate) async fn output(shells: &Shells, tool: Tool) -> Result<Vec<u8>, Failed> {
     let command = Command {
         what: What::Program(tool.argv),
         env: tool.env,
@@ -32,35 +54,37 @@ pub(crate) async fn output(room: &Arc<Room>, tool: Tool) -> Result<Vec<u8>, Stri
         walls: Some(tool.sandbox),
         ..Command::default()
     };
-    let launch = Launch::own("", command);
-    let shells = &room.terminals.shells;
-    let running = shells.run(&launch).await?;
-    shells.ended(&running).await;
-    let file = running.path().to_owned();
-    let finished = shells.finish(&launch, &file).await;
-    tokio::task::spawn_blocking(move || {
-        let result = finished.and_then(|status| read(&file, &status, most));
-        let _ = std::fs::remove_file(&file);
-        result
-    })
-    .await
-    .map_err(|e| e.to_string())?
-}
-
-fn read(file: &Path, status: &Status, most: usize) -> Result<Vec<u8>, String> {
-    let mut cursor = Cursor::open(file, 0, 0).map_err(|e| e.to_string())?;
+    let process = shells.start(&own("", command), Io::Journal)?;
+    let ended = process.ended().await;
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    while let Some(chunk) = cursor.next(64 * 1024).map_err(|e| e.to_string())? {
-        let into = if chunk.stream == Stream::Stdout { &mut out } else { &mut err };
-        into.extend(chunk.data);
-        if out.len() + err.len() > most {
-            return Err("it says too much".into());
+    let (mut place, mut buffer) = (Place::default(), vec![0u8; PIECE]);
+    loop {
+        let piece = process.read(place, &mut buffer).await?;
+        if piece.len == 0 {
+            break;
+        }
+        place.pass(piece);
+        let into = if piece.stream == Stream::Stdout { &mut out } else { &mut err };
+        into.extend_from_slice(&buffer[..piece.len]);
+        if out.len() + err.len() > tool.most {
+            return Err(Failed::TooMuch);
         }
     }
-    if status.exit_code != Some(0) {
-        let said = String::from_utf8_lossy(&err);
-        let last = said.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("no reason given");
-        return Err(format!("it failed: {}", last.chars().take(300).collect::<String>()));
-    }
+    judge(ended, &err)?;
     Ok(out)
+}
+
+/// Whether a program has done what it was to do.
+fn judge(ended: Ended, err: &[u8]) -> Result<(), Failed> {
+    match ended.failure {
+        Some(Failure::NotStarted(cause)) => return Err(Failed::Broken(cause)),
+        Some(Failure::Lost(why)) => return Err(Failed::Lost(why)),
+        None => {}
+    }
+    if ended.code != 0 {
+        let said = String::from_utf8_lossy(err);
+        let last = said.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("no reason given");
+        return Err(Failed::Status(last.chars().take(300).collect()));
+    }
+    Ok(())
 }

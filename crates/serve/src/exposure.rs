@@ -3,7 +3,7 @@
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, header};
 
-use crate::client::Rights;
+use crate::access::Rights;
 
 /// Some ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,13 +8,13 @@ mod page;
 mod preview;
 pub(crate) mod reply;
 mod routes;
+mod site;
 mod storage;
 mod terminals;
 mod uploads;
 
-pub(crate) use preview::Previews;
 pub(crate) use routes::serve;
-pub(crate) use uploads::Uploads;
+pub(crate) use site::Site;
 
 /// Reads a page of an application, for the fuzzer.
 pub(crate) fn fuzz_page(data: &[u8]) {

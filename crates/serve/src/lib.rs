@@ -2,28 +2,29 @@
 
 mod access;
 mod app;
-mod client;
 mod command;
-mod engine;
+mod environment;
 mod exposure;
+mod files;
 mod http;
-mod ids;
-mod json;
+mod member;
 mod metrics;
 mod paths;
 mod ports;
+mod queue;
 mod requests;
-mod room;
 mod scan;
-mod seats;
 mod server;
 mod settings;
-mod socketio;
+mod shells;
 mod storage;
-mod terminal;
+mod terminals;
 mod tree;
 mod usage;
+mod vault;
+mod viewing;
 mod watching;
+mod workspace;
 
 /// What strangers send, for the fuzzer.
 #[doc(hidden)]
@@ -31,24 +32,15 @@ pub mod fuzzing {
     /// Reads bytes as everything that clients send.
     pub fn wire(data: &[u8]) {
         let text = String::from_utf8_lossy(data);
-        for packet in crate::engine::packet::decode_body(&text).unwrap_or_default() {
-            if let crate::engine::packet::Incoming::Message(message) = packet {
-                let _ = crate::socketio::decode(&message);
-            }
-        }
-        let _ = crate::socketio::decode(&text);
+        legwork_socketio::fuzzing::wire(&text);
+        legwork_terminal::fuzzing::show(data);
         crate::http::fuzz(&text);
         crate::http::fuzz_page(data);
-        let whole = crate::terminal::journal::whole_characters(data);
-        assert!(whole <= data.len() && data.len() - whole < 4);
         let names = crate::paths::Names::new("/workspace", "/srv/real");
         if let Ok(path) = names.relative(&text) {
             let bad = path.split('/').any(|part| matches!(part, "." | "..")) || path.starts_with('/');
             assert!(!bad && !path.contains('\0'), "{text:?} became {path:?}");
         }
-        let mut screen = crate::terminal::screen(data.first().copied().unwrap_or(80));
-        let _ = screen.process(data, crate::terminal::Colours::default());
-        let _ = screen.snapshot();
     }
 }
 

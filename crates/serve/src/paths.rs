@@ -43,6 +43,11 @@ impl Trouble {
         Self::new("bad_request", text)
     }
 
+    /// Something went wrong in the server itself.
+    pub(crate) fn internal() -> Self {
+        Self::new("io_error", "internal error")
+    }
+
     /// An event that nobody knows: the original ignores it, but who waits for an answer must
     /// not wait for ever.
     pub(crate) fn unknown(event: &str) -> Self {

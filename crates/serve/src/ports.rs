@@ -1,24 +1,28 @@
 //! Which ports the user's programs listen on.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use legwork_runner::{Networks, listeners};
+use legwork_socketio::payload;
 use serde_json::json;
 
-use crate::client::{Client, payload};
-use crate::room::Room;
+use crate::member::{Client, Presence};
 
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Ports that somebody listens on, by the kernel's tables: of this machine, and of the networks
-/// of terminals behind walls.
-pub(crate) fn listening(room: &Room) -> BTreeSet<u16> {
-    let mut ports = on_this_machine();
-    ports.remove(&room.own_port());
-    ports.extend(room.terminals.shells.networks.listening());
-    ports
+/// The ports of the user's programs. Whoever has subscribed hears of those that are opened and
+/// closed.
+pub(crate) struct Ports {
+    networks: Arc<Networks>,
+    presence: Arc<Presence>,
+    /// The port we listen on ourselves.
+    pub(crate) own: u16,
+    /// The one that the preview is of, where nobody says another.
+    pub(crate) user: u16,
+    /// What those who asked were told last; `None` while nobody asks.
+    told: Mutex<Option<BTreeSet<u16>>>,
 }
 
 fn on_this_machine() -> BTreeSet<u16> {
@@ -26,63 +30,52 @@ fn on_this_machine() -> BTreeSet<u16> {
     tables.iter().flat_map(|table| listeners(&std::fs::read_to_string(table).unwrap_or_default())).collect()
 }
 
-/// The ports of a table's listening sockets.
-pub(crate) fn listeners(table: &str) -> BTreeSet<u16> {
-    table.lines().filter_map(listener).collect()
-}
-
-/// The port of a line of `/proc/net/tcp`, if it is a listening socket's (proc(5)).
-fn listener(line: &str) -> Option<u16> {
-    const LISTEN: &str = "0A";
-    let mut fields = line.split_whitespace();
-    let local = fields.nth(1)?;
-    if fields.nth(1)? != LISTEN {
-        return None;
+impl Ports {
+    pub(crate) fn new(networks: Arc<Networks>, presence: Arc<Presence>, own: u16, user: u16) -> Arc<Self> {
+        Arc::new(Self { networks, presence, own, user, told: Mutex::default() })
     }
-    u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()
-}
 
-fn wants(client: &Client) -> bool {
-    client.watches.ports.load(Ordering::Relaxed)
-}
-
-/// What those who asked were told last; `None` while nobody asks.
-#[derive(Default)]
-pub(crate) struct Told(Mutex<Option<BTreeSet<u16>>>);
-
-impl Told {
-    fn lock(&self) -> MutexGuard<'_, Option<BTreeSet<u16>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn told(&self) -> MutexGuard<'_, Option<BTreeSet<u16>>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Tells of ports that are opened and closed. Never ends.
-pub(crate) async fn watch(room: Arc<Room>) {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        if !room.present().iter().any(|c| wants(c)) {
-            *room.ports_told.lock() = None;
-            continue;
-        }
-        let looking = room.clone();
-        let Ok(now) = tokio::task::spawn_blocking(move || listening(&looking)).await else { continue };
-        let Some(before) = room.ports_told.lock().replace(now.clone()) else { continue };
-        for (event, ports) in
-            [("port:open", now.difference(&before)), ("port:close", before.difference(&now))]
-        {
-            for port in ports {
-                let said = json!({ "port": port, "preview": *port == room.settings.user_port });
-                room.tell(event, &payload(&said), wants);
+    /// Ports that somebody listens on, by the kernel's tables: of this machine, and of the
+    /// networks of terminals behind walls. Blocks.
+    pub(crate) fn listening(&self) -> BTreeSet<u16> {
+        let mut ports = on_this_machine();
+        ports.remove(&self.own);
+        ports.extend(self.networks.listening());
+        ports
+    }
+
+    /// Tells of ports that are opened and closed. Never ends.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if !self.presence.any(|m| m.watches.ports.is_on()) {
+                *self.told() = None;
+                continue;
+            }
+            let looking = self.clone();
+            let Ok(now) = tokio::task::spawn_blocking(move || looking.listening()).await else { continue };
+            let Some(before) = self.told().replace(now.clone()) else { continue };
+            for (event, ports) in
+                [("port:open", now.difference(&before)), ("port:close", before.difference(&now))]
+            {
+                for port in ports {
+                    let said = json!({ "port": port, "preview": *port == self.user });
+                    self.presence.tell(event, &payload(&said), |m| m.watches.ports.is_on());
+                }
             }
         }
     }
-}
 
-/// What a client that asks for ports is told at once. What comes after that is told to it, too.
-pub(crate) fn tell_now(room: &Room, client: &Client) {
-    let ports = listening(room);
-    room.ports_told.lock().get_or_insert_with(|| ports.clone());
-    client.tell("port:list", payload(&json!({ "ports": ports, "preview": room.settings.user_port })));
+    /// What a client that asks for ports is told at once. What comes after that is told to it, too.
+    pub(crate) fn tell_now(&self, client: &Client) {
+        let ports = self.listening();
+        self.told().get_or_insert_with(|| ports.clone());
+        client.tell("port:list", payload(&json!({ "ports": ports, "preview": self.user })));
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +89,5 @@ mod tests {
         assert!(on_this_machine().contains(&port));
         drop(socket);
         assert!(!on_this_machine().contains(&port));
-        assert_eq!(listener("junk"), None);
     }
 }

@@ -1,60 +1,51 @@
 //! Looking for what should not be in a workspace: secrets, dangerous modes, bad patterns.
 
+mod finding;
 mod rules;
 mod tools;
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use crate::room::Room;
-pub(crate) use rules::Rules;
+use crate::files::Files;
+use crate::shells::Shells;
+use finding::Finding;
+pub(crate) use finding::Report;
+use rules::Rules;
 
 /// Files beyond this size are not searched.
 const MAX_FILE: u64 = 5 << 20;
 /// Most findings of one scan.
 const MAX_FINDINGS: usize = 1000;
 
-/// Something found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Finding {
-    pub(crate) rule: String,
-    pub(crate) severity: String,
-    pub(crate) description: String,
-    pub(crate) path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) line: Option<u64>,
-    /// What was found, made unusable.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) found: Option<String>,
-    /// Who found it.
-    pub(crate) by: &'static str,
-}
-
-/// What a scan found.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Report {
-    pub(crate) findings: Vec<Finding>,
-    pub(crate) files: u64,
-    /// Files that were too large to be searched.
-    pub(crate) skipped: u64,
-    pub(crate) truncated: bool,
-    /// Programs that were used as well, and what was wrong with those that failed.
-    pub(crate) tools: Vec<String>,
-    pub(crate) warnings: Vec<String>,
+/// Why a workspace can't be scanned.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScanError {
+    /// The rules can't be used.
+    #[error(transparent)]
+    Rules(#[from] rules::BadRules),
+    /// The files can't be read.
+    #[error(transparent)]
+    Workspace(#[from] legwork_workspace::Error),
+    /// The scan itself failed.
+    #[error(transparent)]
+    Broken(#[from] tokio::task::JoinError),
 }
 
 /// Scans the whole workspace.
-pub(crate) async fn run(room: &Arc<Room>) -> Result<Report, String> {
-    let scanning = room.clone();
+pub(crate) async fn run(
+    files: &Arc<Files>,
+    shells: &Shells,
+    rules: Option<PathBuf>,
+) -> Result<Report, ScanError> {
+    let scanning = files.clone();
     let mut report = tokio::task::spawn_blocking(move || {
-        let rules = Rules::load(scanning.settings.scan_rules.as_deref())?;
+        let rules = Rules::load(rules.as_deref())?;
         look(&scanning, &rules)
     })
-    .await
-    .map_err(|e| e.to_string())??;
-    tools::run(room, &mut report).await;
+    .await??;
+    tools::run(files, shells, &mut report).await;
     report.findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     if report.findings.len() > MAX_FINDINGS {
         report.findings.truncate(MAX_FINDINGS);
@@ -63,16 +54,15 @@ pub(crate) async fn run(room: &Arc<Room>) -> Result<Report, String> {
     Ok(report)
 }
 
-fn look(room: &Room, rules: &Rules) -> Result<Report, String> {
+fn look(files: &Files, rules: &Rules) -> Result<Report, ScanError> {
     let mut report = Report::default();
     // Hidden and ignored files are where secrets are.
-    let exclude = &room.settings.exclude;
-    let walked = room.root.each_file("", exclude, &mut |path, file, meta| {
+    let walked = files.root.each_file("", &files.exclude, &mut |path, file, meta| {
         if report.findings.len() > MAX_FINDINGS {
             return;
         }
         report.files += 1;
-        let shown = room.names.absolute(path);
+        let shown = files.names.absolute(path);
         for (bits, rule, severity, description) in [
             (0o4000, "mode-setuid", "high", "runs with its owner's rights"),
             (0o2000, "mode-setgid", "medium", "runs with its group's rights"),
@@ -99,6 +89,6 @@ fn look(room: &Room, rules: &Rules) -> Result<Report, String> {
             rules.search(path, &shown, &data, &mut report.findings);
         }
     });
-    walked.map_err(|e| e.to_string())?;
+    walked?;
     Ok(report)
 }

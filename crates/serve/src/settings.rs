@@ -329,7 +329,7 @@ impl Settings {
         let storage_env =
             vars.all.iter().filter(|(name, _)| name.starts_with("AWS_")).map(|(n, v)| (n.clone(), v.clone()));
         let env =
-            crate::terminal::environment(environment.iter().cloned(), &file_names, &workspace, user_port);
+            crate::environment::inherited(environment.iter().cloned(), &file_names, &workspace, user_port);
         Ok(Self {
             listen,
             user_port,

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use legwork_socketio::Payload;
 use legwork_workspace::{Root, Tree, TreeKind, TreeLimits};
 use serde_json::value::RawValue;
 
-use crate::client::Payload;
 use crate::paths::{Names, Trouble};
 
 const MAX_NODES: usize = 20_000;

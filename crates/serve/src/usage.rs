@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use legwork_socketio::payload;
 use serde::Serialize;
 
-use crate::client::payload;
-use crate::room::Room;
+use crate::files::Files;
+use crate::member::Presence;
+use crate::metrics::Metrics;
+use crate::terminals::Terminals;
 
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -31,41 +33,50 @@ fn number(path: &str) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Looks. Blocks.
-fn look(room: &Room) -> Usage {
-    let disk = room.root.disk();
-    let group = legwork_process::usage();
-    Usage {
-        cpu_seconds: group.cpu.as_secs_f64(),
-        memory_bytes: number("/sys/fs/cgroup/memory.current").unwrap_or(group.memory),
-        memory_limit_bytes: number("/sys/fs/cgroup/memory.max"),
-        processes: group.processes,
-        connections: room.connections(),
-        terminals: room.terminals.running(),
-        disk_free_bytes: disk.map(|(free, _)| free),
-        disk_total_bytes: disk.map(|(_, total)| total),
+/// Who is asked what a workspace uses.
+pub(crate) struct Meters {
+    pub(crate) files: Arc<Files>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) terminals: Arc<Terminals>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Meters {
+    /// Looks. Blocks.
+    fn look(&self) -> Usage {
+        let disk = self.files.root.disk();
+        let group = legwork_process::usage();
+        Usage {
+            cpu_seconds: group.cpu.as_secs_f64(),
+            memory_bytes: number("/sys/fs/cgroup/memory.current").unwrap_or(group.memory),
+            memory_limit_bytes: number("/sys/fs/cgroup/memory.max"),
+            processes: group.processes,
+            connections: self.presence.count(),
+            terminals: self.terminals.running(),
+            disk_free_bytes: disk.map(|(free, _)| free),
+            disk_total_bytes: disk.map(|(_, total)| total),
+        }
     }
 }
 
 /// Tells those who want it what is used. Never ends.
-pub(crate) async fn watch(room: Arc<Room>) {
+pub(crate) async fn watch(meters: Arc<Meters>) {
     loop {
         tokio::time::sleep(EVERY).await;
-        let wants = |c: &crate::client::Client| c.watches.usage.load(Ordering::Relaxed);
-        if !room.present().iter().any(|c| wants(c)) {
+        if !meters.presence.any(|m| m.watches.usage.is_on()) {
             continue;
         }
-        let looking = room.clone();
-        if let Ok(usage) = tokio::task::spawn_blocking(move || look(&looking)).await {
-            room.tell("usage", &payload(&usage), wants);
+        let looking = meters.clone();
+        if let Ok(usage) = tokio::task::spawn_blocking(move || looking.look()).await {
+            meters.presence.tell("usage", &payload(&usage), |m| m.watches.usage.is_on());
         }
     }
 }
 
 /// The answer to `/metrics`, in Prometheus' text format. Blocks.
-pub(crate) fn metrics(room: &Room) -> String {
-    let usage = look(room);
-    let counted = room.metrics.counted();
+pub(crate) fn metrics(meters: &Meters) -> String {
+    let usage = meters.look();
+    let counted = meters.metrics.counted();
     let mut out = String::new();
     let mut add = |name: &str, kind: &str, help: &str, value: f64| {
         let _ = writeln!(
@@ -96,6 +107,6 @@ pub(crate) fn metrics(room: &Room) -> String {
     add("messages_total", "counter", "Messages from clients.", float(counted.messages));
     add("requests_total", "counter", "Requests of clients.", float(counted.requests));
     add("request_errors_total", "counter", "Requests that failed.", float(counted.errors));
-    out.push_str(&room.metrics.file_histogram("legwork_file_operation_seconds"));
+    out.push_str(&meters.metrics.file_histogram("legwork_file_operation_seconds"));
     out
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use legwork_socketio::payload;
 use legwork_workspace::{Change, ChangeKind, Watcher};
 use serde_json::{Value, json};
 
-use crate::client::payload;
-use crate::room::Room;
+use crate::files::Files;
+use crate::member::Presence;
 
 /// Changes are gathered for this long before they are told.
 const GATHER: Duration = Duration::from_millis(20);
@@ -19,71 +20,99 @@ const MAX_CHANGES: usize = 500;
 /// How often it is seen whether anybody still wants to hear of changes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Whether changes are being watched.
-#[derive(Debug, Default)]
-pub(crate) struct Watching(AtomicBool);
+/// Why files can't be watched.
+#[derive(Debug, thiserror::Error)]
+enum Blind {
+    #[error(transparent)]
+    Workspace(#[from] legwork_workspace::Error),
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
 
-/// Starts to watch, unless that is done already. Ends by itself when nobody wants it.
-pub(crate) fn start(room: &Arc<Room>) {
-    if room.watching.0.swap(true, Ordering::AcqRel) {
-        return;
+/// Watches the files of a workspace as long as anybody wants to hear of changes.
+pub(crate) struct Watching {
+    files: Arc<Files>,
+    presence: Arc<Presence>,
+    /// Somebody watches already.
+    running: AtomicBool,
+    /// The server ends.
+    stopping: AtomicBool,
+}
+
+impl Watching {
+    pub(crate) fn new(files: Arc<Files>, presence: Arc<Presence>) -> Arc<Self> {
+        Arc::new(Self { files, presence, running: AtomicBool::new(false), stopping: AtomicBool::new(false) })
     }
-    let room = room.clone();
-    let started = std::thread::Builder::new().name("watch".into()).spawn(move || {
-        if let Err(error) = watch(&room) {
+
+    /// Starts to watch, unless that is done already. Ends by itself when nobody wants it.
+    pub(crate) fn start(self: &Arc<Self>) {
+        if self.running.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let watching = self.clone();
+        let started = std::thread::Builder::new().name("watch".into()).spawn(move || {
+            if let Err(error) = watching.watch() {
+                tracing::warn!("files are not watched: {error}");
+                let error = error.to_string();
+                watching.tell(&json!({ "changes": [], "rescan": true, "blind": true, "error": error }));
+            }
+            watching.running.store(false, Ordering::Release);
+        });
+        if let Err(error) = started {
             tracing::warn!("files are not watched: {error}");
-            let said = payload(&json!({ "changes": [], "rescan": true, "blind": true, "error": error }));
-            room.tell("file:changed", &said, |c| c.watches.files.load(Ordering::Relaxed));
         }
-        room.watching.0.store(false, Ordering::Release);
-    });
-    if let Err(error) = started {
-        tracing::warn!("files are not watched: {error}");
     }
-}
 
-fn is_wanted(room: &Room) -> bool {
-    !*room.stopping.borrow() && room.present().iter().any(|c| c.watches.files.load(Ordering::Relaxed))
-}
+    /// Watches no more: the server ends.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
 
-fn watch(room: &Arc<Room>) -> Result<(), String> {
-    let exclude = room.settings.exclude.clone();
-    let mut watcher = Watcher::new(room.root.clone(), exclude).map_err(|e| e.to_string())?;
-    let mut blind = 0;
-    while is_wanted(room) {
-        let mut changes = watcher.wait(LOOK).map_err(|e| e.to_string())?;
-        let now_blind = watcher.blind_folders();
-        if changes.is_empty() && now_blind == blind {
-            continue;
-        }
-        if !changes.is_empty() {
-            // What belongs together comes together; a flood is taken in steps.
-            let until = Instant::now() + GATHER;
-            loop {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() || changes.len() > 10 * MAX_CHANGES {
-                    break;
+    fn is_wanted(&self) -> bool {
+        !self.stopping.load(Ordering::Acquire) && self.presence.any(|m| m.watches.files.is_on())
+    }
+
+    fn tell(&self, said: &Value) {
+        self.presence.tell("file:changed", &payload(said), |m| m.watches.files.is_on());
+    }
+
+    fn watch(&self) -> Result<(), Blind> {
+        let mut watcher = Watcher::new(self.files.root.clone(), self.files.exclude.clone())?;
+        let mut blind = 0;
+        while self.is_wanted() {
+            let mut changes = watcher.wait(LOOK)?;
+            let now_blind = watcher.blind_folders();
+            if changes.is_empty() && now_blind == blind {
+                continue;
+            }
+            if !changes.is_empty() {
+                // What belongs together comes together; a flood is taken in steps.
+                let until = Instant::now() + GATHER;
+                loop {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() || changes.len() > 10 * MAX_CHANGES {
+                        break;
+                    }
+                    changes.extend(watcher.wait(left)?);
                 }
-                changes.extend(watcher.wait(left).map_err(|e| e.to_string())?);
             }
-        }
-        let mut said = describe(room, changes);
-        if now_blind != blind {
-            blind = now_blind;
-            if blind > 0 {
-                tracing::warn!(
-                    "{blind} folders can't be watched (fs.inotify.max_user_watches): they are looked at every few seconds"
-                );
+            let mut said = describe(&self.files, changes);
+            if now_blind != blind {
+                blind = now_blind;
+                if blind > 0 {
+                    tracing::warn!(
+                        "{blind} folders can't be watched (fs.inotify.max_user_watches): they are looked at every few seconds"
+                    );
+                }
+                said["scanned_folders"] = blind.into();
             }
-            said["scanned_folders"] = blind.into();
+            self.tell(&said);
         }
-        let said = payload(&said);
-        room.tell("file:changed", &said, |c| c.watches.files.load(Ordering::Relaxed));
+        Ok(())
     }
-    Ok(())
 }
 
-fn describe(room: &Room, changes: Vec<Change>) -> Value {
+fn describe(files: &Files, changes: Vec<Change>) -> Value {
     let mut paths: BTreeMap<PathBuf, ChangeKind> = BTreeMap::new();
     let mut everything = false;
     for change in changes {
@@ -110,7 +139,7 @@ fn describe(room: &Room, changes: Vec<Change>) -> Value {
                 ChangeKind::Changed => "changed",
                 ChangeKind::Deleted => "deleted",
             };
-            json!({ "path": room.names.absolute(&path.to_string_lossy()), "type": kind })
+            json!({ "path": files.names.absolute(&path.to_string_lossy()), "type": kind })
         })
         .collect();
     json!({ "changes": changes })

@@ -65,6 +65,18 @@ fn arrows_point_downwards_only() {
             "legwork-task",
             vec!["legwork-hub", "legwork-dialout", "legwork-serve", "legwork-sandbox", "axum", "hyper"],
         ),
+        ("legwork-executor", vec!["tokio", "rustix", "libc", "legwork-process", "legwork-runner"]),
+        ("legwork-terminal", vec!["rustix", "libc", "legwork-process", "legwork-runner", "legwork-socketio"]),
+        (
+            "legwork-socketio",
+            vec![
+                "legwork-serve",
+                "legwork-terminal",
+                "legwork-process",
+                "legwork-runner",
+                "legwork-workspace",
+            ],
+        ),
         ("legwork-yaml", vec!["tokio", "rustix", "legwork-proto"]),
         ("legwork-store", vec!["legwork-hub", "legwork-proto", "legwork-runner"]),
         ("legwork-http", vec!["legwork-hub", "legwork-serve", "legwork-proto", "legwork-runner"]),
@@ -104,7 +116,10 @@ fn arrows_point_downwards_only() {
                 | "legwork-release"
                 | "legwork-task"
         );
-        if !matches!(krate, "legwork-dialout" | "legwork-http" | "legwork-hub" | "legwork-serve") {
+        if !matches!(
+            krate,
+            "legwork-dialout" | "legwork-http" | "legwork-hub" | "legwork-serve" | "legwork-socketio"
+        ) {
             for name in network.into_iter().filter(|name| !(asks && *name == "reqwest")) {
                 assert!(!has.contains(name), "{krate} must not depend on {name}");
             }

@@ -1,6 +1,6 @@
 //! `/api/archive`: folders as one file, and back.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::body::{self, TakeError};
 use super::{files, reply};
+use crate::files::Files;
 use crate::paths::Trouble;
-use crate::room::Room;
 
 fn trouble(error: &ArchiveError, given: &str) -> Trouble {
     match error {
@@ -25,7 +25,7 @@ fn trouble(error: &ArchiveError, given: &str) -> Trouble {
 }
 
 /// `GET /api/archive?path=&format=` and `POST` of the same.
-pub(crate) async fn serve(room: &Arc<Room>, request: Request<Body>) -> Response {
+pub(crate) async fn serve(workspace: &Arc<Files>, request: Request<Body>) -> Result<Response, Trouble> {
     let (mut given, mut format, mut all) = (String::new(), None, false);
     for (key, value) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
         match &*key {
@@ -36,33 +36,29 @@ pub(crate) async fn serve(room: &Arc<Room>, request: Request<Body>) -> Response 
         }
     }
     let Some(format) = Format::of(format.as_deref().unwrap_or("tar.zst")) else {
-        return reply::trouble(&Trouble::bad("format must be tar.zst or zip"));
+        return Err(Trouble::bad("format must be tar.zst or zip"));
     };
-    let result = match *request.method() {
-        Method::GET => pack(room, &given, format, all).await,
-        Method::POST => unpack(room, given, format, request).await,
-        _ => return reply::not_found(),
-    };
-    result.unwrap_or_else(|trouble| {
-        room.metrics.failed();
-        reply::trouble(&trouble)
-    })
+    match *request.method() {
+        Method::GET => pack(workspace, &given, format, all).await,
+        Method::POST => unpack(workspace, given, format, request).await,
+        _ => Ok(reply::not_found()),
+    }
 }
 
-async fn pack(room: &Arc<Room>, given: &str, format: Format, all: bool) -> Result<Response, Trouble> {
-    let path = room.names.relative(given)?;
+async fn pack(workspace: &Arc<Files>, given: &str, format: Format, all: bool) -> Result<Response, Trouble> {
+    let path = workspace.names.relative(given)?;
     // What can be said before the answer starts is said now.
-    let (looking, folder) = (room.clone(), path.clone());
+    let (looking, folder) = (workspace.clone(), path.clone());
     let looked = tokio::task::spawn_blocking(move || looking.root.open_dir(&folder).map(drop)).await;
-    looked.map_err(|_| Trouble::new("io_error", "internal error"))?.map_err(|e| Trouble::of(&e, given))?;
+    looked.map_err(|_| Trouble::internal())?.map_err(|e| Trouble::of(&e, given))?;
     let name = match path.rsplit('/').next() {
         Some(name) if !name.is_empty() => name.to_owned(),
         _ => "workspace".to_owned(),
     };
-    let packing = room.clone();
-    let exclude = if all { Vec::new() } else { room.settings.exclude.clone() };
+    let packing = workspace.clone();
+    let exclude = if all { Vec::new() } else { workspace.exclude.clone() };
     let body = body::of_writer(move |to| {
-        packing.root.pack(&path, format, &exclude, to).map(drop).map_err(|e| e.to_string())
+        packing.root.pack(&path, format, &exclude, to).map(drop).map_err(std::io::Error::other)
     });
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -76,31 +72,20 @@ async fn pack(room: &Arc<Room>, given: &str, format: Format, all: bool) -> Resul
 }
 
 async fn unpack(
-    room: &Arc<Room>,
+    workspace: &Arc<Files>,
     given: String,
     format: Format,
     request: Request<Body>,
 ) -> Result<Response, Trouble> {
-    let path = room.names.relative(&given)?;
-    let most = room.settings.max_upload;
-    let told =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    files::check_size(room, told.unwrap_or(0), &given)?;
-    let unpacking = room.clone();
+    let path = workspace.names.relative(&given)?;
+    let most = workspace.max_upload;
+    let told = body::told(request.headers());
+    workspace.check_size(told.unwrap_or(0), &given)?;
+    let unpacking = workspace.clone();
     let taken = body::take(request.into_body(), most, move |from| {
         // On disk first: a zip's list is at its end, and an archive that is cut changes nothing.
         let mut whole = tempfile::tempfile()?;
-        let mut buffer = vec![0u8; body::PIECE];
-        let mut size = 0u64;
-        loop {
-            match from.read(&mut buffer)? {
-                0 => break,
-                len => {
-                    whole.write_all(&buffer[..len])?;
-                    size += len as u64;
-                }
-            }
-        }
+        let size = body::copy(from, &mut whole)?;
         whole.seek(SeekFrom::Start(0))?;
         let bounds = Bounds { bytes: most, ..Bounds::default() };
         let whole = std::io::BufReader::new(whole);
@@ -116,7 +101,7 @@ async fn unpack(
         Err(TakeError::Write(error)) => return Err(Trouble::of_io(&error, &given)),
     };
     // Even of an archive that failed in its middle something may be there now.
-    room.refresh_all().await;
+    workspace.refresh_all().await;
     let packed = result.map_err(|e| trouble(&e, &given))?;
     Ok(reply::json(
         StatusCode::OK,

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
@@ -43,13 +44,13 @@ pub(crate) fn of_file(file: File, from: u64, len: u64) -> Body {
 }
 
 /// What a blocking writer writes, as a body.
-pub(crate) fn of_writer(write: impl FnOnce(&mut dyn Write) -> Result<(), String> + Send + 'static) -> Body {
+pub(crate) fn of_writer(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(UNDER_WAY);
     tokio::task::spawn_blocking(move || {
         let mut sink = io::BufWriter::with_capacity(PIECE, Sink(sender.clone()));
-        let result = write(&mut sink).and_then(|()| sink.flush().map_err(|e| e.to_string()));
+        let result = write(&mut sink).and_then(|()| sink.flush());
         if let Err(error) = result {
-            let _ = sender.blocking_send(Err(io::Error::other(error)));
+            let _ = sender.blocking_send(Err(error));
         }
     });
     Body::from_stream(stream(receiver))
@@ -74,6 +75,26 @@ fn stream<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = 
         let item = receiver.recv().await?;
         Some((item, receiver))
     })
+}
+
+/// How long a body is, as its headers tell.
+pub(crate) fn told(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Writes all that can be read; returns how much that was.
+pub(crate) fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<u64> {
+    let mut buffer = vec![0u8; PIECE];
+    let mut size = 0u64;
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(size),
+            len => {
+                to.write_all(&buffer[..len])?;
+                size += len as u64;
+            }
+        }
+    }
 }
 
 /// Why a body was not taken.

@@ -1,6 +1,6 @@
 //! `/api/files/PATH`: download with ranges, upload in one request, delete.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -12,24 +12,24 @@ use serde_json::json;
 
 use super::body::{self, TakeError};
 use super::reply;
+use crate::files::Files;
 use crate::paths::Trouble;
-use crate::room::Room;
 
 /// Answers a request for a file; `given` is its path.
-pub(crate) async fn serve(room: &Arc<Room>, given: String, request: Request<Body>) -> Response {
-    let result = match *request.method() {
+pub(crate) async fn serve(
+    workspace: &Arc<Files>,
+    given: String,
+    request: Request<Body>,
+) -> Result<Response, Trouble> {
+    match *request.method() {
         Method::GET | Method::HEAD => {
             let (parts, _) = request.into_parts();
-            download(room, &given, &parts.method, &parts.headers).await
+            download(workspace, &given, &parts.method, &parts.headers).await
         }
-        Method::PUT => upload(room, given, request).await,
-        Method::DELETE => delete(room, given).await,
-        _ => return reply::not_found(),
-    };
-    result.unwrap_or_else(|trouble| {
-        room.metrics.failed();
-        reply::trouble(&trouble)
-    })
+        Method::PUT => upload(workspace, given, request).await,
+        Method::DELETE => delete(workspace, given).await,
+        _ => Ok(reply::not_found()),
+    }
 }
 
 /// Names a file's content as long as nobody changes it.
@@ -39,15 +39,15 @@ pub(crate) fn etag(meta: &Meta) -> String {
 }
 
 async fn download(
-    room: &Arc<Room>,
+    workspace: &Arc<Files>,
     given: &str,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, Trouble> {
-    let path = room.names.file(given)?;
-    let opening = room.clone();
+    let path = workspace.names.file(given)?;
+    let opening = workspace.clone();
     let opened = tokio::task::spawn_blocking(move || opening.root.open_file(&path)).await;
-    let (file, meta) = opened.map_err(internal)?.map_err(|e| Trouble::of(&e, given))?;
+    let (file, meta) = opened.map_err(|_| Trouble::internal())?.map_err(|e| Trouble::of(&e, given))?;
     let tag = etag(&meta);
     let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
     if text(header::IF_NONE_MATCH).is_some_and(|tags| names(tags, &tag)) {
@@ -162,56 +162,42 @@ pub(super) fn fuzz(text: &str) {
     }
 }
 
-fn internal(_: tokio::task::JoinError) -> Trouble {
-    Trouble::new("io_error", "internal error")
+/// On which condition a file is replaced.
+struct Condition {
+    matches: Option<String>,
+    differs: Option<String>,
 }
 
-/// Refuses what would not fit.
-pub(crate) fn check_size(room: &Room, bytes: u64, given: &str) -> Result<(), Trouble> {
-    let most = room.settings.max_upload;
-    if bytes > most {
-        let text = format!("file too large: {given} ({bytes} bytes, the limit is {most})");
-        return Err(Trouble::new("too_large", text));
+impl Condition {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(str::to_owned);
+        Self { matches: text(header::IF_MATCH), differs: text(header::IF_NONE_MATCH) }
     }
-    if let Some((free, _)) = room.root.disk()
-        && free < room.settings.min_free.saturating_add(bytes)
-    {
-        return Err(Trouble::new(
-            "no_space",
-            format!("no space left on device: {given} ({free} bytes are free)"),
-        ));
+
+    /// Whether it holds for the file as it is now.
+    fn holds(&self, now: Option<&Meta>) -> bool {
+        let tag = now.map(etag);
+        self.matches.as_ref().is_none_or(|want| tag.as_ref().is_some_and(|tag| names(want, tag)))
+            && self.differs.as_ref().is_none_or(|not| tag.as_ref().is_none_or(|tag| !names(not, tag)))
     }
-    Ok(())
 }
 
-async fn upload(room: &Arc<Room>, given: String, request: Request<Body>) -> Result<Response, Trouble> {
-    let path = room.names.file(&given)?;
-    let headers = request.headers();
-    let told = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    check_size(room, told.unwrap_or(0), &given)?;
-    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(str::to_owned);
-    let (if_match, if_none) = (text(header::IF_MATCH), text(header::IF_NONE_MATCH));
-    let most = room.settings.max_upload;
-    let (writing, target) = (room.clone(), path.clone());
+async fn upload(workspace: &Arc<Files>, given: String, request: Request<Body>) -> Result<Response, Trouble> {
+    let path = workspace.names.file(&given)?;
+    workspace.check_size(body::told(request.headers()).unwrap_or(0), &given)?;
+    let condition = Condition::of(request.headers());
+    let most = workspace.max_upload;
+    let (writing, target) = (workspace.clone(), path.clone());
     let written = body::take(request.into_body(), most, move |from| {
         let mut file = match writing.root.create(&target) {
             Ok(file) => file,
             Err(error) => return Ok(Err(error)),
         };
-        let mut buffer = vec![0u8; body::PIECE];
-        loop {
-            match from.read(&mut buffer)? {
-                0 => break,
-                len => file.write_all(&buffer[..len])?,
-            }
-        }
+        body::copy(from, &mut file)?;
         // Between the look and the replacement nobody else who saves on a condition gets in.
-        let _saving = writing.saving.lock();
+        let _saving = writing.saving();
         let now = writing.root.stat(&target).ok();
-        let tag = now.as_ref().map(etag);
-        let matches = if_match.as_ref().is_none_or(|want| tag.as_ref().is_some_and(|tag| names(want, tag)));
-        let differs = if_none.as_ref().is_none_or(|not| tag.as_ref().is_none_or(|tag| !names(not, tag)));
-        if !matches || !differs {
+        if !condition.holds(now.as_ref()) {
             return Err(io::Error::other(Conflict));
         }
         Ok(file.commit().map(|()| now.is_none()))
@@ -221,24 +207,21 @@ async fn upload(room: &Arc<Room>, given: String, request: Request<Body>) -> Resu
         Ok(Ok(is_new)) => is_new,
         Ok(Err(error)) => return Err(Trouble::of(&error, &given)),
         Err(TakeError::TooLarge) => {
-            return Err(Trouble::new(
-                "too_large",
-                format!("file too large: {given} (the limit is {most} bytes)"),
-            ));
+            let text = format!("file too large: {given} (the limit is {most} bytes)");
+            return Err(Trouble::new("too_large", text));
         }
         Err(TakeError::Cut) => return Err(Trouble::bad("the upload was cut: nothing was changed")),
         Err(TakeError::Write(error)) if error.get_ref().is_some_and(|e| e.is::<Conflict>()) => {
-            return Ok(reply::json(
-                StatusCode::PRECONDITION_FAILED,
-                &json!({ "error": format!("the file has changed since it was read: {given}"), "code": "conflict" }),
-            ));
+            let text = format!("the file has changed since it was read: {given}");
+            let said = json!({ "error": text, "code": "conflict" });
+            return Ok(reply::json(StatusCode::PRECONDITION_FAILED, &said));
         }
         Err(TakeError::Write(error)) => return Err(Trouble::of_io(&error, &given)),
     };
-    room.refresh_all().await;
-    let meta = room.root.stat(&path).map_err(|e| Trouble::of(&e, &given))?;
+    workspace.refresh_all().await;
+    let meta = workspace.root.stat(&path).map_err(|e| Trouble::of(&e, &given))?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    let said = json!({ "success": true, "path": room.names.absolute(&path), "size": meta.size });
+    let said = json!({ "success": true, "path": workspace.names.absolute(&path), "size": meta.size });
     let mut response = reply::json(status, &said);
     set(response.headers_mut(), header::ETAG, &etag(&meta));
     Ok(response)
@@ -248,13 +231,14 @@ async fn upload(room: &Arc<Room>, given: String, request: Request<Body>) -> Resu
 #[error("the file has changed")]
 struct Conflict;
 
-async fn delete(room: &Arc<Room>, given: String) -> Result<Response, Trouble> {
-    let path = room.names.file(&given)?;
-    let removing = room.clone();
-    let removed: Result<(), Error> =
-        tokio::task::spawn_blocking(move || removing.root.remove(&path)).await.map_err(internal)?;
+async fn delete(workspace: &Arc<Files>, given: String) -> Result<Response, Trouble> {
+    let path = workspace.names.file(&given)?;
+    let removing = workspace.clone();
+    let removed: Result<(), Error> = tokio::task::spawn_blocking(move || removing.root.remove(&path))
+        .await
+        .map_err(|_| Trouble::internal())?;
     removed.map_err(|e| Trouble::of(&e, &given))?;
-    room.refresh_all().await;
+    workspace.refresh_all().await;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

@@ -10,12 +10,14 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use legwork_process::sandbox::Profile;
 use serde_json::{Value, json};
 
 use super::reply;
-use crate::command::{self, Tool};
+use crate::command::{self, Failed, Tool};
+use crate::files::Files;
 use crate::paths::Trouble;
-use crate::room::Room;
+use crate::shells::Shells;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_OUTPUT: usize = 16 << 20;
@@ -50,10 +52,30 @@ fn runs_programs(key: &str) -> bool {
         || key.starts_with("gpg.")
 }
 
-async fn git(room: &Arc<Room>, args: &[&str]) -> Result<Vec<u8>, String> {
-    let Some(program) = room.terminals.shells.find("git") else {
-        return Err("git is not installed here".into());
-    };
+/// Why git was not asked, or did not answer.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error("git is not installed here")]
+    NoGit,
+    #[error(
+        "this repository's own configuration sets {0}, by which looking at it could run a program; git in a \
+         terminal is yours to use"
+    )]
+    RunsPrograms(String),
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+/// Git, for one workspace.
+pub(crate) struct Git<'a> {
+    pub(crate) files: &'a Arc<Files>,
+    pub(crate) shells: &'a Shells,
+    /// The wall around it.
+    pub(crate) sandbox: Profile,
+}
+
+async fn git(asked: &Git<'_>, args: &[&str]) -> Result<Vec<u8>, NoAnswer> {
+    let program = asked.shells.find("git").ok_or(NoAnswer::NoGit)?;
     let fixed = ["--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"];
     let argv = [&*program].into_iter().chain(fixed).chain(args.iter().copied());
     let env = [
@@ -66,40 +88,34 @@ async fn git(room: &Arc<Room>, args: &[&str]) -> Result<Vec<u8>, String> {
     let tool = Tool {
         argv: argv.map(str::to_owned).collect(),
         env: env.map(|(n, v)| (n.to_owned(), v.to_owned())).into(),
-        sandbox: room.settings.sandbox,
+        sandbox: asked.sandbox,
         timeout: TIMEOUT,
         most: MAX_OUTPUT,
     };
-    command::output(room, tool).await
+    Ok(command::output(asked.shells, tool).await?)
 }
 
 /// Whether there is a repository that may be asked; if not, and it is for a reason, that.
-async fn may_ask(room: &Arc<Room>) -> Result<bool, String> {
-    let looking = room.clone();
+async fn may_ask(asked: &Git<'_>) -> Result<bool, NoAnswer> {
+    let looking = asked.files.clone();
     let there = tokio::task::spawn_blocking(move || looking.root.stat(".git").is_ok()).await.unwrap_or(false);
     if !there {
         return Ok(false);
     }
-    let listed = git(room, &["config", "--local", "--no-includes", "--null", "--list"]).await?;
+    let listed = git(asked, &["config", "--local", "--no-includes", "--null", "--list"]).await?;
     let text = String::from_utf8_lossy(&listed);
     let bad = text.split('\0').filter_map(|entry| entry.split('\n').next()).find(|key| runs_programs(key));
-    match bad {
-        Some(key) => Err(format!(
-            "this repository's own configuration sets {key}, by which looking at it could run a program; git in a \
-             terminal is yours to use"
-        )),
-        None => Ok(true),
-    }
+    bad.map_or(Ok(true), |key| Err(NoAnswer::RunsPrograms(key.to_owned())))
 }
 
 /// `GET /api/git` and `GET /api/git/file?path=`
-pub(crate) async fn serve(room: &Arc<Room>, path: &str, query: &str) -> Response {
-    let allowed = match may_ask(room).await {
+pub(crate) async fn serve(asked: &Git<'_>, path: &str, query: &str) -> Response {
+    let allowed = match may_ask(asked).await {
         Ok(allowed) => allowed,
         Err(why) if path.is_empty() => {
-            return reply::json(StatusCode::OK, &json!({ "repository": false, "why": why }));
+            return reply::json(StatusCode::OK, &json!({ "repository": false, "why": why.to_string() }));
         }
-        Err(why) => return reply::trouble(&Trouble::new("io_error", why)),
+        Err(why) => return reply::trouble(&Trouble::new("io_error", why.to_string())),
     };
     match path {
         "" if !allowed => reply::json(StatusCode::OK, &json!({ "repository": false })),
@@ -112,29 +128,31 @@ pub(crate) async fn serve(room: &Arc<Room>, path: &str, query: &str) -> Response
                 "--untracked-files=normal",
                 "--ignore-submodules=all",
             ];
-            match git(room, &args).await {
-                Ok(out) => reply::json(StatusCode::OK, &status(room, &out)),
-                Err(why) => reply::json(StatusCode::OK, &json!({ "repository": false, "why": why })),
+            match git(asked, &args).await {
+                Ok(out) => reply::json(StatusCode::OK, &status(asked.files, &out)),
+                Err(why) => {
+                    reply::json(StatusCode::OK, &json!({ "repository": false, "why": why.to_string() }))
+                }
             }
         }
-        "/file" => committed(room, query, allowed).await,
+        "/file" => committed(asked, query, allowed).await,
         _ => reply::not_found(),
     }
 }
 
 /// A file as it is in the last commit; no content if it is not there.
-async fn committed(room: &Arc<Room>, query: &str, allowed: bool) -> Response {
+async fn committed(asked: &Git<'_>, query: &str, allowed: bool) -> Response {
     let given =
         url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "path").map(|(_, path)| path);
     let Some(given) = given else { return reply::trouble(&Trouble::bad("path is required")) };
-    let relative = match room.names.file(&given) {
+    let relative = match asked.files.names.file(&given) {
         Ok(relative) => relative,
         Err(trouble) => return reply::trouble(&trouble),
     };
     if !allowed {
         return reply::empty(StatusCode::NO_CONTENT);
     }
-    match git(room, &["cat-file", "blob", &format!("HEAD:./{relative}")]).await {
+    match git(asked, &["cat-file", "blob", &format!("HEAD:./{relative}")]).await {
         Ok(bytes) => {
             let mut response = Response::new(Body::from(bytes));
             let headers = response.headers_mut();
@@ -149,7 +167,7 @@ async fn committed(room: &Arc<Room>, query: &str, allowed: bool) -> Response {
 }
 
 /// What `git status --porcelain=v2 -z --branch` has printed (git-status(1)).
-fn status(room: &Room, out: &[u8]) -> Value {
+fn status(files: &Files, out: &[u8]) -> Value {
     let text = String::from_utf8_lossy(out);
     let mut said = json!({ "repository": true });
     let mut changes = BTreeMap::new();
@@ -184,7 +202,7 @@ fn status(room: &Room, out: &[u8]) -> Value {
         changes.insert(
             path.to_owned(),
             json!({
-                "path": room.names.absolute(path), "state": state.to_string(), "staged": tree == '.',
+                "path": files.names.absolute(path), "state": state.to_string(), "staged": tree == '.',
             }),
         );
     }

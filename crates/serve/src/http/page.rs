@@ -22,7 +22,7 @@ fn policy(nonce: &str, frames: &str) -> String {
 /// `frames`: what it may have in frames beside what is served here.
 pub(crate) fn page(frames: &str) -> Response {
     let Some(html) = pages::page("workspace.html") else { return reply::not_found() };
-    let nonce = crate::ids::random();
+    let nonce = legwork_base::ids::secret();
     let html = html.replace(NONCE, &nonce);
     let mut response = reply::text(StatusCode::OK, "text/html; charset=utf-8", html);
     let headers = response.headers_mut();

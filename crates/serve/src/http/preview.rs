@@ -8,6 +8,7 @@
 mod connect;
 pub(crate) mod door;
 mod headers;
+mod mount;
 pub(crate) mod rewrite;
 
 use std::sync::Arc;
@@ -18,42 +19,48 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, h
 use axum::response::Response;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use legwork_runner::Networks;
+use legwork_socketio::is_upgrade;
 
 use super::reply;
-use crate::access::Access;
-use crate::client::Rights;
-use crate::engine;
+use crate::access::{Access, Rights};
 use crate::exposure::Exposure;
-use crate::room::Room;
-use crate::terminal::Networks;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
 use connect::Connector;
 use headers::set;
+pub(crate) use mount::Mount;
 
 /// How long a connection to an application waits for the next request.
 const IDLE: Duration = Duration::from_secs(20);
 const MAX_IDLE: usize = 16;
 const SANDBOX: &str = "sandbox allow-scripts allow-forms";
 
-/// How an application is reached.
-#[derive(Debug)]
-pub(crate) enum Mount<'a> {
-    /// What its paths have in front here.
-    Path(&'a str),
-    /// Its own host, as it was asked for.
-    Host(&'a str),
-}
-
-/// What previews need.
+/// The previews of a workspace's ports.
 pub(crate) struct Previews {
     pub(crate) door: door::Door,
     client: Client<Connector, Body>,
     /// For what does not give its connection back.
     upgrading: Client<Connector, Body>,
     networks: Arc<Networks>,
+    exposure: Exposure,
+    access: Access,
+    /// The port of who asks for none.
+    user_port: u16,
+    /// The workspace server's.
+    own_port: u16,
+    /// Who needs no token to work here needs no key to look, where nobody else can come.
+    open: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl Previews {
-    pub(crate) fn new(networks: Arc<Networks>) -> Self {
+    pub(crate) fn new(
+        networks: Arc<Networks>,
+        settings: &Settings,
+        own_port: u16,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let connector = Connector::new(networks.clone());
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -61,18 +68,25 @@ impl Previews {
             .pool_max_idle_per_host(MAX_IDLE)
             .build(connector.clone());
         let upgrading = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Self { door: door::Door::default(), client, upgrading, networks }
+        Self {
+            door: door::Door::default(),
+            client,
+            upgrading,
+            networks,
+            exposure: settings.exposure.clone(),
+            access: settings.access.clone(),
+            user_port: settings.user_port,
+            own_port,
+            open: settings.listen.ip().is_loopback() && !settings.access.has_token(),
+            metrics,
+        }
     }
 }
 
 /// Where a port's preview is, by path, for who has the key that goes with these rights.
-pub(crate) fn address(room: &Room, rights: Rights, port: u16) -> String {
-    let key = room.previews.door.key(rights);
-    if port == room.settings.user_port {
-        format!("/preview/~{key}/")
-    } else {
-        format!("/preview/{port}~{key}/")
-    }
+pub(crate) fn address(previews: &Previews, rights: Rights, port: u16) -> String {
+    let key = previews.door.key(rights);
+    if port == previews.user_port { format!("/preview/~{key}/") } else { format!("/preview/{port}~{key}/") }
 }
 
 /// A path below a key's address: what is before the application's own path, that path, what the
@@ -85,15 +99,15 @@ pub(crate) struct Keyed<'a> {
 }
 
 /// Takes a path apart; `None` if it is not the preview's, or has a wrong key.
-pub(crate) fn keyed<'a>(room: &Room, path: &'a str) -> Option<Keyed<'a>> {
+pub(crate) fn keyed<'a>(previews: &Previews, path: &'a str) -> Option<Keyed<'a>> {
     let after = path.strip_prefix("/preview/")?;
     let (said, after) = after.split_once('~')?;
-    let port = if said.is_empty() { room.settings.user_port } else { said.parse().ok()? };
+    let port = if said.is_empty() { previews.user_port } else { said.parse().ok()? };
     let rights = [Rights::Work, Rights::Look].into_iter().find(|rights| {
-        let rest = after.strip_prefix(room.previews.door.key(*rights));
+        let rest = after.strip_prefix(previews.door.key(*rights));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })?;
-    let rest = after.strip_prefix(room.previews.door.key(rights))?;
+    let rest = after.strip_prefix(previews.door.key(rights))?;
     let (before, rest) = path.split_at(path.len() - rest.len());
     Some(Keyed { before, rest, rights, port })
 }
@@ -105,11 +119,11 @@ pub(crate) fn only_looks(request: &Request<Body>) -> bool {
 }
 
 /// The answer to who may not see a port with these rights.
-pub(crate) fn refusal(room: &Room, rights: Option<Rights>, port: u16) -> Option<Response> {
-    if room.settings.exposure.allows(rights, port) {
+pub(crate) fn refusal(previews: &Previews, rights: Option<Rights>, port: u16) -> Option<Response> {
+    if previews.exposure.allows(rights, port) {
         return None;
     }
-    room.metrics.refused();
+    previews.metrics.refused();
     if rights.is_none() {
         let page = "<!doctype html><meta charset=utf-8><title>Preview</title><p>This preview is for those who work in \
                     the workspace. Open it from there: its address then lets this browser in. A browser that keeps no \
@@ -121,8 +135,8 @@ pub(crate) fn refusal(room: &Room, rights: Option<Rights>, port: u16) -> Option<
 }
 
 /// A request to a preview's own host.
-pub(crate) async fn by_host(room: &Arc<Room>, request: Request<Body>, port: u16) -> Response {
-    let door = &room.previews.door;
+pub(crate) async fn by_host(previews: &Previews, request: Request<Body>, port: u16) -> Response {
+    let door = &previews.door;
     if request.uri().path() == door::ENTRY {
         let query = request.uri().query().unwrap_or_default();
         let entered = door.enter(port, query);
@@ -133,28 +147,25 @@ pub(crate) async fn by_host(room: &Arc<Room>, request: Request<Body>, port: u16)
             )
         });
     }
-    let settings = &room.settings;
-    // Who needs no token to work here needs no key to look, where nobody else can come.
-    let open = settings.listen.ip().is_loopback() && !settings.access.has_token();
-    let rights = if open { Some(Rights::Work) } else { door.rights(port, request.headers()) };
-    if let Some(refused) = refusal(room, rights, port) {
+    let rights = if previews.open { Some(Rights::Work) } else { door.rights(port, request.headers()) };
+    if let Some(refused) = refusal(previews, rights, port) {
         return refused;
     }
     if rights.is_some() {
-        super::routes::stands(&request, Rights::Look);
+        reply::stands(&request, Rights::Look);
     }
     let rights = rights.unwrap_or(Rights::Work);
     if rights == Rights::Look && !only_looks(&request) {
-        return reply::error(StatusCode::FORBIDDEN, "this token may look, and change nothing");
+        return reply::looks_only();
     }
     let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
     let rest = request.uri().path().to_owned();
-    serve(room, request, port, &Mount::Host(&host.unwrap_or_default()), &rest).await
+    serve(previews, request, port, &Mount::Host(&host.unwrap_or_default()), &rest).await
 }
 
 /// Asks the application.
 pub(crate) async fn serve(
-    room: &Arc<Room>,
+    previews: &Previews,
     mut request: Request<Body>,
     port: u16,
     mount: &Mount<'_>,
@@ -166,7 +177,7 @@ pub(crate) async fn serve(
         set(response.headers_mut(), header::LOCATION, &format!("{before}/"));
         return finish(response, mount);
     }
-    if port == room.own_port() || port == 0 {
+    if port == previews.own_port || port == 0 {
         return finish(
             reply::error(StatusCode::BAD_GATEWAY, "this is the workspace server's own port"),
             mount,
@@ -174,14 +185,14 @@ pub(crate) async fn serve(
     }
     let own = format!("localhost:{port}");
     let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
-    let host = connect::host(&room.previews.networks, port);
+    let host = connect::host(&previews.networks, port);
     let Ok(uri) = Uri::try_from(format!("http://{host}:{port}{rest}{query}")) else {
         return finish(reply::error(StatusCode::BAD_REQUEST, "bad path"), mount);
     };
     let secure = Exposure::is_local(request.headers()) || headers::is_by_tls(request.headers());
-    let upgrade = engine::is_upgrade(request.headers());
+    let upgrade = is_upgrade(request.headers());
     let protocol = request.headers().get(header::UPGRADE).cloned();
-    headers::hide(request.headers_mut(), mount, &own, &room.previews.door, &room.settings.access);
+    headers::hide(request.headers_mut(), mount, &own, &previews.door, &previews.access);
     if matches!(mount, Mount::Path(_)) {
         rewrite::ask(request.headers_mut());
     }
@@ -192,7 +203,7 @@ pub(crate) async fn serve(
     }
     *request.uri_mut() = uri;
     *request.version_mut() = axum::http::Version::HTTP_11;
-    let client = if upgrade { &room.previews.upgrading } else { &room.previews.client };
+    let client = if upgrade { &previews.upgrading } else { &previews.client };
     let mut response = match client.request(request).await {
         Ok(response) => response,
         Err(error) => return finish(no_answer(port, &error), mount),
@@ -200,19 +211,7 @@ pub(crate) async fn serve(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(theirs) = theirs
     {
-        let ours = hyper::upgrade::on(&mut response);
-        tokio::spawn(async move {
-            if let (Ok(client), Ok(application)) = (theirs.await, ours.await) {
-                let (mut client, mut application) = (TokioIo::new(client), TokioIo::new(application));
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut application).await;
-            }
-        });
-        let answered = ["connection", "upgrade"].map(|name| response.headers().get(name).cloned());
-        headers::contain(response.headers_mut(), mount, secure);
-        let [connection, upgraded] = answered;
-        response.headers_mut().extend(connection.map(|value| (header::CONNECTION, value)));
-        response.headers_mut().extend(upgraded.map(|value| (header::UPGRADE, value)));
-        return response.map(|_| Body::empty());
+        return switched(response, theirs, mount, secure);
     }
     headers::contain(response.headers_mut(), mount, secure);
     lead_back(response.headers_mut(), &own, port, mount);
@@ -221,6 +220,28 @@ pub(crate) async fn serve(
         Mount::Path(before) => finish(rewrite::answer(response, before, port), mount),
         Mount::Host(_) => response,
     }
+}
+
+/// Lets through what both ends say from now on.
+fn switched(
+    mut response: hyper::Response<hyper::body::Incoming>,
+    theirs: hyper::upgrade::OnUpgrade,
+    mount: &Mount<'_>,
+    secure: bool,
+) -> Response {
+    let ours = hyper::upgrade::on(&mut response);
+    tokio::spawn(async move {
+        if let (Ok(client), Ok(application)) = (theirs.await, ours.await) {
+            let (mut client, mut application) = (TokioIo::new(client), TokioIo::new(application));
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut application).await;
+        }
+    });
+    let answered = ["connection", "upgrade"].map(|name| response.headers().get(name).cloned());
+    headers::contain(response.headers_mut(), mount, secure);
+    let [connection, upgraded] = answered;
+    response.headers_mut().extend(connection.map(|value| (header::CONNECTION, value)));
+    response.headers_mut().extend(upgraded.map(|value| (header::UPGRADE, value)));
+    response.map(|_| Body::empty())
 }
 
 /// Leads who is sent to the application's own address to where it is here.

@@ -1,27 +1,18 @@
 //! Answers.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{Request, StatusCode};
 use axum::response::Response;
+use legwork_socketio::Standing;
+pub(crate) use legwork_socketio::reply::{error, text};
 use serde::Serialize;
 use serde_json::json;
 
-pub(crate) fn text(status: StatusCode, kind: &'static str, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
+use crate::access::Rights;
+use crate::paths::Trouble;
 
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     text(status, "application/json", serde_json::to_string(body).unwrap_or_default())
-}
-
-pub(crate) fn error(status: StatusCode, error: &str) -> Response {
-    json(status, &json!({ "error": error }))
 }
 
 pub(crate) fn empty(status: StatusCode) -> Response {
@@ -35,7 +26,7 @@ pub(crate) fn not_found() -> Response {
 }
 
 /// A failed request about a file, by the protocol's code.
-pub(crate) fn trouble(trouble: &crate::paths::Trouble) -> Response {
+pub(crate) fn trouble(trouble: &Trouble) -> Response {
     let status = match trouble.code {
         "bad_request" => StatusCode::BAD_REQUEST,
         "outside_workspace" | "permission_denied" | "read_only" => StatusCode::FORBIDDEN,
@@ -46,4 +37,16 @@ pub(crate) fn trouble(trouble: &crate::paths::Trouble) -> Response {
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     json(status, &json!({ "error": trouble.text, "code": trouble.code }))
+}
+
+/// The answer to who may only look, and wants more.
+pub(crate) fn looks_only() -> Response {
+    error(StatusCode::FORBIDDEN, "this token may look, and change nothing")
+}
+
+/// Whose request it is may be here: its connection gives way to others last.
+pub(crate) fn stands(request: &Request<Body>, rights: Rights) {
+    if let Some(standing) = request.extensions().get::<Standing>() {
+        standing.raise(rights.trust());
+    }
 }

@@ -10,9 +10,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::reply;
-use crate::client::Rights;
-use crate::room::Room;
+use crate::access::Rights;
+use crate::files::Files;
+use crate::scan::{Report, ScanError};
+use crate::settings::Settings;
 use crate::storage::StorageError;
+use crate::vault::Vault;
+use crate::workspace::Workspace;
 
 /// Most bytes of a request's JSON.
 const MAX_BODY: usize = 64 * 1024;
@@ -35,21 +39,21 @@ fn answer<T: serde::Serialize>(status: StatusCode, result: Result<T, StorageErro
 }
 
 /// `GET /api/storage`, `POST /api/storage/save`
-pub(crate) async fn storage(room: &Arc<Room>, path: &str, method: &Method) -> Response {
+pub(crate) async fn storage(vault: &Vault, path: &str, method: &Method) -> Response {
     match (path, method) {
         ("", &Method::GET) => {
-            let sync = room.sync.as_ref();
+            let sync = vault.sync.as_ref();
             let saved = sync.map(|s| s.saved_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0);
             reply::json(
                 StatusCode::OK,
                 &json!({
                     "address": sync.map(|s| s.store.address.clone()),
                     "saved_ms": saved,
-                    "snapshots": room.snapshots.address(),
+                    "snapshots": vault.snapshots.address(),
                 }),
             )
         }
-        ("/save", &Method::POST) => answer(StatusCode::OK, room.save().await),
+        ("/save", &Method::POST) => answer(StatusCode::OK, vault.save().await),
         _ => reply::not_found(),
     }
 }
@@ -61,12 +65,17 @@ struct Naming {
 }
 
 /// `/api/snapshots…`
-pub(crate) async fn snapshots(room: &Arc<Room>, path: &str, request: Request<Body>) -> Response {
+pub(crate) async fn snapshots(
+    vault: &Vault,
+    files: &Arc<Files>,
+    path: &str,
+    request: Request<Body>,
+) -> Response {
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
     let method = request.method().clone();
     match (&*parts, method) {
         ([], Method::GET) => {
-            let listed = room.snapshots.list().await;
+            let listed = vault.snapshots.list().await;
             answer(StatusCode::OK, listed.map(|all| json!({ "snapshots": all })))
         }
         ([], Method::POST) => {
@@ -74,21 +83,21 @@ pub(crate) async fn snapshots(room: &Arc<Room>, path: &str, request: Request<Bod
                 Ok(name) => name,
                 Err(response) => return *response,
             };
-            answer(StatusCode::CREATED, room.snapshots.create(&name).await)
+            answer(StatusCode::CREATED, vault.snapshots.create(&name).await)
         }
         ([id, "diff"], Method::GET) => {
             let query = request.uri().query().unwrap_or_default();
             let to = url::form_urlencoded::parse(query.as_bytes())
                 .find(|(k, _)| k == "to")
                 .map(|(_, v)| v.into_owned());
-            answer(StatusCode::OK, room.snapshots.diff(id, to.as_deref()).await)
+            answer(StatusCode::OK, vault.snapshots.diff(id, to.as_deref()).await)
         }
         ([id, "restore"], Method::POST) => {
-            let restored = room.snapshots.restore(id).await;
-            room.refresh_all().await;
+            let restored = vault.snapshots.restore(id).await;
+            files.refresh_all().await;
             answer(StatusCode::OK, restored.map(|before| json!({ "success": true, "before": before })))
         }
-        ([id], Method::DELETE) => match room.snapshots.delete(id).await {
+        ([id], Method::DELETE) => match vault.snapshots.delete(id).await {
             Ok(()) => reply::empty(StatusCode::NO_CONTENT),
             Err(error) => failed(&error),
         },
@@ -117,22 +126,24 @@ async fn naming(request: Request<Body>) -> Result<String, Box<Response>> {
 }
 
 /// `POST /api/scan`
-pub(crate) async fn scan(room: &Arc<Room>) -> Response {
-    match crate::scan::run(room).await {
+pub(crate) fn scanned(result: Result<Report, ScanError>) -> Response {
+    match result {
         Ok(report) => reply::json(StatusCode::OK, &report),
-        Err(error) => reply::json(StatusCode::BAD_REQUEST, &json!({ "error": error, "code": "bad_request" })),
+        Err(error) => {
+            let said = json!({ "error": error.to_string(), "code": "bad_request" });
+            reply::json(StatusCode::BAD_REQUEST, &said)
+        }
     }
 }
 
 /// `GET /api/info`: what this server can do.
-pub(crate) fn info(room: &Room, rights: Rights) -> Value {
-    let settings = &room.settings;
+pub(crate) fn info(workspace: &Workspace, settings: &Settings, rights: Rights) -> Value {
     json!({
-        "workspace": room.names.configured,
+        "workspace": workspace.files.names.configured,
         "user_port": settings.user_port,
         "rights": if rights == Rights::Work { "work" } else { "look" },
-        "shells": room.terminals.shells.installed(),
-        "storage": room.sync.is_some(),
+        "shells": workspace.terminals.shells.installed(),
+        "storage": workspace.vault.sync.is_some(),
         "limits": {
             "connections": settings.max_connections,
             "terminals": settings.max_terminals,

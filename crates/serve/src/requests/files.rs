@@ -2,13 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use legwork_socketio::{Data, payload};
 use legwork_workspace::Error;
 use serde::Serialize;
 
-use super::{Data, Outcome};
-use crate::client::payload;
+use super::fields::{Fields, Outcome};
+use crate::files::Files;
 use crate::paths::Trouble;
-use crate::room::Room;
 
 /// The digest by which clients know a file's content.
 pub(crate) fn digest(data: &[u8]) -> String {
@@ -16,26 +16,27 @@ pub(crate) fn digest(data: &[u8]) -> String {
 }
 
 /// `fetchDir {path}`
-pub(super) fn fetch_dir(room: &Room, data: Data) -> Result<Outcome, Trouble> {
-    let given = data.object("path")?.text("path")?.unwrap_or_default();
-    let relative = room.names.relative(&given)?;
-    let tree = crate::tree::refresh(&room.root, &room.names, &room.settings.exclude, &relative, &given)?;
+pub(super) fn fetch_dir(workspace: &Files, data: Data) -> Result<Outcome, Trouble> {
+    let given = Fields::of(data, "path")?.text("path")?.unwrap_or_default();
+    let relative = workspace.names.relative(&given)?;
+    let tree =
+        crate::tree::refresh(&workspace.root, &workspace.names, &workspace.exclude, &relative, &given)?;
     Ok(Outcome::event("file:refresh", tree))
 }
 
 /// `fetchContent {path, digest?}`
-pub(super) fn fetch_content(room: &Room, data: Data) -> Result<Outcome, Trouble> {
-    let mut fields = data.object("path")?;
+pub(super) fn fetch_content(workspace: &Files, data: Data) -> Result<Outcome, Trouble> {
+    let mut fields = Fields::of(data, "path")?;
     let given = fields.needed("path")?;
     let wants_digest = fields.flag("digest")?;
-    let relative = room.names.file(&given)?;
-    let most = room.settings.max_file;
-    let file = room.root.read(&relative, 0, 0, most).map_err(|e| Trouble::of(&e, &given))?;
+    let relative = workspace.names.file(&given)?;
+    let most = workspace.max_file;
+    let file = workspace.root.read(&relative, 0, 0, most).map_err(|e| Trouble::of(&e, &given))?;
     if file.total_size > most {
         return Err(too_large(&given, file.total_size));
     }
     let digest = wants_digest.then(|| digest(&file.data));
-    let path = room.names.absolute(&relative);
+    let path = workspace.names.absolute(&relative);
     let (content, content_base64) = match String::from_utf8(file.data) {
         Ok(text) => (text, None),
         Err(error) => {
@@ -74,8 +75,8 @@ fn too_large(given: &str, bytes: u64) -> Trouble {
 }
 
 /// `updateContent {path, content | content_base64, base_digest?, digest?}`
-pub(super) fn update_content(room: &Room, data: Data) -> Result<Outcome, Trouble> {
-    let mut fields = data.object("path")?;
+pub(super) fn update_content(workspace: &Files, data: Data) -> Result<Outcome, Trouble> {
+    let mut fields = Fields::of(data, "path")?;
     let given = fields.needed("path")?;
     let encoded = fields.text("content_base64")?;
     let content = match encoded {
@@ -86,17 +87,17 @@ pub(super) fn update_content(room: &Room, data: Data) -> Result<Outcome, Trouble
     };
     let base = fields.text("base_digest")?;
     let wants_digest = fields.flag("digest")? || base.is_some();
-    let relative = room.names.file(&given)?;
+    let relative = workspace.names.file(&given)?;
     let bytes = content.len() as u64;
-    if bytes > room.settings.max_file {
+    if bytes > workspace.max_file {
         return Err(too_large(&given, bytes));
     }
-    let mut said = Saved { success: true, path: room.names.absolute(&relative), digest: None };
+    let mut said = Saved { success: true, path: workspace.names.absolute(&relative), digest: None };
     let of = |e: Error| Trouble::of(&e, &given);
     if let Some(base) = base {
         // Between the look and the replacement nobody else who saves with a digest gets in.
-        let _saving = room.saving.lock();
-        let now = match room.root.read(&relative, 0, 0, room.settings.max_file) {
+        let _saving = workspace.saving();
+        let now = match workspace.root.read(&relative, 0, 0, workspace.max_file) {
             Ok(file) => digest(&file.data),
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(of(error)),
@@ -104,9 +105,9 @@ pub(super) fn update_content(room: &Room, data: Data) -> Result<Outcome, Trouble
         if now != base {
             return Err(Trouble::new("conflict", format!("the file has changed since it was read: {given}")));
         }
-        room.root.write(&relative, &content).map_err(of)?;
+        workspace.root.write(&relative, &content).map_err(of)?;
     } else {
-        room.root.write(&relative, &content).map_err(of)?;
+        workspace.root.write(&relative, &content).map_err(of)?;
     }
     said.digest = wants_digest.then(|| digest(&content));
     Ok(Outcome::changed(&said))

@@ -3,12 +3,13 @@
 use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
+use legwork_socketio::Data;
 use legwork_workspace::GrepBounds;
 use serde_json::{Value, json};
 
-use super::{Data, Fields, Outcome};
+use super::fields::{Fields, Outcome};
+use crate::files::Files;
 use crate::paths::Trouble;
-use crate::room::Room;
 
 /// Most results of a search in one answer.
 const MAX_RESULTS: u64 = 10_000;
@@ -20,13 +21,13 @@ const MAX_FOUND: u64 = 4 << 20;
 const MAX_LINE: usize = 500;
 
 /// `file:stat {path}`
-pub(super) fn stat(room: &Room, data: Data) -> Result<Outcome, Trouble> {
-    let given = data.object("path")?.needed("path")?;
-    let relative = room.names.relative(&given)?;
-    let meta = room.root.stat(&relative).map_err(|e| Trouble::of(&e, &given))?;
+pub(super) fn stat(workspace: &Files, data: Data) -> Result<Outcome, Trouble> {
+    let given = Fields::of(data, "path")?.needed("path")?;
+    let relative = workspace.names.relative(&given)?;
+    let meta = workspace.root.stat(&relative).map_err(|e| Trouble::of(&e, &given))?;
     let modified = meta.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Outcome::ack(&json!({
-        "path": room.names.absolute(&relative),
+        "path": workspace.names.absolute(&relative),
         "type": if meta.is_dir { "directory" } else { "file" },
         "size": meta.size,
         "mode": format!("{:04o}", meta.mode),
@@ -35,30 +36,30 @@ pub(super) fn stat(room: &Room, data: Data) -> Result<Outcome, Trouble> {
 }
 
 /// `file:create {path}` and `file:mkdir {path}`
-pub(super) fn create(room: &Room, data: Data, folder: bool) -> Result<Outcome, Trouble> {
-    let given = data.object("path")?.needed("path")?;
-    let relative = room.names.file(&given)?;
-    let made = if folder { room.root.make_dir(&relative) } else { room.root.make_file(&relative) };
+pub(super) fn create(workspace: &Files, data: Data, folder: bool) -> Result<Outcome, Trouble> {
+    let given = Fields::of(data, "path")?.needed("path")?;
+    let relative = workspace.names.file(&given)?;
+    let made = if folder { workspace.root.make_dir(&relative) } else { workspace.root.make_file(&relative) };
     made.map_err(|e| Trouble::of(&e, &given))?;
-    Ok(Outcome::changed(&json!({ "success": true, "path": room.names.absolute(&relative) })))
+    Ok(Outcome::changed(&json!({ "success": true, "path": workspace.names.absolute(&relative) })))
 }
 
 /// `file:delete {path}`
-pub(super) fn delete(room: &Room, data: Data) -> Result<Outcome, Trouble> {
-    let given = data.object("path")?.needed("path")?;
-    let relative = room.names.file(&given)?;
-    room.root.remove(&relative).map_err(|e| Trouble::of(&e, &given))?;
-    Ok(Outcome::changed(&json!({ "success": true, "path": room.names.absolute(&relative) })))
+pub(super) fn delete(workspace: &Files, data: Data) -> Result<Outcome, Trouble> {
+    let given = Fields::of(data, "path")?.needed("path")?;
+    let relative = workspace.names.file(&given)?;
+    workspace.root.remove(&relative).map_err(|e| Trouble::of(&e, &given))?;
+    Ok(Outcome::changed(&json!({ "success": true, "path": workspace.names.absolute(&relative) })))
 }
 
 /// `file:move {path, to, replace?}`
-pub(super) fn rename(room: &Room, data: Data) -> Result<Outcome, Trouble> {
-    let mut fields = data.object("path")?;
+pub(super) fn rename(workspace: &Files, data: Data) -> Result<Outcome, Trouble> {
+    let mut fields = Fields::of(data, "path")?;
     let (given, to) = (fields.needed("path")?, fields.needed("to")?);
     let replace = fields.flag("replace")?;
-    let (from, target) = (room.names.file(&given)?, room.names.file(&to)?);
-    room.root.rename(&from, &target, replace).map_err(|e| Trouble::of(&e, &to))?;
-    Ok(Outcome::changed(&json!({ "success": true, "path": room.names.absolute(&target) })))
+    let (from, target) = (workspace.names.file(&given)?, workspace.names.file(&to)?);
+    workspace.root.rename(&from, &target, replace).map_err(|e| Trouble::of(&e, &to))?;
+    Ok(Outcome::changed(&json!({ "success": true, "path": workspace.names.absolute(&target) })))
 }
 
 /// The pattern of a search.
@@ -71,8 +72,8 @@ fn pattern(fields: &mut Fields) -> Result<String, Trouble> {
 }
 
 /// `search:grep {pattern, include?, max_results?}`
-pub(super) fn grep(room: &Room, data: Data) -> Result<Outcome, Trouble> {
-    let mut fields = data.object("pattern")?;
+pub(super) fn grep(workspace: &Files, data: Data) -> Result<Outcome, Trouble> {
+    let mut fields = Fields::of(data, "pattern")?;
     let pattern = pattern(&mut fields)?;
     let include = match fields.map.remove("include") {
         None | Some(Value::Null) => Vec::new(),
@@ -91,13 +92,14 @@ pub(super) fn grep(room: &Room, data: Data) -> Result<Outcome, Trouble> {
     let stop = AtomicBool::new(false);
     // A character has up to four bytes.
     let bounds = GrepBounds { matches: most, bytes: MAX_FOUND, line: 4 * MAX_LINE };
-    let found = room.root.grep_some(&pattern, &include, &stop, bounds).map_err(|e| Trouble::of(&e, ""))?;
+    let found =
+        workspace.root.grep_some(&pattern, &include, &stop, bounds).map_err(|e| Trouble::of(&e, ""))?;
     let matches: Vec<Value> = found
         .matches
         .iter()
         .map(|m| {
             json!({
-                "path": room.names.absolute(&m.path.to_string_lossy()),
+                "path": workspace.names.absolute(&m.path.to_string_lossy()),
                 "line": m.line_number,
                 "text": m.content.chars().take(MAX_LINE).collect::<String>(),
             })
@@ -107,12 +109,12 @@ pub(super) fn grep(room: &Room, data: Data) -> Result<Outcome, Trouble> {
 }
 
 /// `search:glob {pattern, max_results?}`
-pub(super) fn glob(room: &Room, data: Data) -> Result<Outcome, Trouble> {
-    let mut fields = data.object("pattern")?;
+pub(super) fn glob(workspace: &Files, data: Data) -> Result<Outcome, Trouble> {
+    let mut fields = Fields::of(data, "pattern")?;
     let pattern = pattern(&mut fields)?;
     let most = fields.number("max_results", 1, MAX_RESULTS)?.unwrap_or(1000);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let (found, truncated) = room.root.glob_some(&pattern, most).map_err(|e| Trouble::of(&e, ""))?;
-    let paths: Vec<String> = found.iter().map(|p| room.names.absolute(&p.to_string_lossy())).collect();
+    let (found, truncated) = workspace.root.glob_some(&pattern, most).map_err(|e| Trouble::of(&e, ""))?;
+    let paths: Vec<String> = found.iter().map(|p| workspace.names.absolute(&p.to_string_lossy())).collect();
     Ok(Outcome::ack(&json!({ "paths": paths, "truncated": truncated })))
 }

@@ -1,12 +1,12 @@
 //! What is looked for in files: secrets by their shapes, and an operator's own patterns.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use serde::Deserialize;
 
-use super::Finding;
+use super::finding::Finding;
 
 /// Shapes of secrets, as their issuers describe them.
 const SECRETS: &[(&str, &str, &str)] = &[
@@ -77,9 +77,25 @@ pub(crate) struct Rules {
 /// A pattern may not grow beyond this when it is compiled.
 const MAX_PATTERN: usize = 4 << 20;
 
+/// Why rules can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadRules {
+    /// A pattern of ours, or all together, can't be compiled.
+    #[error(transparent)]
+    Pattern(#[from] regex::Error),
+    /// Something is wrong with the operator's file.
+    #[error("{}: {why}", .file.display())]
+    File {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong, in words.
+        why: String,
+    },
+}
+
 impl Rules {
     /// The built-in rules, and those of a file (YAML: `rules: [{id, pattern, …}]`).
-    pub(crate) fn load(file: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self, BadRules> {
         let mut rules = Vec::new();
         for (id, description, pattern) in SECRETS {
             rules.push(Rule {
@@ -87,12 +103,13 @@ impl Rules {
                 description: (*description).to_owned(),
                 severity: "high".into(),
                 paths: None,
-                pattern: compile(pattern).map_err(|e| e.to_string())?,
+                pattern: compile(pattern)?,
                 secret: true,
             });
         }
         if let Some(file) = file {
-            let bad = |e: &dyn std::fmt::Display| format!("{}: {e}", file.display());
+            let bad =
+                |e: &dyn std::fmt::Display| BadRules::File { file: file.to_owned(), why: e.to_string() };
             let text = std::fs::read_to_string(file).map_err(|e| bad(&e))?;
             let written: File = serde_saphyr::from_str(&text).map_err(|e| bad(&e))?;
             for rule in written.rules {
@@ -114,8 +131,7 @@ impl Rules {
         let any = RegexSetBuilder::new(rules.iter().map(|r| r.pattern.as_str()))
             .multi_line(true)
             .size_limit(16 * MAX_PATTERN)
-            .build()
-            .map_err(|e| e.to_string())?;
+            .build()?;
         Ok(Self { rules, any })
     }
 
@@ -204,6 +220,7 @@ mod tests {
             ("nothing", ""),
         ] {
             let error = load(text).err().unwrap_or_else(|| panic!("{text}"));
+            let error = error.to_string();
             assert!(error.contains(want) && error.contains("rules.yaml"), "{error}");
         }
     }

@@ -10,10 +10,9 @@ use std::time::Duration;
 use axum::http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use legwork_runner::Networks;
 use tokio::net::TcpStream;
 use tower_service::Service;
-
-use crate::terminal::Networks;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// What follows a network's number in the name by which it is connected to: no name of a

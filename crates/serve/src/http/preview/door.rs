@@ -9,8 +9,7 @@ use axum::response::Response;
 use legwork_base::digest::hex;
 use sha2::{Digest, Sha256};
 
-use crate::access::{Access, bearer};
-use crate::client::Rights;
+use crate::access::{Access, Rights, bearer};
 use crate::http::reply;
 
 /// What browsers ask for with a ticket: no path of the application.
@@ -53,7 +52,7 @@ pub(crate) struct Door {
 
 impl Default for Door {
     fn default() -> Self {
-        Self { work: crate::ids::random(), look: crate::ids::random(), known: Mutex::default() }
+        Self { work: legwork_base::ids::secret(), look: legwork_base::ids::secret(), known: Mutex::default() }
     }
 }
 
@@ -113,7 +112,7 @@ impl Door {
 
     /// A ticket to a port's preview.
     pub(crate) fn ticket(&self, rights: Rights, port: u16, secure: bool) -> String {
-        let text = crate::ids::random();
+        let text = legwork_base::ids::secret();
         let mut known = self.known();
         let now = Instant::now();
         known.tickets.retain(|ticket| ticket.until > now);

@@ -2,8 +2,8 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::Mount;
 use super::door::{self, Door};
+use super::mount::Mount;
 use crate::access::Access;
 
 /// Headers that are between two hops alone (RFC 9110 §7.6.1).

@@ -13,10 +13,6 @@ use futures_util::StreamExt;
 use html::Html;
 use text::{Addresses, CSS, REFRESH, Scanner};
 
-/// Longest prefix, and longest origin of an application, that is looked for: what is held back
-/// is bounded by it.
-const MAX_ADDRESS: usize = 256;
-
 /// What is done with a body.
 enum Rewriter {
     Html(Box<Html>),

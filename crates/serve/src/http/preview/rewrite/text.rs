@@ -1,6 +1,8 @@
 //! Addresses, and what stands before them in style sheets and headers.
 
-use super::MAX_ADDRESS;
+/// Longest prefix, and longest origin of an application, that is looked for: what is held back
+/// is bounded by it.
+const MAX_ADDRESS: usize = 256;
 
 /// What an address follows: in a style sheet,
 pub(super) const CSS: &[&[u8]] = &[b"url(", b"@import"];

@@ -5,52 +5,102 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use legwork_base::lock::Lock;
+use legwork_executor::{Executor, Io, NotStarted, Process};
 use legwork_policy::Policy;
 use legwork_process::sandbox::{Abilities, Profile, Settings as Walls, probe};
-use legwork_process::{Limits, Progress, Running, Size, Spawner, Status};
+use legwork_process::{Limits, Spawner};
 use legwork_runner::{
-    Audit, Command, Config, Destinations, Egress, Keep, MCP_CLIENT, Requester, Rules, Runner, Walled, Wanted,
-    choose,
+    Asked, Audit, AuditError, Command, Config, Destinations, Egress, Here, Keep, MCP_CLIENT, Networks,
+    Requester, Rules, Runner, Walled, Wanted, choose,
 };
 use legwork_workspace::Root;
 
-use super::networks::Networks;
 use crate::settings::Settings;
 
 /// Between SIGHUP and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 /// Shells that may be asked for by name.
 const SHELLS: &[&str] = &["bash", "zsh", "fish", "sh", "dash", "ksh"];
-/// The size of a terminal that nobody has looked at.
-pub(super) const SIZE: Size = Size { cols: 80, rows: 24 };
 /// Of the audit.
 const KEEP: Keep = Keep { bytes: 256 << 20, age: Duration::from_secs(90 * 24 * 3600) };
 /// Servers of one workspace that may run at a time, each with an audit of its own.
 const MOST_SERVERS: usize = 64;
 
-/// What to start, and for whom.
-#[derive(Debug, Clone)]
-pub(crate) struct Launch {
-    pub(crate) command: Command,
-    pub(crate) requester: Requester,
-    /// Of its terminal, if it gets one.
-    pub(crate) size: Size,
-}
-
-impl Launch {
-    /// A command that the server runs by its own word, outside any wall unless one is named.
-    pub(crate) fn own(what: &str, command: Command) -> Self {
-        Self { command, requester: requester("", what), size: SIZE }
-    }
+/// A command that the server runs by its own word, outside any wall unless one is named.
+pub(crate) fn own(what: &str, command: Command) -> Asked {
+    Asked { command, requester: requester("", what) }
 }
 
 /// Who asks, for the audit: a client by its name, and what the server calls what it asks for.
 pub(crate) fn requester(who: &str, id: &str) -> Requester {
     Requester { door: "serve", who: who.to_owned(), task_id: id.to_owned() }
+}
+
+/// Why nothing can be run in a workspace.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unavailable {
+    /// The workspace can't be opened.
+    #[error(transparent)]
+    Workspace(#[from] legwork_workspace::Error),
+    /// What starts supervisors can't be started itself.
+    #[error("cannot start the helper of terminals: {0}")]
+    Helper(std::io::Error),
+    /// The rules can't be put in force, for the reason given.
+    #[error("{0}")]
+    Rules(String),
+    /// A setting can't be used.
+    #[error("LEGWORK_EGRESS: {0}")]
+    Egress(String),
+    /// There is no place for the record of what is done.
+    #[error("the audit can't be kept: {0}; set LEGWORK_STATE_DIR to a writable folder")]
+    Audit(NoAudit),
+    /// The runner can't be made.
+    #[error(transparent)]
+    Runner(#[from] std::io::Error),
+}
+
+/// Why an audit can't be kept somewhere.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAudit {
+    /// Whoever works there could change it, and it would be stored and watched with the rest.
+    #[error("{} lies in the workspace", .0.display())]
+    InWorkspace(PathBuf),
+    /// The folder can't be used.
+    #[error("failed to {what} {}: {source}", .folder.display())]
+    Folder {
+        /// What was tried.
+        what: &'static str,
+        /// Which folder.
+        folder: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// Somebody else could change it.
+    #[error("{} belongs to somebody else", .0.display())]
+    Foreign(PathBuf),
+    /// The file can't be used.
+    #[error(transparent)]
+    File(#[from] AuditError),
+    /// Too many servers have one already.
+    #[error("{MOST_SERVERS} servers of this workspace run already")]
+    TooMany,
+}
+
+/// Why there is no such shell.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoShell {
+    /// Nobody has asked for one by name, and the usual ones are missing.
+    #[error("there is neither /bin/bash nor /bin/sh")]
+    None,
+    /// It is not one of those that may be asked for.
+    #[error("shell must be one of {}", SHELLS.join(", "))]
+    Unknown,
+    /// It is not there.
+    #[error("{0} is not installed here")]
+    Missing(String),
 }
 
 /// Sockets among the system's readable files, by which a shell without a network would have
@@ -61,32 +111,26 @@ const SYSTEM_SOCKETS: &[&str] =
 
 /// Starts shells in the workspace.
 pub(crate) struct Shells {
-    runner: Arc<Runner>,
+    here: Here,
     spawner: Arc<Spawner>,
-    /// The networks that walls give them.
-    pub(crate) networks: Arc<Networks>,
     /// The environment of everything that is started.
     env: BTreeMap<String, String>,
-    /// Where the files of running commands are.
-    dir: PathBuf,
     abilities: Abilities,
     bounds: legwork_process::sandbox::Limits,
     /// Whether an operator's rules say what may run.
     judges: bool,
-    count: AtomicU64,
     _audit: Lock,
 }
 
 impl Shells {
     /// `program` is this program: it starts supervisors. `dir` is a folder of this process's
     /// own.
-    pub(crate) async fn open(settings: &Settings, program: &Path, dir: &Path) -> Result<Self, String> {
-        let root = Root::open(Path::new(&settings.workspace)).map_err(|e| e.to_string())?;
-        let spawner =
-            Spawner::start(program).map_err(|e| format!("cannot start the helper of terminals: {e}"))?;
+    pub(crate) async fn open(settings: &Settings, program: &Path, dir: &Path) -> Result<Self, Unavailable> {
+        let root = Root::open(Path::new(&settings.workspace))?;
+        let spawner = Spawner::start(program).map_err(Unavailable::Helper)?;
         let path = settings.env.get("PATH").cloned().unwrap_or_default();
         let abilities = probe(&path);
-        let (audit, lock) = open_audit(settings, root.path())?;
+        let (audit, lock) = open_audit(settings, root.path()).map_err(Unavailable::Audit)?;
         let mut walled = walled(settings, &abilities, root.path(), dir);
         if settings.policy.is_some() {
             let wanted = Wanted {
@@ -97,15 +141,16 @@ impl Shells {
                 ..Wanted::default()
             };
             let trials = dir.join("trials");
-            walled.gates = choose(&wanted, &spawner, &settings.env, root.path(), &trials).await?.gates;
+            let chosen = choose(&wanted, &spawner, &settings.env, root.path(), &trials).await;
+            walled.gates = chosen.map_err(Unavailable::Rules)?.gates;
         }
-        let anything = || Policy::from_pairs([("*", "allow")]).map_err(|e| e.to_string());
+        let anything = || Policy::from_pairs([("*", "allow")]).map_err(|e| Unavailable::Rules(e.to_string()));
         let policy = match &settings.policy {
             Some(policy) => policy.clone(),
             None => anything()?,
         };
         let destinations = Destinations::parse(settings.egress.as_deref().unwrap_or_default());
-        let destinations = Arc::new(destinations.map_err(|e| format!("LEGWORK_EGRESS: {e}"))?);
+        let destinations = Arc::new(destinations.map_err(|e| Unavailable::Egress(e.to_string()))?);
         let spawner = Arc::new(spawner);
         let runner = Runner::new(Config {
             root,
@@ -123,17 +168,19 @@ impl Shells {
             limits: Limits { grace: GRACE, ..Limits::default() },
         });
         Ok(Self {
-            runner: Arc::new(runner.map_err(|e| e.to_string())?),
+            here: Here::new(Arc::new(runner?), dir.to_owned()),
             spawner,
-            networks: Arc::default(),
             env: settings.env.clone(),
-            dir: dir.to_owned(),
             abilities,
             bounds: settings.bounds.clone(),
             judges: settings.policy.is_some(),
-            count: AtomicU64::new(0),
             _audit: lock,
         })
+    }
+
+    /// The networks that walls give to what runs.
+    pub(crate) fn networks(&self) -> &Arc<Networks> {
+        self.here.networks()
     }
 
     /// The process that starts the others.
@@ -146,70 +193,23 @@ impl Shells {
         self.judges
     }
 
-    /// Starts a shell or a command in a terminal.
-    pub(crate) fn start(
-        &self,
-        launch: &Launch,
-        size: Size,
-    ) -> Result<(Running, legwork_process::Terminal), String> {
-        self.can_wall(launch.command.walls)?;
-        let file = self.file("terminal");
-        self.runner
-            .start_terminal(&launch.command, &launch.requester, &file, size)
-            .map_err(|failure| failure.to_string())
-    }
-
-    /// Starts a command without a terminal; its output goes to its file.
-    pub(crate) async fn run(&self, launch: &Launch) -> Result<Running, String> {
-        self.can_wall(launch.command.walls)?;
-        let file = self.file("command");
-        let started = self.runner.start(&launch.command, &launch.requester, &file).await;
-        started.map_err(|failure| failure.to_string())
-    }
-
-    /// Waits until a command has ended, and serves what it needs until then.
-    pub(crate) async fn ended(&self, running: &Running) {
-        let mut network = None;
-        loop {
-            match running.progress().await {
-                Progress::Ended => return drop(network),
-                Progress::Door(listener, inside) => {
-                    self.runner.serve_door(running.path(), listener);
-                    network = inside.map(|inside| self.networks.add(inside));
-                }
-                Progress::Output(_) => {}
-            }
-        }
-    }
-
-    /// How a command that has ended did so, and the audit's record of it. Its file stays.
-    pub(crate) async fn finish(&self, launch: &Launch, file: &Path) -> Result<Status, String> {
-        let ended = self.runner.finish(&launch.command, &launch.requester, file).await;
-        ended.map_err(|failure| failure.to_string())
-    }
-
     /// Waits until the audit is written so far.
     pub(crate) async fn flush_audit(&self) {
-        self.runner.flush_audit().await;
-    }
-
-    /// A command's file. Its name is that of the control group as well: no other server's.
-    fn file(&self, kind: &str) -> PathBuf {
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
-        self.dir.join(format!("{kind}-{}-{count}", std::process::id()))
+        self.here.runner().flush_audit().await;
     }
 
     /// Whether a wall can be built here: it is not tried out before somebody asks for it.
-    fn can_wall(&self, profile: Option<Profile>) -> Result<(), String> {
+    fn can_wall(&self, profile: Option<Profile>) -> Result<(), NotStarted> {
         let Some(profile) = profile.filter(|profile| *profile != Profile::Off) else { return Ok(()) };
         if profile == Profile::Landlock
             && let Some(lacks) = self.abilities.landlock_lacks()
         {
-            return Err(format!("sandbox {profile}: {lacks}"));
+            return Err(NotStarted::Failed(format!("sandbox {profile}: {lacks}")));
         }
         let missing = self.abilities.groups.missing(&self.bounds);
         if !missing.is_empty() {
-            return Err(format!("this machine has no control group for: {}", missing.join(", ")));
+            let text = format!("this machine has no control group for: {}", missing.join(", "));
+            return Err(NotStarted::Failed(text));
         }
         Ok(())
     }
@@ -221,23 +221,30 @@ impl Shells {
     }
 
     /// The shell of that name, or the usual one.
-    pub(crate) fn shell(&self, name: Option<&str>) -> Result<String, String> {
+    pub(crate) fn shell(&self, name: Option<&str>) -> Result<String, NoShell> {
         let Some(name) = name else {
             let usual = ["/bin/bash", "/bin/sh"].into_iter().find(|path| Path::new(path).exists());
-            return usual
-                .map(str::to_owned)
-                .ok_or_else(|| "there is neither /bin/bash nor /bin/sh".to_owned());
+            return usual.map(str::to_owned).ok_or(NoShell::None);
         };
         let plain = Path::new(name).file_name().and_then(|n| n.to_str()).unwrap_or_default();
         if !SHELLS.contains(&plain) {
-            return Err(format!("shell must be one of {}", SHELLS.join(", ")));
+            return Err(NoShell::Unknown);
         }
-        self.find(plain).ok_or_else(|| format!("{plain} is not installed here"))
+        self.find(plain).ok_or_else(|| NoShell::Missing(plain.to_owned()))
     }
 
     /// The shells that are installed.
     pub(crate) fn installed(&self) -> Vec<&'static str> {
         SHELLS.iter().copied().filter(|name| self.find(name).is_some()).collect()
+    }
+}
+
+impl Executor for Shells {
+    type Command = Asked;
+
+    fn start(&self, asked: &Asked, io: Io) -> Result<Arc<dyn Process>, NotStarted> {
+        self.can_wall(asked.command.walls)?;
+        self.here.start(asked, io)
     }
 }
 
@@ -266,11 +273,10 @@ fn walled(settings: &Settings, abilities: &Abilities, root: &Path, dir: &Path) -
 }
 
 /// Opens the audit of a workspace. A second server of it has another one.
-fn open_audit(settings: &Settings, root: &Path) -> Result<(Audit, Lock), String> {
+fn open_audit(settings: &Settings, root: &Path) -> Result<(Audit, Lock), NoAudit> {
     let within = is_within(&settings.state, root);
     let opened = match within {
-        // Whoever works there could change it, and it would be stored and watched with the rest.
-        true => Err(format!("{} lies in the workspace", settings.state.display())),
+        true => Err(NoAudit::InWorkspace(settings.state.clone())),
         false => audit_below(&settings.state, root),
     };
     match opened {
@@ -286,12 +292,9 @@ fn open_audit(settings: &Settings, root: &Path) -> Result<(Audit, Lock), String>
         }
         opened => opened,
     }
-    .map_err(|reason| {
-        format!("the audit can't be kept: {reason}; set LEGWORK_STATE_DIR to a writable folder")
-    })
 }
 
-fn audit_below(state: &Path, root: &Path) -> Result<(Audit, Lock), String> {
+fn audit_below(state: &Path, root: &Path) -> Result<(Audit, Lock), NoAudit> {
     use std::os::unix::ffi::OsStrExt;
     let name = legwork_base::digest::name(root.as_os_str().as_bytes());
     for number in 1..=MOST_SERVERS {
@@ -300,13 +303,12 @@ fn audit_below(state: &Path, root: &Path) -> Result<(Audit, Lock), String> {
             _ => state.join(format!("workspace-{name}-{number}")),
         };
         private_folder(&folder)?;
-        let failed = |e: std::io::Error| format!("failed to lock {}: {e}", folder.display());
+        let failed = |source| NoAudit::Folder { what: "lock", folder: folder.clone(), source };
         if let Some(lock) = Lock::take(&folder).map_err(failed)? {
-            let audit = Audit::open(&folder.join("audit.jsonl"), KEEP).map_err(|e| e.to_string())?;
-            return Ok((audit, lock));
+            return Ok((Audit::open(&folder.join("audit.jsonl"), KEEP)?, lock));
         }
     }
-    Err(format!("{MOST_SERVERS} servers of this workspace run already"))
+    Err(NoAudit::TooMany)
 }
 
 /// Whether a path, which need not be there, is really within a folder.
@@ -316,32 +318,12 @@ fn is_within(path: &Path, folder: &Path) -> bool {
 }
 
 /// Makes a folder that is ours alone, or finds it so.
-fn private_folder(folder: &Path) -> Result<(), String> {
-    let failed = |e: std::io::Error| format!("failed to create {}: {e}", folder.display());
+fn private_folder(folder: &Path) -> Result<(), NoAudit> {
+    let failed = |source| NoAudit::Folder { what: "create", folder: folder.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let meta = folder.symlink_metadata().map_err(failed)?;
     if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(format!("{} belongs to somebody else", folder.display()));
+        return Err(NoAudit::Foreign(folder.to_owned()));
     }
     Ok(())
-}
-
-/// What shells and the user's program inherit: all but the server's own secrets.
-pub(crate) fn environment(
-    all: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
-    from_file: &[String],
-    workspace: &str,
-    user_port: u16,
-) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> = all
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| !name.starts_with("AWS_") && !name.starts_with("LEGWORK_"))
-        .filter(|(name, _)| !from_file.contains(name))
-        .collect();
-    env.insert("PORT".into(), user_port.to_string());
-    env.insert("PWD".into(), workspace.to_owned());
-    env.insert("TERM".into(), "xterm-256color".to_owned());
-    env.remove("OLDPWD");
-    env
 }
