@@ -9,8 +9,13 @@ use serde_json::json;
 
 use crate::member::Client;
 
-/// At most one message in this time, unless there is much to say.
+/// At most one message in this time, unless there is much to say, or so little that somebody
+/// may be typing it.
 const PAUSE: Duration = Duration::from_millis(8);
+/// What counts as little: the echo of a key, a prompt with it. It waits for this long at most
+/// after the last message, which no pair of hands and no key that is held down comes near.
+const LITTLE: u64 = 512;
+const LITTLE_PAUSE: Duration = Duration::from_millis(1);
 /// Most bytes of output in one message.
 const MAX_PIECE: usize = 64 * 1024;
 /// How long the start of a character waits for its rest.
@@ -118,7 +123,8 @@ impl Source for Viewing {
         if behind == 0 {
             return Next::Nothing;
         }
-        if let Some(at) = self.sent.map(|sent| sent + PAUSE)
+        let pause = if behind <= LITTLE { LITTLE_PAUSE } else { PAUSE };
+        if let Some(at) = self.sent.map(|sent| sent + pause)
             && at > now
             && behind < MAX_PIECE as u64
         {
