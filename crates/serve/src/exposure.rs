@@ -42,15 +42,18 @@ pub struct HostName {
 
 const PLACE: &str = "{port}";
 
+/// A text that says no name for previews.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "PREVIEW_HOST must be a host's name with {place} in its first part, like {place}--abc.example.com, not {0:?}",
+    place = PLACE
+)]
+pub struct BadHostName(String);
+
 impl HostName {
-    /// Reads it; what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "PREVIEW_HOST must be a host's name with {PLACE} in its first part, like {PLACE}--abc.example.com, \
-                 not {text:?}"
-            )
-        };
+    /// Reads it.
+    pub fn parse(text: &str) -> Result<Self, BadHostName> {
+        let wrong = || BadHostName(text.to_owned());
         let (before, after) = text.split_once(PLACE).ok_or_else(wrong)?;
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let rest = after.split_once('.').ok_or_else(wrong)?;

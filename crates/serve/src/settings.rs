@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -254,8 +255,14 @@ impl Vars {
             work: self.ports("PREVIEW_PORTS", || Ports::parse("1-65535").unwrap_or_default())?,
             look: self.ports("PREVIEW_VIEW_PORTS", || Ports::one(user_port))?,
             public: self.ports("PREVIEW_PUBLIC_PORTS", Ports::default)?,
-            host: self.get("PREVIEW_HOST").map(HostName::parse).transpose().map_err(Invalid)?,
+            host: self.preview_host()?,
         })
+    }
+
+    /// The name under which previews are, if they have one.
+    fn preview_host(&self) -> Result<Option<HostName>, Invalid> {
+        let host = self.get("PREVIEW_HOST").map(HostName::parse).transpose();
+        host.map_err(|error| Invalid(error.to_string()))
     }
 
     /// The wall around terminals, and bounds on what they use.
@@ -294,10 +301,10 @@ impl Vars {
 impl Settings {
     /// Reads the environment, and `.env` in `dir`, which must not be the workspace. `policy`
     /// reads a file of rules.
-    pub fn read(
+    pub fn read<E: Display>(
         environment: Vec<(OsString, OsString)>,
         dir: &Path,
-        policy: impl FnOnce(&str) -> Result<Policy, String>,
+        policy: impl FnOnce(&str) -> Result<Policy, E>,
     ) -> Result<Self, Invalid> {
         let mut all: BTreeMap<String, String> = environment
             .iter()
@@ -317,7 +324,8 @@ impl Settings {
         let workspace = vars.get("WORKSPACE").unwrap_or("/workspace").to_owned();
         let max_file: u64 = vars.number("MAX_FILE_BYTES", 10 << 20)?;
         let (sandbox, bounds) = vars.walls()?;
-        let policy = vars.get("LEGWORK_POLICY").map(policy).transpose().map_err(Invalid)?;
+        let policy = vars.get("LEGWORK_POLICY").map(policy).transpose();
+        let policy = policy.map_err(|error| Invalid(error.to_string()))?;
         let egress = vars.list("LEGWORK_EGRESS");
         if egress.is_some() && sandbox != Profile::Namespaces {
             return Err(Invalid(
