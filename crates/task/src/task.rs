@@ -37,6 +37,24 @@ const DELIVER_STOPPED: Duration = Duration::from_secs(20);
 const DELIVERED: &str = "delivered";
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
+/// What those who work on a task are given.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    order: &'a Order,
+    events: &'a Events,
+    dir: &'a Path,
+    abort: &'a Abort,
+    requester: &'a Requester,
+    persistence: Option<&'a Persistence>,
+}
+
+/// What has come of it.
+struct Worked {
+    failure: Option<(Code, String)>,
+    usage: Option<Usage>,
+    output: Option<serde_json::Value>,
+}
+
 /// What the tasks of a process share.
 #[derive(Debug)]
 pub struct Runner {
@@ -280,42 +298,9 @@ impl Runner {
             Err(reason) => return failed(Code::InvalidConfig, reason, None),
         }
         tracing::info!(task_id = %order.id, "the task starts");
-        let mut output = None;
-        let (failure, usage) = match (&task, &client) {
-            (Task::Agent(agent), Some(client)) => {
-                let world = agent::World {
-                    contact: &order.contact,
-                    settings: &self.settings,
-                    hands: &self.hands,
-                    events,
-                    client,
-                    persistence: persistence.as_ref(),
-                    abort,
-                    requester: &requester,
-                    dir: dir.to_owned(),
-                };
-                let ending = agent::run(agent, &world).await;
-                output = ending.output;
-                (ending.failure, Some(ending.usage))
-            }
-            (Task::Agent(_), None) => (Some((Code::InvalidConfig, "the model can't be asked".into())), None),
-            (Task::Workflow(workflow), client) => {
-                // A session is one agent's.
-                let contact = Contact { memory: None, ..order.contact.clone() };
-                let world = workflow::World {
-                    contact: &contact,
-                    settings: &self.settings,
-                    hands: &self.hands,
-                    events,
-                    client: client.as_ref(),
-                    persistence: persistence.as_ref(),
-                    abort,
-                    requester: &requester,
-                    dir: dir.to_owned(),
-                };
-                (workflow::run(workflow, &world).await, None)
-            }
-        };
+        let scene =
+            Scene { order, events, dir, abort, requester: &requester, persistence: persistence.as_ref() };
+        let Worked { failure, usage, output } = self.carry_out(&task, client.as_ref(), &scene).await;
         // What an agent did before it failed is worth having, too.
         let taken = if abort.now().is_none() { porter.take().await } else { Ok(()) };
         self.hands.end_task().await;
@@ -332,6 +317,51 @@ impl Runner {
                 Body::Done { usage, output }
             }
             Some((code, message)) => failed(code, message, usage),
+        }
+    }
+
+    /// Lets the agent or the workflow work.
+    async fn carry_out(&self, task: &Task, client: Option<&Client>, scene: &Scene<'_>) -> Worked {
+        let Scene { order, events, dir, abort, requester, persistence } = *scene;
+        let dir = dir.to_owned();
+        let (settings, hands) = (&*self.settings, &self.hands);
+        match (task, client) {
+            (Task::Agent(agent), Some(client)) => {
+                let contact = &order.contact;
+                let world = agent::World {
+                    contact,
+                    settings,
+                    hands,
+                    events,
+                    client,
+                    persistence,
+                    abort,
+                    requester,
+                    dir,
+                };
+                let ending = agent::run(agent, &world).await;
+                Worked { failure: ending.failure, usage: Some(ending.usage), output: ending.output }
+            }
+            (Task::Agent(_), None) => {
+                let failure = Some((Code::InvalidConfig, "the model can't be asked".into()));
+                Worked { failure, usage: None, output: None }
+            }
+            (Task::Workflow(workflow), client) => {
+                // A session is one agent's.
+                let contact = &Contact { memory: None, ..order.contact.clone() };
+                let world = workflow::World {
+                    contact,
+                    settings,
+                    hands,
+                    events,
+                    client,
+                    persistence,
+                    abort,
+                    requester,
+                    dir,
+                };
+                Worked { failure: workflow::run(workflow, &world).await, usage: None, output: None }
+            }
         }
     }
 
