@@ -57,13 +57,13 @@ impl StopReason {
 /// Tokens of one message. The stream's numbers are totals: the last one holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Read that no cache held.
+    /// Tokens that the model read and no cache held.
     pub input: u64,
-    /// Written.
+    /// Tokens that the model wrote.
     pub output: u64,
-    /// Put into the cache.
+    /// Tokens that were put into the cache.
     pub cache_creation: u64,
-    /// Read from the cache.
+    /// Tokens that were read from the cache.
     pub cache_read: u64,
 }
 

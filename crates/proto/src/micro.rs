@@ -123,7 +123,7 @@ pub struct Message<D> {
     /// RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<String>,
-    /// Type specific.
+    /// What the command's kind of result is.
     pub data: D,
 }
 
@@ -194,11 +194,11 @@ pub struct Event {
 /// A command ended well.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Done<R> {
-    /// Which.
+    /// The id of the command that this belongs to.
     pub command_id: String,
     /// Type specific.
     pub result: R,
-    /// Seconds.
+    /// The time it took, in seconds.
     pub duration: f64,
     /// `replayed`
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,7 +214,7 @@ pub struct Failure {
     /// One of [`code`].
     #[serde(default)]
     pub code: String,
-    /// For people.
+    /// What failed, for people to read.
     #[serde(default)]
     pub message: String,
     /// `output`: the end of what a program said.
@@ -223,7 +223,7 @@ pub struct Failure {
     /// Whether the same command may go well later.
     #[serde(default)]
     pub retryable: bool,
-    /// Seconds.
+    /// After how many seconds it may be tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
 }

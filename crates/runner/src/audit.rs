@@ -84,7 +84,7 @@ pub enum AuditError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
     /// A line is not as it was written.

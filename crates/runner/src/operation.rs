@@ -160,7 +160,7 @@ fn describe(server: &Server) -> String {
 pub enum Done {
     /// The part of the file.
     Read(FileData),
-    /// Written.
+    /// The file was written.
     Write,
     /// The entries.
     List(Vec<Entry>),

@@ -35,7 +35,7 @@ pub struct Wanted {
     pub unix_sockets: bool,
     /// A user's name.
     pub run_as: Option<String>,
-    /// Bounds.
+    /// What a command may use of memory, processes and time.
     pub limits: Limits,
     /// Whether execs are judged.
     pub gate: Gating,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Identity {
     /// Its name.
     pub name: String,
-    /// User.
+    /// The user's number.
     pub uid: u32,
     /// Primary group.
     pub gid: u32,

@@ -38,7 +38,7 @@ pub struct Settings {
     pub unix_sockets: bool,
     /// Who commands run as.
     pub run_as: Option<Identity>,
-    /// Bounds.
+    /// What a command may use of memory, processes and time.
     pub limits: Limits,
     /// Paths that stay hidden whatever else says: the runner's own state and config.
     pub hide: Vec<PathBuf>,
@@ -63,7 +63,7 @@ pub struct Context<'a> {
     pub programs: Option<&'a [String]>,
     /// The shell, or the program that is started.
     pub shell: &'a Path,
-    /// PATH.
+    /// The `PATH` that programs are looked up by.
     pub path: &'a str,
 }
 
@@ -80,17 +80,17 @@ pub struct Plan {
     pub tmp: PathBuf,
     /// Where it starts.
     pub cwd: PathBuf,
-    /// Readable.
+    /// Paths that may be read beside what every command may read.
     pub read: Vec<PathBuf>,
-    /// Writable as well.
+    /// Paths that may be written as well.
     pub write: Vec<PathBuf>,
-    /// Not even readable.
+    /// Paths that may not even be read.
     pub hide: Vec<PathBuf>,
     /// All that may be executed; `None` for anything readable.
     pub exec: Option<Vec<PathBuf>>,
     /// Whether path and abstract sockets may be used.
     pub unix_sockets: bool,
-    /// Bounds.
+    /// What a command may use of memory, processes and time.
     pub limits: Limits,
     /// Landlock's version.
     pub landlock_abi: u32,

@@ -33,7 +33,7 @@ pub struct RunnerRow {
     pub given_name: String,
 }
 
-/// Runners.
+/// What is kept of runners.
 pub trait Runners {
     /// All of them.
     fn runners(&self) -> Answer<'_, Vec<RunnerRow>>;

@@ -87,7 +87,7 @@ pub struct GivenUp {
     pub timeout_s: u64,
 }
 
-/// Runs.
+/// What is kept of runs, one for each runner of a task.
 pub trait Runs {
     /// All that are not over, by their ids.
     fn open_runs(&self) -> Answer<'_, Vec<OpenRun>>;

@@ -44,7 +44,7 @@ pub struct Part {
     pub time_end: Option<i64>,
 }
 
-/// Sessions.
+/// What is kept of agents' sessions.
 pub trait Sessions {
     /// The session that a token speaks for at a time, by the token's hash.
     fn session_of(&self, hash: String, now_ms: u64) -> Answer<'_, Option<String>>;

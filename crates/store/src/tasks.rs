@@ -139,7 +139,7 @@ pub struct Filter {
     pub limit: u32,
 }
 
-/// Tasks.
+/// What is kept of tasks.
 pub trait Tasks {
     /// Keeps a task with its runs, unless its key is known.
     fn submit(&self, task: NewTask, runs: Vec<NewRun>, then: Then<Submitted>) -> Room<'_>;

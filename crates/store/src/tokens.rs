@@ -21,7 +21,7 @@ pub struct Token {
     pub revoked: bool,
 }
 
-/// Tokens.
+/// What is kept of tokens; never a secret, only its hash.
 pub trait Tokens {
     /// All whose role is known, with the hashes of their secrets.
     fn tokens(&self) -> Answer<'_, Vec<(String, Token)>>;

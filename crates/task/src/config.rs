@@ -16,7 +16,7 @@ pub const MAX_CONFIG: usize = 64 << 20;
 pub enum Task {
     /// A conversation with a model that has tools.
     Agent(Box<Agent>),
-    /// Steps.
+    /// Jobs of steps, in an order.
     Workflow(Box<Workflow>),
 }
 

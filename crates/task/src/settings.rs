@@ -136,7 +136,7 @@ pub enum Mode {
 /// How a standby runner finds its hub.
 #[derive(Debug, Clone)]
 pub struct Standby {
-    /// Polled.
+    /// The address that is asked for tasks.
     pub register_url: String,
     /// The runner's name.
     pub pod_name: String,

@@ -28,7 +28,7 @@ pub enum Error {
         call: &'static str,
         /// The absolute path it failed on.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
     /// A directory where a file is needed.

@@ -17,7 +17,7 @@ use crate::{Error, Root};
 pub struct Meta {
     /// A folder, or else a regular file.
     pub is_dir: bool,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
     /// When its content was last changed.
     pub modified: SystemTime,

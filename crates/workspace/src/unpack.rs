@@ -44,7 +44,7 @@ pub enum UnpackError {
     Extract {
         /// The entry.
         name: String,
-        /// Why.
+        /// What the archive's reader or the system said.
         cause: String,
     },
     /// The note beside the contents could not be written.
@@ -52,7 +52,7 @@ pub enum UnpackError {
     Note {
         /// The note's file.
         name: String,
-        /// Why.
+        /// What the archive's reader or the system said.
         cause: String,
     },
 }

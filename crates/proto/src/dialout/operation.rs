@@ -130,32 +130,32 @@ pub struct ReadResult {
 /// `write`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WriteResult {
-    /// True.
+    /// Always true: a failure is an error, not a result.
     pub success: bool,
 }
 
 /// `list`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListResult {
-    /// In walk order.
+    /// The entries, in the order in which the folder was walked.
     pub entries: Vec<ListEntry>,
 }
 
 /// One entry of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListEntry {
-    /// Relative to the root.
+    /// The entry's path, relative to the root.
     pub path: String,
     /// Whether it is a folder.
     pub is_dir: bool,
-    /// Bytes.
+    /// The entry's size in bytes.
     pub size: u64,
 }
 
 /// `glob`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GlobResult {
-    /// Sorted.
+    /// The paths that were found, in order.
     pub matches: Vec<String>,
 }
 
@@ -298,7 +298,7 @@ pub struct McpListResult<T> {
 /// `sync_skill`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SyncSkillResult {
-    /// True.
+    /// Always true: a failure is an error, not a result.
     pub success: bool,
     /// The folder as it was given.
     pub path: String,

@@ -90,7 +90,7 @@ pub struct FileWrite {
     /// Of the whole that the parts make: SHA-256, in hex.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub checksum: String,
-    /// Octal.
+    /// The mode in octal digits; empty for the default.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mode: String,
     /// A name or a number.
@@ -204,7 +204,7 @@ pub struct ServiceReload {
 /// `sudoers.ensure`
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct SudoersEnsure {
-    /// Who.
+    /// The user that the rule is for.
     pub user: String,
     /// Absolute paths; none: all commands.
     #[serde(skip_serializing_if = "Vec::is_empty")]

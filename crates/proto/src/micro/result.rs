@@ -21,7 +21,7 @@ pub struct Exec<T = String> {
     /// The bytes, where they are no UTF-8.
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub stderr_base64: Option<T>,
-    /// Seconds.
+    /// The time it took, in seconds.
     pub duration: f64,
     /// `timed_out`, `signal`, `stdout_truncated`, `stderr_truncated`
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,10 +88,10 @@ pub struct FileRead<T = String> {
 pub struct PkgEnsure {
     /// Something was done.
     pub changed: bool,
-    /// Before.
+    /// What was there before.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub previous_version: String,
-    /// Now; empty after removal.
+    /// What is there now; empty after removal.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub installed_version: String,
     /// `already_present`, `installed`, …

@@ -76,7 +76,7 @@ pub(super) fn first_number(path: &Path) -> Option<u64> {
 /// What a whole chain amounts to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
-    /// Lines.
+    /// How many records the chain holds.
     pub records: u64,
     /// The number of the first one: more than 0 where retention removed older ones.
     pub first: u64,

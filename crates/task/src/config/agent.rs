@@ -133,11 +133,11 @@ pub struct Budget {
 /// US dollars for a million tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Price {
-    /// Read.
+    /// Dollars for a million tokens that the model reads and no cache holds.
     pub input: f64,
-    /// Written.
+    /// Dollars for a million tokens that the model writes.
     pub output: f64,
-    /// Read from the cache.
+    /// Dollars for a million tokens that are read from the cache.
     pub cache_read: f64,
     /// Put into the cache.
     pub cache_write: f64,

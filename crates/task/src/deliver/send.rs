@@ -27,7 +27,7 @@ const MAX_DELAY: f64 = 30.0;
 pub(crate) struct Target {
     pub(crate) http: reqwest::Client,
     pub(crate) url: String,
-    /// Credentials.
+    /// Headers with the credentials of each request.
     pub(crate) headers: HeaderMap,
     pub(crate) batch: Duration,
 }

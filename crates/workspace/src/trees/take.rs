@@ -26,9 +26,9 @@ pub struct Taken {
     pub digest: Digest,
     /// The packed manifest.
     pub packed: Vec<u8>,
-    /// Regular files.
+    /// How many regular files the tree has.
     pub files: usize,
-    /// Links.
+    /// How many links the tree has.
     pub links: usize,
     /// Links that lead out of the tree, which are in no tree.
     pub left_out: usize,
