@@ -185,8 +185,8 @@ impl Policy {
     pub(crate) fn text_may_write(&self) -> bool {
         let rules = self.live_rules();
         let is_shell = |rule: &Rule| {
-            let program = Pattern::new(program_of(rule.pattern()));
-            rule.action == Action::Allow && TEXT_SHELLS.iter().any(|shell| program.fits(shell))
+            let program = program_of(rule.pattern());
+            rule.action == Action::Allow && TEXT_SHELLS.iter().any(|shell| Pattern::fits_text(program, shell))
         };
         self.exec_gate
             && rules.iter().any(|r| r.is_redirect() && r.pattern() != "> *")
@@ -230,7 +230,7 @@ impl Policy {
             let allows = rule.action == Action::Allow && !rule.is_redirect();
             if allows && rule.children == Children::Judged && !rule.pattern.is_star() {
                 let program = program_of(rule.pattern());
-                if !Pattern::new(program).is_exact() || programs::runs_anything(program) {
+                if !Pattern::spells(program) || programs::runs_anything(program) {
                     rule.children = Children::Any;
                     changed.push(rule.pattern().to_owned());
                 }
@@ -379,8 +379,7 @@ fn is_helper(by: &Image<'_>, image: &Image<'_>) -> bool {
             return false;
         }
         let of = if pattern.contains('/') { image.paths.get(..1).unwrap_or_default() } else { image.names };
-        let wanted = Pattern::new(pattern);
-        of.iter().any(|name| wanted.fits(name))
+        of.iter().any(|name| Pattern::fits_text(pattern, name))
     };
     programs::helpers().iter().any(|entry| {
         entry.of.iter().any(|pattern| is(pattern, by)) && entry.run.iter().any(|pattern| is(pattern, image))

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use crate::names::{is_free_prefix, is_harmless, is_steering};
 use crate::pattern::Token;
 use crate::programs::{Inner, Refusal, Syntax};
-use crate::rules::{Children, Policy};
+use crate::rules::{Children, Policy, Rule};
 use crate::script::{Assignment, Command, Frag, Script, Style, Word};
 use crate::verdict::{Decision, Part, RunText, Span, Verdict};
 use crate::{cross, limits, programs, typed};
@@ -99,6 +99,21 @@ pub(crate) fn judge(policy: &Policy, line: &str) -> Verdict {
     }
     parts.sort_by_key(|part| (part.span.start, part.depth));
     Verdict::from_parts(parts, Some(run))
+}
+
+/// Judges a shell without arguments as a program, whatever it will be told.
+pub(crate) fn shell(policy: &Policy, name: &str) -> Verdict {
+    let span = Span { start: 0, end: name.len() };
+    let command = Command { words: vec![Word::of(name)], prefixes: Vec::new(), span };
+    let (part, _) = Judge::alone(policy).command_itself(&command);
+    let run = RunText {
+        text: name.to_owned(),
+        reprinted: true,
+        computed_writes: true,
+        check_syntax: false,
+        scripts: Vec::new(),
+    };
+    Verdict::from_parts(vec![part], Some(run))
 }
 
 /// Judges one command whose words are all known, and what it says that it runs in turn. With
@@ -203,6 +218,8 @@ const MAX_WITHIN: usize = 16;
 
 struct Judge<'a> {
     policy: &'a Policy,
+    /// Its rules that can decide.
+    live: &'a [Rule],
     line: &'a str,
     trusts: bool,
     depth: usize,
@@ -234,6 +251,7 @@ impl<'a> Judge<'a> {
     fn alone(policy: &'a Policy) -> Self {
         Self {
             policy,
+            live: policy.live_rules(),
             line: "",
             trusts: policy.trusts(),
             depth: 0,
@@ -405,7 +423,7 @@ impl Judge<'_> {
             && command.prefixes.is_empty()
             && command.words[1..].iter().all(Word::is_numeric)
             && !self.functions.contains(name)
-            && !self.policy.live_rules().iter().any(|rule| rule.pattern().starts_with(name))
+            && !self.live.iter().any(|rule| rule.pattern().starts_with(name))
     }
 
     /// What the table says of a command; also whether the start of the program decides.

@@ -103,7 +103,7 @@ impl Pattern {
             elems.push(if c == '*' { Elem::Star } else { Elem::Char(c) });
             rest = &rest[c.len_utf8()..];
         }
-        let beneath = text.contains('/').then(|| beneath(&elems)).flatten();
+        let beneath = beneath(&elems);
         Self { text: text.to_owned(), elems, beneath }
     }
 
@@ -135,6 +135,22 @@ impl Pattern {
 
     pub(crate) fn is_star(&self) -> bool {
         self.text == "*"
+    }
+
+    /// Whether a text that is read as a pattern spells one text. As [`Pattern::is_exact`], but
+    /// nothing has to be built for it.
+    pub(crate) fn spells(text: &str) -> bool {
+        !text.contains('*') && (!text.contains('{') || Self::new(text).is_exact())
+    }
+
+    /// Whether known text matches a text that is read as a pattern, of which most are plain.
+    pub(crate) fn fits_text(pattern: &str, text: &str) -> bool {
+        if pattern.contains('{') {
+            return Self::new(pattern).fits(text);
+        }
+        // `df *` also matches without arguments (point 2).
+        let bare = || pattern.strip_suffix(" *").is_some_and(|bare| fits_stars(bare, text));
+        fits_stars(pattern, text) || bare()
     }
 
     /// Whether the pattern spells one text, without any `*` or type.
@@ -219,19 +235,40 @@ impl Pattern {
     }
 }
 
+/// Whether a text matches a pattern in which `*` stands for anything, and nothing else does.
+fn fits_stars(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|head| text.strip_prefix(head)) else { return false };
+    let Some(tail) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(tail)
+}
+
 /// The positions of a pattern in which open parts behind the beginning of a path stay beneath
-/// it: those of a word that has a slash before them.
+/// it: those of a word that has a slash before them, or begins like a path (`scripts*`), and not
+/// like an option, a variable or a quoted text.
 fn beneath(elems: &[Elem]) -> Option<Vec<Elem>> {
+    let is_open = |elem: &Elem| !matches!(elem, Elem::Char(_));
+    if !elems.windows(2).any(|pair| is_open(&pair[1]) && pair[0] != Elem::Char(' ')) {
+        return None;
+    }
     let (mut out, mut found) = (Vec::with_capacity(elems.len() + 2), false);
-    let (mut begun, mut starts, mut quote) = (false, true, None);
+    let (mut slash, mut plain, mut starts, mut quote) = (false, false, true, None);
     for elem in elems {
+        let begun = slash || plain && quote.is_none();
         let kept = match elem {
             Elem::Char(c) => {
                 match c {
                     '"' | '\'' if starts && quote.is_none() => quote = Some(*c),
                     c if quote == Some(*c) => quote = None,
-                    c if c.is_whitespace() && quote.is_none() => begun = false,
-                    '/' => begun = true,
+                    c if c.is_whitespace() && quote.is_none() => (slash, plain) = (false, false),
+                    '/' => slash = true,
+                    '=' => plain = false,
+                    '-' if starts => {}
+                    _ if starts => plain = true,
                     _ => {}
                 }
                 starts = c.is_whitespace();
@@ -561,6 +598,18 @@ mod tests {
             ("rm /ok/*", "rm /ok/../%", false),
             ("rm /ok/../x", "rm /ok/../x", true),
             ("go test ./*", "go test ./...", true),
+            // Without a slash as well, where the word could be a path.
+            ("bash scripts*", "bash scripts/../a.sh", false),
+            ("bash scripts*", "bash scripts-old/a.sh ../data", true),
+            ("bash scripts*.sh", "bash scripts/../a.sh", false),
+            ("bash s{word}", "bash scripts/../a.sh", false),
+            ("tool*", "tool/../other", false),
+            ("tool*", "tool-2 ../x", true),
+            ("git log main*", "git log main..topic", true),
+            ("curl --out=*", "curl --out=../x", true),
+            ("curl --out=*", "curl --out=a/../x", true),
+            ("FOO=* ls", "FOO=a/../x ls", true),
+            ("git commit -m \"fix*\"", "git commit -m \"fix a/../b\"", true),
         ] {
             let p = Pattern::new(pattern);
             assert_eq!(p.allows(&tokens(text), false), wanted, "{pattern} allows {text}");
@@ -590,6 +639,8 @@ mod tests {
                 || (p.ends_with(" *") && slow(&wanted[..wanted.len() - 2], &chars));
             prop_assert_eq!(pattern.covers(&literal(&t)), want);
             prop_assert_eq!(pattern.could_match(&literal(&t)), want);
+            prop_assert_eq!(Pattern::fits_text(&p, &t), want);
+            prop_assert_eq!(Pattern::spells(&p), pattern.is_exact());
         }
 
         #[test]

@@ -121,7 +121,7 @@ pub(crate) fn is_builder(name: &str) -> bool {
 /// Whether a rule has to free what its program starts, for it to do its work.
 pub(crate) fn starts_others(pattern: &str) -> bool {
     let name = crate::exec::program_of(pattern);
-    is_builder(name) || !name.is_empty() && is_unknown(name) && !Pattern::new(pattern).is_exact()
+    is_builder(name) || !name.is_empty() && is_unknown(name) && !Pattern::spells(pattern)
 }
 
 /// Whether a program runs anything by design, or is not known not to.
@@ -311,9 +311,9 @@ static DANGERS: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
 
 /// What to tell an operator who wrote a rule for `pattern` that allows or asks.
 pub(crate) fn load_note(pattern: &str, children: Children) -> Option<Cow<'static, str>> {
-    let exact = Pattern::new(pattern).is_exact();
+    let exact = Pattern::spells(pattern);
     let program = crate::exec::program_of(pattern);
-    if !Pattern::new(program).is_exact() {
+    if !Pattern::spells(program) {
         return Some(
             "has a wildcard in the program's name: it allows programs you did not name, and the sandbox \
              can't hold the list of programs in the kernel"

@@ -396,6 +396,13 @@ impl Policy {
         self.judge(&words.join(" "))
     }
 
+    /// Judges a shell that somebody will type into, by the rules for its name alone: what it will
+    /// be told can't be read. Who starts it has each program that it executes judged.
+    pub fn judge_shell(&self, name: &str) -> Verdict {
+        let _tables = self.own_tables();
+        crate::judge::shell(self, name)
+    }
+
     /// The programs that rules let run.
     pub fn programs(&self) -> Named {
         if self.trusts() {
@@ -404,7 +411,7 @@ impl Policy {
         let mut names = BTreeSet::new();
         for rule in self.live_rules().iter().filter(|r| r.action != Action::Deny && !r.is_redirect()) {
             let name = crate::exec::program_of(rule.pattern());
-            if !Pattern::new(name).is_exact() || rule.children == Children::Any {
+            if !Pattern::spells(name) || rule.children == Children::Any {
                 return Named::Wildcard(rule.pattern().to_owned());
             }
             names.insert(name.to_owned());

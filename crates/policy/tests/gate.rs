@@ -17,6 +17,26 @@ fn starts(policy: &Policy, argv: &[&str]) -> bool {
 }
 
 #[test]
+fn a_shell_that_is_typed_into_opens_by_a_rule_for_its_name() {
+    for (rules, opens) in [
+        (&[("*", "deny"), ("bash", "allow")][..], true),
+        (&[("*", "deny"), ("bash *", "allow")], true),
+        (&[("*", "deny"), ("bash -i", "allow")], false),
+        (&[("*", "deny"), ("ls *", "allow")], false),
+        (&[("bash", "allow"), ("bash *", "deny")], false),
+        (&[("*", "allow"), ("rm *", "deny")], true),
+        (&[("*", "allow"), ("bash", "deny")], false),
+    ] {
+        let policy = Policy::from_pairs(rules.iter().copied()).unwrap().with_exec_gate(true);
+        let verdict = policy.judge_shell("bash");
+        assert_eq!(verdict.decision == Decision::Allow, opens, "{rules:?}");
+        assert_eq!(verdict.run.is_some(), opens, "{rules:?}");
+        // As a command of a line it would read what the line feeds it.
+        assert!(rules[0].1 == "allow" || policy.judge("bash").decision == Decision::Deny, "{rules:?}");
+    }
+}
+
+#[test]
 fn what_the_reading_leaves_open_the_start_refuses() {
     type Case = (&'static [(&'static str, &'static str)], &'static str, &'static [&'static str]);
     let cases: &[Case] = &[

@@ -78,6 +78,32 @@ fn a_test_that_is_cut_elsewhere_is_not_printed() {
     assert!(refused > 0, "the parser cuts as bash does: then nothing of this need be refused");
 }
 
+/// Braces are expanded before all else, by a reading of their own of what stands in quotes.
+#[test]
+fn braces_beside_quotes_within_expansions_mean_what_they_say_or_are_refused() {
+    let (mut refused, mut same) = (0, 0);
+    for word in [
+        "\"${y##\"\\`\"}$1+'`owned`'}\"{1..3}",
+        "\"${y##\"'\"}\"{a,b}",
+        "${y:-'\"'}{a,b}",
+        "\"${y%\\`}\"{a,b}'`'",
+        "\"${y}\"{a,b}",
+        "\"$(echo \"c d\")\"{a,b}",
+        "'`'{1..3}\"`\"",
+    ] {
+        let line = format!("y=q; printf '<%s>' {word}");
+        let Some(printed) = fuzzing::printed(&line) else {
+            refused += 1;
+            continue;
+        };
+        let none = Path::new("/nonexistent");
+        let (was, is) = (run("/bin/bash", &line, "C", none), run("/bin/bash", &printed, "C", none));
+        assert_eq!(was, is, "{line:?}\nbecame {printed:?}");
+        same += 1;
+    }
+    assert!(refused >= 1 && same >= 2, "{refused} refused, {same} alike");
+}
+
 /// In some locales the last byte of a letter and a backslash are one character: a line then
 /// means something else than it says, its printing does not.
 #[test]

@@ -62,8 +62,7 @@ impl Judge<'_> {
             None => tokens.push(Token::Gap),
         }
         let matched: Vec<&Rule> = self
-            .policy
-            .live_rules()
+            .live
             .iter()
             .filter(|r| r.is_redirect() || r.pattern.is_star())
             .filter(|r| match r.action {
@@ -83,7 +82,7 @@ impl Judge<'_> {
         let narrow = rule.as_deref() != Some("*");
         // A link leads elsewhere than its path says, and so does a path after `cd`.
         let everywhere = rule.as_deref() == Some("> *") || !narrow;
-        let mut taken_away = self.policy.live_rules().iter().filter(|r| r.action != Action::Allow);
+        let mut taken_away = self.live.iter().filter(|r| r.action != Action::Allow);
         let somewhere = !everywhere || taken_away.any(Rule::is_redirect);
         self.computed_writes |= self.policy.exec_gate && somewhere && decision == Decision::Allow;
         Some(Part {

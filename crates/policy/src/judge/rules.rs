@@ -30,7 +30,7 @@ impl Judge<'_> {
         let mut matched: Vec<&Rule> = Vec::new();
         let mut deciding: Option<&Rule> = None;
         let mut decision = Decision::Deny;
-        for rule in self.policy.live_rules() {
+        for rule in self.live {
             if rule.is_redirect() {
                 continue;
             }
@@ -68,7 +68,7 @@ impl Judge<'_> {
         // Who is refused by no rule's wish learns which rule would have been for it.
         let by_default = decision == Decision::Deny && deciding.is_none_or(|rule| rule.pattern.is_star());
         let climbs = by_default && {
-            let rules = self.policy.live_rules().iter().filter(|rule| rule.action == Action::Allow);
+            let rules = self.live.iter().filter(|rule| rule.action == Action::Allow);
             rules.filter(|rule| !rule.is_redirect()).any(|rule| leads_out(&rule.pattern, &texts.quoted))
         };
         let part = Part {
@@ -104,9 +104,13 @@ pub(super) fn covers_by_parts(rule: &Rule, command: &Command, bare: &Texts) -> b
     let mut rest = rule.pattern();
     for prefix in 0..command.prefixes.len() {
         let Some((word, after)) = rest.split_once(' ') else { return false };
+        // Most rules say nothing of variables.
+        if !assigns(word) {
+            return false;
+        }
         let pattern = Pattern::new(word);
         let fits = |style| covers_alone(rule, &pattern, &command.prefix_tokens(prefix, style));
-        if !assigns(word) || !(fits(Style::Double) || fits(Style::Single)) {
+        if !(fits(Style::Double) || fits(Style::Single)) {
             return false;
         }
         rest = after;

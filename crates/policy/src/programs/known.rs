@@ -76,7 +76,7 @@ pub(super) fn knows(name: &str) -> bool {
 /// gate (`gate`) words that bash computes are left to the judgement of the real arguments.
 pub(super) fn check(name: &str, command: &Command, rule: &str, gate: bool) -> Result<(), Need> {
     let Some(node) = table::program(name) else { return Ok(()) };
-    if !rule.is_empty() && Pattern::new(rule).is_exact() {
+    if !rule.is_empty() && Pattern::spells(rule) {
         return Ok(());
     }
     let (needs, ..) = walk::needs(node, &command.words[1..], gate);

@@ -43,6 +43,10 @@ impl Walk<'_> {
         {
             self.refuse(node.span, "a variable beside braces; write ${…}");
         }
+        // What stands in quotes is told by other rules there than in expansions.
+        if word.frags.iter().any(braces) && self.holds_quoting_expansion(&node.parts) {
+            self.refuse(node.span, "braces beside an expansion with quotes in it; use two words");
+        }
         // Most words are one literal.
         match word.run() {
             Some(text) if matches!(place, Place::Word | Place::Command) => {
@@ -55,6 +59,19 @@ impl Walk<'_> {
         }
         let divides = |p: &Piece| matches!(p, Piece::Text { text, quoted: false } if text.contains(DIVIDES));
         (word, pieces.iter().any(divides))
+    }
+
+    /// Whether an expansion of parameters has quotes, a backtick or a backslash in it.
+    fn holds_quoting_expansion(&self, parts: &[WordPartNode]) -> bool {
+        parts.iter().any(|part| match &part.kind {
+            WordPart::DoubleQuoted { parts, .. } => self.holds_quoting_expansion(parts),
+            WordPart::Literal(_)
+            | WordPart::SingleQuoted { .. }
+            | WordPart::Variable(_)
+            | WordPart::CommandSubstitution { .. }
+            | WordPart::ProcessSubstitution { .. } => false,
+            _ => self.text(part.span).contains(['\'', '"', '`', '\\']),
+        })
     }
 
     pub(super) fn print(&mut self, pieces: &[Piece], place: Place, span: shuck_ast::Span) {

@@ -359,7 +359,7 @@ fn fits(pattern: &str, text: &str) -> bool {
         };
     }
     let climbs = || pattern.starts_with('/') && (text.contains("..") || text.contains('%'));
-    Pattern::new(pattern).fits(text) && !climbs()
+    Pattern::fits_text(pattern, text) && !climbs()
 }
 
 /// Whether a text fits however bash fills it in. A glob finds no path that climbs, unless a
