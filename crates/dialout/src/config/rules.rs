@@ -44,14 +44,9 @@ pub fn rules_of(source: &Source) -> Result<Rules, ConfigError> {
 pub(super) fn read(r: &mut Reader<'_>) -> Result<Rules, ConfigError> {
     let mut included = Vec::new();
     let names = r.list("permission.include")?;
-    for name in &names {
+    for (index, name) in names.iter().enumerate() {
         let Some(preset) = legwork_policy::preset(name) else {
-            let known: Vec<&str> = legwork_policy::PRESETS.iter().map(|p| p.name).collect();
-            return Err(ConfigError(format!(
-                "failed to load config: {}: permission.include: '{name}' is none of {}",
-                r.file,
-                known.join(", ")
-            )));
+            return Err(no_preset(r, index, name)?);
         };
         included.extend(preset.rules.iter().map(|(pattern, action)| RuleText {
             pattern: (*pattern).into(),
@@ -71,6 +66,20 @@ pub(super) fn read(r: &mut Reader<'_>) -> Result<Rules, ConfigError> {
     let shell = r.word("permission.shell", &[], &words, "auto")?.unwrap_or_else(|| bash.allows_everything());
     let tables = tables.map(|(path, _)| path);
     Ok(Rules { bash, mcp, shell, env_pass: Vec::new(), tables })
+}
+
+/// What is said of a name in the list of presets that none of them has.
+fn no_preset(r: &mut Reader<'_>, index: usize, name: &str) -> Result<ConfigError, ConfigError> {
+    const KEY: &str = "permission.include";
+    let line = match r.node(KEY)? {
+        Some(Node { value: Value::List(items), line }) => items.get(index).map_or(line, |item| item.line),
+        node => node.map_or(0, |node| node.line),
+    };
+    let known = || legwork_policy::PRESETS.iter().map(|preset| preset.name);
+    let near = known().find(|known| settings::distance(known, &name.to_ascii_lowercase()) <= 2);
+    let hint = near.map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
+    let known: Vec<&str> = known().collect();
+    Ok(r.wrong(line, KEY, &format!("'{name}' is none of {}{hint}", known.join(", "))))
 }
 
 /// What the operator knows of programs, from a file of its own. A relative path begins where

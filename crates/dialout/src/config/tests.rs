@@ -145,7 +145,15 @@ fn bad_files_are_refused_with_place_and_reason() {
         ),
         ("token: t\npermission:\n  bash:\n    \"ls\": allow\n    \"ls\": deny\n", "ls"),
         ("token: t\npermission:\n  shell: maybe\n", "permission.shell: 'maybe' is none of allow, deny, auto"),
-        ("token: t\npermission:\n  include: [readonly]\n", "'readonly' is none of strict, read-only"),
+        (
+            "token: t\npermission:\n  include: [readonly]\n",
+            "line 3: permission.include: 'readonly' is none of strict, read-only",
+        ),
+        (
+            "permission:\n  include:\n    - strict\n    - Trusts\ntoken: t\n",
+            "line 4: permission.include: 'Trusts' is none of",
+        ),
+        ("permission:\n  include: [Trusts]\ntoken: t\n", "(did you mean trust?)"),
         (
             "token: t\npermission:\n  bash:\n    \"ls *\": {action: allow, match: [\"cat x\"]}\n",
             "line 4: permission.bash: rule 'ls *': does not match its example 'cat x'",
