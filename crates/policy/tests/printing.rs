@@ -104,6 +104,24 @@ fn braces_beside_quotes_within_expansions_mean_what_they_say_or_are_refused() {
     assert!(refused >= 1 && same >= 2, "{refused} refused, {same} alike");
 }
 
+/// What the parser does not see, or bash reads by other rules in a here-document.
+#[test]
+fn what_only_bash_sees_is_refused_or_printed() {
+    for line in [
+        "case \\$ in \"\\$\") echo a;; *) echo b;; esac",
+        "case x in \"\") echo a;; *) echo b;; esac",
+        "y=\"é'\"\nwhile read -r l; do echo \"$l\"; done <<E\n\\$x\n${y%%$(echo 'x\\')}\nE\n",
+        "y=ab; echo \"${y%%$(echo 'b\\')}\" \"${y%%$(echo b)}\"",
+    ] {
+        if let Some(printed) = fuzzing::printed(line) {
+            let none = Path::new("/nonexistent");
+            let (was, is) =
+                (run("/bin/bash", line, "C.UTF-8", none), run("/bin/bash", &printed, "C.UTF-8", none));
+            assert_eq!(was, is, "{line:?}\nbecame {printed:?}");
+        }
+    }
+}
+
 /// In some locales the last byte of a letter and a backslash are one character: a line then
 /// means something else than it says, its printing does not.
 #[test]

@@ -240,6 +240,10 @@ impl Walk<'_> {
             self.refuse(span, "a pattern for a change of case");
         }
         if let Some(pattern) = pattern {
+            let text = self.text(pattern.span);
+            if quoted && text.contains('\\') && text.contains(['(', '`']) {
+                self.refuse(span, "a backslash in a substitution within \"${…}\"");
+            }
             // `${x/#a/b}`: at the beginning, `${x/%a/b}`: at the end.
             let anchor =
                 self.text(pattern.span).chars().next().filter(|c| sign == "/" && matches!(c, '#' | '%'));

@@ -221,6 +221,9 @@ impl Walk<'_> {
                 }
                 // Quotes with nothing in them make a word all the same.
                 if out.len() == before && out.last() == text.as_ref() {
+                    if !matches!(self.text(span), "\"\"" | "$\"\"") {
+                        self.refuse(span, "quotes in which the parser saw nothing");
+                    }
                     quote::push(out, "", true);
                 }
                 return;
