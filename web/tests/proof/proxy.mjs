@@ -1,4 +1,4 @@
-// The proxy sample of docs/workspace.md in a real nginx, and what a preview costs beside nginx itself: part of
+// The proxy samples of docs/workspace.md in a real Caddy and a real nginx, and what a preview costs beside nginx itself: part of
 // `make proof`, on a machine that does nothing else.
 import { execFileSync, spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -47,9 +47,10 @@ const server = await serve(
   (command) => [...command.slice(0, -1), String(own)],
 );
 
-// The sample is the one that is read by people.
+// The samples are those that are read by people.
 const docs = readFileSync(join(import.meta.dirname, "../../../docs/workspace.md"), "utf8");
-const sample = /^location \/ \{ proxy_pass.*\}$/m.exec(docs)[0].replace("127.0.0.1:3001", `127.0.0.1:${own}`);
+const sampled = (line) => line.exec(docs)[0].replace("127.0.0.1:3001", `127.0.0.1:${own}`);
+const sample = sampled(/^location \/ \{ proxy_pass.*\}$/m);
 const { home } = server;
 const conf = (extra) => `daemon off; pid ${home}/nginx.pid; error_log ${home}/nginx.log; worker_processes 1;
 events { worker_connections 512; }
@@ -62,24 +63,40 @@ writeFileSync(
   upstream app { server 127.0.0.1:${app}; keepalive 16; }
   server { listen 127.0.0.1:${plain}; location / { proxy_pass http://app; proxy_http_version 1.1; proxy_buffering off; proxy_set_header Connection ""; } }`),
 );
-const nginx = spawn("nginx", ["-c", join(home, "nginx.conf")], { stdio: "ignore" });
+const caddyfile = sampled(/^\*\.example\.com \{ reverse_proxy.*\}$/m).replace("*", "http://*");
+writeFileSync(
+  join(home, "Caddyfile"),
+  `{\n  admin off\n  auto_https off\n  http_port ${front}\n}\n${caddyfile.replace(/ \{ (.*) \}/, " {\n  bind 127.0.0.1\n  $1\n}")}\n`,
+);
 let failed = 0;
 const report = (what, good, figure) => {
   if (!good) failed += 1;
   console.log(`${good ? "  " : "✗ "}${what}: ${figure}`);
 };
 
-const browser = await launch(["ide.example.com", `${app}--ide.example.com`]);
-const address = `http://ide.example.com:${front}/#token=secret`;
-const { page, close } = await until("nginx", () => opened(browser, address).catch(() => null));
-await prompt(page);
-await page.keyboard.type("echo through-$((1+1))\n");
-await until("the terminal", async () => (await terminalText(page)).includes("through-2"));
-await page.getByRole("button", { name: "Preview", exact: true }).first().click();
-await page.frameLocator("iframe").getByRole("heading", { name: "application" }).waitFor();
-report("the sample for nginx", true, "the page, its terminal and a preview by name work behind it");
-await close();
-await browser.close();
+/** The page, its terminal and a preview by name, behind a proxy that listens at `front`. */
+const behind = async (name) => {
+  const browser = await launch(["ide.example.com", `${app}--ide.example.com`]);
+  const address = `http://ide.example.com:${front}/#token=secret`;
+  const { page, close } = await until(name, () => opened(browser, address).catch(() => null));
+  await prompt(page);
+  await page.keyboard.type("echo through-$((1+1))\n");
+  await until("the terminal", async () => (await terminalText(page)).includes("through-2"));
+  await page.getByRole("button", { name: "Preview", exact: true }).first().click();
+  await page.frameLocator("iframe").getByRole("heading", { name: "application" }).waitFor();
+  report(`the sample for ${name}`, true, "the page, its terminal and a preview by name work behind it");
+  await close();
+  await browser.close();
+};
+
+const caddy = spawn("caddy", ["run", "--config", join(home, "Caddyfile")], {
+  stdio: "ignore",
+  env: { ...process.env, HOME: home, XDG_DATA_HOME: home, XDG_CONFIG_HOME: home },
+});
+await behind("Caddy");
+await new Promise((resolve) => caddy.once("exit", resolve).kill());
+const nginx = spawn("nginx", ["-c", join(home, "nginx.conf")], { stdio: "ignore" });
+await behind("nginx");
 
 // The cost of a preview: the same application behind nginx, and behind us.
 const place = await (
