@@ -124,13 +124,40 @@ fn parts(path: &Path, hidden: &[&Path], found: bool, out: &mut Vec<(PathBuf, boo
         out.push((path.to_owned(), found));
         return;
     }
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) => {
+            if e.kind() == std::io::ErrorKind::PermissionDenied && is_walled(path, hidden) {
+                out.push((path.to_owned(), found));
+            }
+            return;
+        }
+    };
+    for entry in entries.flatten() {
         let name = entry.file_name();
         let within: Vec<&Path> = hidden.iter().filter_map(|h| h.strip_prefix(&name).ok()).collect();
         if within.iter().all(|rest| !rest.as_os_str().is_empty()) {
             parts(&entry.path(), &within, true, out);
         }
     }
+}
+
+/// Whether a wall already stands around this process that hides what is hidden beneath `path`, as around a task of a
+/// pool: the file modes would let it list the folder, the wall does not, and nothing of the hidden can be opened. No
+/// wall is ever lifted for what is started within, so the folder may then be granted as a whole; cut into parts that
+/// can't be listed it would be lost, and with it the names of users and hosts, the certificates and git's settings.
+fn is_walled(path: &Path, hidden: &[&Path]) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    let opens = |path: &Path| {
+        let flags = rustix::fs::OFlags::RDONLY
+            | rustix::fs::OFlags::NONBLOCK
+            | rustix::fs::OFlags::NOCTTY
+            | rustix::fs::OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+        !matches!(opened, Err(rustix::io::Errno::ACCESS | rustix::io::Errno::NOENT))
+    };
+    accessat(CWD, path, Access::READ_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+        && !hidden.iter().any(|rest| opens(&path.join(rest)))
 }
 
 #[cfg(test)]
