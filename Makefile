@@ -45,6 +45,7 @@ bench: $(LEGWORK)
 ## OPENFROYO_MICRO_RUNNER, OPENFROYO_CLIENT and PLUE_RUNNER
 interop: $(LEGWORK)
 	scripts/interop-mcp
+	scripts/interop-mcp-clients
 	scripts/interop
 	scripts/interop-micro
 	scripts/interop-task

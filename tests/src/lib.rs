@@ -161,6 +161,10 @@ impl Api {
         Self { http: reqwest::Client::new(), base: format!("{url}/api/v1"), token: token.into() }
     }
 
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     pub async fn send(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
@@ -199,7 +203,7 @@ impl Api {
             if let Ok(response) = request.send().await
                 && let Ok(task) = response.json::<Value>().await
             {
-                let open = ["queued", "delivered", "accepted", "running"];
+                let open = ["queued", "delivered", "held", "accepted", "running"];
                 if !open.contains(&task["state"].as_str().unwrap_or("queued")) {
                     return task;
                 }

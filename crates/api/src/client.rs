@@ -230,6 +230,30 @@ impl Client {
         }
     }
 
+    /// Sends a message of a protocol that is no part of the contract, once; `path` is below the hub's address. Whatever
+    /// the hub says to it is an answer.
+    ///
+    /// # Errors
+    /// If the hub cannot be reached.
+    pub async fn relay(
+        &self,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Vec<u8>,
+    ) -> Result<Relayed, ClientError> {
+        let mut request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let response = request.body(body).send().await.map_err(|error| self.unreachable(&error))?;
+        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+        let (status, streams) =
+            (response.status().as_u16(), kind.is_some_and(|k| k.starts_with("text/event-stream")));
+        let bytes = response.bytes_stream();
+        let bytes = bytes.map(|piece| piece.map(|piece| piece.to_vec()).map_err(|error| cause(&error)));
+        Ok(Relayed { status, streams, bytes: bytes.boxed(), parser: Parser::default() })
+    }
+
     /// Opens the events of a task, behind the one given.
     ///
     /// # Errors
@@ -306,6 +330,43 @@ async fn problem(status: u16, response: Response) -> Problem {
     match serde_json::from_slice::<Problem>(&text) {
         Ok(problem) if !problem.detail.is_empty() => Problem { status, ..problem },
         _ => plain(),
+    }
+}
+
+/// What a hub said to a message that was relayed.
+pub struct Relayed {
+    /// The HTTP status.
+    pub status: u16,
+    /// It comes as events, each of which holds a message.
+    streams: bool,
+    bytes: BoxStream<'static, Result<Vec<u8>, String>>,
+    parser: Parser,
+}
+
+impl Relayed {
+    /// The messages that came next; `None` when there are no more.
+    ///
+    /// # Errors
+    /// If the connection broke, or more came at once than is read.
+    pub async fn next(&mut self) -> Result<Option<Vec<String>>, String> {
+        const MOST: usize = 16 << 20;
+        if self.streams {
+            return match self.bytes.next().await {
+                None => Ok(None),
+                Some(bytes) => match self.parser.feed(&bytes?) {
+                    Some(events) => Ok(Some(events.into_iter().map(|event| event.data).collect())),
+                    None => Err("an event is too long".into()),
+                },
+            };
+        }
+        let mut whole = Vec::new();
+        while let Some(bytes) = self.bytes.next().await {
+            whole.extend_from_slice(&bytes?);
+            if whole.len() > MOST {
+                return Err("the answer is too long".into());
+            }
+        }
+        Ok((!whole.is_empty()).then(|| vec![String::from_utf8_lossy(&whole).into_owned()]))
     }
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::RunId;
+use crate::ids::{ApprovalId, RunId};
 use crate::open::Open;
 use crate::states::{State, Stream};
 
@@ -60,6 +60,9 @@ pub struct StateEvent {
     /// Of a line that was denied: one that does the same and passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<String>,
+    /// Of a run that is held, or was: the approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
 }
 
 /// `event: gap`: output is missing, and does not come.

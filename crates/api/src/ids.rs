@@ -25,7 +25,7 @@ pub trait PathId: Sized {
 macro_rules! text_id {
     ($(#[doc = $doc:literal])* $name:ident, $what:literal, $absent:ident, $example:literal) => {
         $(#[doc = $doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(transparent)]
         #[schemars(example = &$example)]
         pub struct $name(pub String);
@@ -95,6 +95,10 @@ text_id! {
 text_id! {
     /// The id of a token, such as `tok_…`. It is no secret.
     TokenId, "token", NoSuchToken, "tok_01m8w2k3x7"
+}
+text_id! {
+    /// The id of an approval, such as `apr_…`. Ids of later ones sort behind those of earlier ones.
+    ApprovalId, "approval", NoSuchApproval, "apr_01m8w2k3x8"
 }
 text_id! {
     /// The id of a session that agents keep their messages in. Its name is the client's choice.

@@ -4,10 +4,12 @@
 //!
 //! This crate opens no file, knows no store, and decides nothing.
 
+mod approvals;
 #[cfg(feature = "client")]
 mod client;
 mod document;
 mod events;
+mod exact;
 mod ids;
 mod open;
 mod operations;
@@ -23,11 +25,15 @@ mod strict;
 mod tasks;
 mod tokens;
 
+pub use approvals::{Approval, ApprovalQuery, No, Vote, Yes};
 #[cfg(feature = "client")]
-pub use client::{Client, ClientError, Events, Settings};
+pub use client::{Client, ClientError, Events, Relayed, Settings};
 pub use document::OPENAPI;
 pub use events::{Follow, GapEvent, OutputEvent, PodStateEvent, StateEvent};
-pub use ids::{NoId, PathId, PodTaskId, RunId, RunnerId, RunnerName, SecretName, SessionId, TaskId, TokenId};
+pub use exact::{Mark, Piece, exact, shown};
+pub use ids::{
+    ApprovalId, NoId, PathId, PodTaskId, RunId, RunnerId, RunnerName, SecretName, SessionId, TaskId, TokenId,
+};
 pub use open::{Fields, Open, Received, Word};
 pub use operations::*;
 pub use page::{Items, NoQuery, Page, page_size};
@@ -39,7 +45,9 @@ pub use runners::{Environment, Metrics, Runner, RunnerChange, RunnerFilter};
 pub use secrets::{NewSecret, Secret, Secrets};
 #[cfg(feature = "client")]
 pub use sse::Event;
-pub use states::{Action, PodKind, PodStatus, Role, RunnerStatus, State, Stream, overall};
+pub use states::{
+    Action, ApprovalKind, ApprovalState, PodKind, PodStatus, Role, RunnerStatus, State, Stream, overall,
+};
 pub use strict::{body, query};
 pub use tasks::{Count, NewTask, Run, Select, Selected, Task, TaskFilter, Wait, Written};
 pub use tokens::{Enrolment, IssuedToken, NewToken, Token};

@@ -5,8 +5,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::approvals::{Approval, ApprovalQuery, No, Yes};
 use crate::events::Follow;
-use crate::ids::{NoId, PathId, PodTaskId, RunnerName, SecretName, SessionId, TaskId, TokenId};
+use crate::ids::{ApprovalId, NoId, PathId, PodTaskId, RunnerName, SecretName, SessionId, TaskId, TokenId};
 use crate::open::Fields;
 use crate::page::{NoQuery, Page};
 use crate::pods::{Messages, NewInput, NewPodTask, PodRunners, PodTask, PodTaskFilter, Registration};
@@ -21,6 +22,9 @@ use crate::tokens::{Enrolment, IssuedToken, NewToken, Token};
 pub const MAX_BODY: usize = 48 << 20;
 /// The largest body of what is no task.
 pub const MAX_SMALL_BODY: usize = 64 * 1024;
+
+/// The largest body of a yes: a line that stands for another is at most 64 KiB.
+pub const MAX_BODY_OF_YES: usize = 192 * 1024;
 
 /// The ids of runners as cursors of pages.
 type RunnerPage = Page<Runner, crate::ids::RunnerId>;
@@ -194,6 +198,7 @@ macro_rules! operations {
 
 const VIEWER: Access = Access::Needs(Role::Viewer);
 const OPERATOR: Access = Access::Needs(Role::Operator);
+const APPROVER: Access = Access::Needs(Role::Approver);
 const ADMIN: Access = Access::Needs(Role::Admin);
 const ENROLL: Access = Access::Needs(Role::Enroll);
 
@@ -229,6 +234,33 @@ operations! {
     TaskEvents = "task_events": Get "/tasks/{id}/events", "tasks", VIEWER,
         id TaskId, query Follow, body () [0],
         200 Events () = "Server-sent events.", &[Code::NoSuchTask, Code::BadEventId];
+    /// Lists approvals, newest first: what waits for a person's yes, and what was said.
+    ListApprovals = "list_approvals": Get "/approvals", "approvals", VIEWER,
+        id NoId, query ApprovalQuery, body () [0],
+        200 Json Page<Approval, ApprovalId> = "A page of approvals.", &[];
+    /// Shows an approval.
+    GetApproval = "get_approval": Get "/approvals/{id}", "approvals", VIEWER,
+        id ApprovalId, query NoQuery, body () [0],
+        200 Json Approval = "The approval.", &[Code::NoSuchApproval];
+    /// Says yes to what an approval shows.
+    ///
+    /// It starts when as many people as its rule wants have said so. Who asked for it cannot. With `command` another
+    /// line stands for it, which is judged anew, and which its writer cannot say yes to.
+    Approve = "approve": Post "/approvals/{id}/approve", "approvals", APPROVER,
+        id ApprovalId, query NoQuery, body Yes [MAX_BODY_OF_YES],
+        200 Json Approval = "The approval as it is now.",
+        &[Code::NoSuchApproval, Code::OwnRequest, Code::AlreadyDecided, Code::InvalidField];
+    /// Says no: what was asked for ends as denied.
+    Deny = "deny": Post "/approvals/{id}/deny", "approvals", APPROVER,
+        id ApprovalId, query NoQuery, body No [MAX_SMALL_BODY],
+        200 Json Approval = "The approval as it is now.", &[Code::NoSuchApproval, Code::AlreadyDecided, Code::InvalidField];
+    /// Streams approvals as they come and change.
+    ///
+    /// The events are `approval`, with the approval as it is then, and `reset`: some may have been missed, at the
+    /// beginning too, so read the list. They have no ids.
+    ApprovalEvents = "approval_events": Get "/approval-events", "approvals", VIEWER,
+        id NoId, query NoQuery, body () [0],
+        200 Events () = "Server-sent events.", &[];
     /// Lists runners, connected or not, by id.
     ListRunners = "list_runners": Get "/runners", "runners", VIEWER,
         id NoId, query RunnerFilter, body () [0],

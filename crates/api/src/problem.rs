@@ -127,6 +127,8 @@ codes! {
     UsedToken = "used_token" 401,
     /// The token's role does not reach so far.
     Forbidden = "forbidden" 403,
+    /// Who asked for something, or wrote it, does not say yes to it.
+    OwnRequest = "own_request" 403,
     /// The API has nothing at this path.
     NoSuchPath = "no_such_path" 404,
     /// There is no task of this id.
@@ -139,6 +141,8 @@ codes! {
     NoSuchSession = "no_such_session" 404,
     /// There is no secret of this name.
     NoSuchSecret = "no_such_secret" 404,
+    /// There is no approval of this id.
+    NoSuchApproval = "no_such_approval" 404,
     /// There is no such file of a release.
     NoSuchRelease = "no_such_release" 404,
     /// The path is known, and not with this method; the header `Allow` lists those that it has.
@@ -153,6 +157,8 @@ codes! {
     LastAdmin = "last_admin" 409,
     /// The task is over, so there is nobody who could be told anything.
     TaskOver = "task_over" 409,
+    /// The approval was answered before, or ended before anybody answered.
+    AlreadyDecided = "already_decided" 409,
     /// The body is larger than the operation takes.
     TooLarge = "too_large" 413,
     /// A field has a value that it cannot have, such as a selection that no runner matches;

@@ -42,13 +42,15 @@ macro_rules! words {
 }
 
 words! {
-    /// What a token may do. `viewer`, `operator` and `admin` each include the one before;
+    /// What a token may do. `viewer`, `operator`, `approver` and `admin` each include the one before;
     /// `runner`, `fleet` and `enroll` may only connect and enrol.
     Role {
         /// Sees everything.
         Viewer = "viewer",
         /// Also runs and cancels tasks.
         Operator = "operator",
+        /// Also says yes or no to what others ask for.
+        Approver = "approver",
         /// Also makes and revokes tokens and looks after runners.
         Admin = "admin",
         /// Connects as one runner.
@@ -66,7 +68,8 @@ impl Role {
         let rank = |role| match role {
             Self::Viewer => 1,
             Self::Operator => 2,
-            Self::Admin => 3,
+            Self::Approver => 3,
+            Self::Admin => 4,
             Self::Runner | Self::Fleet | Self::Enroll => 0,
         };
         self == needed || (rank(needed) > 0 && rank(self) >= rank(needed))
@@ -80,6 +83,8 @@ words! {
         Queued = "queued",
         /// Was handed to the runner's connection.
         Delivered = "delivered",
+        /// Waits for a person's yes.
+        Held = "held",
         /// Stands in the runner's journal.
         Accepted = "accepted",
         /// Is under way, or waits for a free slot on the runner.
@@ -88,13 +93,13 @@ words! {
         Succeeded = "succeeded",
         /// Could not be done, or exited with another status.
         Failed = "failed",
-        /// Was refused by the runner's policy.
+        /// Was refused by the runner's policy, or by a person who was asked.
         Denied = "denied",
         /// Was ended by who asked for it.
         Cancelled = "cancelled",
         /// Ran out of time.
         TimedOut = "timed_out",
-        /// Its runner did not come in time.
+        /// Its runner, or a person's yes, did not come in time.
         Expired = "expired",
         /// Was started, and its end is not known.
         Lost = "lost",
@@ -104,7 +109,7 @@ words! {
 impl State {
     /// Whether nothing comes after it.
     pub fn is_final(self) -> bool {
-        !matches!(self, Self::Queued | Self::Delivered | Self::Accepted | Self::Running)
+        !matches!(self, Self::Queued | Self::Delivered | Self::Held | Self::Accepted | Self::Running)
     }
 }
 
@@ -122,8 +127,38 @@ pub fn overall(states: impl IntoIterator<Item = State>) -> State {
         State::Delivered => 8,
         State::Accepted => 9,
         State::Running => 10,
+        // Somebody has to do something.
+        State::Held => 11,
     };
     states.into_iter().max_by_key(rank).unwrap_or(State::Succeeded)
+}
+
+words! {
+    /// Where an approval stands.
+    ApprovalState {
+        /// People may say yes or no.
+        Waiting = "waiting",
+        /// So many people as are needed have said yes.
+        Approved = "approved",
+        /// A person has said no.
+        Denied = "denied",
+        /// A person has written another line, which is judged in its place.
+        Edited = "edited",
+        /// Nobody answered in time.
+        Expired = "expired",
+        /// It ended before anybody answered, such as by a cancel.
+        Closed = "closed",
+    }
+}
+
+words! {
+    /// What is asked for.
+    ApprovalKind {
+        /// A line of shell on a runner.
+        Command = "command",
+        /// A call that an agent wants to make.
+        Tool = "tool",
+    }
 }
 
 words! {
@@ -204,7 +239,9 @@ mod tests {
     fn roles_reach_down_and_never_across() {
         assert!(Role::Admin.reaches(Role::Viewer) && Role::Operator.reaches(Role::Operator));
         assert!(!Role::Viewer.reaches(Role::Operator) && !Role::Operator.reaches(Role::Admin));
-        for person in [Role::Viewer, Role::Operator, Role::Admin] {
+        assert!(Role::Approver.reaches(Role::Operator) && Role::Admin.reaches(Role::Approver));
+        assert!(!Role::Operator.reaches(Role::Approver) && !Role::Approver.reaches(Role::Admin));
+        for person in [Role::Viewer, Role::Operator, Role::Approver, Role::Admin] {
             assert!(!person.reaches(Role::Runner) && !Role::Runner.reaches(person));
             assert!(!Role::Enroll.reaches(person) && !Role::Fleet.reaches(person));
         }

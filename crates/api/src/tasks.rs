@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::ids::{RunId, RunnerId, RunnerName, TaskId, TokenId};
+use crate::ids::{ApprovalId, RunId, RunnerId, RunnerName, TaskId, TokenId};
 use crate::open::{Fields, Open};
 use crate::states::{Action, State};
 
@@ -47,6 +47,9 @@ pub struct NewTask {
     /// is refused.
     #[serde(default)]
     pub idempotency_key: Option<String>,
+    /// Why it is asked for, at most 1000 bytes: people read it who are asked for their yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Which runners a task is for: those with all `labels`, or the one that is named; connected
@@ -162,6 +165,9 @@ pub struct Task {
     /// Until when its runs wait for their runners, in milliseconds since 1970.
     #[serde(default)]
     pub expires_at_ms: u64,
+    /// Why it was asked for, in the words of who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// All runs in one word: what is still open, else the worst end.
     pub state: Open<State>,
     /// The task on each runner.
@@ -188,6 +194,9 @@ pub struct Run {
     /// Of a line that was denied: one that does the same and passes, where the runner knows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<String>,
+    /// The approval that it waits for, or the last one that it waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
     /// What the operation gave; left out of lists.
     #[serde(default)]
     pub result: Option<Fields>,

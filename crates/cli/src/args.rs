@@ -65,6 +65,13 @@ pub(crate) enum Command {
     Tasks(TasksArgs),
     /// Show a task's output
     Logs(LogsArgs),
+    /// See what waits for a person's yes, and say yes or no
+    Approvals(ApprovalsArgs),
+    /// Serve the hub's tools by MCP over standard input and output
+    Mcp {
+        #[command(flatten)]
+        hub: HubArgs,
+    },
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -192,6 +199,10 @@ pub(crate) struct HubServeArgs {
     /// Forget the oldest tasks that are over while there are more bytes of events [default: never]
     #[arg(long, value_name = "BYTES")]
     pub(crate) keep_bytes: Option<u64>,
+    /// Seconds that people have to say yes or no to what a rule asks about; 0: nobody is asked, and
+    /// it is denied
+    #[arg(long, default_value_t = 900, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=43_200))]
+    pub(crate) approval_wait: u64,
     /// Certificate chain, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -251,6 +262,9 @@ pub(crate) struct ExecArgs {
     /// Folder beneath the workspace
     #[arg(long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
+    /// Why, for people who are asked for their yes
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// Print the task as JSON when it is over, instead of its output
     #[arg(long)]
     pub(crate) json: bool,
@@ -355,13 +369,88 @@ pub(crate) struct LogsArgs {
     pub(crate) hub: HubArgs,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ApprovalsArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ApprovalsCommand>,
+    #[command(flatten)]
+    pub(crate) list: ApprovalsListArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApprovalsListArgs {
+    /// Those that were decided as well
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApprovalsCommand {
+    /// List what waits for a person's yes
+    List(ApprovalsListArgs),
+    /// Show one: what would run, where, who asks, and why
+    Show {
+        /// Its id
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Say yes
+    Approve {
+        /// Its id
+        id: String,
+        /// The digest that was shown, or its first 16 digits: a yes to anything else is refused
+        #[arg(long, value_name = "HEX")]
+        digest: Option<String>,
+        /// What there is to say about it
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+        /// For so long the same line of the same asker on the same runner needs no further yes, such as 1h
+        #[arg(long = "for", value_name = "TIME", conflicts_with = "edit")]
+        for_time: Option<String>,
+        /// This line instead, which is judged anew
+        #[arg(long, value_name = "LINE")]
+        edit: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Say no
+    Deny {
+        /// Its id
+        id: String,
+        /// What there is to say about it: who asked reads it
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// Make a token; it is shown this once
     Create {
         /// What it is for
         name: String,
-        /// viewer, operator, admin, runner, fleet or enroll
+        /// viewer, operator, approver, admin, runner, fleet or enroll
         #[arg(long)]
         role: String,
         /// Seconds that it is good for [default: until it is revoked]

@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod approvals;
 mod audit;
 mod checkout;
 mod config;
@@ -9,6 +10,7 @@ mod follow;
 mod init;
 mod install_service;
 mod lists;
+mod mcp;
 mod pod_events;
 mod pods;
 mod policy;
@@ -50,6 +52,8 @@ pub(crate) async fn run(args: Args) -> Result<u8> {
         Command::Tasks(args) => lists::tasks(args).await,
         Command::Logs(args) => exec::logs(args).await,
         Command::Secret(command) => secret::run(command).await,
+        Command::Approvals(args) => approvals::run(args).await,
+        Command::Mcp { hub } => mcp::run(&hub).await,
         Command::Token(command) => token::run(command).await,
         Command::Policy(command) => policy::run(command).await,
         Command::Audit(command) => audit::run(command),

@@ -16,5 +16,6 @@ mod service;
 mod session;
 mod store;
 mod tasks;
+mod tickets;
 
 pub use service::{Service, Shutdown, running, serve};

@@ -225,6 +225,7 @@ impl Session {
                     // `null` and absent differ here: serde gives absent for both.
                     args: task.args.map(|a| a.get().to_owned()).or_else(|| null_args(payload)),
                     who: task.requested_by.as_ref().map(who).unwrap_or_default(),
+                    approval: task.approval,
                 };
                 tracing::debug!(task = %request.task_id, operation = %request.operation, "requested");
                 self.tasks.request(request);
@@ -268,6 +269,7 @@ impl Session {
             ack: has(feature::ACK),
             output,
             outcome: has(feature::OUTCOME),
+            approval: has(feature::APPROVAL),
         });
         self.link = Some(link.clone());
         self.tasks.link_up(link);

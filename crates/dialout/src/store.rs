@@ -25,6 +25,8 @@ pub(crate) struct Accepted {
     pub(crate) record: String,
     /// Who asked, as the hub says.
     pub(crate) who: String,
+    /// That people have said yes to it, as JSON; empty where nobody was asked.
+    pub(crate) approval: String,
 }
 
 /// A finished task whose result may not have arrived.
@@ -75,13 +77,16 @@ impl Store {
              ) WITHOUT ROWID;",
         )?;
         // Of an earlier version.
-        let has_who: bool = connection.query_row(
-            "SELECT EXISTS (SELECT 1 FROM pragma_table_info('tasks') WHERE name = 'who')",
-            [],
-            |row| row.get(0),
-        )?;
-        if !has_who {
-            connection.execute_batch("ALTER TABLE tasks ADD COLUMN who TEXT NOT NULL DEFAULT ''")?;
+        for column in ["who", "approval"] {
+            let has: bool = connection.query_row(
+                "SELECT EXISTS (SELECT 1 FROM pragma_table_info('tasks') WHERE name = ?1)",
+                [column],
+                |row| row.get(0),
+            )?;
+            if !has {
+                let sql = format!("ALTER TABLE tasks ADD COLUMN {column} TEXT NOT NULL DEFAULT ''");
+                connection.execute_batch(&sql)?;
+            }
         }
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
@@ -105,8 +110,8 @@ impl Store {
                 Some(_) => Ok(Acceptance::Running),
                 None => {
                     c.prepare_cached(
-                        "INSERT INTO tasks (task_id, source, operation, args, record, accepted_ms, who)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                        "INSERT INTO tasks (task_id, source, operation, args, record, accepted_ms, who, approval)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     )?
                     .execute(params![
                         task.task_id,
@@ -115,12 +120,18 @@ impl Store {
                         task.args,
                         task.record,
                         signed(now_ms()),
-                        task.who
+                        task.who,
+                        task.approval
                     ])?;
                     Ok(Acceptance::New)
                 }
             }
         })
+    }
+
+    /// Whether a task was accepted before.
+    pub(crate) fn knows(&self, task_id: &str) -> rusqlite::Result<bool> {
+        self.run(|c| c.prepare_cached("SELECT 1 FROM tasks WHERE task_id = ?1")?.exists([task_id]))
     }
 
     /// Records a task's result.
@@ -154,7 +165,7 @@ impl Store {
     pub(crate) fn left_over(&self) -> rusqlite::Result<(Vec<Accepted>, Vec<Finished>)> {
         self.run(|c| {
             let mut statement = c.prepare(
-                "SELECT task_id, source, operation, args, record, message_id, who FROM tasks
+                "SELECT task_id, source, operation, args, record, message_id, who, approval FROM tasks
                  WHERE delivered = 0 ORDER BY accepted_ms",
             )?;
             let (mut open, mut done) = (Vec::new(), Vec::new());
@@ -170,6 +181,7 @@ impl Store {
                         args: row.get(3)?,
                         record,
                         who: row.get(6)?,
+                        approval: row.get(7)?,
                     }),
                 }
             }
@@ -217,6 +229,7 @@ mod tests {
             args: "{}".into(),
             record: format!("f-{id}"),
             who: "alice (tok_1) at hub_1".into(),
+            approval: String::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use legwork_proto::dialout::{TaskRef, TaskResume, kind};
+use legwork_proto::dialout::{Approval, TaskRef, TaskResume, kind};
 use legwork_runner::{Cancel, Failure, Runner};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
@@ -17,8 +17,10 @@ use crate::ids;
 use crate::operations::{self, Work};
 use crate::outbox::{Entry, Outbox};
 use crate::store::Store;
+use crate::tickets::Tickets;
 
 mod deliver;
+mod hold;
 mod recover;
 mod retention;
 mod stream;
@@ -43,6 +45,8 @@ pub(crate) struct Link {
     pub(crate) ack: bool,
     pub(crate) output: bool,
     pub(crate) outcome: bool,
+    /// Lines that need a person's yes are held there.
+    pub(crate) approval: bool,
 }
 
 impl Link {
@@ -84,6 +88,8 @@ pub(crate) struct Request {
     pub(crate) args: Option<String>,
     /// Who asked, as the hub says; empty if it does not.
     pub(crate) who: String,
+    /// That people have said yes to it, as the hub says.
+    pub(crate) approval: Option<Approval>,
 }
 
 /// What each line of the log says of a request, whatever the log's level.
@@ -104,6 +110,7 @@ impl Request {
             operation: kind::MCP_CALL.into(),
             args: Some(payload.to_owned()),
             who: String::new(),
+            approval: None,
         }
     }
 
@@ -119,11 +126,14 @@ pub(crate) struct Tasks {
     runner: Arc<Runner>,
     store: Store,
     outbox: Outbox,
+    tickets: Tickets,
     /// Where the files of commands are.
     records: PathBuf,
     hub: String,
     retention: Retention,
     active: Mutex<HashMap<String, Handle>>,
+    /// Tasks of which the hub was told that they need a person's yes, and on which connection: the latest of them.
+    held: Mutex<std::collections::BTreeMap<String, u64>>,
     active_count: watch::Sender<usize>,
     link: watch::Sender<Option<Arc<Link>>>,
     links: AtomicU64,
@@ -144,10 +154,12 @@ impl Tasks {
             runner,
             store,
             outbox: Outbox::new(state.join("spill"))?,
+            tickets: Tickets::open(state)?,
             records,
             hub,
             retention,
             active: Mutex::default(),
+            held: Mutex::default(),
             active_count: watch::Sender::new(0),
             link: watch::Sender::new(None),
             links: AtomicU64::new(0),
@@ -217,6 +229,7 @@ impl Tasks {
             });
             return;
         }
+        self.forget_held(&request.task_id);
         let work = operations::decode(&request.operation, request.args.as_deref());
         let has_effects = work.as_ref().is_ok_and(Work::has_effects);
         let handle = Handle::new(has_effects);
@@ -278,6 +291,10 @@ impl Tasks {
         let (tasks, link, task_id) = (self.clone(), link.clone(), resume.task_id.clone());
         tokio::spawn(async move {
             let Some(entry) = tasks.outbox.of_task(&task_id) else {
+                // On this connection the hub hears that it needs a person's yes.
+                if tasks.is_held(&task_id, link.number) {
+                    return;
+                }
                 tasks.answer_unknown(&task_id).await;
                 return;
             };

@@ -1,6 +1,7 @@
 //! REST under `/api/v1`, health, metrics, and the routes as a whole.
 
 mod access;
+mod approvals;
 mod contact;
 mod door;
 mod events;
@@ -24,18 +25,19 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, patch, post};
 use legwork_api::{
-    CancelPodTask, CancelTask, ChangeRunner, Code, CreateToken, Document, Enroll, ForgetSession, GetPodTask,
-    GetRunner, GetTask, ListPodRunners, ListPodTasks, ListRunners, ListSecrets, ListTasks, ListTokens, Me,
-    PodRegistration, PodTaskEvents, RemoveRunner, RemoveSecret, RevokeToken, SessionMessages, SetSecret,
-    SubmitPodTask, SubmitTask, TaskEvents, TellPodTask,
+    ApprovalEvents, Approve, CancelPodTask, CancelTask, ChangeRunner, Code, CreateToken, Deny, Document,
+    Enroll, ForgetSession, GetApproval, GetPodTask, GetRunner, GetTask, ListApprovals, ListPodRunners,
+    ListPodTasks, ListRunners, ListSecrets, ListTasks, ListTokens, Me, PodRegistration, PodTaskEvents,
+    RemoveRunner, RemoveSecret, RevokeToken, SessionMessages, SetSecret, SubmitPodTask, SubmitTask,
+    TaskEvents, TellPodTask,
 };
 
 use crate::engine::Hub;
-use crate::{session, web};
+use crate::{mcp, session, web};
 
 pub(crate) use access::Caller;
 use door::Routes;
-use problem::Problem;
+pub(crate) use problem::Problem;
 
 /// All routes of a hub.
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
@@ -60,6 +62,10 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/trees/missing", post(pieces::missing))
         .route("/trees/pieces", post(pieces::keep))
         .layer(from_fn_with_state(hub.clone(), access::guard));
+    let mcp = Router::new()
+        .route("/mcp", post(mcp::post))
+        .layer(from_fn_with_state(hub.clone(), access::guard))
+        .layer(from_fn_with_state(hub.clone(), web::own_names));
     // What a browser shows, or needs no token.
     let page = Router::new()
         .route("/metrics", get(metrics::metrics))
@@ -67,6 +73,8 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/", get(web::page))
         .route("/runners/{id}", get(web::page))
         .route("/tasks/{id}", get(web::page))
+        .route("/approvals", get(web::page))
+        .route("/approvals/{id}", get(web::page))
         .layer(from_fn_with_state(hub.clone(), web::own_names));
     Router::new()
         .nest("/api/v1", api)
@@ -77,6 +85,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/readyz", get(metrics::ready))
         .route("/releases/{*path}", get(releases::file).layer(from_fn_with_state(hub.clone(), access::guard)))
         .merge(trees)
+        .merge(mcp)
         .merge(page)
         .fallback(nothing_here)
         .with_state(hub)
@@ -90,6 +99,11 @@ fn operations() -> Routes {
         .answer::<GetTask, _, _>(tasks::show)
         .answer::<CancelTask, _, _>(tasks::cancel)
         .respond::<TaskEvents, _, _>(events::of_task)
+        .answer::<ListApprovals, _, _>(approvals::list)
+        .answer::<GetApproval, _, _>(approvals::show)
+        .answer::<Approve, _, _>(approvals::approve)
+        .answer::<Deny, _, _>(approvals::deny)
+        .respond::<ApprovalEvents, _, _>(approvals::events)
         .answer::<ListRunners, _, _>(runners::list)
         .answer::<GetRunner, _, _>(runners::show)
         .answer::<ChangeRunner, _, _>(runners::change)
@@ -118,6 +132,16 @@ fn operations() -> Routes {
 
 async fn nothing_here() -> Problem {
     Problem::new(Code::NoSuchPath, "there is nothing at this path; see /api/v1/openapi.json")
+}
+
+/// A body of at most so many bytes, with its share of the memory for all of them.
+pub(crate) async fn body_of(
+    hub: &Hub,
+    request: axum::extract::Request,
+    most: usize,
+) -> Result<(bytes::Bytes, tokio::sync::OwnedSemaphorePermit), Problem> {
+    let read = payload::read(hub, request, most).await?;
+    Ok((read.bytes, read.room))
 }
 
 /// The token of an `Authorization: Bearer` header.

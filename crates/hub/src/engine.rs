@@ -1,5 +1,6 @@
 //! The engine: tasks from submission to their one final state.
 
+mod approvals;
 mod args;
 mod choose;
 mod deliver;
@@ -29,6 +30,7 @@ use crate::model::State;
 use crate::pods::Pods;
 use legwork_store::{Lane, Sqlite, Store, StoreError};
 
+pub(crate) use approvals::{DecideError, Said};
 pub(crate) use args::shown;
 pub(crate) use deliver::message;
 pub(crate) use finish::Ending;
@@ -52,11 +54,15 @@ pub struct Settings {
     /// How many bytes of events of tasks that are over are kept, the oldest go first; the default
     /// is any number.
     pub keep_bytes: Option<u64>,
+    /// For how long people may think about what needs their yes, and for how long that is good; the
+    /// default is 15 minutes. None at all: nobody is asked, and what needs a yes is denied.
+    pub approval_wait: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { grace: Duration::from_secs(15 * 60), max_output: 64 << 20, keep: None, keep_bytes: None }
+        let quarter = Duration::from_secs(15 * 60);
+        Self { grace: quarter, max_output: 64 << 20, keep: None, keep_bytes: None, approval_wait: quarter }
     }
 }
 
@@ -121,6 +127,8 @@ pub struct Hub {
     pub(crate) fleet: Fleet,
     pub(crate) counters: Counters,
     pub(crate) pods: Pods,
+    /// The ids of approvals that are new, or stand otherwise than before.
+    pub(crate) approvals: tokio::sync::broadcast::Sender<Arc<str>>,
     /// Repairs of old event files, one at a time.
     pub(crate) repairs: tokio::sync::Mutex<()>,
     _lock: std::fs::File,
@@ -147,6 +155,8 @@ impl Hub {
         lane: Lane,
         lock: std::fs::File,
     ) -> Result<Arc<Self>, OpenError> {
+        let approval_wait = settings.approval_wait.min(approvals::MOST_WAIT);
+        let settings = Settings { approval_wait, ..settings };
         let in_folder = |what: &str| {
             let path = data.join(what);
             move |source| OpenError::Folder { path, source }
@@ -166,6 +176,7 @@ impl Hub {
             auth: Auth::default(),
             fleet: Fleet::default(),
             counters: Counters::default(),
+            approvals: tokio::sync::broadcast::Sender::new(approvals::MOST_BEHIND),
             repairs: tokio::sync::Mutex::default(),
             _lock: lock,
         });

@@ -191,6 +191,8 @@ pub(crate) struct LiveTask {
     pub(crate) expires: Instant,
     /// Who asked, as runners are told.
     pub(crate) requester: Option<Requester>,
+    /// Why, in the words of who asked.
+    pub(crate) reason: Option<String>,
     log: Mutex<Log>,
     pub(crate) progress: watch::Sender<Progress>,
     open: AtomicUsize,
@@ -204,6 +206,7 @@ pub(crate) struct NewLiveTask {
     pub(crate) timeout_s: u64,
     pub(crate) expires: Instant,
     pub(crate) requester: Option<Requester>,
+    pub(crate) reason: Option<String>,
     pub(crate) log: Log,
     /// How many of its runs are not over.
     pub(crate) open: usize,
@@ -221,6 +224,8 @@ struct StateEvent<'a> {
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     suggestion: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval: Option<&'a str>,
 }
 
 /// A state event's JSON.
@@ -234,8 +239,32 @@ pub(crate) fn state_event(
     suggestion: Option<&str>,
 ) -> Vec<u8> {
     // A plain struct always serialises.
-    serde_json::to_vec(&StateEvent { run, runner, state, at_ms, exit_code, error, suggestion })
-        .unwrap_or_default()
+    serde_json::to_vec(&StateEvent {
+        run,
+        runner,
+        state,
+        at_ms,
+        exit_code,
+        error,
+        suggestion,
+        approval: None,
+    })
+    .unwrap_or_default()
+}
+
+/// The JSON of a state event that has to do with an approval, and says why.
+pub(crate) fn approval_event(run: &LiveRun, state: State, at_ms: u64, why: &str, approval: &str) -> Vec<u8> {
+    let event = StateEvent {
+        run: &run.id,
+        runner: &run.runner_name,
+        state,
+        at_ms,
+        exit_code: None,
+        error: Some(why),
+        suggestion: None,
+        approval: Some(approval),
+    };
+    serde_json::to_vec(&event).unwrap_or_default()
 }
 
 /// Who is behind a task.
@@ -264,6 +293,7 @@ impl LiveTask {
             timeout_s: new.timeout_s,
             expires: new.expires,
             requester: new.requester,
+            reason: new.reason,
             log: Mutex::new(new.log),
             progress: watch::Sender::default(),
             open: AtomicUsize::new(new.open),
@@ -413,9 +443,28 @@ pub(crate) struct LiveRun {
     pub(crate) closing: bool,
     /// For that its runner was not sent what it would have been: if the state can't be stored, it must be.
     pub(crate) passed_over: bool,
+    /// The last approval that was asked for.
+    pub(crate) approval: Option<LiveApproval>,
+    /// How often people were asked about it.
+    pub(crate) holds: u32,
+}
+
+/// What is known of a run's approval; the rest is in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct LiveApproval {
+    pub(crate) id: Arc<str>,
+    /// Until when people may answer, or their yes may be used; by a clock that can't jump.
+    pub(crate) until: Instant,
+    /// People have said yes.
+    pub(crate) given: bool,
 }
 
 impl LiveRun {
+    /// Whether its runner has nothing of it.
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self.state, State::Queued | State::Held) || self.unsent
+    }
+
     /// Whether it was handed over before its runner's machine was restarted.
     pub(crate) fn is_of_another_boot(&self, boot: &str) -> bool {
         !boot.is_empty() && !self.delivered_boot.is_empty() && boot != self.delivered_boot
@@ -448,6 +497,8 @@ impl LiveRun {
             cut: [false; 2],
             closing: false,
             passed_over: false,
+            approval: None,
+            holds: 0,
         }
     }
 }

@@ -10,6 +10,7 @@ mod clock;
 mod engine;
 mod events;
 mod fleet;
+mod mcp;
 mod model;
 mod pieces;
 mod pods;

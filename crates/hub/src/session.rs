@@ -10,7 +10,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
-use legwork_proto::dialout::{Heartbeat, Incoming, TaskOutput, TaskRef, TaskResult, Welcome, feature, kind};
+use legwork_proto::dialout::{
+    Heartbeat, Incoming, TaskHeld, TaskOutput, TaskRef, TaskResult, Welcome, feature, kind,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -244,7 +246,9 @@ fn welcome_message(hub: &Hub, runner_id: &str, flat: bool) -> String {
     // Its own labels are not handed back to it; those that were set here are its, too.
     let known = hub.fleet.lock().runners.get(runner_id).map(|r| (r.name.clone(), r.set_labels.clone()));
     let (name, labels) = known.unwrap_or_default();
-    let features: Vec<String> = feature::ALL.iter().map(|f| (*f).to_owned()).collect();
+    let asks_people = !hub.settings.approval_wait.is_zero();
+    let offered = feature::ALL.iter().filter(|name| asks_people || **name != feature::APPROVAL);
+    let features: Vec<String> = offered.map(|name| (*name).to_owned()).collect();
     if flat {
         return serde_json::json!({
             "type": kind::WELCOME, "worknode_id": runner_id, "payload": { "features": features },
@@ -427,6 +431,13 @@ pub(crate) async fn heard(hub: &Arc<Hub>, runner_id: &str, link: u64, text: &str
         kind::TASK_ACCEPTED => match serde_json::from_str::<TaskRef>(payload) {
             Ok(task) => {
                 hub.accepted(runner_id, &task.task_id).await;
+                Ok(())
+            }
+            Err(e) => Err(e),
+        },
+        kind::TASK_HELD => match serde_json::from_str::<TaskHeld>(payload) {
+            Ok(held) => {
+                hub.held(runner_id, held).await;
                 Ok(())
             }
             Err(e) => Err(e),

@@ -47,6 +47,7 @@ fn nothing_is_lost_or_done_twice_whatever_fails() {
         "{all:?}"
     );
     assert!(all.succeeded > all.runs / 3, "{all:?}");
+    assert!(all.held > all.runs / 20 && all.said > all.held / 2, "{all:?}");
 }
 
 #[test]

@@ -218,7 +218,7 @@ async fn a_folder_that_has_lost_a_part_is_named_and_left_alone() {
 async fn what_is_damaged_costs_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let data = folder(dir.path(), 5);
-    change(&data, "UPDATE runs SET state = 'held' WHERE id = 'run_2'");
+    change(&data, "UPDATE runs SET state = 'pondered' WHERE id = 'run_2'");
     let shared = data.join("events/shared");
     std::fs::create_dir_all(&shared).unwrap();
     std::fs::write(shared.join("pack-0000000001"), b"this was a pack").unwrap();

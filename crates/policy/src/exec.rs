@@ -114,7 +114,7 @@ impl Policy {
         for (form, prefixes) in forms(&exec.image).into_iter().flat_map(|f| ways.iter().map(move |w| (f, w)))
         {
             let command = command(form, exec.image.argv, prefixes.clone());
-            let parts = self.parts_of(&command, &exec.image);
+            let parts = self.passing(self.parts_of(&command, &exec.image));
             let worst = parts.iter().max_by_key(|part| part.decision);
             match worst {
                 Some(part) if part.decision != Decision::Allow => {
@@ -149,6 +149,16 @@ impl Policy {
             }
             (_, denied) => ExecVerdict::Deny(self.denial(exec, denied)),
         }
+    }
+
+    /// Parts, of which those that people have said yes to are allowed.
+    fn passing(&self, mut parts: Vec<Part>) -> Vec<Part> {
+        for part in parts.iter_mut().filter(|part| part.decision == Decision::Ask) {
+            if part.rule.as_ref().is_some_and(|rule| self.approved.contains(rule)) {
+                part.decision = Decision::Allow;
+            }
+        }
+        parts
     }
 
     /// A program's start, and what it says that it starts in turn. That is judged again when it
@@ -207,7 +217,8 @@ impl Policy {
         let deciding = self.live_rules().iter().rfind(|rule| {
             (rule.is_redirect() || rule.pattern.is_star()) && ways.iter().any(|way| rule.pattern.fits(way))
         });
-        if deciding.is_some_and(|rule| rule.action == Action::Allow) {
+        let approved = |rule: &Rule| rule.action == Action::Ask && self.approved.contains(rule.pattern());
+        if deciding.is_some_and(|rule| rule.action == Action::Allow || approved(rule)) {
             return Ok(());
         }
         let rule = deciding.map(|rule| rule.pattern().to_owned()).filter(|rule| rule != "*");
@@ -547,6 +558,46 @@ mod tests {
             ("/reports/x", false),
         ] {
             assert_eq!(policy.judge_write(path, &["/ws", "/ws/sub"]).is_ok(), allowed, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_people_said_yes_to_passes_and_nothing_else() {
+        let rules = policy(&[
+            ("*", "deny"),
+            ("systemctl restart *", "ask"),
+            ("reboot", "ask"),
+            ("> /etc/*", "ask"),
+            ("systemctl restart db", "deny"),
+        ]);
+        assert!(judged(&rules, &["systemctl", "restart", "nginx"], &[], &[]).is_err());
+        let rules = rules.with_approved(["systemctl restart *".to_owned(), "> /etc/*".to_owned()]);
+        assert!(judged(&rules, &["systemctl", "restart", "nginx"], &[], &[]).is_ok());
+        assert!(judged(&rules, &["systemctl", "restart", "db"], &[], &[]).is_err());
+        assert!(judged(&rules, &["reboot"], &[], &[]).is_err());
+        assert!(rules.judge_write("/etc/x", &[]).is_ok() && rules.judge_write("/srv/x", &[]).is_err());
+        let text = serde_json::to_string(&rules).expect("JSON");
+        assert_eq!(serde_json::from_str::<Policy>(&text).expect("a policy"), rules);
+        // The reading still asks.
+        assert_eq!(rules.judge("systemctl restart nginx").decision, Decision::Ask);
+    }
+
+    #[test]
+    fn a_rule_may_ask_two_people() {
+        let rule = |action: &str, persons: &str| RuleText {
+            pattern: "reboot *".into(),
+            action: action.into(),
+            persons: persons.into(),
+            ..RuleText::default()
+        };
+        let two = Policy::from_rules([rule("ask", "2")]).expect("rules");
+        assert_eq!(two.persons_for(&two.judge("reboot now")), 2);
+        assert_eq!(two.persons_for(&two.judge("ls")), 1);
+        let text = serde_json::to_string(&two).expect("JSON");
+        assert_eq!(serde_json::from_str::<Policy>(&text).expect("a policy"), two);
+        for (action, persons) in [("allow", "2"), ("ask", "3"), ("ask", "two")] {
+            let error = Policy::from_rules([rule(action, persons)]).expect_err("no rule").to_string();
+            assert!(error.contains("persons"), "{error}");
         }
     }
 

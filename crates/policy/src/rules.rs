@@ -71,6 +71,7 @@ pub struct Rule {
     pub(crate) pattern: Pattern,
     pub(crate) action: Action,
     pub(crate) children: Children,
+    pub(crate) persons: u8,
 }
 
 impl Rule {
@@ -82,6 +83,11 @@ impl Rule {
     /// What the rule says.
     pub fn action(&self) -> Action {
         self.action
+    }
+
+    /// How many people must say yes where it asks; 1 unless the rule says otherwise.
+    pub fn persons(&self) -> u8 {
+        self.persons
     }
 
     /// What the programs may start that run by this rule.
@@ -175,6 +181,16 @@ pub enum RuleError {
         /// What the rule is about.
         about: &'static str,
     },
+    /// The key `persons` has a value that means nothing, or stands where nobody is asked.
+    #[error("rule '{pattern}': persons: {problem}")]
+    Persons {
+        /// Place of the rule.
+        index: usize,
+        /// The rule's pattern.
+        pattern: String,
+        /// What does not fit.
+        problem: &'static str,
+    },
     /// The same pattern stands twice.
     #[error("rule '{pattern}' is written twice; remove one of them")]
     Duplicate {
@@ -234,6 +250,9 @@ pub struct RuleText {
     /// `any`, or `judged`, which an empty text means as well.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub children: String,
+    /// How many people must say yes where the rule asks: `1`, which an empty text means as well, or `2`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub persons: String,
     /// Lines that the rule must match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<String>,
@@ -253,6 +272,7 @@ impl RuleError {
             | Self::UnknownType { index, .. }
             | Self::UnknownChildren { index, .. }
             | Self::ChildrenOfNothing { index, .. }
+            | Self::Persons { index, .. }
             | Self::Duplicate { index, .. } => *index,
         }
     }
@@ -268,6 +288,8 @@ pub struct Policy {
     pub(crate) exec_gate: bool,
     /// What the operator knows of programs beside the built-in table.
     pub(crate) tables: Option<Tables>,
+    /// Patterns of rules that ask, and to which people have said yes.
+    pub(crate) approved: BTreeSet<String>,
 }
 
 impl Policy {
@@ -285,7 +307,7 @@ impl Policy {
         let mut rules = Vec::new();
         let mut seen = BTreeSet::new();
         for (index, text) in texts.into_iter().enumerate() {
-            let RuleText { pattern, action, children, matches, not_matches } = text;
+            let RuleText { pattern, action, children, persons, matches, not_matches } = text;
             if pattern.trim().is_empty() {
                 return Err(RuleError::EmptyPattern { index });
             }
@@ -302,10 +324,20 @@ impl Policy {
                     None => return Err(RuleError::UnknownChildren { index, pattern, children }),
                 },
             };
+            let persons = match (persons.as_str(), action) {
+                ("", _) => 1,
+                (_, Action::Allow | Action::Deny) => {
+                    let problem = "only a rule that says ask has people who are asked";
+                    return Err(RuleError::Persons { index, pattern, problem });
+                }
+                ("1", Action::Ask) => 1,
+                ("2", Action::Ask) => 2,
+                _ => return Err(RuleError::Persons { index, pattern, problem: "use 1 or 2" }),
+            };
             if let Some(unknown) = Pattern::unknown_type(&pattern) {
                 return Err(RuleError::UnknownType { index, pattern, unknown });
             }
-            let rule = Rule { pattern: Pattern::of_rule(&pattern), action, children };
+            let rule = Rule { pattern: Pattern::of_rule(&pattern), action, children, persons };
             if children == Children::Any && (action != Action::Allow || rule.is_redirect()) {
                 let about = if rule.is_redirect() { "a file that is written" } else { "a command" };
                 return Err(RuleError::ChildrenOfNothing { index, pattern, action, about });
@@ -353,6 +385,22 @@ impl Policy {
     pub fn with_tables(mut self, tables: Option<Tables>) -> Self {
         self.tables = tables;
         self
+    }
+
+    /// Lets the exec gate pass what these rules ask about, given by their patterns: people have
+    /// seen the line and said yes to it. Rules that deny are not touched, and neither is the
+    /// reading, which still says that the line asks.
+    #[must_use]
+    pub fn with_approved(mut self, patterns: impl IntoIterator<Item = String>) -> Self {
+        self.approved = patterns.into_iter().collect();
+        self
+    }
+
+    /// How many people must say yes to a line of this verdict.
+    pub fn persons_for(&self, verdict: &Verdict) -> u8 {
+        let persons =
+            |pattern: &str| self.rules.iter().find(|rule| rule.pattern() == pattern).map(Rule::persons);
+        verdict.asks().filter_map(persons).max().unwrap_or(1)
     }
 
     /// Has the operator's table count until the guard is dropped.
@@ -466,6 +514,8 @@ struct Stored {
     exec_gate: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     tables: String,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    approved: BTreeSet<String>,
 }
 
 impl Serialize for Policy {
@@ -474,22 +524,25 @@ impl Serialize for Policy {
             pattern: rule.pattern().to_owned(),
             action: rule.action.to_string(),
             children: if rule.children == Children::Any { "any".into() } else { String::new() },
+            persons: if rule.persons > 1 { rule.persons.to_string() } else { String::new() },
             ..RuleText::default()
         });
         let tables = self.tables.as_ref().map(|tables| tables.text().to_owned()).unwrap_or_default();
         let (env_names, exec_gate) = (self.env_names.clone(), self.exec_gate);
-        Stored { rules: rules.collect(), env_names, exec_gate, tables }.serialize(serializer)
+        let approved = self.approved.clone();
+        Stored { rules: rules.collect(), env_names, exec_gate, tables, approved }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Stored { rules, env_names, exec_gate, tables } = Stored::deserialize(deserializer)?;
+        let Stored { rules, env_names, exec_gate, tables, approved } = Stored::deserialize(deserializer)?;
         let policy = Self::from_rules(rules).map_err(serde::de::Error::custom)?;
         let tables = match tables.as_str() {
             "" => None,
             text => Some(Tables::parse(text).map_err(serde::de::Error::custom)?),
         };
-        Ok(policy.with_env_names(env_names).with_exec_gate(exec_gate).with_tables(tables))
+        let policy = policy.with_env_names(env_names).with_exec_gate(exec_gate).with_tables(tables);
+        Ok(policy.with_approved(approved))
     }
 }

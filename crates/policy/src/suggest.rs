@@ -240,7 +240,7 @@ impl Suggestion {
     /// The rule that is suggested.
     pub(crate) fn rule(&self) -> Rule {
         let children = if self.children_any { Children::Any } else { Children::Judged };
-        Rule { pattern: Pattern::of_rule(&self.pattern), action: Action::Allow, children }
+        Rule { pattern: Pattern::of_rule(&self.pattern), action: Action::Allow, children, persons: 1 }
     }
 }
 

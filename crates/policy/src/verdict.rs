@@ -136,6 +136,12 @@ impl Verdict {
         Self { decision, deciding, parts, run, at_exec, failure: None, suggestion: None }
     }
 
+    /// The patterns of the rules by which parts of the line ask.
+    pub fn asks(&self) -> impl Iterator<Item = &str> {
+        let asking = self.parts.iter().filter(|part| part.decision == Decision::Ask);
+        asking.filter_map(|part| part.rule.as_deref())
+    }
+
     /// The rule that decided, if one did.
     pub fn rule(&self) -> Option<&str> {
         self.deciding.as_ref()?.rule.as_deref()

@@ -16,8 +16,10 @@ pub mod feature {
     pub const ACK: &str = "ack";
     /// How a task ended, in a word.
     pub const OUTCOME: &str = "outcome";
+    /// Lines that need a person's yes are held until it comes.
+    pub const APPROVAL: &str = "approval";
     /// All that this version speaks.
-    pub const ALL: &[&str] = &[OUTPUT, ACK, OUTCOME];
+    pub const ALL: &[&str] = &[OUTPUT, ACK, OUTCOME, APPROVAL];
 }
 
 /// Message types (§3, §15).
@@ -31,6 +33,7 @@ pub mod kind {
     pub const TASK_RESULT: &str = "task.result";
     pub const TASK_ACCEPTED: &str = "task.accepted";
     pub const TASK_RESUME: &str = "task.resume";
+    pub const TASK_HELD: &str = "task.held";
     pub const ACK: &str = "ack";
     pub const MCP_CALL: &str = "mcp.call";
     pub const MCP_RESULT: &str = "mcp.result";
@@ -168,6 +171,52 @@ pub struct TaskRequest<'a> {
     /// Who asked (§15).
     #[serde(default)]
     pub requested_by: Option<RequestedBy>,
+    /// That people have said yes to it (§15).
+    #[serde(default)]
+    pub approval: Option<Approval>,
+}
+
+/// Hub → runner, with a request: people have said yes to what the runner had held (§15).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Approval {
+    /// The hub's id of it.
+    pub id: String,
+    /// As it came with [`TaskHeld`].
+    pub ticket: String,
+    /// As it came with [`TaskHeld`].
+    pub digest: String,
+    /// Who said yes.
+    #[serde(deserialize_with = "null_as_default")]
+    pub by: Vec<String>,
+}
+
+/// Runner → hub: a task needs a person's yes before it may start (§15). The runner has not
+/// accepted it, and remembers nothing of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskHeld {
+    /// The task.
+    pub task_id: String,
+    /// To be given back with the approval: says, sealed by the runner, which task and what
+    /// digest it is for, and until when.
+    pub ticket: String,
+    /// SHA-256, in hex, of all that says what would run.
+    pub digest: String,
+    /// The very text that would run.
+    pub command: String,
+    /// Where, as it was asked for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub workdir: String,
+    /// The part of the line that asks.
+    pub part: String,
+    /// The rule by which it asks.
+    pub rule: String,
+    /// How many people must say yes.
+    pub persons: u8,
+    /// Why an approval that came is not good enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// Who asked for a task (§15), for the runner's audit.
@@ -192,6 +241,9 @@ pub struct NewTask<'a> {
     /// Who asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<RequestedBy>,
+    /// That people have said yes to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
     /// Operation specific.
     pub args: &'a RawValue,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_base::clock::now_ms;
-use legwork_base::digest::sha256;
+use legwork_base::digest::{same, sha256};
 use legwork_policy::{Decision, Policy, RunText, Verdict, is_steering};
 use legwork_process::sandbox::{Profile, World};
 use legwork_process::{
@@ -67,6 +67,33 @@ pub struct Command {
     pub walls: Option<Profile>,
     /// Whose wall it is behind, where each is a world of its own.
     pub wall: Wall,
+    /// People have said yes to it, where the rules ask.
+    pub approved: Option<Approved>,
+}
+
+/// That people have said yes to a command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Approved {
+    /// Of what they said yes to: see [`Held::digest`]. A command of another one is held again.
+    pub digest: String,
+    /// Who they are, for the audit.
+    pub by: Vec<String>,
+}
+
+/// A line that needs a person's yes before it may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// SHA-256, in hex, of all that says what would run: the line, the text that bash gets, the
+    /// folder, the time limit and the variables.
+    pub digest: String,
+    /// The very text that bash gets.
+    pub text: String,
+    /// The part of the line that asks.
+    pub part: String,
+    /// The rule by which it asks.
+    pub rule: String,
+    /// How many people must say yes.
+    pub persons: u8,
 }
 
 /// Whose wall a command is behind.
@@ -102,9 +129,23 @@ impl Command {
             operation: operation.into(),
             subject: self.subject(),
             sha256: line.map(sha256),
+            approved_by: self.approved.as_ref().map(|yes| yes.by.clone()).unwrap_or_default(),
             ..record_of(requester)
         }
     }
+}
+
+/// See [`Held::digest`].
+fn digest_of(command: &Command, text: &str) -> String {
+    let line = match &command.what {
+        What::Line(line) => line.as_str(),
+        What::Program(_) | What::Shell(_) => "",
+    };
+    let limit = command.timeout.map(|limit| limit.as_secs());
+    // A list of texts, numbers and a map of texts always serialises, and only in one way.
+    sha256(
+        serde_json::to_vec(&("bash", line, text, &command.workdir, limit, &command.env)).unwrap_or_default(),
+    )
 }
 
 /// Why a command was not started, and the verdict if it was the policy's.
@@ -258,7 +299,7 @@ impl Runner {
             What::Line(line) => self.walls.current_for(line, &self.config.env),
             What::Program(_) | What::Shell(_) => self.walls.current(),
         };
-        let (argv, under, writes) = self.judged(&command.what, &in_force)?;
+        let (argv, under, writes, asks) = self.judged(command, &in_force)?;
         let steers = |name: &&String| under == Under::Lines && is_steering(name);
         if in_force.rules.policy.needs_exec_gate()
             && let Some(name) = command.env.keys().find(steers)
@@ -289,6 +330,9 @@ impl Runner {
             .map_err(not_started)?;
         if let Some(gate) = &mut spec.gate {
             gate.writes = writes;
+            if !asks.is_empty() {
+                gate.rules = std::mem::take(&mut gate.rules).with_approved(asks);
+            }
         }
         self.put_in_place(&mut spec, &command.wall)?;
         if let Some(tmp) = &command.tmp
@@ -321,33 +365,78 @@ impl Runner {
         Ok(())
     }
 
-    /// What is executed, under which rules, and whether openings for writing are judged.
-    fn judged(&self, what: &What, in_force: &InForce) -> Result<(Vec<String>, Under, bool), Refused> {
+    /// Whether the rules in force ask about a line, whatever people may have said: what they would
+    /// have to say yes to. `None` where it may run, or may not.
+    pub fn asks(&self, command: &Command) -> Option<Held> {
+        let What::Line(line) = &command.what else { return None };
+        in_place(|| {
+            let in_force = self.walls.current_for(line, &self.config.env);
+            let policy = &in_force.rules.policy;
+            let verdict = policy.judge(line);
+            let (Decision::Ask, Some(run), Some(part)) = (verdict.decision, &verdict.run, &verdict.deciding)
+            else {
+                return None;
+            };
+            Some(Held {
+                digest: digest_of(command, &run.text),
+                text: run.text.clone(),
+                part: part.command.clone(),
+                rule: part.rule.clone().unwrap_or_default(),
+                persons: policy.persons_for(&verdict),
+            })
+        })
+        .flatten()
+    }
+
+    /// Records that a line waits for people's yes.
+    pub async fn record_held(&self, command: &Command, requester: &Requester, held: &Held) {
+        let record = Record {
+            decision: "ask",
+            outcome: "held",
+            rule: Some(redact(&held.rule)),
+            started_ms: now_ms(),
+            ..command.record(requester)
+        };
+        self.config.audit.record(record).await;
+    }
+
+    /// What is executed, under which rules, whether openings for writing are judged, and the rules
+    /// that asked about it and were answered.
+    fn judged(&self, command: &Command, in_force: &InForce) -> Result<Judged, Refused> {
         let refused = |(failure, verdict)| Refused(failure, Some(verdict));
         let policy = &in_force.rules.policy;
-        match what {
-            What::Program(argv) => Ok((argv.clone(), Under::Programs, false)),
+        match &command.what {
+            What::Program(argv) => Ok((argv.clone(), Under::Programs, false, Vec::new())),
             What::Line(line) => {
-                let run = self.judge(line, policy).map_err(refused)?;
+                let (run, verdict) = self.judge(command, line, policy).map_err(refused)?;
                 let argv = self.line(run.text).map_err(not_started)?;
-                Ok((argv, Under::Lines, run.computed_writes))
+                let asks = verdict.asks().map(str::to_owned).collect();
+                Ok((argv, Under::Lines, run.computed_writes, asks))
             }
             What::Shell(argv) => {
                 let name = argv.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-                verdict_on(name, policy).map_err(refused)?;
+                verdict_on(name, policy, |_| false).map_err(refused)?;
                 if let Standing::Reading(reason) = in_force.standing() {
                     let text =
                         format!("command denied: what is typed into {name} can't be judged here: {reason}");
                     return Err(Failure::Denied(text.into()).into());
                 }
-                Ok((argv.clone(), Under::Lines, true))
+                Ok((argv.clone(), Under::Lines, true, Vec::new()))
             }
         }
     }
 
     /// What of the line is to be run, if anything.
-    fn judge(&self, line: &str, policy: &Policy) -> Result<RunText, Verdicted> {
-        let (run, verdict) = verdict_on(line, policy)?;
+    fn judge(
+        &self,
+        command: &Command,
+        line: &str,
+        policy: &Policy,
+    ) -> Result<(RunText, Box<Verdict>), Verdicted> {
+        let yes = |run: &RunText| {
+            command.approved.as_ref().is_some_and(|yes| same(&yes.digest, &digest_of(command, &run.text)))
+        };
+        let (run, verdict) = verdict_on(line, policy, yes)?;
         let own = run.check_syntax.then_some(&run.text);
         for text in own.into_iter().chain(&run.scripts) {
             let bash = match self.bash() {
@@ -363,7 +452,7 @@ impl Runner {
                 Err(error) => return Err((not_started(format!("{}: {error}", bash.display())), verdict)),
             }
         }
-        Ok(run)
+        Ok((run, verdict))
     }
 
     /// How a command ended, and the audit's record of it. What it printed is in its file.
@@ -478,8 +567,15 @@ impl Runner {
 /// A failure, and the verdict that led to it.
 type Verdicted = (Failure, Box<Verdict>);
 
-/// What the policy lets run of a line.
-fn verdict_on(line: &str, policy: &Policy) -> Result<(RunText, Box<Verdict>), Verdicted> {
+/// See [`Runner::judged`].
+type Judged = (Vec<String>, Under, bool, Vec<String>);
+
+/// What the policy lets run of a line; `yes` says whether people have said yes to a text.
+fn verdict_on(
+    line: &str,
+    policy: &Policy,
+    yes: impl Fn(&RunText) -> bool,
+) -> Result<(RunText, Box<Verdict>), Verdicted> {
     let verdict = Box::new(policy.judge_and_repair(line));
     for part in &verdict.parts {
         tracing::debug!(
@@ -492,6 +588,7 @@ fn verdict_on(line: &str, policy: &Policy) -> Result<(RunText, Box<Verdict>), Ve
     }
     match (verdict.decision, verdict.run.clone()) {
         (Decision::Allow, Some(run)) => Ok((run, verdict)),
+        (Decision::Ask, Some(run)) if yes(&run) => Ok((run, verdict)),
         _ => Err((Failure::Denied(Denial::of(&verdict)), verdict)),
     }
 }

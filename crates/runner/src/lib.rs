@@ -23,7 +23,7 @@ mod trial;
 mod walls;
 
 pub use audit::{Audit, AuditError, Keep, Record, VerifyReport, verify};
-pub use command::{Command, Wall, What};
+pub use command::{Approved, Command, Held, Wall, What};
 pub use egress::Destinations;
 pub use fetch::Fetch;
 pub use gating::{Gates, Gating, Standing};

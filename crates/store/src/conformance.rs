@@ -1,8 +1,9 @@
 //! What every store must do. A new one calls [`run`] in a test, and is done when that passes.
 
 use crate::{
-    Assignment, End, Filter, Keyed, Message, MessageChange, NewRun, NewTask, Part, PoolRunner, Role,
-    RunnerRow, Scope, State, Store, StoreError, Submitted, Token, done,
+    Approval, ApprovalFilter, ApprovalKind, ApprovalState, Assignment, Decided, Decision, End, Filter, Keyed,
+    Message, MessageChange, NewRun, NewTask, Part, PoolRunner, Role, RunnerRow, Scope, State, Store,
+    StoreError, Submitted, Token, Vote, done,
 };
 
 /// Runs all of it. `open` opens the same store each time: what was answered is there again.
@@ -14,6 +15,8 @@ pub(crate) async fn run<S: Store>(open: impl Fn() -> S) {
     the_pool_gives_and_takes_back(&store).await;
     runners_and_tokens(&store).await;
     sessions(&store).await;
+    approvals_are_answered_once(&store).await;
+    a_yes_for_a_time_ends(&store).await;
     writes_are_made_in_order(&store).await;
     lists_are_filtered(&store).await;
     drop(store);
@@ -37,6 +40,7 @@ fn task(id: &str, scope: Scope, key: Option<&str>) -> NewTask {
         body_hash: format!("hash of {id}"),
         scope,
         session_id: None,
+        reason: Some("because".into()),
     }
 }
 
@@ -117,6 +121,166 @@ async fn tasks_and_their_keys(store: &impl Store) {
         assert_eq!(ids(&of), ["tsk_1"]);
     }
     assert!(list(Filter { limit: 9, runner: Some("b".into()), ..Filter::default() }).await.is_empty());
+}
+
+fn approval(id: &str, run: &str) -> Approval {
+    Approval {
+        id: id.into(),
+        kind: ApprovalKind::Command,
+        state: ApprovalState::Waiting,
+        task_id: format!("tsk_{run}"),
+        run_id: run.into(),
+        runner_id: "wn_1".into(),
+        runner_name: "a".into(),
+        command: "'reboot'".into(),
+        line: "reboot".into(),
+        workdir: String::new(),
+        timeout_s: 120,
+        part: "reboot".into(),
+        rule: "reboot".into(),
+        digest: "d".into(),
+        ticket: "t".into(),
+        persons: 1,
+        reason: Some("because".into()),
+        asked_by: "agent".into(),
+        asked_by_token: "tok_agent".into(),
+        refused: None,
+        votes: Vec::new(),
+        note: None,
+        edited: None,
+        grant_until_ms: None,
+        created_at_ms: 1000,
+        expires_at_ms: 9000,
+        decided_at_ms: None,
+    }
+}
+
+/// A task with one run that is delivered, and held.
+async fn held(store: &impl Store, run: &str, approval: Approval) -> Option<Approval> {
+    submit(store, task(&format!("tsk_{run}"), Scope::Runners, None), vec![new_run(run, 0, State::Delivered)])
+        .await;
+    done(|then| store.hold(approval, then)).await.expect("hold")
+}
+
+async fn say(store: &impl Store, id: &str, by: &str, yes: bool, grant_until_ms: Option<u64>) -> Decided {
+    let vote = Vote { by: by.into(), by_token: format!("tok_{by}").as_str().into(), yes, at_ms: 2000 };
+    let decision = Decision { id: id.into(), vote, note: Some("note".into()), grant_until_ms, edited: None };
+    store.decide(decision).await.expect("decide")
+}
+
+fn counts(decided: Decided) -> ApprovalState {
+    match decided {
+        Decided::Counts(approval) => approval.state,
+        other => panic!("it does not count: {other:?}"),
+    }
+}
+
+async fn approvals_are_answered_once(store: &impl Store) {
+    let one = approval("apr_1", "run_h1");
+    assert_eq!(held(store, "run_h1", one.clone()).await, Some(one.clone()));
+    assert_eq!(state(store, "tsk_run_h1").await, State::Held);
+    assert_eq!(store.approval("apr_1".into()).await.expect("approval"), Some(one));
+    // What is held is not held again, and nothing is kept of what was not.
+    let again = done(|then| store.hold(approval("apr_1b", "run_h1"), then)).await.expect("hold");
+    assert_eq!((again, store.approval("apr_1b".into()).await.expect("approval")), (None, None));
+    let open = store.open_runs().await.expect("open").into_iter().find(|r| r.id == "run_h1").expect("open");
+    let known = open.approval.expect("an approval");
+    assert_eq!((known.id.as_str(), known.state, known.until_ms), ("apr_1", ApprovalState::Waiting, 9000));
+    assert_eq!((open.state, open.reason.as_deref()), (Some(State::Held), Some("because")));
+    // The first counts, and the run may go on.
+    assert_eq!(counts(say(store, "apr_1", "alice", true, None).await), ApprovalState::Approved);
+    assert_eq!(state(store, "tsk_run_h1").await, State::Queued);
+    for (by, yes) in [("alice", true), ("bob", true), ("bob", false)] {
+        let late = say(store, "apr_1", by, yes, None).await;
+        assert!(matches!(late, Decided::Late(a) if a.votes.len() == 1 && a.state == ApprovalState::Approved));
+    }
+    assert_eq!(say(store, "apr_none", "alice", true, None).await, Decided::Unknown);
+
+    // Two people, of whom one cannot be both; a no is one person's.
+    held(store, "run_h2", Approval { persons: 2, ..approval("apr_2", "run_h2") }).await;
+    assert_eq!(counts(say(store, "apr_2", "alice", true, None).await), ApprovalState::Waiting);
+    assert!(matches!(say(store, "apr_2", "alice", true, None).await, Decided::Late(_)));
+    assert_eq!(state(store, "tsk_run_h2").await, State::Held);
+    assert_eq!(counts(say(store, "apr_2", "bob", true, None).await), ApprovalState::Approved);
+    held(store, "run_h3", Approval { persons: 2, ..approval("apr_3", "run_h3") }).await;
+    assert_eq!(counts(say(store, "apr_3", "alice", false, None).await), ApprovalState::Denied);
+    assert_eq!(state(store, "tsk_run_h3").await, State::Held);
+
+    // Another line stands for it.
+    held(store, "run_h4", approval("apr_4", "run_h4")).await;
+    let vote = Vote { by: "alice".into(), by_token: "tok_alice".into(), yes: true, at_ms: 2000 };
+    let decision = Decision {
+        id: "apr_4".into(),
+        vote,
+        note: None,
+        grant_until_ms: None,
+        edited: Some("uptime".into()),
+    };
+    assert_eq!(counts(store.decide(decision).await.expect("decide")), ApprovalState::Edited);
+    let edited = store.approval("apr_4".into()).await.expect("approval").expect("known");
+    assert_eq!((edited.edited.as_deref(), state(store, "tsk_run_h4").await), (Some("uptime"), State::Queued));
+
+    // What ends takes what waits for it along.
+    for (id, run, end_state, then) in [
+        ("apr_5", "run_h5", State::Cancelled, ApprovalState::Closed),
+        ("apr_6", "run_h6", State::Expired, ApprovalState::Expired),
+    ] {
+        held(store, run, approval(id, run)).await;
+        assert!(finish(store, run, end(end_state)).await);
+        assert_eq!(store.approval(id.into()).await.expect("approval").expect("known").state, then);
+        assert!(matches!(say(store, id, "alice", true, None).await, Decided::Late(_)));
+    }
+    held(store, "run_h7", approval("apr_7", "run_h7")).await;
+    let ids = |found: Vec<Approval>| found.into_iter().map(|a| a.id).collect::<Vec<_>>();
+    let waiting =
+        ApprovalFilter { state: Some(ApprovalState::Waiting), limit: 9, ..ApprovalFilter::default() };
+    assert_eq!(ids(store.approvals(waiting).await.expect("list")), ["apr_7"]);
+    let page = ApprovalFilter { before: Some("apr_7".into()), limit: 2, ..ApprovalFilter::default() };
+    assert_eq!(ids(store.approvals(page).await.expect("list")), ["apr_6", "apr_5"]);
+    let of = ApprovalFilter { task: Some("tsk_run_h2".into()), limit: 9, ..ApprovalFilter::default() };
+    assert_eq!(ids(store.approvals(of).await.expect("list")), ["apr_2"]);
+    let shown = store.task("tsk_run_h7".into()).await.expect("task").expect("known");
+    assert_eq!(
+        (shown.runs[0].approval.as_deref(), shown.reason.as_deref()),
+        (Some("apr_7"), Some("because"))
+    );
+    assert!(finish(store, "run_h7", end(State::Cancelled)).await);
+    let closed = store.close("apr_7".into(), ApprovalState::Expired, 1).await.expect("close");
+    assert_eq!(closed, None, "it was closed before");
+    store.forget(vec!["tsk_run_h7".into()]).await.expect("forget");
+    assert_eq!(store.approval("apr_7".into()).await.expect("approval"), None);
+}
+
+async fn a_yes_for_a_time_ends(store: &impl Store) {
+    held(store, "run_g1", approval("apr_g1", "run_g1")).await;
+    assert_eq!(counts(say(store, "apr_g1", "alice", true, Some(5000)).await), ApprovalState::Approved);
+    let next = |id: &str, run: &str| approval(id, run);
+    // The same line of the same asker on the same runner, in time.
+    let granted = held(store, "run_g2", next("apr_g2", "run_g2")).await.expect("held");
+    assert_eq!((granted.state, granted.votes[0].by.as_str()), (ApprovalState::Approved, "alice"));
+    assert_eq!((granted.grant_until_ms, state(store, "tsk_run_g2").await), (Some(5000), State::Queued));
+    for (run, other) in [
+        ("run_g3", Approval { digest: "e".into(), ..next("apr_g3", "run_g3") }),
+        ("run_g4", Approval { asked_by_token: "tok_other".into(), ..next("apr_g4", "run_g4") }),
+        ("run_g5", Approval { runner_id: "wn_2".into(), ..next("apr_g5", "run_g5") }),
+        ("run_g6", Approval { created_at_ms: 5000, ..next("apr_g6", "run_g6") }),
+        ("run_g7", Approval { persons: 2, ..next("apr_g7", "run_g7") }),
+    ] {
+        let held = held(store, run, other).await.expect("held");
+        assert_eq!(held.state, ApprovalState::Waiting, "{run}");
+        assert!(finish(store, run, end(State::Cancelled)).await);
+    }
+    // It ends with the token by which it was said.
+    store.revoke_token("tok_alice".into(), 1).await.expect("revoke");
+    let held = held(store, "run_g8", next("apr_g8", "run_g8")).await.expect("held");
+    assert_eq!(held.state, ApprovalState::Waiting);
+    // What is counted below is that of others.
+    for (name, last) in [("g", 8), ("h", 6)] {
+        for i in 1..=last {
+            finish(store, &format!("run_{name}{i}"), end(State::Cancelled)).await;
+            store.forget(vec![format!("tsk_run_{name}{i}")]).await.expect("forget");
+        }
+    }
 }
 
 /// Lists by runner and state, page by page. Run last but one: it counts what the others left.

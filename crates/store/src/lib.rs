@@ -10,6 +10,7 @@
 //! - A run has one final state. The first one counts; [`Runs::finish`] says whether it was it.
 //! - Nothing is counted or judged here: times, ids and states are the caller's.
 
+mod approvals;
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
 mod pool;
@@ -26,10 +27,11 @@ use std::pin::Pin;
 
 use tokio::sync::oneshot;
 
-pub use legwork_api::{Role, State};
+pub use approvals::{Approval, ApprovalFilter, Approvals, Decided, Decision};
+pub use legwork_api::{ApprovalKind, ApprovalState, Role, State, Vote};
 pub use pool::{Pool, PoolRunner};
 pub use runners::{RunnerRow, Runners};
-pub use runs::{Assignment, End, GivenUp, OpenRun, Runs};
+pub use runs::{Assignment, End, GivenUp, OpenApproval, OpenRun, Runs};
 pub use sessions::{Message, MessageChange, Part, Sessions};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Lane, Sqlite, Step};
@@ -80,7 +82,9 @@ pub type Room<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// All that the hub keeps.
-pub trait Store: Tasks + Runs + Runners + Tokens + Pool + Sessions + std::fmt::Debug + Send + Sync {
+pub trait Store:
+    Tasks + Runs + Approvals + Runners + Tokens + Pool + Sessions + std::fmt::Debug + Send + Sync
+{
     /// Whether it can write.
     fn check(&self) -> Answer<'_, ()>;
 }

@@ -1,6 +1,6 @@
 //! Runs: where each stands.
 
-use crate::{Answer, Room, State, Then};
+use crate::{Answer, ApprovalState, Room, State, Then};
 
 /// How a run ended.
 #[derive(Debug, Clone)]
@@ -67,6 +67,23 @@ pub struct OpenRun {
     pub expires_at_ms: u64,
     /// Other runs of the task are over.
     pub others_over: bool,
+    /// The last approval that was asked for.
+    pub approval: Option<OpenApproval>,
+    /// Why it was asked for.
+    pub reason: Option<String>,
+}
+
+/// What is needed of the last approval of a run that is not over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenApproval {
+    /// Its id.
+    pub id: String,
+    /// Where it stands.
+    pub state: ApprovalState,
+    /// Until when people may answer, in Unix milliseconds.
+    pub until_ms: u64,
+    /// The line that stands for the task's since.
+    pub edited: Option<String>,
 }
 
 /// A run that was given up without its runner's word.

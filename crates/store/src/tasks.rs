@@ -33,6 +33,8 @@ pub struct NewTask {
     pub scope: Scope,
     /// Where an agent's messages belong.
     pub session_id: Option<String>,
+    /// Why it is asked for, in the words of who asks.
+    pub reason: Option<String>,
 }
 
 /// Which tasks share keys: those of runners, and those of the pool. The latter have a number
@@ -98,6 +100,7 @@ pub struct Task {
     pub created_at_ms: u64,
     pub expires_at_ms: u64,
     pub session_id: Option<String>,
+    pub reason: Option<String>,
     /// By their ordinals.
     pub runs: Vec<Run>,
 }
@@ -115,6 +118,8 @@ pub struct Run {
     pub exit_code: Option<i32>,
     pub error: Option<String>,
     pub suggestion: Option<String>,
+    /// The last approval that was asked for.
+    pub approval: Option<String>,
     pub code: Option<String>,
     pub usage: Option<String>,
     /// Left out of lists.

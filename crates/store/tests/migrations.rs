@@ -24,7 +24,7 @@ fn made(dir: &Path, version: u32) -> PathBuf {
 
 #[tokio::test]
 async fn the_store_of_each_earlier_version_is_taken_to_the_present_one() {
-    for version in 1..=5 {
+    for version in 1..=6 {
         let dir = tempfile::tempdir().unwrap();
         let path = made(dir.path(), version);
         let store = Sqlite::open(&path, Lane::Threads).unwrap();

@@ -3,6 +3,7 @@
 
 mod answers;
 mod api;
+mod approvals;
 mod bounds;
 mod cli;
 mod contract;
@@ -15,6 +16,7 @@ mod hostile;
 mod invariants;
 mod kubernetes;
 mod links;
+mod mcp;
 mod micro;
 mod micro_host;
 mod network;

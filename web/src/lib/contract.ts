@@ -3,8 +3,83 @@
 /** What a runner is asked to do. */
 export type Action = "bash" | "read" | "write" | "list" | "glob" | "grep" | "webfetch" | "mcp_call" | "mcp_list_tools" | "sync_skill";
 
+/** What waits for a person's yes, or waited. */
+export interface Approval {
+  /** Who asked, or wrote the line. */
+  asked_by: string;
+  /** That one's token. Nobody says yes to what was asked with the own token. */
+  asked_by_token: TokenId;
+  /** The very text that would run, byte for byte. Before people it belongs as `shown`. */
+  command: string;
+  /** When it began to wait, in milliseconds since 1970. */
+  created_at_ms: number;
+  /** When it was decided, or ended. */
+  decided_at_ms?: number | null;
+  /** SHA-256 of all that says what would run. The runner starts nothing of another one. */
+  digest: string;
+  /** The line that a person wrote in its place. */
+  edited?: string | null;
+  /** Until when it may be answered. */
+  expires_at_ms: number;
+  /** Until when the same line of the same asker on the same runner needs no further yes, in milliseconds since 1970. */
+  grant_until_ms?: number | null;
+  /** Its id. */
+  id: ApprovalId;
+  /** What is asked for. */
+  kind: ApprovalKind;
+  /** The line as it was asked for: the runner may have quoted its words. */
+  line: string;
+  /** What who decided had to say about it. */
+  note?: string | null;
+  /** The part of the line that it asks about. */
+  part: string;
+  /** How many people must say yes. */
+  persons: number;
+  /** Why it was asked for, in the words of who asked. */
+  reason?: string | null;
+  /** Why an earlier yes to the same run was not good enough for the runner. */
+  refused?: string | null;
+  /** The rule of the runner's policy that asks. */
+  rule: string;
+  /** Its run. */
+  run: RunId;
+  /** The runner that it would run on. */
+  runner: string;
+  /** That runner's id. */
+  runner_id: RunnerId;
+  /** The same in pieces, of which those are marked that a person would not see, or take for others. */
+  shown: Piece[];
+  /** Where it stands. */
+  state: ApprovalState;
+  /** The task that asks. */
+  task: TaskId;
+  /** Seconds that it may take. */
+  timeout_s: number;
+  /** What was said, and by whom. */
+  votes: Vote[];
+  /** The folder beneath the runner's workspace; empty for the workspace itself. */
+  workdir: string;
+}
+
+/** The id of an approval, such as `apr_…`. Ids of later ones sort behind those of earlier ones. */
+export type ApprovalId = string;
+
+/** What is asked for. */
+export type ApprovalKind = "command" | "tool";
+
+/** A page of a list. */
+export interface ApprovalPage {
+  /** What is on it. */
+  items: Approval[];
+  /** The `cursor` of the next page; null if this is the last one. */
+  next: ApprovalId | null;
+}
+
+/** Where an approval stands. */
+export type ApprovalState = "waiting" | "approved" | "denied" | "edited" | "expired" | "closed";
+
 /** What is wrong with a request, in one word. */
-export type Code = "bad_json" | "bad_body" | "unknown_field" | "bad_query" | "unknown_parameter" | "bad_path" | "bad_event_id" | "incomplete_body" | "no_token" | "unknown_token" | "revoked_token" | "expired_token" | "used_token" | "forbidden" | "no_such_path" | "no_such_task" | "no_such_runner" | "no_such_token" | "no_such_session" | "no_such_secret" | "no_such_release" | "wrong_method" | "key_reused" | "ambiguous_name" | "name_taken" | "last_admin" | "task_over" | "too_large" | "invalid_field" | "too_many_tokens" | "internal" | "store_failed" | "busy";
+export type Code = "bad_json" | "bad_body" | "unknown_field" | "bad_query" | "unknown_parameter" | "bad_path" | "bad_event_id" | "incomplete_body" | "no_token" | "unknown_token" | "revoked_token" | "expired_token" | "used_token" | "forbidden" | "own_request" | "no_such_path" | "no_such_task" | "no_such_runner" | "no_such_token" | "no_such_session" | "no_such_secret" | "no_such_approval" | "no_such_release" | "wrong_method" | "key_reused" | "ambiguous_name" | "name_taken" | "last_admin" | "task_over" | "already_decided" | "too_large" | "invalid_field" | "too_many_tokens" | "internal" | "store_failed" | "busy";
 
 /** How many of the runners that match: a number, or `"all"`. */
 export type Count = number | "all";
@@ -73,6 +148,14 @@ export interface IssuedToken {
   runner_id: RunnerId | null;
   /** The secret. */
   token: string;
+}
+
+/** Why a character is marked. */
+export interface Mark {
+  /** Its code point, such as `U+202E`. */
+  code: string;
+  /** What is wrong with it, in words. */
+  why: string;
 }
 
 /** What agents kept of a session. */
@@ -147,6 +230,8 @@ export interface NewTask {
   idempotency_key?: string | null;
   /** What to do. */
   operation: Action;
+  /** Why it is asked for, at most 1000 bytes: people read it who are asked for their yes. */
+  reason?: string | null;
   /** Which runners it is for. The set is fixed when the task is taken. */
   select: Select;
   /** Seconds that it may take, from the start of the command: 1 to 604800, by default 120. */
@@ -163,6 +248,12 @@ export interface NewToken {
   role: Role;
 }
 
+/** A no. */
+export interface No {
+  /** What there is to say about it, at most 1000 bytes: who asked reads it. */
+  note?: string | null;
+}
+
 /** `event: output`: a piece of what a command wrote. */
 export interface OutputEvent {
   /** The text. */
@@ -175,6 +266,14 @@ export interface OutputEvent {
   run: RunId;
   /** Where it was written to. */
   stream: Stream;
+}
+
+/** A piece of a text. */
+export interface Piece {
+  /** Why it is marked; absent for plain text. */
+  mark?: Mark | null;
+  /** The text; of a marked piece one character, as `\u{…}`, `\n`, `\t` or, if it can be seen, itself. */
+  text: string;
 }
 
 /** What a task of pods is. */
@@ -290,11 +389,13 @@ export interface Registration {
   public_url: string | null;
 }
 
-/** What a token may do. `viewer`, `operator` and `admin` each include the one before; `runner`, `fleet` and `enroll` may only connect and enrol. */
-export type Role = "viewer" | "operator" | "admin" | "runner" | "fleet" | "enroll";
+/** What a token may do. `viewer`, `operator`, `approver` and `admin` each include the one before; `runner`, `fleet` and `enroll` may only connect and enrol. */
+export type Role = "viewer" | "operator" | "approver" | "admin" | "runner" | "fleet" | "enroll";
 
 /** A task on one runner. */
 export interface Run {
+  /** The approval that it waits for, or the last one that it waited for. */
+  approval?: ApprovalId | null;
   /** When it was handed to its runner's connection. */
   delivered_at_ms: number | null;
   /** Why it did not succeed. */
@@ -430,10 +531,12 @@ export interface Selected {
 }
 
 /** Where a run stands. A run reaches exactly one final state. */
-export type State = "queued" | "delivered" | "accepted" | "running" | "succeeded" | "failed" | "denied" | "cancelled" | "timed_out" | "expired" | "lost";
+export type State = "queued" | "delivered" | "held" | "accepted" | "running" | "succeeded" | "failed" | "denied" | "cancelled" | "timed_out" | "expired" | "lost";
 
 /** `event: state`: a run reached a state. */
 export interface StateEvent {
+  /** Of a run that is held, or was: the approval. */
+  approval?: ApprovalId | null;
   /** When, in milliseconds since 1970. */
   at_ms: number;
   /** Why it did not succeed. */
@@ -469,6 +572,8 @@ export interface Task {
   id: TaskId;
   /** What is done: an operation of runners, or `agent` or `workflow`, which task runners do. */
   operation: string;
+  /** Why it was asked for, in the words of who asked. */
+  reason?: string | null;
   /** The task on each runner. */
   runs: Run[];
   /** Which runners it was for. */
@@ -519,4 +624,28 @@ export interface TokenPage {
   items: Token[];
   /** The `cursor` of the next page; null if this is the last one. */
   next: TokenId | null;
+}
+
+/** What a person said. */
+export interface Vote {
+  /** When, in milliseconds since 1970. */
+  at_ms: number;
+  /** The name of the token. */
+  by: string;
+  /** Its id. */
+  by_token: TokenId;
+  /** Whether it was a yes. */
+  yes: boolean;
+}
+
+/** A yes. */
+export interface Yes {
+  /** Another line, which stands for it from now on and is judged anew. */
+  command?: string | null;
+  /** The approval's digest as it was read, or its first 16 digits or more: if it is another one, the yes is for something else, and refused. */
+  digest?: string | null;
+  /** Seconds for which the very same line of the same asker on the same runner needs no further yes: 1 to 28800. */
+  for_s?: number | null;
+  /** What there is to say about it, at most 1000 bytes. */
+  note?: string | null;
 }

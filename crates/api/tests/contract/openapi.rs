@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 const TAGS: &[(&str, &str)] = &[
     ("tasks", "What is asked of runners, and what became of it."),
+    ("approvals", "What waits for a person's yes."),
     ("runners", "The machines that work is done on."),
     ("tokens", "Who may ask, and for what."),
     ("pods", "Agents and workflows, and the task runners that carry them out."),
@@ -157,7 +158,7 @@ impl Made {
             }
             parameters.push(json!({ "name": name, "in": "query", "schema": schema, "description": what }));
         }
-        if O::ABOUT.content == Content::Events {
+        if O::ABOUT.content == Content::Events && O::ABOUT.path.contains("{id}") {
             parameters.push(json!({
                 "name": "Last-Event-ID", "in": "header", "schema": { "type": "string", "pattern": "^[0-9]{1,19}$" },
                 "description": "Resume behind the event of this id.",

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context as _, Result};
 use legwork_api::{
     Client, ClientError, Count, Event, GapEvent, GetTask, NewTask, NoId, OutputEvent, Received, Run, RunId,
-    Select, State, Stream, SubmitTask, Task, TaskId, Wait,
+    Select, State, StateEvent, Stream, SubmitTask, Task, TaskId, Wait,
 };
 
 use super::follow::{Followed, Show, follow, follow_or_cancel};
@@ -77,6 +77,7 @@ async fn wanted(args: &ExecArgs) -> Result<NewTask> {
         timeout_s: Some(signed(args.timeout)),
         expires_s: args.expires.map(signed),
         idempotency_key: Some(key()?),
+        reason: args.reason.clone(),
     })
 }
 
@@ -145,8 +146,10 @@ struct Printer {
 
 impl Show for Printer {
     fn event(&mut self, event: &Event) -> Result<()> {
-        if event.kind == "gap" {
-            self.gap(event);
+        match event.kind.as_str() {
+            "gap" => self.gap(event),
+            "state" => self.state(event),
+            _ => {}
         }
         self.output(event)
     }
@@ -160,6 +163,18 @@ impl Printer {
             quiet,
             partial: HashMap::new(),
             seen: HashSet::new(),
+        }
+    }
+
+    /// A run waits for a person, or waits no more: that is said, as nothing else happens.
+    fn state(&mut self, event: &Event) {
+        let Ok(state) = event.read::<StateEvent>() else { return };
+        let Some(approval) = &state.approval else { return };
+        let why = state.error.as_deref().unwrap_or_default();
+        eprintln!("legwork: {}: {}", visible(&state.runner), visible(why));
+        if state.state == State::Held {
+            let id = visible(approval.as_str());
+            eprintln!("legwork: another person may say yes: legwork approvals show {id}  (Ctrl-C cancels)");
         }
     }
 
@@ -325,6 +340,6 @@ mod tests {
         assert_eq!(of(&[("succeeded", None), ("lost", None)]), exit::NOT_RUN);
         assert_eq!(of(&[("succeeded", Some(0))]), 0);
         // A state of a hub that is newer than we are.
-        assert_eq!(of(&[("held", Some(0))]), exit::NOT_RUN);
+        assert_eq!(of(&[("pondered", Some(0))]), exit::NOT_RUN);
     }
 }

@@ -196,7 +196,7 @@ fn exits(task: &Task) -> String {
 }
 
 /// An age in one unit.
-fn age(seconds: u64) -> String {
+pub(super) fn age(seconds: u64) -> String {
     match seconds {
         s if s < 60 => format!("{s}s"),
         s if s < 3600 => format!("{}m", s / 60),
@@ -206,7 +206,7 @@ fn age(seconds: u64) -> String {
 }
 
 /// Seconds of a time span as people write it.
-fn seconds(text: &str) -> Result<u64> {
+pub(super) fn seconds(text: &str) -> Result<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let factor = match unit {
         "s" | "" => 1,
@@ -222,7 +222,7 @@ fn seconds(text: &str) -> Result<u64> {
 }
 
 /// What fits into a table.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     const WIDTH: usize = 120;
     visible(&text.chars().take(WIDTH).collect::<String>())
 }

@@ -43,6 +43,7 @@ async fn serve_hub(args: HubServeArgs) -> Result<u8> {
         max_output: args.max_output,
         keep: args.keep_days.map(|days| Duration::from_secs(days.saturating_mul(86_400))),
         keep_bytes: args.keep_bytes,
+        approval_wait: Duration::from_secs(args.approval_wait),
     };
     let (hub, admin) = Hub::open(&args.data, settings).await?;
     if let Some(path) = admin {

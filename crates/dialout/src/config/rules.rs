@@ -188,6 +188,13 @@ fn rule(reader: &Reader<'_>, key: &str, entry: &Entry) -> Result<RuleText, Confi
                         let problem = format!("children: expected any or judged, found {}", other.kind());
                         return Err(wrong(field.line, problem));
                     }
+                    ("persons", Value::Int(persons)) => rule.persons = persons.to_string(),
+                    ("persons", other) => {
+                        return Err(wrong(
+                            field.line,
+                            format!("persons: expected 1 or 2, found {}", other.kind()),
+                        ));
+                    }
                     ("match", _) => rule.matches = lines(&field.node).map_err(|e| wrong(field.line, e))?,
                     ("not_match", _) => {
                         rule.not_matches = lines(&field.node).map_err(|e| wrong(field.line, e))?
@@ -197,8 +204,9 @@ fn rule(reader: &Reader<'_>, key: &str, entry: &Entry) -> Result<RuleText, Confi
                         return Err(wrong(field.line, problem));
                     }
                     (other, _) => {
-                        let problem =
-                            format!("unknown key {other} (there are action, children, match and not_match)");
+                        let problem = format!(
+                            "unknown key {other} (there are action, children, persons, match and not_match)"
+                        );
                         return Err(wrong(field.line, problem));
                     }
                 }

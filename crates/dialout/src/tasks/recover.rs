@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use legwork_runner::Failure;
 use legwork_runner::process::Adoption;
+use legwork_runner::{Approved, Failure};
 
 use tracing::Instrument;
 
+use super::hold::approved_of;
 use super::{Handle, Request, Tasks, span};
 use crate::operations::{self, Work};
 
@@ -19,6 +20,7 @@ impl Tasks {
             operation: String::new(),
             args: None,
             who: String::new(),
+            approval: None,
         };
         let failure = Failure::Lost("this runner knows nothing of the task: its state was removed".into());
         let message = self.failure(&request, &failure);
@@ -47,11 +49,14 @@ impl Tasks {
                 operation: accepted.operation,
                 args: Some(accepted.args),
                 who: accepted.who,
+                approval: None,
             };
+            let approved = approved_of(&accepted.approval);
             let span = span(&request);
             let recovering = async move {
                 let record = Some(accepted.record).filter(|f| !f.is_empty());
-                let (message, streamed_on) = tasks.recovered(&request, record.as_deref(), &handle).await;
+                let (message, streamed_on) =
+                    tasks.recovered(&request, record.as_deref(), approved, &handle).await;
                 match record {
                     Some(record) => tasks.deliver_bash(&request, message, record, streamed_on, &handle).await,
                     None => {
@@ -70,14 +75,16 @@ impl Tasks {
         &self,
         request: &Request,
         record: Option<&str>,
+        approved: Option<Approved>,
         handle: &Handle,
     ) -> ((String, String), Option<u64>) {
         let work = operations::decode(&request.operation, request.args.as_deref());
-        let (Ok(Work::Bash(bash)), Some(record)) = (work, record) else {
+        let (Ok(Work::Bash(mut bash)), Some(record)) = (work, record) else {
             let failure =
                 Failure::Lost("the runner was stopped while it carried this out; its end is unknown".into());
             return (self.failure(request, &failure), None);
         };
+        bash.approved = approved;
         let path = self.records.join(record);
         // Accepted, but the runner was stopped before it started: nothing ran yet.
         if !path.exists() {

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use legwork_proto::dialout::{McpResult, OutcomeWord, TaskResult, kind};
+use legwork_proto::dialout::{McpResult, OutcomeWord, TaskResult, TaskResume, kind};
 use legwork_runner::process::Running;
 use legwork_runner::{Command, Failure, Operation, Requester};
 use serde_json::value::RawValue;
 
 use super::deliver::for_link;
+use super::hold::written_approval;
 use super::{Handle, Request, Tasks, message, stream};
 use crate::ids;
 use crate::operations::{self, Work};
@@ -29,6 +30,7 @@ impl Tasks {
                 return;
             }
         };
+        let Some(work) = self.released(request, work, handle).await else { return };
         let record = match &work {
             Work::Bash(_) => ids::record_name(),
             Work::Other(_) => String::new(),
@@ -38,6 +40,10 @@ impl Tasks {
                 task_id: request.task_id.clone(),
                 source: request.source.clone(),
                 operation: request.operation.clone(),
+                approval: match &work {
+                    Work::Bash(bash) => written_approval(bash),
+                    Work::Other(_) => String::new(),
+                },
                 args: match work {
                     Work::Bash(_) => request.args.clone().unwrap_or_default(),
                     Work::Other(_) => String::new(),
@@ -55,7 +61,18 @@ impl Tasks {
                     if self.outbox.get(&message_id).is_some()
                         && self.current_link().is_some_and(|l| l.ack && l.output) =>
                 {
-                    return self.say_accepted(&request.task_id).await;
+                    self.say_accepted(&request.task_id).await;
+                    self.leave(&request.task_id, handle);
+                    // The hub may have said so already, while this looked like a task under way.
+                    let asked = *handle.resume.borrow();
+                    let link = self.current_link();
+                    if let Some((from, link)) =
+                        asked.zip(link).filter(|(from, link)| from.link == link.number)
+                    {
+                        let task_id = request.task_id.clone();
+                        self.resume(&link, &TaskResume { task_id, stdout: from.stdout, stderr: from.stderr });
+                    }
+                    return;
                 }
                 Ok(Acceptance::Finished { message_id, text }) => {
                     if let Some(link) = self.current_link() {

@@ -24,7 +24,7 @@ pub(crate) struct Caller(pub(crate) Token);
 
 impl Caller {
     /// Who asks, as [`guard`] found out.
-    pub(super) fn of(parts: &Parts) -> Result<Self, Problem> {
+    pub(crate) fn of(parts: &Parts) -> Result<Self, Problem> {
         match parts.extensions.get::<Result<Self, Problem>>() {
             Some(known) => known.clone(),
             None => Err(unauthorized(Code::NoToken, "unknown peer")),
@@ -32,7 +32,7 @@ impl Caller {
     }
 
     /// Requires a role.
-    pub(super) fn needs(&self, role: Role) -> Result<(), Problem> {
+    pub(crate) fn needs(&self, role: Role) -> Result<(), Problem> {
         if self.0.role.reaches(role) {
             return Ok(());
         }

@@ -45,6 +45,11 @@ impl Problem {
         Self::new(Code::Internal, error.to_string())
     }
 
+    /// What is wrong, in words.
+    pub(crate) fn detail(&self) -> &str {
+        &self.told.detail
+    }
+
     /// Adds a header to the answer.
     pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_api::{
-    CancelTask, Fields, GetTask, ListTasks, Open, Page, Role, Run, RunId, RunnerId, State, SubmitTask, Task,
-    TaskId, TokenId, Wait, overall, page_size,
+    ApprovalId, CancelTask, Fields, GetTask, ListTasks, Open, Page, Role, Run, RunId, RunnerId, State,
+    SubmitTask, Task, TaskId, TokenId, Wait, overall, page_size,
 };
 use legwork_store::{Filter, Run as StoredRun, Task as Stored};
 use serde_json::value::RawValue;
@@ -76,6 +76,7 @@ fn view(task: Stored) -> Task {
         created_by_token: task.token_id.map(TokenId),
         created_at_ms: task.created_at_ms,
         expires_at_ms: task.expires_at_ms,
+        reason: task.reason,
         state: overall(task.runs.iter().map(|run| run.state)).into(),
         runs: task.runs.into_iter().map(run_view).collect(),
     }
@@ -90,6 +91,7 @@ fn run_view(run: StoredRun) -> Run {
         exit_code: run.exit_code,
         error: run.error,
         suggestion: run.suggestion,
+        approval: run.approval.map(ApprovalId),
         result: run.result.map(raw),
         queued_at_ms: run.queued_at_ms,
         delivered_at_ms: run.delivered_at_ms,

@@ -37,22 +37,32 @@ impl Hub {
 
     /// The request of a run, if it is still to be carried out.
     pub(crate) async fn request_of(&self, run_id: &str) -> Result<Option<Request>, StoreError> {
-        let task = match self.fleet.lock().runs.get_mut(run_id) {
+        let (task, approval) = match self.fleet.lock().runs.get_mut(run_id) {
             Some(run) if run.closing => {
                 run.passed_over = true;
                 return Ok(None);
             }
-            Some(run) => run.task.clone(),
+            Some(run) => (run.task.clone(), run.approval.clone().filter(|approval| approval.given)),
             None => return Ok(None),
         };
-        let args = self.args_of(&task).await?;
+        let mut args = self.args_of(&task).await?;
+        let mut yes = None;
+        if let Some(approval) = approval {
+            let said = self.said_yes(&approval.id, &args).await?;
+            (args, yes) = (said.0.unwrap_or(args), said.1);
+        }
         let requested_by = task.requester.as_ref().map(|requester| RequestedBy {
             hub: self.id.clone(),
             token: requester.token_id.clone(),
             name: requester.name.clone(),
         });
-        let request =
-            NewTask { task_id: run_id, operation: &task.operation, requested_by, args: RawValue::NULL };
+        let request = NewTask {
+            task_id: run_id,
+            operation: &task.operation,
+            requested_by,
+            approval: yes,
+            args: RawValue::NULL,
+        };
         let text = message(kind::TASK_REQUEST, &request);
         // The arguments are the payload's last field, and only the time comes after that.
         let Some(at) = text.rfind("null},\"timestamp\":") else {
@@ -64,7 +74,7 @@ impl Hub {
     }
 
     /// A task's arguments; large ones come from the store, once for all who need them.
-    async fn args_of(&self, task: &LiveTask) -> Result<Arc<Bytes>, StoreError> {
+    pub(super) async fn args_of(&self, task: &LiveTask) -> Result<Arc<Bytes>, StoreError> {
         let cache = match &task.args {
             Args::Here(args) => return Ok(Arc::new(args.clone())),
             Args::Stored(cache) => cache,
@@ -102,7 +112,7 @@ impl Hub {
             for run_id in open {
                 let Some(run) = fleet.runs.get_mut(&run_id) else { continue };
                 run.passed_over |= run.closing;
-                if run.closing || run.state == State::Queued || run.unsent {
+                if run.closing || run.is_here() {
                     continue;
                 }
                 // It comes again, after what is asked for here.
@@ -268,7 +278,7 @@ impl Hub {
             let fleet = &mut *guard;
             for run in fleet.runs.values_mut().filter(|r| r.task.id == task_id && !r.closing) {
                 run.cancel_requested.get_or_insert_with(Instant::now);
-                if run.state == State::Queued || run.unsent {
+                if run.is_here() {
                     // From here on nobody hands it out.
                     run.closing = true;
                     at_once.push(run.clone());
@@ -284,7 +294,11 @@ impl Hub {
         }
         let mut ends = Vec::new();
         for run in at_once {
-            ends.push(self.end(run, Ending::cancelled(), None).await);
+            let ending = match run.state {
+                State::Held => Ending::cancelled_because("cancelled while it waited for a person's yes"),
+                _ => Ending::cancelled(),
+            };
+            ends.push(self.end(run, ending, None).await);
         }
         let mut recorded = match asked.is_empty() {
             true => Ok(()),

@@ -95,6 +95,27 @@ impl Ending {
         Self::without_result(State::Expired, "its runner did not connect before the task expired")
     }
 
+    /// Nobody said yes or no in time.
+    pub(crate) fn unanswered(wait: Duration) -> Self {
+        let why = format!("it needs a person's yes, and nobody answered within {} s", wait.as_secs());
+        Self::without_result(State::Expired, &why)
+    }
+
+    /// It was approved, and its runner did not come.
+    pub(crate) fn yes_too_old() -> Self {
+        let why = "people said yes to it, but its runner did not come while that was fresh: ask again";
+        Self::without_result(State::Expired, why)
+    }
+
+    /// A person said no.
+    pub(crate) fn denied(why: &str) -> Self {
+        Self::without_result(State::Denied, why)
+    }
+
+    pub(crate) fn failed(why: &str) -> Self {
+        Self::without_result(State::Failed, why)
+    }
+
     pub(crate) fn cancelled() -> Self {
         Self::without_result(State::Cancelled, "cancelled before it was handed to the runner")
     }
@@ -183,6 +204,15 @@ impl Hub {
             }
         }
         let link = self.fleet.lock().ready_link(runner_id).cloned();
+        // Its runner has nothing of it, whatever it says: people are asked, or have just answered.
+        let waits =
+            |run: &LiveRun| run.state == State::Held || run.state == State::Queued && run.approval.is_some();
+        if found.is_some() && self.fleet.lock().runs.get(&run_id).is_some_and(waits) {
+            if let Some(link) = link {
+                Self::send_ack(&link, message_id);
+            }
+            return;
+        }
         match found {
             Some(_) if link.as_ref().is_some_and(|link| self.hold(link, &message_id, &result)) => {}
             Some(known) => {
@@ -289,6 +319,9 @@ impl Hub {
         drop(fleet);
         if let Some((link, message_id)) = acknowledge {
             Self::send_ack(&link, message_id);
+        }
+        if let Some(approval) = run.approval.as_ref().filter(|approval| !approval.given) {
+            self.tell_approval(&approval.id);
         }
     }
 

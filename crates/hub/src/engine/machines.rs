@@ -7,7 +7,7 @@ use legwork_store::{StoreError, done};
 
 use super::{Ending, Hub};
 use crate::fleet::Runner;
-use crate::model::{Role, State};
+use crate::model::Role;
 use crate::session::{MAX_LABEL, MAX_LABELS};
 
 const MAX_DISPLAY_NAME: usize = 200;
@@ -78,7 +78,7 @@ impl Hub {
             });
             let open = fleet.runners.get(id).map(|runner| runner.open.clone()).unwrap_or_default();
             let live = open.into_iter().filter_map(|run| fleet.runs.get(&run).map(|r| (run, r)));
-            live.map(|(id, run)| (id, run.state == State::Queued || run.unsent)).collect()
+            live.map(|(id, run)| (id, run.is_here())).collect()
         };
         for (run, waits) in runs {
             let ending = if waits { Ending::cancelled_because(why) } else { Ending::lost(why) };

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use legwork_store::{OpenRun, Run, StoreError, Task};
+use legwork_store::{ApprovalState, OpenApproval, OpenRun, Run, StoreError, Task};
 
 use super::output::add_tail;
 use super::{Ending, Hub};
 use crate::auth::is_good;
 use crate::clock::{Instant, now_ms};
 use crate::events::{Frame, Kind, Log, Logs};
-use crate::fleet::{Args, LiveRun, LiveTask, NewLiveTask, Requester, Runner, end_event, state_event};
+use crate::fleet::{
+    Args, LiveApproval, LiveRun, LiveTask, NewLiveTask, Requester, Runner, end_event, state_event,
+};
 use crate::model::State;
 
 impl Hub {
@@ -35,6 +37,7 @@ impl Hub {
         }
         // What can't be taken up again must not keep the rest from it.
         let mut given_up = Vec::new();
+        let mut denied = Vec::new();
         for (task_id, rows) in by_task {
             let mut seen = Seen::default();
             let opened = Log::reopen(self.logs.clone(), &task_id, |frame| seen.see(frame));
@@ -69,6 +72,7 @@ impl Hub {
                     name: first.created_by.clone(),
                     token_id: first.token_id.clone(),
                 }),
+                reason: first.reason.clone(),
                 log,
                 open: rows.len(),
             }));
@@ -81,12 +85,22 @@ impl Hub {
                     Some(_) => why.clone(),
                 };
                 given_up.extend(why.map(|why| (row.id.clone(), why)));
+                // A person has said no, and the hub went down before the run had its end.
+                let is_denied = |a: &&OpenApproval| a.state == ApprovalState::Denied;
+                let said_no =
+                    row.approval.as_ref().filter(is_denied).filter(|_| row.state == Some(State::Held));
+                denied.extend(said_no.map(|approval| approval.id.clone()));
                 fleet.insert_run(live(row, task.clone()));
             }
         }
         for (run, why) in given_up {
             tracing::error!(run = %run, "a run is lost: {why}");
             self.finish(&run, Ending::lost(&why), None).await;
+        }
+        for id in denied {
+            if let Some(approval) = self.store.approval(id).await? {
+                self.denied(&approval).await;
+            }
         }
         Ok(())
     }
@@ -182,6 +196,15 @@ impl Seen {
             let event = state_event(&row.id, &row.runner_name, state, now_ms(), None, None, None);
             log.add(Kind::State, row.ordinal, 0, &event);
         }
+        // Of one that is held the hub may have gone down before it told that.
+        let is_told = |row: &&OpenRun| self.states.get(&row.ordinal) == Some(&State::Held);
+        for row in rows.iter().filter(|row| row.state == Some(State::Held) && !is_told(row)) {
+            let why =
+                row.approval.as_ref().map(|approval| format!("waits for a person's yes: {}", approval.id));
+            let event =
+                state_event(&row.id, &row.runner_name, State::Held, now_ms(), None, why.as_deref(), None);
+            log.add(Kind::State, row.ordinal, 0, &event);
+        }
     }
 
     /// Adds the ends of runs that are over and of which the log does not say so.
@@ -233,5 +256,11 @@ fn live(row: OpenRun, task: Arc<LiveTask>) -> LiveRun {
         cut: [false; 2],
         closing: false,
         passed_over: false,
+        approval: row.approval.map(|approval| LiveApproval {
+            id: approval.id.into(),
+            until: now + Duration::from_millis(approval.until_ms.saturating_sub(now_ms())),
+            given: matches!(approval.state, ApprovalState::Approved | ApprovalState::Edited),
+        }),
+        holds: 0,
     }
 }

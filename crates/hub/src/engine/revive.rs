@@ -144,6 +144,7 @@ impl Hub {
             timeout_s: run.timeout_s,
             expires: Instant::now(),
             requester: None,
+            reason: None,
             log,
             open: 0,
         });

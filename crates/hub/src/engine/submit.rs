@@ -19,6 +19,7 @@ use crate::model::State;
 const DEFAULT_EXPIRES_S: i64 = 86_400;
 const MAX_EXPIRES_S: i64 = 30 * 86_400;
 const MAX_KEY: usize = 255;
+const MAX_REASON: usize = 1000;
 
 /// Why a task was not taken.
 #[derive(Debug)]
@@ -48,6 +49,9 @@ impl Hub {
         if key.as_ref().is_some_and(|k| k.is_empty() || k.len() > MAX_KEY) {
             return Err(invalid("idempotency_key", format!("must be 1 to {MAX_KEY} bytes long")));
         }
+        if new.reason.as_ref().is_some_and(|r| r.trim().is_empty() || r.len() > MAX_REASON) {
+            return Err(invalid("reason", format!("must be 1 to {MAX_REASON} bytes long")));
+        }
         // A repeated request gets its task even if its runners are gone by now.
         if let Some(key) = key.clone()
             && let Some(known) = self.store.find_key(Scope::Runners, key).await.map_err(SubmitError::Store)?
@@ -67,6 +71,7 @@ impl Hub {
                 timeout_s: timeout_s.unsigned_abs(),
                 expires: Instant::now() + Duration::from_secs(expires_s),
                 requester: Some(created_by.clone()),
+                reason: new.reason.clone(),
                 log: Log::new(self.logs.clone(), &id),
                 open: targets.len(),
             }));
@@ -107,6 +112,7 @@ impl Hub {
             body_hash: body_hash.clone(),
             scope: Scope::Runners,
             session_id: None,
+            reason: new.reason,
         };
         let rows = runs.iter().map(row_of).collect();
         let (answer, wait) = tokio::sync::oneshot::channel();

@@ -51,12 +51,20 @@ impl Hub {
 
     /// How a run ends for which it is too late.
     fn overtaken(&self, fleet: &FleetState, run: &LiveRun) -> Option<Ending> {
-        if run.state == State::Queued || run.unsent {
+        if run.is_here() {
             // The store could not note it when it was asked for.
             if run.cancel_requested.is_some() {
                 return Some(Ending::cancelled());
             }
-            return (run.task.expires <= Instant::now()).then(Ending::expired);
+            let late = run.approval.as_ref().filter(|approval| approval.until <= Instant::now());
+            return match (run.state, late) {
+                (State::Held, _) if run.approval.is_none() => {
+                    Some(Ending::lost("the question that it waits for is gone from the hub's store"))
+                }
+                (State::Held, late) => late.map(|_| Ending::unanswered(self.settings.approval_wait)),
+                (_, Some(yes)) if yes.given => Some(Ending::yes_too_old()),
+                _ => (run.task.expires <= Instant::now()).then(Ending::expired),
+            };
         }
         if let Some(asked) = run.cancel_requested
             && asked.max(run.heard).elapsed() > CANCEL_ANSWER.min(self.settings.grace)

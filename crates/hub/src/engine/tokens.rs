@@ -11,7 +11,7 @@ use super::{Ending, Hub, OpenError, no_randomness};
 use crate::auth::{Checked, hash};
 use crate::clock::{now_ms, secret, sortable_id};
 use crate::fleet::Runner;
-use crate::model::{Role, State};
+use crate::model::Role;
 
 /// Where tokens made on the machine wait for the hub.
 const WAITING: &str = "tokens.new";
@@ -113,7 +113,7 @@ impl Hub {
             let mut runs = Vec::new();
             for runner in theirs.iter().filter_map(|id| fleet.runners.get(id)) {
                 for run in runner.open.iter().filter_map(|id| fleet.runs.get(id)) {
-                    runs.push((run.id.clone(), run.state == State::Queued || run.unsent));
+                    runs.push((run.id.clone(), run.is_here()));
                 }
             }
             runs

@@ -146,6 +146,7 @@ impl Hub {
             body_hash: body_hash.clone(),
             scope: Scope::Pool,
             session_id: new.session_id.clone(),
+            reason: None,
         };
         let run = NewRun {
             id: run_id.clone(),

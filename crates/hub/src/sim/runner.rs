@@ -70,11 +70,27 @@ pub(super) struct Runner {
     pub(super) commands: BTreeMap<String, Command>,
     /// How often each was started.
     pub(super) started: BTreeMap<String, u32>,
+    /// Which need people's yes; how often each was held, and with which digest.
+    pub(super) asks: BTreeMap<String, u32>,
+    /// On which connection the hub was told last.
+    held_on: BTreeMap<String, u64>,
+    /// It asks nobody.
+    pub(super) asks_nobody: bool,
 }
 
 impl Runner {
     pub(super) fn new(id: String, name: String) -> Self {
-        Self { id, name, boot: 1, wire: None, commands: BTreeMap::new(), started: BTreeMap::new() }
+        Self {
+            id,
+            name,
+            boot: 1,
+            wire: None,
+            commands: BTreeMap::new(),
+            started: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            held_on: BTreeMap::new(),
+            asks_nobody: false,
+        }
     }
 
     fn say(&mut self, kind: &str, payload: &Value, id: &str) {
@@ -90,7 +106,7 @@ impl Runner {
             (command.told, command.reported) = (None, false);
         }
         let said = json!({
-            "name": self.name, "labels": ["sim"], "version": "1", "features": ["output", "ack", "outcome"],
+            "name": self.name, "labels": ["sim"], "version": "1", "features": ["output", "ack", "outcome", "approval"],
             "boot_id": format!("boot-{}", self.boot), "environment": {},
         });
         self.say("heartbeat", &said, "");
@@ -102,6 +118,7 @@ impl Runner {
         let payload = &message["payload"];
         let run = payload["task_id"].as_str().unwrap_or_default().to_owned();
         match message["type"].as_str().unwrap_or_default() {
+            "task.request" if self.holds(&run, &payload["approval"], chance) => {}
             "task.request" => self.request(run, chance),
             "task.resume" => self.resume(&run, payload),
             "task.cancel" => {
@@ -119,6 +136,31 @@ impl Runner {
         }
     }
 
+    /// Whether a request is held: some need people's yes, and now and then the rules change in between.
+    fn holds(&mut self, run: &str, yes: &Value, chance: u64) -> bool {
+        let asks = self.asks.contains_key(run) || chance.is_multiple_of(4);
+        if self.commands.contains_key(run) || !asks || self.asks_nobody {
+            return false;
+        }
+        let times = self.asks.entry(run.to_owned()).or_default();
+        let digest = format!("{times:064x}");
+        let changed = chance.is_multiple_of(5) && *times < 3;
+        if !changed && yes["digest"] == digest {
+            assert_eq!(yes["ticket"], format!("{run} {digest}"), "the ticket comes back as it went");
+            assert!(yes["by"].as_array().is_some_and(|by| !by.is_empty()), "somebody said so");
+            return false;
+        }
+        *times += u32::from(changed || *times == 0);
+        let digest = format!("{times:064x}");
+        let said = json!({
+            "task_id": run, "ticket": format!("{run} {digest}"), "digest": digest, "command": "sim", "part": "sim",
+            "rule": "sim", "persons": 1,
+        });
+        self.say("task.held", &said, "");
+        self.held_on.extend(self.wire.as_ref().map(|wire| (run.to_owned(), wire.number)));
+        true
+    }
+
     fn request(&mut self, run: String, chance: u64) {
         self.say("task.accepted", &json!({ "task_id": run }), "");
         if self.commands.contains_key(&run) {
@@ -130,6 +172,10 @@ impl Runner {
     }
 
     fn resume(&mut self, run: &str, payload: &Value) {
+        let here = self.wire.as_ref().map(|wire| wire.number);
+        if !self.commands.contains_key(run) && self.held_on.get(run).copied() == here {
+            return;
+        }
         let Some(command) = self.commands.get_mut(run) else {
             let said = json!({ "task_id": run, "success": false, "error": "nothing is known of it", "exit_code": 1, "outcome": "lost" });
             return self.say("task.result", &said, &format!("result-{run}"));
@@ -195,6 +241,7 @@ impl Runner {
     /// The machine is restarted: what ran is gone, what ended is told later.
     pub(super) fn reboot(&mut self) {
         self.boot += 1;
+        self.asks.retain(|run, _| self.commands.contains_key(run));
         for command in self.commands.values_mut().filter(|c| c.ended.is_none()) {
             command.ended = Some("lost");
         }

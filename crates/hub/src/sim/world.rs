@@ -31,6 +31,8 @@ pub(super) struct Seen {
     pub(super) gave_up: u64,
     pub(super) gaps: u64,
     pub(super) events: u64,
+    pub(super) held: u64,
+    pub(super) said: u64,
 }
 
 impl std::ops::AddAssign for Seen {
@@ -44,11 +46,18 @@ impl std::ops::AddAssign for Seen {
         self.gave_up += other.gave_up;
         self.gaps += other.gaps;
         self.events += other.events;
+        self.held += other.held;
+        self.said += other.said;
     }
 }
 
-const SETTINGS: Settings =
-    Settings { grace: Duration::from_secs(60), max_output: 64 << 20, keep: None, keep_bytes: None };
+const SETTINGS: Settings = Settings {
+    grace: Duration::from_secs(60),
+    max_output: 64 << 20,
+    keep: None,
+    keep_bytes: None,
+    approval_wait: Duration::from_secs(120),
+};
 
 pub(super) struct World {
     seed: u64,
@@ -166,7 +175,8 @@ impl World {
                 10..16 => self.connect_some().await,
                 16..34 => self.carry().await,
                 34..52 => self.hear(),
-                52..62 => self.work(),
+                52..54 => self.decide(false),
+                54..62 => self.work(),
                 62..76 => self.commit(),
                 76..88 => {
                     let (hub, _) = self.hub();
@@ -181,6 +191,7 @@ impl World {
                 98 => {
                     let (hub, _) = self.hub();
                     hub.logs.pack().expect("pack");
+                    self.decide(false);
                 }
                 _ => self.disk(),
             }
@@ -225,6 +236,32 @@ impl World {
             let _ = hub.cancel(&id).await;
             None
         });
+    }
+
+    /// People answer, some of them at the same time; in the end all say yes or no.
+    fn decide(&mut self, all: bool) {
+        let (hub, _) = self.hub();
+        let waits = |run: &LiveRun| {
+            let approval =
+                run.approval.as_ref().filter(|approval| !approval.given && run.state == State::Held)?;
+            Some(approval.id.to_string())
+        };
+        let waiting: Vec<String> = hub.fleet.lock().runs.values().filter_map(waits).collect();
+        for id in waiting {
+            if !all && chance(3) > 0 {
+                continue;
+            }
+            for person in 0..=chance(2) {
+                let by = Token { id: format!("tok_p{person}"), role: Role::Approver, ..client() };
+                let said = engine::Said { yes: chance(4) > 0, ..engine::Said::default() };
+                let (hub, id) = (hub.clone(), id.clone());
+                self.seen.said += 1;
+                self.asking.spawn(async move {
+                    let _ = hub.decide(&id, said, &by).await;
+                    None
+                });
+            }
+        }
     }
 
     async fn connect_some(&mut self) {
@@ -455,6 +492,7 @@ impl World {
                 self.breathe().await;
                 self.carry().await;
                 self.work();
+                self.decide(true);
             }
             self.pass(if round < 100 { 100 } else { 1500 }).await;
             if round > 20 && round % 10 == 0 {
@@ -495,6 +533,7 @@ impl World {
     /// Output of a run that is under way: what it costs the store, and what the log.
     pub(super) async fn output_costs(&mut self, pieces: u64) -> (usize, usize) {
         self.runners.truncate(1);
+        self.runners[0].asks_nobody = true;
         self.connect(0);
         self.submit_to(&json!({ "runner": self.runners[0].name }), 3600, None);
         let (hub, store) = self.hub();
@@ -531,6 +570,7 @@ impl World {
                 assert!(*times == 1, "seed {}: {run} was started {times} times", self.seed);
             }
         }
+        self.seen.held += self.runners.iter().map(|runner| runner.asks.len() as u64).sum::<u64>();
         let words: BTreeMap<String, (Option<&'static str>, String)> = self
             .runners
             .iter()
@@ -595,7 +635,10 @@ impl World {
         self.seen.gave_up += again as u64;
         // The runner's word is what counts.
         let Some((word, output)) = word else {
-            let unheard = matches!(run.state, State::Expired | State::Cancelled | State::Lost);
+            let unheard =
+                matches!(run.state, State::Expired | State::Cancelled | State::Lost | State::Denied);
+            let refused = run.error.as_deref().unwrap_or_default();
+            assert!(run.state != State::Denied || refused.contains("said no"), "seed {seed}: {refused}");
             assert!(unheard, "seed {seed}: {} is {:?}, and nobody did it", run.id, run.state);
             return;
         };

@@ -10,6 +10,7 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("steps/0004.sql"),
     include_str!("steps/0005.sql"),
     include_str!("steps/0006.sql"),
+    include_str!("steps/0007.sql"),
 ];
 
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {

@@ -1,6 +1,7 @@
 //! The embedded store: SQLite with one writer that batches writes into transactions, each
 //! flushed to the disk before anybody is told.
 
+mod approvals;
 mod migrate;
 mod pool;
 mod runners;

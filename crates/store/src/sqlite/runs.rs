@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::{Sqlite, number, payload, put_payload, signed, text, time};
-use crate::{Answer, Assignment, End, GivenUp, OpenRun, Room, Runs, State, Then};
+use crate::{
+    Answer, ApprovalState, Assignment, End, GivenUp, OpenApproval, OpenRun, Room, Runs, State, Then,
+};
 
 fn open_row(row: &Row<'_>) -> rusqlite::Result<OpenRun> {
     Ok(OpenRun {
@@ -29,6 +31,16 @@ fn open_row(row: &Row<'_>) -> rusqlite::Result<OpenRun> {
         session_id: row.get("session_id")?,
         expires_at_ms: number(row, "expires_at_ms")?,
         others_over: row.get("others_over")?,
+        approval: match row.get::<_, Option<String>>("approval")? {
+            Some(id) => Some(OpenApproval {
+                id,
+                state: ApprovalState::parse(&text(row, "approval_state")?).unwrap_or(ApprovalState::Closed),
+                until_ms: number(row, "approval_expires")?,
+                edited: row.get("approval_edited")?,
+            }),
+            None => None,
+        },
+        reason: row.get("reason")?,
     })
 }
 
@@ -97,6 +109,9 @@ fn finish(c: &Connection, id: &str, end: &End, at_ms: u64) -> rusqlite::Result<b
     {
         c.prepare_cached("UPDATE runs SET result = ?2 WHERE id = ?1")?.execute([id, result])?;
     }
+    if changed == 1 {
+        super::approvals::close_of_run(c, id, end.state, at_ms)?;
+    }
     Ok(changed == 1)
 }
 
@@ -109,8 +124,11 @@ impl Runs for Sqlite {
                      t.operation, t.args, t.selection, t.timeout_s, t.created_by, t.token_id, t.session_id,
                      t.expires_at_ms,
                      EXISTS (SELECT 1 FROM runs o WHERE o.task_id = t.id AND o.finished_at_ms IS NOT NULL)
-                         AS others_over
+                         AS others_over,
+                     t.reason, a.id AS approval, a.state AS approval_state,
+                     a.expires_at_ms AS approval_expires, a.edited AS approval_edited
                  FROM runs r JOIN tasks t ON t.id = r.task_id
+                     LEFT JOIN approvals a ON a.id = (SELECT max(id) FROM approvals WHERE run_id = r.id)
                  WHERE r.finished_at_ms IS NULL ORDER BY r.id",
             )?;
             statement.query_map([], open_row)?.collect()

@@ -9,10 +9,11 @@ use crate::{
 
 const TASK: &str =
     "id, number, operation, selection, timeout_s, created_by, token_id, created_at_ms, expires_at_ms,
-     session_id";
+     session_id, reason";
 const RUN: &str =
     "id, ordinal, runner_id, runner_name, state, exit_code, error, suggestion, code, usage, attempts, queued_at_ms,
-     delivered_at_ms, started_at_ms, finished_at_ms";
+     delivered_at_ms, started_at_ms, finished_at_ms,
+     (SELECT max(a.id) FROM approvals a WHERE a.run_id = runs.id) AS approval";
 
 /// Keys of different scopes never meet.
 fn scoped(scope: Scope, key: &str) -> String {
@@ -45,9 +46,9 @@ fn insert_task(
     let args = put_payload(c, &task.id, &task.args)?.unwrap_or_default();
     c.prepare_cached(
         "INSERT INTO tasks (id, number, operation, args, brief, selection, timeout_s, created_by, token_id,
-             created_at_ms, expires_at_ms, idempotency_key, body_hash, session_id)
+             created_at_ms, expires_at_ms, idempotency_key, body_hash, session_id, reason)
          VALUES (:id, :number, :operation, :args, :brief, :selection, :timeout_s, :created_by, :token_id,
-             :created_at_ms, :expires_at_ms, :key, :body_hash, :session_id)",
+             :created_at_ms, :expires_at_ms, :key, :body_hash, :session_id, :reason)",
     )?
     .execute(named_params! {
         ":id": task.id,
@@ -64,6 +65,7 @@ fn insert_task(
         ":key": key,
         ":body_hash": task.body_hash,
         ":session_id": task.session_id,
+        ":reason": task.reason,
     })?;
     Ok(())
 }
@@ -120,6 +122,7 @@ fn task_row(row: &Row<'_>) -> rusqlite::Result<Task> {
         created_at_ms: number(row, "created_at_ms")?,
         expires_at_ms: number(row, "expires_at_ms")?,
         session_id: row.get("session_id")?,
+        reason: row.get("reason")?,
         runs: Vec::new(),
     })
 }
@@ -134,6 +137,7 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<Run> {
         exit_code: row.get("exit_code")?,
         error: row.get("error")?,
         suggestion: row.get("suggestion")?,
+        approval: row.get("approval")?,
         code: row.get("code")?,
         usage: row.get("usage")?,
         result: None,
@@ -291,6 +295,7 @@ fn forget(c: &Connection, id: &str) -> rusqlite::Result<()> {
     for sql in [
         "DELETE FROM payloads WHERE id IN (SELECT id FROM runs WHERE task_id = ?1)",
         "DELETE FROM payloads WHERE id = ?1",
+        "DELETE FROM approvals WHERE task_id = ?1",
         "DELETE FROM runs WHERE task_id = ?1",
         "DELETE FROM tasks WHERE id = ?1",
     ] {

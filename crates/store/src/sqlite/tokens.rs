@@ -49,6 +49,7 @@ impl Tokens for Sqlite {
 
     fn revoke_token(&self, id: String, at_ms: u64) -> Answer<'_, bool> {
         self.write(move |c| {
+            super::approvals::end_grants(c, &id)?;
             let sql = "UPDATE tokens SET revoked_at_ms = :at WHERE id = :id AND revoked_at_ms IS NULL";
             Ok(c.prepare_cached(sql)?.execute(named_params! { ":id": id, ":at": signed(at_ms) })? == 1)
         })
