@@ -5,7 +5,7 @@ import type { Problem, Run, Runner, RunnerStatus, State, Task } from "./contract
 export type { Run, Runner, RunnerStatus, State, Task };
 
 export const isOver = (state: State): boolean =>
-  !["queued", "delivered", "accepted", "running"].includes(state);
+  !["queued", "delivered", "held", "accepted", "running"].includes(state);
 
 /** What the hub refused, in its own words. */
 export class Refused extends Error {
