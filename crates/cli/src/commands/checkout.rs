@@ -4,6 +4,8 @@
 //! list of files, with everything off that could run something; and a diff is applied without the
 //! checkout's own repository, which may name programs that files are to be passed through.
 
+pub(crate) mod diff;
+mod names;
 mod trees;
 
 use std::io::Write;
@@ -16,8 +18,13 @@ use base64::engine::general_purpose::STANDARD;
 use legwork_workspace::Root;
 use serde_json::{Value, json};
 
+use super::lists::visible;
+
 /// The largest archive that goes along with a task: it stands in the task's JSON.
 const MAX_ARCHIVE: usize = 24 << 20;
+
+/// The largest diff that is taken: no task of ours makes a larger one.
+const MAX_DIFF: usize = 32 << 20;
 
 /// A checkout.
 pub(crate) struct Checkout {
@@ -62,15 +69,27 @@ impl Checkout {
         paths.collect::<Result<_, _>>().context("a file's name is no UTF-8")
     }
 
-    /// Does with a diff what was asked for: applies it, or tells where it is.
-    pub(crate) fn bring_home(&self, diff: &str, apply: bool) -> Result<bool> {
+    /// Does with a diff what was asked for: applies it, or tells where it is. It is kept below a
+    /// folder either way; false if it is one that can't be applied, or should not be.
+    pub(crate) fn bring_home(&self, diff: &str, apply: bool, state: &Path) -> Result<bool> {
         if diff.is_empty() {
             eprintln!("legwork: nothing was changed");
             return Ok(true);
         }
-        let kept = keep(diff)?;
-        let changed = diff.lines().filter(|line| line.starts_with("diff --git ")).count();
+        let kept = keep(diff, state)?;
+        let changes = match diff::read(diff) {
+            Ok(changes) => changes,
+            Err(reason) => {
+                eprintln!(
+                    "legwork: the diff is not one to apply, and nothing of it was: {reason}. Don't apply {} by hand",
+                    kept.display()
+                );
+                return Ok(false);
+            }
+        };
+        let changed = changes.len();
         let files = if changed == 1 { "file" } else { "files" };
+        eprint!("{}", named(&changes));
         if !apply {
             eprintln!(
                 "legwork: {changed} {files} changed; look at {0}, and take it over with: git apply {0}",
@@ -78,9 +97,25 @@ impl Checkout {
             );
             return Ok(true);
         }
+        if !self.apply(&kept)? {
+            eprintln!(
+                "legwork: the diff does not fit: files have changed since. Nothing was applied; it is in {}",
+                kept.display()
+            );
+            return Ok(false);
+        }
+        eprintln!(
+            "legwork: {changed} {files} changed in {}; the diff is in {}",
+            self.root.display(),
+            kept.display()
+        );
+        Ok(true)
+    }
+
+    /// Applies a diff as a whole or not at all, by a repository of ours with the checkout as its tree.
+    fn apply(&self, kept: &Path) -> Result<bool> {
         let here = tempfile::Builder::new().prefix("legwork-apply-").tempdir()?;
         let run = |args: &[&str]| {
-            // A repository of ours, and the checkout as its work tree.
             git(&self.root)
                 .env("GIT_DIR", here.path())
                 .env("GIT_WORK_TREE", &self.root)
@@ -97,16 +132,27 @@ impl Checkout {
         let info = here.path().join("info");
         std::fs::create_dir_all(&info)?;
         std::fs::write(info.join("attributes"), "* -text !eol !filter !working-tree-encoding !ident\n")?;
-        // It is applied as a whole or not at all.
-        if !is_ready || !run(&["apply", "--whitespace=nowarn", &path])?.success() {
-            eprintln!(
-                "legwork: the diff does not fit: files have changed since. Nothing was applied; it is in {path}"
-            );
-            return Ok(false);
-        }
-        eprintln!("legwork: {changed} {files} changed in {}; the diff is in {path}", self.root.display());
-        Ok(true)
+        Ok(is_ready && run(&["apply", "--whitespace=nowarn", &path])?.success())
     }
+}
+
+/// What was changed, a line for each file; of very many the first.
+fn named(changes: &[diff::Change]) -> String {
+    const MOST: usize = 50;
+    let mut lines = String::new();
+    for change in changes.iter().take(MOST) {
+        let how = match change.how {
+            diff::How::Made => "made",
+            diff::How::Changed => "changed",
+            diff::How::Removed => "removed",
+        };
+        let name = visible(&String::from_utf8_lossy(&change.name));
+        lines += &format!("  {how} {name}{}\n", if change.is_link { " (a link)" } else { "" });
+    }
+    if changes.len() > MOST {
+        lines += &format!("  and {} more\n", changes.len() - MOST);
+    }
+    lines
 }
 
 /// That so many files of a checkout go along.
@@ -150,13 +196,16 @@ fn git(folder: &Path) -> Command {
     command
 }
 
-/// Where a diff is kept.
-fn keep(diff: &str) -> Result<PathBuf> {
+/// Where diffs are kept.
+pub(crate) fn diffs() -> PathBuf {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let state = state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
-    let folder = state.unwrap_or_else(std::env::temp_dir).join("legwork/diffs");
-    std::fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
-    let mut file = tempfile::Builder::new().prefix("task-").suffix(".diff").tempfile_in(&folder)?;
+    state.unwrap_or_else(std::env::temp_dir).join("legwork/diffs")
+}
+
+fn keep(diff: &str, folder: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    let mut file = tempfile::Builder::new().prefix("task-").suffix(".diff").tempfile_in(folder)?;
     file.write_all(diff.as_bytes())?;
     Ok(file.into_temp_path().keep()?)
 }
@@ -166,6 +215,7 @@ fn keep(diff: &str) -> Result<PathBuf> {
 pub(crate) struct Gathered {
     text: String,
     is_whole: bool,
+    is_too_large: bool,
 }
 
 impl Gathered {
@@ -174,9 +224,17 @@ impl Gathered {
         if event["type"] == "result" && event["kind"] == "diff" {
             if event["part"] == 0 {
                 self.text.clear();
+                self.is_too_large = false;
             }
-            self.text.push_str(event["text"].as_str().unwrap_or_default());
-            self.is_whole = event["last"] == true;
+            let text = event["text"].as_str().unwrap_or_default();
+            if self.text.len() + text.len() > MAX_DIFF {
+                eprintln!("legwork: the diff has more than {MAX_DIFF} bytes, and is not taken");
+                (self.text, self.is_too_large) = (String::new(), true);
+            }
+            if !self.is_too_large {
+                self.text.push_str(text);
+            }
+            self.is_whole = event["last"] == true && !self.is_too_large;
         }
     }
 

@@ -13,7 +13,7 @@ use legwork_api::{
 use legwork_task::{Memory, Tool};
 use serde_json::{Value, json};
 
-use super::checkout::{Checkout, Gathered};
+use super::checkout::{self, Checkout, Gathered};
 use super::follow::{Followed, Show, follow, follow_or_cancel};
 use super::lists::{table, visible};
 use super::pod_events::Printer;
@@ -89,7 +89,7 @@ fn checkout(args: &PodArgs) -> Result<Option<Checkout>> {
 fn bring_home(checkout: Option<&Checkout>, gathered: &Gathered, apply: bool, code: u8) -> Result<u8> {
     let (Some(checkout), Some(diff)) = (checkout, gathered.diff()) else { return Ok(code) };
     // What a failed agent has changed is kept, and not applied.
-    let is_fine = checkout.bring_home(diff, apply && code == 0)?;
+    let is_fine = checkout.bring_home(diff, apply && code == 0, &checkout::diffs())?;
     Ok(if is_fine || code != 0 { code } else { exit::ERROR })
 }
 
@@ -301,6 +301,13 @@ async fn results(task: u32, folder: &Path, hub: &HubArgs) -> Result<u8> {
             _ => continue,
         };
         let path = folder.join(name);
+        if kind == "diff"
+            && let Err(reason) = std::str::from_utf8(&bytes)
+                .map_err(|e| e.to_string())
+                .and_then(|diff| checkout::diff::read(diff).map(drop))
+        {
+            eprintln!("legwork: {} is not one to apply: {reason}", path.display());
+        }
         std::fs::write(&path, bytes).with_context(|| format!("failed to write {}", path.display()))?;
         println!("{}", path.display());
         count += 1;

@@ -106,6 +106,8 @@ impl Porter<'_> {
             "--no-ext-diff",
             "--no-textconv",
             "--no-color",
+            // Whoever applies it takes none that copies: git looks at no name that is copied from.
+            "--no-renames",
             "-r",
             "-p",
         ];
