@@ -97,15 +97,19 @@ impl Pieces {
         Ok(checked.len())
     }
 
+    /// A piece, if it is there.
+    pub(crate) fn one(&self, digest: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.path(digest)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
     /// A body of these pieces, as far as it holds them and they are there.
     pub(crate) fn body(&self, digests: &[String]) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         for digest in digests {
-            let piece = match fs::read(self.path(digest)) {
-                Ok(piece) => piece,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error),
-            };
+            let Some(piece) = self.one(digest)? else { break };
             if !body.is_empty() && body.len() + piece.len() > legwork_proto::pieces::MAX_BODY {
                 break;
             }
@@ -164,7 +168,8 @@ fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bytes(digest: &str) -> [u8; 32] {
+/// The bytes of a name that [`is_digest`].
+pub(crate) fn bytes(digest: &str) -> [u8; 32] {
     let mut bytes = [0; 32];
     for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
         *byte = u8::from_str_radix(&digest[at..at + 2], 16).unwrap_or(0);

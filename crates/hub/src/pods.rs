@@ -8,6 +8,7 @@ mod assign;
 mod input;
 mod memory;
 mod messages;
+mod named;
 mod stale;
 mod stream;
 mod submit;
@@ -66,6 +67,7 @@ pub(crate) struct Pods {
     internal: String,
     /// What people say to tasks.
     inputs: input::Inputs,
+    trees: named::Trees,
     /// Since when anybody could be heard, by the steady clock.
     opened_ms: u64,
 }
@@ -150,6 +152,8 @@ struct LiveTask {
     /// Only this runner may have it.
     wanted: Option<String>,
     session_id: Option<String>,
+    /// What of the hub's its runner may have.
+    named: named::Named,
     state: State,
     runner: Option<String>,
     /// Hash of the key that its events carry.
@@ -218,6 +222,7 @@ impl Pods {
             front: OnceLock::new(),
             internal,
             inputs: input::Inputs::default(),
+            trees: named::Trees::default(),
             opened_ms: steady_ms(),
         })
     }
@@ -332,6 +337,7 @@ async fn live_task(
     let selection: Value = serde_json::from_str(&run.selection).unwrap_or_default();
     Ok(LiveTask {
         needs_ours: submit::needs_ours(&run.operation, &config),
+        named: named::Named::of(&config),
         log: log.unwrap_or_else(|_| Log::new(logs.clone(), &run.task_id)),
         task_id: run.task_id,
         run_id: run.id,

@@ -38,6 +38,7 @@ mod task_faults;
 mod task_hub;
 mod task_limits;
 mod task_providers;
+mod task_reach;
 mod task_sources;
 mod task_strangers;
 mod task_workflow;

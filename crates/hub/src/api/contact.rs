@@ -70,7 +70,7 @@ fn refused(status: StatusCode, text: &str) -> Response {
     (status, axum::Json(json!({ "error": text }))).into_response()
 }
 
-/// Gives what is kept of a session to the runner that works on a task of it.
+/// Gives what is kept of a session to the runner that works on a task of it, or on a fork of it.
 pub(super) async fn recall(
     State(hub): State<Arc<Hub>>,
     Path(id): Path<String>,
@@ -80,10 +80,14 @@ pub(super) async fn recall(
     if let Err(refused) = may_work(&hub, &id, &headers, &key).await {
         return refused;
     }
-    let Some(own) = hub.session_of(&id) else {
+    if hub.session_of(&id).is_none() {
         return refused(StatusCode::NOT_FOUND, "The task has no session");
+    }
+    // Others' are no more to it than those that there are not.
+    let Some(session) = hub.readable_session(&id, of) else {
+        return refused(StatusCode::FORBIDDEN, "The session is neither the task's own nor its fork_of");
     };
-    match hub.session(of.unwrap_or(own)).await {
+    match hub.session(session).await {
         Ok(Some(text)) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Ok(None) => refused(StatusCode::NOT_FOUND, "There is no such session"),
         Err(error) => {

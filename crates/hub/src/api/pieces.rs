@@ -78,7 +78,7 @@ pub(super) async fn keep(
 }
 
 /// Gives pieces to the runner that works on a task: as many of those asked for, from the first on,
-/// as there are and as fit.
+/// as there are and as fit. Others than those of the task's own tree it does not get.
 pub(super) async fn give(
     State(hub): State<Arc<Hub>>,
     Path(id): Path<String>,
@@ -91,6 +91,15 @@ pub(super) async fn give(
     }
     let given = async {
         let (digests, pieces) = (asked(&hub, request).await?, Pieces::new(&hub.data));
+        let Some(tree) = hub.tree_of(&id) else {
+            return Err(Problem::new(Code::Forbidden, "the task has no tree"));
+        };
+        if !hub.are_of_tree(&tree, &digests).await.map_err(|error| failed(&error))? {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "a piece is not of the task's tree, or the tree is gone",
+            ));
+        }
         aside(move || pieces.body(&digests)).await?.map_err(|error| failed(&error))
     };
     match given.await {

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::LiveTask;
+use super::named::Named;
 use crate::clock::{now_ms, sortable_id, steady_ms};
 use crate::engine::{Ending, Hub, SubmitError};
 use crate::events::Log;
@@ -123,7 +124,7 @@ impl Hub {
         by: &Token,
     ) -> Result<u32, SubmitError> {
         let (config, kind) = checked(&new.config.0)?;
-        let needs_ours = needs_ours(&kind, &config);
+        let (needs_ours, named) = (needs_ours(&kind, &config), Named::of(&config));
         let expires_s = self.check_wishes(&new, needs_ours)?;
         let random = |e: std::io::Error| SubmitError::Store(StoreError::new(e.to_string()));
         let (task_id, run_id) = (sortable_id("tsk").map_err(random)?, sortable_id("run").map_err(random)?);
@@ -171,6 +172,7 @@ impl Hub {
             run_id,
             kind,
             needs_ours,
+            named,
             wanted: new.runner,
             session_id: new.session_id,
             state: State::Queued,

@@ -8,13 +8,15 @@
 //!
 //! In names `%`, blanks and control characters are written as `%XX`.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::path::{Component, Path};
 
 use super::{Digest, MAX_ENTRIES, MAX_MANIFEST, MAX_UNPACKED, PIECE};
 
 const FIRST: &str = "legwork-tree 1";
 const LEVEL: i32 = 3;
+/// The longest line that is read alone: a file of a terabyte.
+const MAX_LINE: u64 = 32 << 20;
 
 /// Why a manifest can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +118,37 @@ impl Manifest {
             }
         }
         Ok(Self { entries })
+    }
+
+    /// The pieces that a packed one lists, one after the other: no more than a line of it is held at a
+    /// time, and there is no tree of as many as `most`.
+    pub fn listed(packed: &[u8], most: usize) -> Result<Vec<Digest>, ManifestError> {
+        let decoder = zstd::Decoder::new(packed).map_err(ManifestError::Packed)?;
+        let mut text = std::io::BufReader::new(decoder.take(MAX_UNPACKED));
+        let (mut listed, mut line) = (Vec::new(), Vec::new());
+        for at in 0.. {
+            line.clear();
+            text.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(ManifestError::Packed)?;
+            if line.is_empty() {
+                break;
+            }
+            let wrong = |problem: &str| ManifestError::Line { line: at + 1, problem: problem.to_owned() };
+            let words = std::str::from_utf8(&line).map_err(|_| wrong("it is no text"))?.trim_end();
+            if at == 0 {
+                if words != FIRST {
+                    return Err(wrong("it is of no version that is known here"));
+                }
+                continue;
+            }
+            let Entry { what: What::File { pieces, .. }, .. } = entry(words).map_err(wrong)? else {
+                continue;
+            };
+            listed.extend(pieces);
+            if listed.len() >= most || at > MAX_ENTRIES {
+                return Err(ManifestError::TooLarge);
+            }
+        }
+        Ok(listed)
     }
 }
 

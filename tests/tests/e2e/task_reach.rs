@@ -1,0 +1,160 @@
+//! What is out of reach: for a task's runner what others' tasks have, and for other operators a task that
+//! was given what is not theirs.
+
+use legwork_e2e::{Hub, until};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// A hub whose runners the test plays.
+struct Desk {
+    hub: Hub,
+    http: reqwest::Client,
+    path: String,
+    _dir: tempfile::TempDir,
+}
+
+/// A task that a runner was given.
+struct Given {
+    answer: Value,
+    callback: reqwest::Url,
+}
+
+impl Given {
+    fn id(&self) -> u64 {
+        self.answer["task"]["id"].as_u64().unwrap()
+    }
+
+    /// An address beside that of its events.
+    fn beside(&self, name: &str) -> reqwest::Url {
+        let mut url = self.callback.clone();
+        url.set_path(&url.path().replace("/stream", name));
+        url
+    }
+}
+
+impl Desk {
+    async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = Hub::start(&dir.path().join("hub")).await;
+        let path = hub.api().get("/pods/registration").await.1["path"].as_str().unwrap().to_owned();
+        Self { hub, http: reqwest::Client::new(), path, _dir: dir }
+    }
+
+    async fn submit(&self, body: Value) -> u64 {
+        let (status, task) = self.hub.api().post("/pods/tasks", body).await;
+        assert_eq!(status, 202, "{task}");
+        task["id"].as_u64().unwrap()
+    }
+
+    /// What a runner is given that asks now, if it is given something.
+    async fn ask(&self, name: &str) -> Option<Given> {
+        let said = json!({
+            "pod_name": name, "pod_ip": "10.0.0.9", "version": "1", "capabilities": ["agent", "workflow"],
+        });
+        let answer =
+            self.http.post(format!("{}{}", self.hub.url, self.path)).json(&said).send().await.unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        let callback = reqwest::Url::parse(answer["callback_url"].as_str()?).unwrap();
+        Some(Given { answer, callback })
+    }
+
+    async fn end(&self, given: &Given) {
+        let done = json!({"type": "done"});
+        let answer = self.http.post(given.callback.clone()).json(&done).send().await.unwrap();
+        assert!(answer.status().is_success());
+        let path = format!("/pods/tasks/{}", given.id());
+        until("its end", || async { self.hub.api().get(&path).await.1["state"] == "succeeded" }).await;
+    }
+
+    /// Puts words into the session of a task.
+    async fn remember(&self, given: &Given, words: &str) {
+        let session = json!({"messages": [{"role": "user", "content": words}]});
+        let kept = self.http.post(given.beside("/session")).json(&session).send().await.unwrap();
+        assert!(kept.status().is_success());
+    }
+
+    /// What a task's runner reads of a session.
+    async fn recall(&self, given: &Given, of: Option<&str>) -> (u16, String) {
+        let mut url = given.beside("/session");
+        if let Some(of) = of {
+            url.query_pairs_mut().append_pair("of", of);
+        }
+        let answer = self.http.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+}
+
+fn agent() -> Value {
+    json!({"type": "agent", "messages": [{"role": "user", "content": "go"}], "tools": ["shell"], "guided": true})
+}
+
+#[tokio::test]
+async fn a_runner_reads_the_sessions_of_its_own_task_alone() {
+    let desk = Desk::open().await;
+    desk.submit(json!({"config": agent(), "session_id": "victim"})).await;
+    let victim = desk.ask("p-1").await.unwrap();
+    desk.remember(&victim, "the victim's words").await;
+    desk.end(&victim).await;
+    desk.submit(json!({"config": agent(), "session_id": "mine"})).await;
+    let mine = desk.ask("p-1").await.unwrap();
+    // What there is not is refused as what is not its own.
+    for of in ["victim", "nobody"] {
+        let (status, text) = desk.recall(&mine, Some(of)).await;
+        assert!(status == 403 && !text.contains("words"), "{of}: {status} {text}");
+    }
+    desk.remember(&mine, "my words").await;
+    for of in [None, Some("mine")] {
+        let (status, text) = desk.recall(&mine, of).await;
+        assert!(status == 200 && text.contains("my words"), "{status} {text}");
+    }
+    desk.end(&mine).await;
+    let mut fork = agent();
+    fork["fork_of"] = "victim".into();
+    desk.submit(json!({"config": fork, "session_id": "fork"})).await;
+    // A hub that starts again knows it still.
+    let desk = Desk { hub: desk.hub.crash_and_restart().await, ..desk };
+    let fork = desk.ask("p-1").await.unwrap();
+    let (status, text) = desk.recall(&fork, Some("victim")).await;
+    assert!(status == 200 && text.contains("the victim's words"), "{status} {text}");
+    assert_eq!(desk.recall(&fork, Some("mine")).await.0, 403);
+}
+
+#[tokio::test]
+async fn a_runner_gets_the_pieces_of_its_own_tree_alone() {
+    let desk = Desk::open().await;
+    let name =
+        |piece: &[u8]| -> String { Sha256::digest(piece).iter().map(|b| format!("{b:02x}")).collect() };
+    let tree = |file: &[u8]| {
+        let text = format!("legwork-tree 1\nF 644 {} {} a\n", file.len(), name(file));
+        zstd::encode_all(text.as_bytes(), 3).unwrap()
+    };
+    let (mine, victims) = (tree(b"my file"), tree(b"the victim's file"));
+    let mut body = Vec::new();
+    for piece in [&b"my file"[..], b"the victim's file", &mine, &victims] {
+        legwork_proto::pieces::put(&mut body, &Sha256::digest(piece).into(), piece);
+    }
+    let sent =
+        desk.http.post(format!("{}/trees/pieces", desk.hub.url)).bearer_auth(&desk.hub.admin).body(body);
+    assert!(sent.send().await.unwrap().status().is_success());
+    let ask = async |given: &Given, digests: &[String]| {
+        let question = desk.http.post(given.beside("/pieces")).json(&json!({ "digests": digests }));
+        let answer = question.send().await.unwrap();
+        (answer.status().as_u16(), answer.bytes().await.unwrap())
+    };
+    desk.submit(json!({"config": agent()})).await;
+    let none = desk.ask("p-1").await.unwrap();
+    assert_eq!(ask(&none, &[name(&mine)]).await.0, 403, "a task without a tree");
+    desk.end(&none).await;
+    let mut config = agent();
+    config["source"] = json!({ "tree": name(&mine) });
+    desk.submit(json!({ "config": config })).await;
+    let given = desk.ask("p-1").await.unwrap();
+    let (status, body) = ask(&given, &[name(&mine), name(b"my file")]).await;
+    let got: Vec<_> =
+        legwork_proto::pieces::Pieces::of(&body).map(|piece| piece.unwrap().1.to_vec()).collect();
+    assert_eq!((status, got), (200, vec![mine.clone(), b"my file".to_vec()]));
+    for other in [vec![name(b"the victim's file")], vec![name(&mine), name(&victims)]] {
+        let (status, body) = ask(&given, &other).await;
+        assert!(status == 403 && !body.windows(6).any(|part| part == b"victim"), "{status} {body:?}");
+    }
+}
