@@ -125,7 +125,7 @@ codes! {
     ExpiredToken = "expired_token" 401,
     /// The enrolment token was exchanged before.
     UsedToken = "used_token" 401,
-    /// The token's role does not reach so far.
+    /// The token's role does not reach so far, or what is asked for has secrets that are for other tokens.
     Forbidden = "forbidden" 403,
     /// Who asked for something, or wrote it, does not say yes to it.
     OwnRequest = "own_request" 403,

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use legwork_store::{OpenRun, PoolRunner, Store, StoreError, Task, done};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -27,6 +28,7 @@ use crate::engine::{Ending, Hub};
 use crate::events::{Kind, Log, Logs};
 use crate::fleet::Progress;
 use crate::model::State;
+use crate::secrets::Bounds;
 
 pub(crate) use assign::RegisterError;
 pub(crate) use input::TellError;
@@ -154,6 +156,10 @@ struct LiveTask {
     session_id: Option<String>,
     /// What of the hub's its runner may have.
     named: named::Named,
+    /// Who submitted it.
+    by: Submitter,
+    /// Whom its secrets, and those of its session, are for.
+    bounds: Bounds,
     state: State,
     runner: Option<String>,
     /// Hash of the key that its events carry.
@@ -181,6 +187,24 @@ struct LiveTask {
     log: Log,
     progress: watch::Sender<Progress>,
     last: Vec<u8>,
+}
+
+/// Who submitted a task, as far as others' secrets go.
+#[derive(Debug, Clone)]
+struct Submitter {
+    name: String,
+    is_admin: bool,
+}
+
+/// What is stored of whom a task is for.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Selection {
+    /// Only this runner may have it.
+    runner: Option<String>,
+    #[serde(default)]
+    by_admin: bool,
+    #[serde(default)]
+    bounds: Bounds,
 }
 
 impl LiveTask {
@@ -334,7 +358,7 @@ async fn live_task(
         true => store.arguments(run.task_id.clone()).await?,
         false => run.args,
     };
-    let selection: Value = serde_json::from_str(&run.selection).unwrap_or_default();
+    let selection: Selection = serde_json::from_str(&run.selection).unwrap_or_default();
     Ok(LiveTask {
         needs_ours: submit::needs_ours(&run.operation, &config),
         named: named::Named::of(&config),
@@ -342,7 +366,9 @@ async fn live_task(
         task_id: run.task_id,
         run_id: run.id,
         kind: run.operation,
-        wanted: selection["runner"].as_str().map(str::to_owned),
+        wanted: selection.runner,
+        by: Submitter { name: run.created_by, is_admin: selection.by_admin },
+        bounds: selection.bounds,
         session_id: run.session_id,
         state: run.state.unwrap_or(State::Running),
         key: run.key,

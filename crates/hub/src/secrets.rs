@@ -1,6 +1,8 @@
 //! Named secrets: given to tasks that may have them, and shown to nobody. At rest each is sealed with a
 //! key that is not where they are.
 
+mod bounds;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use self::bounds::holds;
+pub(crate) use self::bounds::{Bound, Bounds, against};
 use crate::clock::now_ms;
 use crate::engine::Hub;
 
@@ -44,13 +48,6 @@ pub(crate) struct Wanting<'a> {
 
 impl Scope {
     fn admits(&self, wanting: &Wanting<'_>) -> bool {
-        let holds = |list: &[String], name: &str| {
-            list.is_empty()
-                || list.iter().any(|entry| match entry.strip_suffix('*') {
-                    Some(start) => name.starts_with(start),
-                    None => entry == name,
-                })
-        };
         holds(&self.tokens, wanting.token)
             && holds(&self.tasks, wanting.task)
             && wanting.runner.is_none_or(|runner| holds(&self.runners, runner))
@@ -188,6 +185,17 @@ impl Secrets {
         Ok(all)
     }
 
+    /// What binds the secrets of these names, as far as there are such.
+    fn bounds(&self, names: &[String]) -> Bounds {
+        let mut bounds = Bounds::default();
+        for name in names {
+            if let Ok(Sealed { about, .. }) = self.read(&self.path(name)) {
+                bounds.add(name, about.scope);
+            }
+        }
+        bounds
+    }
+
     /// Removes a secret; false if there was none.
     pub(crate) fn remove(&self, name: &str) -> io::Result<bool> {
         match fs::remove_file(self.path(name)) {
@@ -234,17 +242,34 @@ pub(crate) fn asked_for(config: &str) -> Vec<String> {
 }
 
 impl Hub {
-    /// The first secret of a task's that is not for it.
-    pub(crate) async fn forbidden_secret(&self, config: &str, token: String, task: String) -> Option<String> {
+    /// What binds a task by the secrets that it asks for; why it can't be taken, if one is not for it.
+    pub(crate) async fn secrets_of(
+        &self,
+        config: &str,
+        (token, task): (String, String),
+    ) -> Result<Bounds, String> {
         let (names, secrets) = (asked_for(config), Secrets::new(&self.data));
         if names.is_empty() {
-            return None;
+            return Ok(Bounds::default());
         }
         let look = move || {
             let wanting = Wanting { token: &token, task: &task, runner: None };
-            names.into_iter().find(|name| matches!(secrets.get(name, &wanting), Ok(Some(None))))
+            let forbidden = |name: &&String| matches!(secrets.get(name, &wanting), Ok(Some(None)));
+            match names.iter().find(forbidden) {
+                Some(name) => Err(format!("the secret '{name}' is not for this task")),
+                None => Ok(secrets.bounds(&names)),
+            }
         };
-        tokio::task::spawn_blocking(look).await.ok().flatten()
+        tokio::task::spawn_blocking(look).await.map_err(|e| e.to_string())?
+    }
+
+    /// Which tokens the secrets are for, as they are now, that a config asks for.
+    pub(crate) async fn tokens_of(&self, config: &str) -> Vec<Bound> {
+        let (names, secrets) = (asked_for(config), Secrets::new(&self.data));
+        if names.is_empty() {
+            return Vec::new();
+        }
+        tokio::task::spawn_blocking(move || secrets.bounds(&names).tokens).await.unwrap_or_default()
     }
 
     /// What a task gets that is given to a runner. What there is none of the runner looks for itself.

@@ -1,7 +1,7 @@
 //! What is out of reach: for a task's runner what others' tasks have, and for other operators a task that
 //! was given what is not theirs.
 
-use legwork_e2e::{Hub, until};
+use legwork_e2e::{Api, Hub, until};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -157,4 +157,90 @@ async fn a_runner_gets_the_pieces_of_its_own_tree_alone() {
         let (status, body) = ask(&given, &other).await;
         assert!(status == 403 && !body.windows(6).any(|part| part == b"victim"), "{status} {body:?}");
     }
+}
+
+/// What alice alone may have.
+const KEY: &str = "key-0123456789";
+
+impl Desk {
+    async fn operator(&self, name: &str) -> Api {
+        let (status, made) = self.hub.api().post("/tokens", json!({"name": name, "role": "operator"})).await;
+        assert_eq!(status, 201, "{made}");
+        Api::new(&self.hub.url, made["token"].as_str().unwrap())
+    }
+
+    async fn secret(&self, secret: Value) {
+        let (status, answer) = self.hub.api().post("/secrets", secret).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+}
+
+fn with_secret(name: &str) -> Value {
+    let mut config = agent();
+    config["secrets"] = json!([name]);
+    config
+}
+
+fn fork(of: &str) -> Value {
+    let mut config = agent();
+    config["fork_of"] = of.into();
+    config
+}
+
+fn is_refused((status, answer): (u16, Value)) -> bool {
+    let detail = answer["detail"].as_str().unwrap_or_default();
+    let is_clear = detail.contains("'KEY'") && detail.contains("not for the token 'bob'");
+    status == 403 && answer["code"] == "forbidden" && is_clear
+}
+
+#[tokio::test]
+async fn a_secret_of_a_token_is_for_nobody_else_who_steers_its_task() {
+    let desk = Desk::open().await;
+    desk.secret(json!({"name": "KEY", "value": KEY, "tokens": ["alice"]})).await;
+    let (alice, bob) = (desk.operator("alice").await, desk.operator("bob").await);
+    let submit = async |by: &Api, config: Value, session: &str| {
+        by.post("/pods/tasks", json!({"config": config, "session_id": session})).await
+    };
+    assert_eq!(submit(&alice, with_secret("KEY"), "s").await.0, 202);
+    let given = desk.ask("p-1").await.unwrap();
+    assert_eq!(given.answer["task"]["secrets"]["KEY"], KEY);
+    let input = format!("/pods/tasks/{}/input", given.id());
+    let answer = json!({"answer": {"tool_id": "t1", "allow": true}});
+    for words in [json!({"say": "print the key"}), answer.clone()] {
+        assert!(is_refused(bob.post(&input, words).await));
+    }
+    let admin = desk.hub.api();
+    for (by, words) in [(&alice, json!({"say": "go on"})), (&alice, answer), (&admin, json!({"say": "stop"}))]
+    {
+        assert_eq!(by.post(&input, words).await.0 / 100, 2);
+    }
+    desk.remember(&given, "the key is in here").await;
+    let is_closed = async |bob: &Api| {
+        is_refused(submit(bob, agent(), "s").await)
+            && is_refused(submit(bob, fork("s"), "mine").await)
+            && is_refused(bob.send("DELETE", "/pods/sessions/s", None).await)
+    };
+    assert!(is_closed(&bob).await);
+    // A task that stood there before the session was for alice reads nothing of it.
+    assert_eq!(submit(&bob, agent(), "early").await.0, 202);
+    assert_eq!(submit(&bob, fork("s2"), "early-fork").await.0, 202);
+    desk.end(&given).await;
+    for session in ["early", "s2"] {
+        assert_eq!(submit(&alice, with_secret("KEY"), session).await.0, 202);
+    }
+    for (name, of) in [("p-2", None), ("p-3", Some("s2"))] {
+        let early = desk.ask(name).await.unwrap();
+        assert_eq!(desk.recall(&early, of).await.0, 403, "{of:?}");
+    }
+    // Neither the secret's end nor the hub's makes it anybody's; a fork of it is alice's as well.
+    assert_eq!(admin.send("DELETE", "/secrets/KEY", None).await.0, 204);
+    let desk = Desk { hub: desk.hub.crash_and_restart().await, ..desk };
+    assert!(is_closed(&bob).await);
+    assert_eq!(submit(&alice, fork("s"), "t").await.0, 202);
+    assert!(is_refused(submit(&bob, agent(), "t").await));
+    assert_eq!(submit(&alice, agent(), "s").await.0, 202);
+    // Sessions of nobody's secrets are for all, as before.
+    assert_eq!(submit(&bob, agent(), "free").await.0, 202);
+    assert_eq!(submit(&alice, agent(), "free").await.0, 202);
+    assert_eq!(desk.hub.api().send("DELETE", "/pods/sessions/s", None).await.0, 204);
 }

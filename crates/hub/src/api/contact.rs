@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use legwork_api::{Code, ForgetSession, PodTask, TellPodTask};
+use legwork_api::{Code, ForgetSession, PodTask, Role, TellPodTask};
 use legwork_proto::task::Permission;
+use legwork_store::Token;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use super::pods::load;
 use super::problem::Problem;
 use crate::engine::Hub;
 use crate::pods::{MAX_SESSION, TellError};
+use crate::secrets::against;
 
 /// The longest that is said at a time.
 const MAX_SAID: usize = 32 * 1024;
@@ -37,7 +39,9 @@ pub(super) async fn tell(hub: Arc<Hub>, asked: Asked<TellPodTask>) -> Result<Pod
         (Some(_), None) | (None, Some(_)) => {}
         _ => return Err(invalid("must be there, or answer, and not both")),
     }
-    let task = PodTask { config: None, ..load(&hub, asked.id).await? };
+    let task = load(&hub, asked.id).await?;
+    may_steer(&hub, &task, &asked.by).await?;
+    let task = PodTask { config: None, ..task };
     match hub.tell_pod_task(asked.id.0, asked.by.name, body.say, answer) {
         Ok(()) => Ok(task),
         Err(TellError::Over) => Err(Problem::new(Code::TaskOver, "the task is over")),
@@ -49,7 +53,31 @@ pub(super) async fn tell(hub: Arc<Hub>, asked: Asked<TellPodTask>) -> Result<Pod
     }
 }
 
+/// Who steers an agent has its secrets: only those may whom they are for, as it was when the task was
+/// taken, and as it is now.
+async fn may_steer(hub: &Hub, task: &PodTask, by: &Token) -> Result<(), Problem> {
+    if by.role == Role::Admin {
+        return Ok(());
+    }
+    let now = hub.tokens_of(task.config.as_ref().map_or("", |config| config.0.get())).await;
+    let secret = hub.task_is_not_for(task.id.0, &by.name).or(against(&now, &by.name).map(str::to_owned));
+    match secret {
+        None => Ok(()),
+        Some(secret) => Err(not_for(&format!("the task has the secret '{secret}'"), by)),
+    }
+}
+
+fn not_for(what: &str, by: &Token) -> Problem {
+    Problem::new(Code::Forbidden, format!("{what}, which is not for the token '{}'", by.name))
+}
+
 pub(super) async fn forget_session(hub: Arc<Hub>, asked: Asked<ForgetSession>) -> Result<(), Problem> {
+    if asked.by.role != Role::Admin {
+        let bound = hub.session_bounds(asked.id.0.clone()).await.map_err(Problem::internal)?;
+        if let Some(secret) = against(&bound, &asked.by.name) {
+            return Err(not_for(&format!("the session has tasks with the secret '{secret}'"), &asked.by));
+        }
+    }
     match hub.forget_session(asked.id.0).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(Problem::new(Code::NoSuchSession, "there is no such session")),
@@ -84,8 +112,16 @@ pub(super) async fn recall(
         return refused(StatusCode::NOT_FOUND, "The task has no session");
     }
     // Others' are no more to it than those that there are not.
-    let Some(session) = hub.readable_session(&id, of) else {
-        return refused(StatusCode::FORBIDDEN, "The session is neither the task's own nor its fork_of");
+    let session = match hub.readable_session(&id, of).await {
+        Ok(Some(session)) => session,
+        Ok(None) => {
+            let text = "The session is neither the task's own nor its fork_of, or is for other tokens";
+            return refused(StatusCode::FORBIDDEN, text);
+        }
+        Err(error) => {
+            tracing::error!("whom a session is for can't be read: {error}");
+            return refused(StatusCode::INTERNAL_SERVER_ERROR, "The session can't be read");
+        }
     };
     match hub.session(session).await {
         Ok(Some(text)) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),

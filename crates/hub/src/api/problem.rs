@@ -97,6 +97,7 @@ impl From<SubmitError> for Problem {
                 let told = "idempotency_key: was used before for a task with another body";
                 Told::new(Code::KeyReused, told).about("idempotency_key").into()
             }
+            SubmitError::Forbidden(reason) => Self::new(Code::Forbidden, reason),
             SubmitError::Store(error) => error.into(),
         }
     }

@@ -31,6 +31,8 @@ pub(crate) enum SubmitError {
     },
     /// The key was used for another task.
     KeyReused,
+    /// It asks for what is others'.
+    Forbidden(String),
     Store(StoreError),
 }
 

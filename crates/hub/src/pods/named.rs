@@ -10,8 +10,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
+use super::Submitter;
 use crate::engine::Hub;
 use crate::pieces::{Pieces, bytes, is_digest};
+use crate::secrets::against;
 
 /// Most pieces of a tree: more than the bounds of one at a runner let be.
 const MOST: usize = 1 << 20;
@@ -106,15 +108,35 @@ impl Hub {
     }
 
     /// The session that a task's runner may read: its own, or the one that it is a fork of.
-    pub(crate) fn readable_session(&self, task: &str, of: Option<String>) -> Option<String> {
+    pub(crate) async fn readable_session(
+        &self,
+        task: &str,
+        of: Option<String>,
+    ) -> io::Result<Option<String>> {
+        let Some((session, by)) = self.named_session(task, of) else { return Ok(None) };
+        // It may have been bound since the task was taken.
+        let bound = self.session_bounds(session.clone()).await?;
+        let is_his = by.is_admin || against(&bound, &by.name).is_none();
+        Ok(is_his.then_some(session))
+    }
+
+    fn named_session(&self, task: &str, of: Option<String>) -> Option<(String, Submitter)> {
         let task: u32 = task.parse().ok()?;
         let live = self.pods.lock();
         let task = live.tasks.get(&task)?;
         let own = task.session_id.as_ref()?;
-        match of {
-            None => Some(own.clone()),
-            Some(of) => [Some(own), task.named.fork_of.as_ref()].contains(&Some(&of)).then_some(of),
-        }
+        let session = match of {
+            None => own.clone(),
+            Some(of) if [Some(own), task.named.fork_of.as_ref()].contains(&Some(&of)) => of,
+            Some(_) => return None,
+        };
+        Some((session, task.by.clone()))
+    }
+
+    /// The secret for which somebody may not steer a task that is not over.
+    pub(crate) fn task_is_not_for(&self, task: u32, name: &str) -> Option<String> {
+        let live = self.pods.lock();
+        against(&live.tasks.get(&task)?.bounds.tokens, name).map(str::to_owned)
     }
 }
 

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use legwork_api::{Fields, NewPodTask, PodTask, PodTaskId};
+use legwork_api::{Fields, NewPodTask, PodTask, PodTaskId, Role};
 use legwork_store::{NewRun, NewTask, Scope, StoreError, Submitted, Task, Token, done};
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::LiveTask;
 use super::named::Named;
+use super::{LiveTask, Selection, Submitter};
 use crate::clock::{now_ms, sortable_id, steady_ms};
 use crate::engine::{Ending, Hub, SubmitError};
 use crate::events::Log;
 use crate::model::State;
+use crate::secrets::{Bounds, against};
 
 const DEFAULT_EXPIRES_S: u64 = 3600;
 const MAX_EXPIRES_S: u64 = 7 * 24 * 3600;
@@ -126,6 +126,11 @@ impl Hub {
         let (config, kind) = checked(&new.config.0)?;
         let (needs_ours, named) = (needs_ours(&kind, &config), Named::of(&config));
         let expires_s = self.check_wishes(&new, needs_ours)?;
+        let is_admin = by.role == Role::Admin;
+        let bounds = self.secrets_of(&config, (by.name.clone(), kind.clone())).await;
+        let mut bounds = bounds.map_err(|reason| invalid("config", reason))?;
+        self.bind(&mut bounds, (&new, &named), by).await?;
+        let selection = Selection { runner: new.runner.clone(), by_admin: is_admin, bounds: bounds.clone() };
         let random = |e: std::io::Error| SubmitError::Store(StoreError::new(e.to_string()));
         let (task_id, run_id) = (sortable_id("tsk").map_err(random)?, sortable_id("run").map_err(random)?);
         let now = now_ms();
@@ -137,7 +142,7 @@ impl Hub {
             args: config,
             // It may hold what servers are shown.
             brief: "{}".into(),
-            selection: json!({ "runner": new.runner }).to_string(),
+            selection: serde_json::to_string(&selection).unwrap_or_default(),
             timeout_s: DEADLINE_S,
             created_by: by.name.clone(),
             token_id: by.id.clone(),
@@ -173,6 +178,8 @@ impl Hub {
             kind,
             needs_ours,
             named,
+            by: Submitter { name: by.name.clone(), is_admin },
+            bounds,
             wanted: new.runner,
             session_id: new.session_id,
             state: State::Queued,
@@ -197,6 +204,41 @@ impl Hub {
         self.pods.lock().add(id, task);
         self.pods.wake();
         Ok(id)
+    }
+
+    /// Binds a task by the session that it goes on with or begins with, and its session by its secrets:
+    /// what was said there may hold them, and the task goes on with what was done there.
+    async fn bind(
+        &self,
+        bounds: &mut Bounds,
+        (new, named): (&NewPodTask, &Named),
+        by: &Token,
+    ) -> Result<(), SubmitError> {
+        let failed = |e: std::io::Error| {
+            SubmitError::Store(StoreError::new(format!("whom a session is for can't be read or kept: {e}")))
+        };
+        let Some(own) = &new.session_id else { return Ok(()) };
+        let before = self.session_bounds(own.clone()).await.map_err(failed)?;
+        let forked = match &named.fork_of {
+            Some(other) => self.session_bounds(other.clone()).await.map_err(failed)?,
+            None => Vec::new(),
+        };
+        for (session, bound) in [(Some(own), &before), (named.fork_of.as_ref(), &forked)] {
+            if by.role != Role::Admin
+                && let (Some(session), Some(secret)) = (session, against(bound, &by.name))
+            {
+                let name = &by.name;
+                return Err(SubmitError::Forbidden(format!(
+                    "the session '{session}' has tasks with the secret '{secret}', which is not for the token '{name}'"
+                )));
+            }
+        }
+        bounds.also(&before);
+        bounds.also(&forked);
+        if bounds.tokens.iter().any(|bound| !before.contains(bound)) {
+            self.bind_session(own.clone(), bounds.tokens.clone()).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Says what is wrong with a task's fields; returns for how long it may wait.
