@@ -53,4 +53,7 @@ pub struct Secret {
 pub struct Secrets {
     /// The secrets, without themselves.
     pub items: Vec<Secret>,
+    /// Files of the hub's folder `secrets` that can't be read: secrets that are to be set anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<String>,
 }

@@ -3,6 +3,7 @@
 
 mod bounds;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -72,12 +73,32 @@ struct Sealed {
 }
 
 /// Why a secret is not to be had.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
+    #[error("there are as many secrets as there may be")]
     TooMany,
     /// It was changed on disk, or the key is another.
+    #[error(
+        "the secret '{0}' is damaged, or was sealed with another key: set it again, or bring back its file or the key"
+    )]
     Unreadable(String),
+    /// A new one would open nothing that is here.
+    #[error(
+        "the key that opens the hub's secrets is missing: put {} back where it was, or name the place where it is now \
+         (LEGWORK_SECRETS_KEY_FILE of the hub); if it is lost, remove all secrets (`legwork secret rm`) and set them anew",
+        .0.display()
+    )]
+    NoKey(PathBuf),
+    #[error("the secrets can't be kept or read: {0}")]
     Io(io::Error),
+}
+
+/// Secrets without themselves, and what can't be read of them.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    pub(crate) items: Vec<About>,
+    /// Names of files: what they hold says no other.
+    pub(crate) damaged: Vec<String>,
 }
 
 impl From<io::Error> for SecretError {
@@ -105,30 +126,55 @@ impl Secrets {
         self.dir.join(format!("{name}.json"))
     }
 
-    /// The key; made when it is first needed.
-    fn key(&self) -> io::Result<LessSafeKey> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let text = match fs::read_to_string(&self.key) {
-            Ok(text) => text,
+    /// The key, as it is.
+    fn key(&self) -> Result<LessSafeKey, SecretError> {
+        match fs::read_to_string(&self.key) {
+            Ok(text) => Ok(self.key_of(&text)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut key = [0u8; 32];
-                getrandom::fill(&mut key).map_err(|e| io::Error::other(e.to_string()))?;
-                let text = hex(&key);
-                let made = fs::File::options().write(true).create_new(true).mode(0o600).open(&self.key);
-                match made.and_then(|mut file| {
-                    file.write_all(text.as_bytes())?;
-                    file.sync_all()
-                }) {
-                    Ok(()) => text,
-                    // Somebody else was first.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                        fs::read_to_string(&self.key)?
-                    }
-                    Err(error) => return Err(error),
-                }
+                Err(SecretError::NoKey(self.key.clone()))
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The key to seal with. It is made where nothing is sealed yet: beside secrets that another one
+    /// sealed a new one would be taken for theirs.
+    fn key_to_seal(&self) -> Result<LessSafeKey, SecretError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        match self.key() {
+            Err(SecretError::NoKey(_)) if self.records()?.is_empty() => {}
+            key => return key,
+        }
+        let mut key = [0u8; 32];
+        getrandom::fill(&mut key).map_err(|e| io::Error::other(e.to_string()))?;
+        let made = fs::File::options().write(true).create_new(true).mode(0o600).open(&self.key);
+        match made.and_then(|mut file| {
+            file.write_all(hex(&key).as_bytes())?;
+            file.sync_all()
+        }) {
+            // Or somebody else was first.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error.into()),
+            _ => self.key(),
+        }
+    }
+
+    /// The files of secrets.
+    fn records(&self) -> io::Result<Vec<PathBuf>> {
+        let files = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            files => files?,
         };
+        let mut records = Vec::new();
+        for file in files {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                records.push(path);
+            }
+        }
+        Ok(records)
+    }
+
+    fn key_of(&self, text: &str) -> io::Result<LessSafeKey> {
         let bytes = unhex(text.trim()).filter(|bytes| bytes.len() == 32);
         let bytes = bytes.ok_or_else(|| {
             io::Error::other(format!(
@@ -153,7 +199,7 @@ impl Secrets {
         let mut sealed = value.as_bytes().to_vec();
         // Whom it is for can't be changed without the key, either.
         let aad = Aad::from(serde_json::to_vec(&about).map_err(io::Error::from)?);
-        self.key()?
+        self.key_to_seal()?
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed)
             .map_err(|_| io::Error::other("it can't be sealed"))?;
         let record = Sealed { about: about.clone(), nonce: hex(&nonce), sealed: hex(&sealed) };
@@ -174,15 +220,23 @@ impl Secrets {
     }
 
     /// All secrets without themselves, by name.
-    pub(crate) fn list(&self) -> io::Result<Vec<About>> {
-        let mut all = Vec::new();
-        for file in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            if file.path().extension().is_some_and(|extension| extension == "json") {
-                all.push(self.read(&file.path())?.about);
+    pub(crate) fn list(&self) -> io::Result<Listed> {
+        let mut listed = Listed::default();
+        for path in self.records()? {
+            match self.read(&path) {
+                Ok(sealed) => listed.items.push(sealed.about),
+                // It was removed since.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::error!("{}: a secret's record can't be read: {error}", path.display());
+                    let name = path.file_name().unwrap_or_default();
+                    listed.damaged.push(name.to_string_lossy().into_owned());
+                }
             }
         }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(all)
+        listed.items.sort_by(|a, b| a.name.cmp(&b.name));
+        listed.damaged.sort();
+        Ok(listed)
     }
 
     /// What binds the secrets of these names, as far as there are such.
@@ -211,11 +265,12 @@ impl Secrets {
         name: &str,
         wanting: &Wanting<'_>,
     ) -> Result<Option<Option<String>>, SecretError> {
-        let Sealed { about, nonce, sealed } = match self.read(&self.path(name)) {
+        let unreadable = || SecretError::Unreadable(name.to_owned());
+        let text = match fs::read(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read?,
         };
-        let unreadable = || SecretError::Unreadable(name.to_owned());
+        let Sealed { about, nonce, sealed } = serde_json::from_slice(&text).map_err(|_| unreadable())?;
         let aad = Aad::from(serde_json::to_vec(&about).map_err(io::Error::from)?);
         let nonce = unhex(&nonce).and_then(|nonce| Nonce::try_assume_unique_for_key(&nonce).ok());
         let mut sealed = unhex(&sealed).ok_or_else(unreadable)?;
@@ -241,26 +296,45 @@ pub(crate) fn asked_for(config: &str) -> Vec<String> {
     names
 }
 
+/// Why a task does not get what it asks for, though it is there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotGiven {
+    #[error("the secret '{0}' is not for this task")]
+    NotFor(String),
+    #[error("the task can't be given the secret '{0}': {1}")]
+    Failed(String, SecretError),
+}
+
+async fn aside<T: Send + 'static>(
+    look: impl FnOnce() -> Result<T, NotGiven> + Send + 'static,
+) -> Result<T, NotGiven> {
+    let failed = |e| NotGiven::Failed(String::new(), SecretError::Io(io::Error::other(e)));
+    tokio::task::spawn_blocking(look).await.map_err(failed)?
+}
+
 impl Hub {
     /// What binds a task by the secrets that it asks for; why it can't be taken, if one is not for it.
     pub(crate) async fn secrets_of(
         &self,
         config: &str,
         (token, task): (String, String),
-    ) -> Result<Bounds, String> {
+    ) -> Result<Bounds, NotGiven> {
         let (names, secrets) = (asked_for(config), Secrets::new(&self.data));
         if names.is_empty() {
             return Ok(Bounds::default());
         }
         let look = move || {
             let wanting = Wanting { token: &token, task: &task, runner: None };
-            let forbidden = |name: &&String| matches!(secrets.get(name, &wanting), Ok(Some(None)));
-            match names.iter().find(forbidden) {
-                Some(name) => Err(format!("the secret '{name}' is not for this task")),
-                None => Ok(secrets.bounds(&names)),
+            for name in &names {
+                match secrets.get(name, &wanting) {
+                    Ok(Some(None)) => return Err(NotGiven::NotFor(name.clone())),
+                    Ok(_) => {}
+                    Err(error) => return Err(NotGiven::Failed(name.clone(), error)),
+                }
             }
+            Ok(secrets.bounds(&names))
         };
-        tokio::task::spawn_blocking(look).await.map_err(|e| e.to_string())?
+        aside(look).await
     }
 
     /// Which tokens the secrets are for, as they are now, that a config asks for.
@@ -277,22 +351,22 @@ impl Hub {
         &self,
         config: String,
         (token, task, runner): (String, String, String),
-    ) -> std::collections::BTreeMap<String, String> {
+    ) -> Result<BTreeMap<String, String>, NotGiven> {
         let secrets = Secrets::new(&self.data);
         let look = move || {
             let wanting = Wanting { token: &token, task: &task, runner: Some(&runner) };
-            let mut found = std::collections::BTreeMap::new();
+            let mut found = BTreeMap::new();
             for name in asked_for(&config) {
                 match secrets.get(&name, &wanting) {
                     Ok(Some(Some(value))) => drop(found.insert(name, value)),
-                    Ok(Some(None)) => tracing::warn!(secret = name, runner, "a secret is not for this task"),
+                    Ok(Some(None)) => return Err(NotGiven::NotFor(name)),
                     Ok(None) => {}
-                    Err(error) => tracing::error!(secret = name, "a secret can't be read: {error:?}"),
+                    Err(error) => return Err(NotGiven::Failed(name, error)),
                 }
             }
-            found
+            Ok(found)
         };
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        aside(look).await
     }
 
     /// Keeps a secret.
@@ -373,6 +447,39 @@ mod tests {
         assert!(matches!(secrets.get("b", &wanting), Err(SecretError::Unreadable(_))));
         fs::write(&secrets.key, "short").expect("write");
         assert!(matches!(secrets.get("b", &wanting), Err(SecretError::Io(_))));
+    }
+
+    #[test]
+    fn a_lost_key_is_not_replaced_while_it_is_wanted() {
+        let dir = tempfile::tempdir().expect("dir");
+        let secrets = Secrets { dir: dir.path().join("secrets"), key: dir.path().join("secrets.key") };
+        let wanting = Wanting { token: "a", task: "agent", runner: None };
+        for name in ["a", "b"] {
+            secrets.set(about(name, Scope::default()), "0123456789").expect("set");
+        }
+        let key = fs::read(&secrets.key).expect("key");
+        fs::remove_file(&secrets.key).expect("lost");
+        let is_told = |error: SecretError| {
+            let text = error.to_string();
+            text.contains("secrets.key") && text.contains("LEGWORK_SECRETS_KEY_FILE") && !secrets.key.exists()
+        };
+        assert!(secrets.get("a", &wanting).is_err_and(is_told));
+        assert!(secrets.set(about("c", Scope::default()), "0123456789").is_err_and(is_told));
+        assert!(secrets.list().is_ok_and(|listed| listed.items.len() == 2));
+        fs::write(&secrets.key, key).expect("found");
+        assert!(secrets.get("a", &wanting).is_ok_and(|value| value.flatten().is_some()));
+        // One record that is damaged hides no other.
+        let damaged = secrets.path("a");
+        fs::write(&damaged, "").expect("damaged");
+        let listed = secrets.list().expect("listed");
+        let file = damaged.file_name().expect("name").to_string_lossy().into_owned();
+        assert_eq!((listed.items[0].name.as_str(), listed.damaged), ("b", vec![file]));
+        assert!(matches!(secrets.get("a", &wanting), Err(SecretError::Unreadable(name)) if name == "a"));
+        // Where all are removed a new key does no harm.
+        fs::remove_file(&secrets.key).expect("lost");
+        assert!(secrets.remove("a").expect("gone") && secrets.remove("b").expect("gone"));
+        secrets.set(about("c", Scope::default()), "0123456789").expect("set");
+        assert!(secrets.get("c", &wanting).is_ok_and(|value| value.flatten().is_some()));
     }
 
     #[test]

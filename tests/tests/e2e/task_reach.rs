@@ -244,3 +244,46 @@ async fn a_secret_of_a_token_is_for_nobody_else_who_steers_its_task() {
     assert_eq!(submit(&alice, agent(), "free").await.0, 202);
     assert_eq!(desk.hub.api().send("DELETE", "/pods/sessions/s", None).await.0, 204);
 }
+
+#[tokio::test]
+async fn a_lost_key_of_secrets_is_named_and_not_replaced() {
+    let desk = Desk::open().await;
+    let api = desk.hub.api();
+    for name in ["KEY", "OTHER"] {
+        desk.secret(json!({"name": name, "value": KEY})).await;
+    }
+    let waiting = desk.submit(json!({"config": with_secret("KEY")})).await;
+    let key = desk.hub.data.join("secrets.key");
+    let kept = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let is_told = |text: &str| {
+        text.contains(key.to_str().unwrap())
+            && text.contains("LEGWORK_SECRETS_KEY_FILE")
+            && !text.contains("there is no secret")
+            && !key.exists()
+    };
+    for (path, body) in [
+        ("/secrets", json!({"name": "NEW", "value": KEY})),
+        ("/pods/tasks", json!({"config": with_secret("KEY")})),
+    ] {
+        let (status, answer) = api.post(path, body).await;
+        assert!(status == 503 && is_told(answer["detail"].as_str().unwrap()), "{path}: {status} {answer}");
+    }
+    assert!(desk.ask("p-1").await.is_none());
+    let end = api.get(&format!("/pods/tasks/{waiting}")).await.1;
+    assert!(end["state"] == "failed" && is_told(end["error"].as_str().unwrap()), "{end}");
+    assert_eq!(api.get("/secrets").await.1["items"].as_array().unwrap().len(), 2);
+    std::fs::write(&key, kept).unwrap();
+    desk.submit(json!({"config": with_secret("KEY")})).await;
+    assert_eq!(desk.ask("p-1").await.unwrap().answer["task"]["secrets"]["KEY"], KEY);
+    // One record that is damaged is named, and hides no other.
+    let digest = Sha256::digest("KEY");
+    let file: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect::<String>() + ".json";
+    std::fs::write(desk.hub.data.join("secrets").join(&file), "").unwrap();
+    let listed = api.get("/secrets").await.1;
+    assert_eq!((&listed["items"][0]["name"], &listed["damaged"]), (&json!("OTHER"), &json!([file])));
+    let (status, answer) = api.post("/pods/tasks", json!({"config": with_secret("KEY")})).await;
+    assert!(status == 503 && answer["detail"].as_str().unwrap().contains("'KEY' is damaged"), "{answer}");
+    desk.secret(json!({"name": "KEY", "value": KEY})).await;
+    assert!(api.get("/secrets").await.1["damaged"].is_null());
+}

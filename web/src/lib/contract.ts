@@ -502,6 +502,8 @@ export interface Secret {
 
 /** All secrets, by name. */
 export interface Secrets {
+  /** Files of the hub's folder `secrets` that can't be read: secrets that are to be set anew. */
+  damaged?: string[];
   /** The secrets, without themselves. */
   items: Secret[];
 }

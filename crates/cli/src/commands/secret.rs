@@ -22,6 +22,12 @@ pub(crate) async fn run(command: SecretCommand) -> Result<u8> {
         }
         SecretCommand::Ls(args) => {
             let listed = client::from_args(&args.hub)?.list::<ListSecrets>(&NoQuery {}).await?;
+            for file in &listed.damaged {
+                eprintln!(
+                    "legwork: the hub can't read its file secrets/{}: set again the secret that is missing here, or bring the file back",
+                    visible(file)
+                );
+            }
             if args.json {
                 println!("{}", serde_json::to_string_pretty(&listed.items)?);
                 return Ok(0);

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::bearer;
 use super::payload::{self, BodyError, Payload};
-use crate::engine::Hub;
+use crate::engine::{Ending, Hub};
+use crate::model;
 use crate::pods::{MessageError, NewMessage, NewPart, Patch, RegisterError, StreamError, caller_session};
 
 /// The largest registration.
@@ -134,8 +135,10 @@ pub(super) async fn register(
             let mut answer = ready.answer;
             let base = base_url(&hub, &headers);
             if let (Some(task), Some(key)) = (&mut answer.task, &ready.key) {
-                if ready.is_ours {
-                    add_secrets(&hub, task, &name).await;
+                if ready.is_ours && !add_secrets(&hub, task, &name).await {
+                    // Its end says why; the runner asks for another one.
+                    answer.task = None;
+                    return axum::Json(answer).into_response();
                 }
                 answer.callback_url = Some(format!("{base}/internal/tasks/{}/stream?key={key}", task.id));
                 task.persistence_url = task.agent_token.is_some().then(|| base.clone());
@@ -150,19 +153,33 @@ pub(super) async fn register(
     }
 }
 
-/// Gives a task the secrets that it asks for and may have.
-async fn add_secrets(hub: &Arc<Hub>, task: &mut Assigned, runner: &str) {
+/// Gives a task the secrets that it asks for and may have. One that is there and can't be given is the
+/// end of it: its runner would look for another of that name, and say that there is none.
+async fn add_secrets(hub: &Arc<Hub>, task: &mut Assigned, runner: &str) -> bool {
     if crate::secrets::asked_for(task.config.get()).is_empty() {
-        return;
+        return true;
     }
-    let id = task.id.to_string().parse().map(PodTaskId);
-    let Ok(id) = id else { return };
-    match super::pods::load(hub, id).await {
+    let Ok(id) = task.id.to_string().parse().map(PodTaskId) else { return true };
+    let given = match super::pods::load(hub, id).await {
         Ok(known) => {
             let whom = (known.created_by, known.kind.as_str().to_owned(), runner.to_owned());
-            task.secrets = hub.secrets_for(task.config.get().to_owned(), whom).await;
+            hub.secrets_for(task.config.get().to_owned(), whom).await.map_err(|error| error.to_string())
         }
-        Err(_) => tracing::error!("it can't be found out whose task {id:?} is: it gets no secrets"),
+        Err(_) => Err("it can't be found out whose task it is: it gets no secrets".to_owned()),
+    };
+    match given {
+        Ok(secrets) => {
+            task.secrets = secrets;
+            true
+        }
+        Err(why) => {
+            tracing::error!(task = id.0, "a task ends: {why}");
+            if let Err(error) = hub.finish_pod_task(id.0, Ending::new(model::State::Failed, Some(&why))).await
+            {
+                tracing::error!("{error}");
+            }
+            false
+        }
     }
 }
 

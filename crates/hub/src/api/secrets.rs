@@ -45,14 +45,18 @@ pub(super) async fn set(hub: Arc<Hub>, asked: Asked<SetSecret>) -> Result<Secret
         Ok(about) => Ok(shown(about)),
         Err(SecretError::TooMany) => Err(Problem::field("name", "there are as many secrets as there may be")),
         Err(SecretError::Io(error)) => Err(failed(&error)),
-        Err(SecretError::Unreadable(name)) => Err(Problem::internal(format!("{name} can't be read"))),
+        Err(error @ (SecretError::Unreadable(_) | SecretError::NoKey(_))) => {
+            tracing::error!("{error}");
+            Err(Problem::new(Code::StoreFailed, error.to_string()))
+        }
     }
 }
 
 pub(super) async fn list(hub: Arc<Hub>, _: Asked<ListSecrets>) -> Result<Listed, Problem> {
     let secrets = Secrets::new(&hub.data);
     let listed = tokio::task::spawn_blocking(move || secrets.list()).await.map_err(Problem::internal)?;
-    Ok(Listed { items: listed.map_err(|error| failed(&error))?.into_iter().map(shown).collect() })
+    let listed = listed.map_err(|error| failed(&error))?;
+    Ok(Listed { items: listed.items.into_iter().map(shown).collect(), damaged: listed.damaged })
 }
 
 pub(super) async fn remove(hub: Arc<Hub>, asked: Asked<RemoveSecret>) -> Result<(), Problem> {

@@ -16,7 +16,7 @@ use crate::clock::{now_ms, sortable_id, steady_ms};
 use crate::engine::{Ending, Hub, SubmitError};
 use crate::events::Log;
 use crate::model::State;
-use crate::secrets::{Bounds, against};
+use crate::secrets::{Bounds, NotGiven, against};
 
 const DEFAULT_EXPIRES_S: u64 = 3600;
 const MAX_EXPIRES_S: u64 = 7 * 24 * 3600;
@@ -128,7 +128,10 @@ impl Hub {
         let expires_s = self.check_wishes(&new, needs_ours)?;
         let is_admin = by.role == Role::Admin;
         let bounds = self.secrets_of(&config, (by.name.clone(), kind.clone())).await;
-        let mut bounds = bounds.map_err(|reason| invalid("config", reason))?;
+        let mut bounds = bounds.map_err(|reason| match reason {
+            NotGiven::NotFor(_) => invalid("config", reason.to_string()),
+            NotGiven::Failed(..) => SubmitError::Store(StoreError::new(reason.to_string())),
+        })?;
         self.bind(&mut bounds, (&new, &named), by).await?;
         let selection = Selection { runner: new.runner.clone(), by_admin: is_admin, bounds: bounds.clone() };
         let random = |e: std::io::Error| SubmitError::Store(StoreError::new(e.to_string()));
