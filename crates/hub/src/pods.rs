@@ -475,7 +475,7 @@ impl Hub {
             for (id, task) in live.tasks.iter().filter(|(_, task)| !task.closing) {
                 if task.state == State::Queued {
                     if task.expires_at_ms <= now {
-                        expired.push(*id);
+                        expired.push((*id, task.bounds.runners_told()));
                     }
                     continue;
                 }
@@ -493,8 +493,9 @@ impl Hub {
                 }
             }
         }
-        for id in expired {
-            let end = Ending::new(State::Expired, Some("no task runner took it in time"));
+        for (id, bound) in expired {
+            let bound = bound.map(|told| format!(": the secret {told}")).unwrap_or_default();
+            let end = Ending::new(State::Expired, Some(&format!("no task runner took it in time{bound}")));
             let _ = self.finish_pod_task(id, end).await;
         }
         for (id, limit) in late {

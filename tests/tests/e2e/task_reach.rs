@@ -287,3 +287,39 @@ async fn a_lost_key_of_secrets_is_named_and_not_replaced() {
     desk.secret(json!({"name": "KEY", "value": KEY})).await;
     assert!(api.get("/secrets").await.1["damaged"].is_null());
 }
+
+#[tokio::test]
+async fn a_secret_for_some_runners_brings_its_task_to_one_of_them() {
+    let desk = Desk::open().await;
+    for (name, runners) in [("FAR", "build-*"), ("SEVEN", "build-7"), ("HERE", "p-1")] {
+        desk.secret(json!({"name": name, "value": KEY, "runners": [runners]})).await;
+    }
+    assert!(desk.ask("p-1").await.is_none());
+    let far = desk.submit(json!({"config": with_secret("FAR")})).await;
+    assert!(desk.ask("p-1").await.is_none(), "it waits for another one");
+    let events = desk.hub.api().get(&format!("/pods/tasks/{far}/events?follow=false")).await.1.to_string();
+    assert!(events.contains("'FAR' is for the runners build-*"), "{events}");
+    // It holds up nobody, and a hub that starts again knows it still.
+    let free = desk.submit(json!({"config": agent()})).await;
+    let given = desk.ask("p-1").await.unwrap();
+    assert_eq!(given.id(), free);
+    desk.end(&given).await;
+    let desk = Desk { hub: desk.hub.crash_and_restart().await, ..desk };
+    assert!(desk.ask("p-1").await.is_none());
+    let given = desk.ask("build-3").await.unwrap();
+    assert_eq!((given.id(), &given.answer["task"]["secrets"]["FAR"]), (far, &json!(KEY)));
+    // Where there can be no runner it is said at once; where there can be one, not.
+    for (body, reason) in [
+        (json!({"config": with_secret("FAR"), "runner": "p-1"}), "'FAR' is not for the runner 'p-1'"),
+        (
+            json!({"config": {"type": "agent", "messages": [], "secrets": ["FAR", "HERE"]}}),
+            "there is no runner that all of the task's secrets are for",
+        ),
+    ] {
+        let (status, answer) = desk.hub.api().post("/pods/tasks", body).await;
+        assert!(status == 422 && answer["detail"].as_str().unwrap().contains(reason), "{answer}");
+    }
+    desk.submit(json!({"config": {"type": "agent", "messages": [], "secrets": ["FAR", "SEVEN"]}})).await;
+    assert!(desk.ask("build-4").await.is_none());
+    assert!(desk.ask("build-7").await.is_some());
+}

@@ -14,6 +14,7 @@ use crate::auth::hash;
 use crate::clock::{now_ms, secret, steady_ms};
 use crate::engine::{Ending, Hub};
 use crate::model::State;
+use crate::secrets::against;
 
 /// The longest that an answer is held back.
 const MAX_WAIT: Duration = Duration::from_secs(25);
@@ -218,6 +219,7 @@ impl Hub {
                     && !task.cancel
                     && !task.session_id.as_ref().is_some_and(|session| busy.contains(session))
                     && task.wanted.as_ref().is_none_or(|wanted| wanted == name)
+                    && against(&task.bounds.runners, name).is_none()
                     && match runner.capabilities.is_empty() {
                         true => !task.needs_ours,
                         false => runner.capabilities.contains(&task.kind),

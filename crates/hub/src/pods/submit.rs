@@ -111,6 +111,20 @@ pub(super) fn needs_ours(kind: &str, config: &str) -> bool {
     OURS_OF_AGENTS.iter().any(has) || tools.is_some_and(|tools| tools.iter().any(is_ours))
 }
 
+/// Says why no runner that may have a task's secrets can ever have the task.
+fn placeable(bounds: &Bounds, wanted: Option<&str>) -> Result<(), SubmitError> {
+    if let Some(wanted) = wanted
+        && let Some(secret) = against(&bounds.runners, wanted)
+    {
+        return Err(invalid("runner", format!("the secret '{secret}' is not for the runner '{wanted}'")));
+    }
+    if bounds.is_for_some_runner() {
+        return Ok(());
+    }
+    let told = bounds.runners_told().unwrap_or_default();
+    Err(invalid("config", format!("there is no runner that all of the task's secrets are for: {told}")))
+}
+
 impl Hub {
     /// Whether a runner is known, and an original.
     fn is_original(&self, name: &str) -> bool {
@@ -132,6 +146,7 @@ impl Hub {
             NotGiven::NotFor(_) => invalid("config", reason.to_string()),
             NotGiven::Failed(..) => SubmitError::Store(StoreError::new(reason.to_string())),
         })?;
+        placeable(&bounds, new.runner.as_deref())?;
         self.bind(&mut bounds, (&new, &named), by).await?;
         let selection = Selection { runner: new.runner.clone(), by_admin: is_admin, bounds: bounds.clone() };
         let random = |e: std::io::Error| SubmitError::Store(StoreError::new(e.to_string()));
@@ -203,7 +218,8 @@ impl Hub {
             progress: watch::Sender::default(),
             last: Vec::new(),
         };
-        task.tell_state(State::Queued, "queued");
+        let told = task.bounds.runners_told().map_or("queued".to_owned(), |told| format!("queued; {told}"));
+        task.tell_state(State::Queued, &told);
         self.pods.lock().add(id, task);
         self.pods.wake();
         Ok(id)

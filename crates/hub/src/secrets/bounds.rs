@@ -44,12 +44,58 @@ impl Bounds {
         }
     }
 
+    /// Whether a runner of some name may have all of the secrets.
+    pub(crate) fn is_for_some_runner(&self) -> bool {
+        // A name that all lists hold is an entry of one of them, or begins with one that holds as well.
+        let entries = self.runners.iter().flat_map(|bound| &bound.names);
+        let mut names = entries.map(|entry| entry.strip_suffix('*').unwrap_or(entry));
+        self.runners.is_empty() || names.any(|name| against(&self.runners, name).is_none())
+    }
+
+    /// The runners that the secrets are for, in words; none if they are for all.
+    pub(crate) fn runners_told(&self) -> Option<String> {
+        const SHOWN: usize = 3;
+        let told = |bound: &Bound| {
+            let names: Vec<&str> = bound.names.iter().take(SHOWN).map(String::as_str).collect();
+            let more = if bound.names.len() > SHOWN { ", …" } else { "" };
+            format!("'{}' is for the runners {}{more}", bound.secret, names.join(", "))
+        };
+        let all: Vec<String> = self.runners.iter().take(SHOWN).map(told).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
     /// Binds by those tokens as well.
     pub(crate) fn also(&mut self, tokens: &[Bound]) {
         for bound in tokens {
             if !self.tokens.contains(bound) {
                 self.tokens.push(bound.clone());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_no_runner_is_on_are_found() {
+        for (lists, wanted) in [
+            (&[][..], true),
+            (&[&["a"][..]][..], true),
+            (&[&["*"], &["b"]], true),
+            (&[&["build-*"], &["build-7"]], true),
+            (&[&["build-*"], &["build-7*", "x"], &["b*"]], true),
+            (&[&["a"], &["b"]], false),
+            (&[&["a*"], &["b*"]], false),
+            (&[&["a*", "b"], &["b*"], &["c", "a1"]], false),
+        ] {
+            let bound = |names: &&[&str]| Bound {
+                secret: "S".into(),
+                names: names.iter().map(|name| (*name).to_owned()).collect(),
+            };
+            let bounds = Bounds { runners: lists.iter().map(bound).collect(), ..Bounds::default() };
+            assert_eq!(bounds.is_for_some_runner(), wanted, "{lists:?}");
         }
     }
 }
