@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct NewSecret {
     /// 1 to 100 letters, digits, `-`, `_` and `.`.
     pub name: String,
-    /// The secret itself: 1 to 32768 bytes. It is never shown again.
+    /// The secret itself: 4 to 32768 bytes without NUL, of which a line has 4 characters or more. It is
+    /// never shown again.
     pub value: String,
     /// Names of tokens: only what they submit may have it. Empty for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -14,6 +14,15 @@ const SHORTEST: usize = 3;
 /// The shortest secret whose other forms are masked as well.
 const ENCODED: usize = 6;
 
+/// The shortest secret that has a name: a shorter one is refused, as it could not be masked without
+/// every other word.
+const NAMED: usize = 4;
+
+/// Whether a secret that has a name can be masked: one of its lines is long enough.
+pub(crate) fn can_be_masked(secret: &str) -> bool {
+    secret.lines().any(|line| line.trim().chars().count() >= NAMED)
+}
+
 /// Secrets that must not be told.
 #[derive(Debug, Default)]
 pub struct Masks(RwLock<Vec<String>>);

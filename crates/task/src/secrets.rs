@@ -7,6 +7,8 @@ use legwork_yaml::{Node, Value};
 
 use legwork_base::Secret;
 
+use crate::masks::can_be_masked;
+
 /// Most of them.
 const MOST: usize = 64;
 
@@ -89,6 +91,11 @@ pub(crate) fn give(
         let secret = find(name).ok_or_else(|| {
             format!("there is no secret '{name}' for this task: see `legwork secret`, or LEGWORK_SECRET_{name} of the runner")
         })?;
+        if !can_be_masked(secret.expose()) {
+            return Err(format!(
+                "the secret '{name}' has no line of at least 4 characters, so that it could not be masked in what the task tells: take a longer one"
+            ));
+        }
         if !is_file {
             env.insert(variable.clone(), secret.expose().to_owned());
             continue;
@@ -125,8 +132,12 @@ mod tests {
         let file = Path::new(&env["C_FILE"]);
         assert_eq!(std::fs::read_to_string(file).expect("file"), "value of c");
         assert_eq!(file.metadata().expect("meta").permissions().mode() & 0o777, 0o600);
-        let missing = give(&all, &folder, |name| (name == "A").then(|| Secret::new("x")));
+        let missing = give(&all, &folder, |name| (name == "A").then(|| Secret::new("abcd")));
         assert!(missing.is_err_and(|e| e.contains("no secret 'b'")));
+        for short in ["abc", "a\nb\nc", "äöü", "  x  "] {
+            let short = give(&all, &folder, |_| Some(Secret::new(short)));
+            assert!(short.is_err_and(|e| e.contains("'A' has no line of at least 4 characters")));
+        }
         for (json, problem) in [
             (r#"{"secrets": "A"}"#, "must be a list"),
             (r#"{"secrets": [{"env": "A"}]}"#, "must be a list"),

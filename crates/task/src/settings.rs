@@ -375,7 +375,6 @@ impl Settings {
         [&self.api.key, &self.api.bearer, &self.internal_token, &self.agent_token]
             .into_iter()
             .flatten()
-            .chain(self.named_secrets.values())
             .chain(self.api.provider.secrets())
             .map(|secret| secret.expose().to_owned())
             .collect()

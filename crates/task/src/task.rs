@@ -225,8 +225,12 @@ impl Runner {
                 .map(|(_, v)| v.into_owned())
                 .collect::<Vec<_>>()
         });
-        let given = order.contact.secrets.values().map(|secret| secret.expose().to_owned());
-        Masks::new(self.settings.secrets().into_iter().chain(own).chain(keys).chain(given))
+        let masks = Masks::new(self.settings.secrets().into_iter().chain(own).chain(keys));
+        // These were set to be secrets, short ones too.
+        for secret in order.contact.secrets.values().chain(self.settings.named_secrets.values()) {
+            masks.add(secret.expose());
+        }
+        masks
     }
 
     /// Works on the task; its terminal event.

@@ -230,11 +230,14 @@ async fn secrets_reach_whom_they_are_for_and_nobody_else() {
     let set = async |body: Value| shop.hub.api().post("/secrets", body).await;
     let (status, shown) = set(json!({"name": "NPM", "value": VALUE, "tasks": ["workflow"]})).await;
     assert!(status == 200 && !shown.to_string().contains(VALUE), "{shown}");
-    assert_eq!(set(json!({"name": "FAR", "value": VALUE, "runners": ["build-*"]})).await.0, 200);
+    assert_eq!(set(json!({"name": "SHORT", "value": "q7#z"})).await.0, 200);
     for bad in [
         json!({"name": "../x", "value": "y"}),
         json!({"name": "x", "value": ""}),
-        json!({"name": "x", "value": "y", "tasks": ["pipeline"]}),
+        json!({"name": "x", "value": "abc"}),
+        json!({"name": "x", "value": "a\nb\nc\nd"}),
+        json!({"name": "x", "value": "0123\u{0}4567"}),
+        json!({"name": "x", "value": "yyyy", "tasks": ["pipeline"]}),
     ] {
         assert_eq!(set(bad.clone()).await.0, 422, "{bad}");
     }
@@ -243,14 +246,16 @@ async fn secrets_reach_whom_they_are_for_and_nobody_else() {
     assert!(!listed.to_string().contains(VALUE));
     let mut task = steps(&[
         "test \"$NPM_TOKEN\" = \"$(cat $NPM_FILE)\" && echo \"it is $NPM_TOKEN\"; echo $NPM_TOKEN | base64; ls -l $NPM_FILE",
-        "! env | grep -q FAR",
+        "! env | grep -q NONE; echo \"short: $SHORT\"",
     ]);
-    task["secrets"] = json!([{"name": "NPM", "env": "NPM_TOKEN"}, {"name": "NPM", "file": "NPM_FILE"}]);
+    task["secrets"] =
+        json!([{"name": "NPM", "env": "NPM_TOKEN"}, {"name": "NPM", "file": "NPM_FILE"}, "SHORT"]);
     let id = shop.submit(task, None).await;
     let end = shop.end(id).await;
     let events = format!("{:?}", shop.events(id).await);
     assert_eq!(end["state"], "succeeded", "{events}");
     assert!(events.contains("it is ***") && !events.contains(VALUE), "{events}");
+    assert!(events.contains("short: ***") && !events.contains("q7#z"), "{events}");
     assert!(!events.contains("aHVudGVyMi1odW50ZXIyLWh1bnRlcjI"), "as base64: {events}");
     // Not for agents: said at once. Not there: said by the runner.
     let mut task = agent("x");

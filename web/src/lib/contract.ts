@@ -216,7 +216,7 @@ export interface NewSecret {
   tasks?: string[];
   /** Names of tokens: only what they submit may have it. Empty for all. */
   tokens?: string[];
-  /** The secret itself: 1 to 32768 bytes. It is never shown again. */
+  /** The secret itself: 4 to 32768 bytes without NUL, of which a line has 4 characters or more. It is never shown again. */
   value: string;
 }
 

@@ -12,6 +12,8 @@ use crate::secrets::{About, MAX_VALUE, Scope, SecretError, Secrets};
 /// Most bytes of a name, and most entries of what bounds it.
 const MAX_NAME: usize = 100;
 const MAX_LISTED: usize = 64;
+/// Fewest characters of a line that is masked.
+const LEAST: usize = 4;
 
 fn shown(about: About) -> Secret {
     let About { name, scope: Scope { tokens, tasks, runners }, set_by, set_at_ms } = about;
@@ -29,8 +31,17 @@ pub(super) async fn set(hub: Arc<Hub>, asked: Asked<SetSecret>) -> Result<Secret
     if new.name.is_empty() || new.name.len() > MAX_NAME || !new.name.chars().all(is_plain) {
         return Err(Problem::field("name", "must be 1 to 100 letters, digits, -, _ and ."));
     }
-    if new.value.is_empty() || new.value.len() > MAX_VALUE {
-        return Err(Problem::field("value", "must be 1 to 32768 bytes long"));
+    if new.value.len() > MAX_VALUE {
+        return Err(Problem::field("value", "must be 4 to 32768 bytes long"));
+    }
+    if !new.value.lines().any(|line| line.trim().chars().count() >= LEAST) {
+        let told = "must have a line of at least 4 characters: a shorter one stands in every other word, and could not be \
+                    masked in what tasks tell; take a longer secret";
+        return Err(Problem::field("value", told));
+    }
+    if new.value.contains('\0') {
+        let told = "must have no NUL, which no variable can hold; encode it, as by base64, and let the task decode it";
+        return Err(Problem::field("value", told));
     }
     if let Some(other) = new.tasks.iter().find(|kind| !["agent", "workflow"].contains(&kind.as_str())) {
         return Err(Problem::field("tasks", &format!("'{other}' is neither agent nor workflow")));
