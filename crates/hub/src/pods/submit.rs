@@ -111,6 +111,18 @@ pub(super) fn needs_ours(kind: &str, config: &str) -> bool {
     OURS_OF_AGENTS.iter().any(has) || tools.is_some_and(|tools| tools.iter().any(is_ours))
 }
 
+/// A run that waits for any runner.
+fn queued(id: String) -> NewRun {
+    NewRun {
+        id,
+        ordinal: 0,
+        runner_id: String::new(),
+        runner_name: String::new(),
+        state: State::Queued,
+        delivered_boot: String::new(),
+    }
+}
+
 /// Says why no runner that may have a task's secrets can ever have the task.
 fn placeable(bounds: &Bounds, wanted: Option<&str>) -> Result<(), SubmitError> {
     if let Some(wanted) = wanted
@@ -141,13 +153,7 @@ impl Hub {
         let (needs_ours, named) = (needs_ours(&kind, &config), Named::of(&config));
         let expires_s = self.check_wishes(&new, needs_ours)?;
         let is_admin = by.role == Role::Admin;
-        let bounds = self.secrets_of(&config, (by.name.clone(), kind.clone())).await;
-        let mut bounds = bounds.map_err(|reason| match reason {
-            NotGiven::NotFor(_) => invalid("config", reason.to_string()),
-            NotGiven::Failed(..) => SubmitError::Store(StoreError::new(reason.to_string())),
-        })?;
-        placeable(&bounds, new.runner.as_deref())?;
-        self.bind(&mut bounds, (&new, &named), by).await?;
+        let bounds = self.bounds_of(&kind, (&config, &named), (&new, by)).await?;
         let selection = Selection { runner: new.runner.clone(), by_admin: is_admin, bounds: bounds.clone() };
         let random = |e: std::io::Error| SubmitError::Store(StoreError::new(e.to_string()));
         let (task_id, run_id) = (sortable_id("tsk").map_err(random)?, sortable_id("run").map_err(random)?);
@@ -172,15 +178,7 @@ impl Hub {
             session_id: new.session_id.clone(),
             reason: None,
         };
-        let run = NewRun {
-            id: run_id.clone(),
-            ordinal: 0,
-            runner_id: String::new(),
-            runner_name: String::new(),
-            state: State::Queued,
-            delivered_boot: String::new(),
-        };
-        let submitted = done(|then| self.store.submit(row, vec![run], then)).await;
+        let submitted = done(|then| self.store.submit(row, vec![queued(run_id.clone())], then)).await;
         let id = match submitted.map_err(SubmitError::Store)? {
             Submitted::New(Some(id)) => id,
             Submitted::Known(known) if known.body_hash == body_hash && known.number.is_some() => {
@@ -223,6 +221,23 @@ impl Hub {
         self.pods.lock().add(id, task);
         self.pods.wake();
         Ok(id)
+    }
+
+    /// What binds a task, by its secrets and by its session.
+    async fn bounds_of(
+        &self,
+        kind: &str,
+        (config, named): (&str, &Named),
+        (new, by): (&NewPodTask, &Token),
+    ) -> Result<Bounds, SubmitError> {
+        let bounds = self.secrets_of(config, (by.name.clone(), kind.to_owned())).await;
+        let mut bounds = bounds.map_err(|reason| match reason {
+            NotGiven::NotFor(_) => invalid("config", reason.to_string()),
+            NotGiven::Failed(..) => SubmitError::Store(StoreError::new(reason.to_string())),
+        })?;
+        placeable(&bounds, new.runner.as_deref())?;
+        self.bind(&mut bounds, (new, named), by).await?;
+        Ok(bounds)
     }
 
     /// Binds a task by the session that it goes on with or begins with, and its session by its secrets:
