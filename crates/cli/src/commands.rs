@@ -26,6 +26,7 @@ mod task_slips;
 mod token;
 mod up;
 mod update;
+mod workflow_import;
 mod workspace;
 
 use anyhow::Result;

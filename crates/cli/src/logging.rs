@@ -34,7 +34,8 @@ pub(crate) fn start_quietly() {
     let level = std::env::var("LEGWORK_LOG_LEVEL").unwrap_or_else(|_| "warn".into());
     let filter = tracing_subscriber::EnvFilter::new(level);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).without_time();
-    let _ = builder.with_writer(std::io::stderr).try_init();
+    let to_person = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let _ = builder.with_ansi(to_person).with_writer(std::io::stderr).try_init();
 }
 
 type Builder = tracing_subscriber::fmt::SubscriberBuilder<

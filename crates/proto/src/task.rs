@@ -46,6 +46,12 @@ pub struct Step {
     pub step_name: String,
     /// From 0.
     pub step_index: u64,
+    /// The job it belongs to, where there are jobs (§13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+    /// What other steps know it by, if they do (§13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_key: Option<String>,
 }
 
 /// The event itself. No field is ever null.
@@ -304,7 +310,7 @@ mod tests {
 
     #[test]
     fn events_are_as_the_protocol_has_them() {
-        let step = Some(Step { step_name: "build".into(), step_index: 0 });
+        let step = Some(Step { step_name: "build".into(), step_index: 0, job_id: None, step_key: None });
         let log = Body::Log { level: Level::Stdout, message: "Ok".into() };
         let event = Event { body: log, task_id: TaskId::Number(53), step, parent_tool_id: None };
         let text = serde_json::to_string(&event).expect("json");

@@ -141,7 +141,14 @@ impl Hands {
         let settings = &self.settings;
         let wanted = |profile| Wanted {
             profile,
-            read: settings.sandbox_read.iter().cloned().chain(toolchains(settings)).collect(),
+            read: settings
+                .sandbox_read
+                .iter()
+                .chain(&settings.actions)
+                .chain(&settings.tools)
+                .cloned()
+                .chain(toolchains(settings))
+                .collect(),
             write: settings.sandbox_write.iter().cloned().chain([settings.scratch()]).collect(),
             hide: vec![settings.state.clone()],
             unix_sockets: settings.unix_sockets,

@@ -54,9 +54,24 @@ pub(crate) enum Entry {
     /// All but the first messages gave way to one that sums them up.
     Compacted { kept: usize, message: String },
     /// A step is about to run.
-    StepBegin { index: u64 },
+    StepBegin {
+        index: u64,
+        /// Which one of an action's.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        sub: String,
+    },
+    /// The steps of a row, or of a job of another workflow, have these numbers.
+    Numbered { job: String, base: u64, steps: u64 },
     /// A step is over; what later ones see of it, and what is told of it.
-    StepEnd { index: u64, state: StepState, outcome: StepState, left: Left, told: Body },
+    StepEnd {
+        index: u64,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        sub: String,
+        state: StepState,
+        outcome: StepState,
+        left: Left,
+        told: Body,
+    },
     /// The task's last event.
     Ended { event: Body },
 }
@@ -88,6 +103,9 @@ pub(crate) struct Left {
     pub(crate) env: std::collections::BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) path: Vec<String>,
+    /// For what an action does when the job is over.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub(crate) state: std::collections::BTreeMap<String, String>,
 }
 
 #[derive(Debug)]

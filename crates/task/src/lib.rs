@@ -37,7 +37,7 @@ pub use masks::Masks;
 pub use settings::{Environment, Mode, PROVIDER_SECRETS, Settings, Standby};
 pub use task::{Contact, Order, Outcome, Runner};
 pub use tools::{Official, Tool};
-pub use workflow::workflow_of_file;
+pub use workflow::{missing_actions, workflow_of_file};
 
 /// Entry points for fuzzing.
 #[doc(hidden)]

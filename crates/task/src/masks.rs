@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 /// What stands for a secret.
 const MASK: &str = "***";
 /// The shortest line that is masked: a shorter one stands in every other word.
-const SHORTEST: usize = 3;
+const SHORTEST: usize = 4;
 /// The shortest secret whose other forms are masked as well.
 const ENCODED: usize = 6;
 
@@ -115,7 +115,12 @@ impl Masks {
     }
 
     pub(crate) fn mask_step(&self, step: Step) -> Step {
-        Step { step_name: self.apply(step.step_name), ..step }
+        Step {
+            step_name: self.apply(step.step_name),
+            step_index: step.step_index,
+            job_id: step.job_id.map(|text| self.apply(text)),
+            step_key: step.step_key.map(|text| self.apply(text)),
+        }
     }
 
     fn apply_args(&self, args: Option<Map<String, Value>>) -> Option<Map<String, Value>> {
@@ -125,17 +130,26 @@ impl Masks {
     pub(crate) fn mask(&self, body: Body) -> Body {
         match body {
             Body::Token { message_id, text, token_index } => {
+                let message_id = self.apply(message_id);
                 Body::Token { message_id, text: self.apply(text), token_index }
             }
-            Body::ToolStart { message_id, tool_id, tool_name, args } => {
-                Body::ToolStart { message_id, tool_id, tool_name, args: self.apply_args(args) }
-            }
-            Body::Ask { tool_id, tool_name, args, expires_s } => {
-                Body::Ask { tool_id, tool_name, args: self.apply_args(args), expires_s }
-            }
-            Body::ToolEnd { tool_id, tool_state, output } => {
-                Body::ToolEnd { tool_id, tool_state, output: output.map(|text| self.apply(text)) }
-            }
+            Body::ToolStart { message_id, tool_id, tool_name, args } => Body::ToolStart {
+                message_id: self.apply(message_id),
+                tool_id: self.apply(tool_id),
+                tool_name: self.apply(tool_name),
+                args: self.apply_args(args),
+            },
+            Body::Ask { tool_id, tool_name, args, expires_s } => Body::Ask {
+                tool_id: self.apply(tool_id),
+                tool_name: self.apply(tool_name),
+                args: self.apply_args(args),
+                expires_s,
+            },
+            Body::ToolEnd { tool_id, tool_state, output } => Body::ToolEnd {
+                tool_id: self.apply(tool_id),
+                tool_state,
+                output: output.map(|text| self.apply(text)),
+            },
             Body::StepEnd { step_state, output, exit_code, duration_ms } => Body::StepEnd {
                 step_state,
                 output: output.map(|text| self.apply(text)),
@@ -144,11 +158,14 @@ impl Masks {
             },
             Body::Log { level, message } => Body::Log { level, message: self.apply(message) },
             Body::Error { message, code, usage } => Body::Error { message: self.apply(message), code, usage },
-            Body::Thinking { message_id, text } => Body::Thinking { message_id, text: self.apply(text) },
+            Body::Thinking { message_id, text } => {
+                Body::Thinking { message_id: self.apply(message_id), text: self.apply(text) }
+            }
             Body::Done { usage, output } => Body::Done { usage, output: output.map(|o| self.apply_value(o)) },
             // Masked as a whole, before it is parted.
             Body::Result { .. } => body,
-            Body::TokenReset { .. } | Body::StepStart {} | Body::Usage { .. } => body,
+            Body::TokenReset { message_id } => Body::TokenReset { message_id: self.apply(message_id) },
+            Body::StepStart {} | Body::Usage { .. } => body,
         }
     }
 }
@@ -267,5 +284,41 @@ mod tests {
             assert!(cut <= at);
         }
         assert_eq!(masks.cut(b"secret", 3), 3, "there is no other place");
+    }
+
+    proptest::proptest! {
+        /// Whatever is told, in whichever field: no secret stands in it.
+        #[test]
+        fn no_event_holds_a_secret(
+            secret in "[A-Z]{2}[ -~]{2,20}[A-Z]{2}",
+            around in "[ -~]{0,12}",
+            kind in 0..8,
+        ) {
+            let masks = Masks::default();
+            proptest::prop_assume!(masks.add(&secret));
+            let text = format!("{around}{secret}{around}{secret}");
+            let args = serde_json::json!({&text: [&text, {"k": &text}]}).as_object().cloned();
+            let id = || text.clone();
+            let body = match kind {
+                0 => Body::Token { message_id: id(), text: id(), token_index: 1 },
+                1 => Body::ToolStart { message_id: id(), tool_id: id(), tool_name: id(), args },
+                2 => Body::Ask { tool_id: id(), tool_name: id(), args, expires_s: 1 },
+                3 => Body::ToolEnd { tool_id: id(), tool_state: legwork_proto::task::ToolState::Error, output: Some(id()) },
+                4 => Body::Log { level: legwork_proto::task::Level::Stdout, message: id() },
+                5 => Body::Error { message: id(), code: None, usage: None },
+                6 => Body::Thinking { message_id: id(), text: id() },
+                _ => Body::Done { usage: None, output: args.map(Value::Object) },
+            };
+            let told = masks.mask(body);
+            let step = masks.mask_step(Step {
+                step_name: id(), step_index: 0, job_id: Some(id()), step_key: Some(id()),
+            });
+            let event = legwork_proto::task::Event {
+                body: told, task_id: legwork_proto::task::TaskId::Number(1), step: Some(step), parent_tool_id: None,
+            };
+            let json = serde_json::to_string(&event).expect("json");
+            let written = Value::String(secret.clone()).to_string();
+            proptest::prop_assert!(!json.contains(&written[1..written.len() - 1]), "{json}");
+        }
     }
 }

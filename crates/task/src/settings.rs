@@ -77,6 +77,14 @@ pub struct Settings {
     pub system_prompt: Option<PathBuf>,
     /// Between SIGTERM and SIGKILL where a task is cancelled.
     pub grace: Duration,
+    /// How long what cleans up after a cancelled workflow may take.
+    pub cleanup: Duration,
+    /// Folders of actions, as OWNER/NAME@REVISION.
+    pub actions: Option<PathBuf>,
+    /// Folders of versions of tools, as TOOL/VERSION.
+    pub tools: Option<PathBuf>,
+    /// Where caches of workflows are kept, if beyond the task.
+    pub cache: Option<PathBuf>,
     /// The original's rule for commands of workflows.
     pub strict: bool,
     /// How long tokens are gathered before they are sent.
@@ -300,6 +308,10 @@ impl Settings {
             models: env.list("ALLOWED_MODELS").filter(|models| !models.is_empty()),
             system_prompt: env.get("LEGWORK_SYSTEM_PROMPT").map(PathBuf::from),
             grace: Duration::from_secs(env.number("LEGWORK_GRACE_S", 10, "number of seconds")?),
+            cleanup: Duration::from_secs(env.number("LEGWORK_CLEANUP_S", 60, "number of seconds")?),
+            actions: env.get("LEGWORK_ACTIONS_DIR").map(PathBuf::from),
+            tools: env.get("LEGWORK_TOOLS_DIR").map(PathBuf::from),
+            cache: env.get("LEGWORK_CACHE_DIR").map(PathBuf::from),
             strict: env.flag("WORKFLOW_STRICT")?,
             batch: Duration::from_millis(env.number("EVENT_BATCH_MS", 0, "number of milliseconds")?),
             internal_token: secret("INTERNAL_TOKEN"),

@@ -40,6 +40,7 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 /// What those who work on a task are given.
 #[derive(Clone, Copy)]
 struct Scene<'a> {
+    config: &'a Node,
     order: &'a Order,
     events: &'a Events,
     dir: &'a Path,
@@ -264,6 +265,11 @@ impl Runner {
             Ok(asked) => asked,
             Err(problem) => return invalid(format!("Invalid task configuration: {problem}")),
         };
+        if let Task::Workflow(workflow) = &task
+            && let Some(missing) = workflow::missing_actions(workflow, &self.settings).first()
+        {
+            return invalid(format!("Invalid task configuration: {missing}"));
+        }
         let client = match self.client() {
             Ok(client) => client,
             Err(message) => return failed(Code::Internal, message, None),
@@ -302,8 +308,15 @@ impl Runner {
             Err(reason) => return failed(Code::InvalidConfig, reason, None),
         }
         tracing::info!(task_id = %order.id, "the task starts");
-        let scene =
-            Scene { order, events, dir, abort, requester: &requester, persistence: persistence.as_ref() };
+        let scene = Scene {
+            config,
+            order,
+            events,
+            dir,
+            abort,
+            requester: &requester,
+            persistence: persistence.as_ref(),
+        };
         let Worked { failure, usage, output } = self.carry_out(&task, client.as_ref(), &scene).await;
         // What an agent did before it failed is worth having, too.
         let taken = if abort.now().is_none() { porter.take().await } else { Ok(()) };
@@ -326,7 +339,7 @@ impl Runner {
 
     /// Lets the agent or the workflow work.
     async fn carry_out(&self, task: &Task, client: Option<&Client>, scene: &Scene<'_>) -> Worked {
-        let Scene { order, events, dir, abort, requester, persistence } = *scene;
+        let Scene { config, order, events, dir, abort, requester, persistence } = *scene;
         let dir = dir.to_owned();
         let (settings, hands) = (&*self.settings, &self.hands);
         match (task, client) {
@@ -353,6 +366,7 @@ impl Runner {
             (Task::Workflow(workflow), client) => {
                 // A session is one agent's.
                 let contact = &Contact { memory: None, ..order.contact.clone() };
+                let find = |name: &str| self.secret(order, name);
                 let world = workflow::World {
                     contact,
                     settings,
@@ -363,6 +377,8 @@ impl Runner {
                     abort,
                     requester,
                     dir,
+                    given: workflow::Given::of(config, workflow, &self.hands.root),
+                    secret: &find,
                 };
                 Worked { failure: workflow::run(workflow, &world).await, usage: None, output: None }
             }

@@ -1,17 +1,28 @@
 //! Workflows: steps, in jobs that need one another (docs/protocols/task.md §10, docs/task.md). Their
 //! language is the crate `workflow`'s; here they run.
 
+mod artifacts;
+mod cache;
+mod commands;
 mod files;
+mod given;
+mod job;
 mod lines;
 mod run;
 mod scope;
 mod step;
+mod uses;
 
-use legwork_workflow::{AgentStep, Problem, Workflow};
+use legwork_workflow::{AgentStep, Problem, Source, Step, Uses, Workflow};
 use legwork_yaml::Node;
 
 use crate::config::{Agent, Rules};
+use crate::settings::Settings;
+pub(crate) use given::Given;
 pub(crate) use run::{World, run};
+
+/// Said of an action that nobody has.
+pub(crate) const NOT_HERE: &str = "it is not in the folder of actions that LEGWORK_ACTIONS_DIR names (OWNER/NAME@REVISION); put it there, or run commands instead";
 
 /// Reads the workflow of a task, its agents included.
 pub(crate) fn of_task(config: &Node, rules: Rules<'_>) -> Result<Workflow, Vec<String>> {
@@ -39,4 +50,15 @@ fn agent_of(step: &AgentStep, rules: Rules<'_>) -> Result<Agent, Vec<String>> {
         Ok(agent) => Ok(agent),
         Err(problems) => Err(problems.iter().map(|problem| told(&format!(": {problem}"))).collect()),
     }
+}
+
+/// What actions a workflow uses that are not here.
+pub fn missing_actions(workflow: &Workflow, settings: &Settings) -> Vec<Problem> {
+    let missing = |(step, uses): (&Step, &Uses)| match &uses.source {
+        Source::Mirror(path, revision) if uses::mirrored(settings, path, revision).is_none() => {
+            Some(Problem::at(step.line, format!("'uses: {}': {NOT_HERE}", uses.name)))
+        }
+        _ => None,
+    };
+    workflow.uses().filter_map(missing).collect()
 }

@@ -236,6 +236,14 @@ pub(crate) enum WorkflowCommand {
         #[command(flatten)]
         pod: PodArgs,
     },
+    /// Say of each workflow of a repository what runs here, what differs, and what is refused
+    Import {
+        /// A repository, a folder of workflows, or one of them
+        dir: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The number of a task of pods. By its id it goes like any other task.

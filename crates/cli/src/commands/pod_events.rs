@@ -1,5 +1,6 @@
 //! Events of an agent or a workflow for a person's eyes.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 
 use serde::de::DeserializeOwned;
@@ -38,6 +39,10 @@ struct Told {
     output: Option<String>,
     #[serde(deserialize_with = "lenient")]
     step_name: String,
+    #[serde(deserialize_with = "lenient")]
+    job_id: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    step_index: Option<u64>,
     #[serde(deserialize_with = "lenient")]
     step_state: String,
     #[serde(deserialize_with = "lenient")]
@@ -80,12 +85,23 @@ pub(crate) struct Printer {
     colour: bool,
     /// The cursor stands after text.
     in_text: bool,
+    /// Steps that run now. Once there were several at a time, each line says whose it is.
+    open: BTreeSet<u64>,
+    is_parallel: bool,
+    prefix: String,
 }
 
 impl Printer {
     pub(crate) fn new(json: bool) -> Self {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { json, colour, in_text: false }
+        Self {
+            json,
+            colour,
+            in_text: false,
+            open: BTreeSet::new(),
+            is_parallel: false,
+            prefix: String::new(),
+        }
     }
 
     fn dim(&self, text: &str) -> String {
@@ -98,7 +114,7 @@ impl Printer {
 
     fn line(&mut self, text: &str) {
         self.finish();
-        println!("{text}");
+        println!("{}{text}", self.prefix);
     }
 
     /// Ends a line that text left open.
@@ -114,6 +130,15 @@ impl Printer {
             return;
         }
         let told = Told::deserialize(event).unwrap_or_default();
+        if let (Some(index), "step_start") = (told.step_index, told.kind.as_str()) {
+            self.open.insert(index);
+        }
+        self.is_parallel |= self.open.len() > 1;
+        let job = told.job_id.as_deref().filter(|_| self.is_parallel);
+        self.prefix = job.map_or_else(String::new, |job| format!("{} | ", visible(job)));
+        if let (Some(index), "step_end") = (told.step_index, told.kind.as_str()) {
+            self.open.remove(&index);
+        }
         match told.kind.as_str() {
             "token" | "llm_token" => self.piece(&told.text.or(told.token).unwrap_or_default()),
             "thinking" => self.thought(&told.text.unwrap_or_default()),

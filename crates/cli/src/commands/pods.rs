@@ -94,7 +94,10 @@ fn bring_home(checkout: Option<&Checkout>, gathered: &Gathered, apply: bool, cod
 }
 
 pub(crate) async fn workflow(command: WorkflowCommand) -> Result<u8> {
-    let WorkflowCommand::Run { file, pod } = command;
+    let (file, pod) = match command {
+        WorkflowCommand::Run { file, pod } => (file, pod),
+        WorkflowCommand::Import { dir, json } => return super::workflow_import::run(&dir, json),
+    };
     let mut config = match config_of(&file) {
         Ok(config) => config,
         Err(problems) => {

@@ -10,7 +10,7 @@ use legwork_policy::Policy;
 use legwork_proto::task::{Event, TaskId};
 use legwork_task::{
     Abort, Contact, Environment, Events, MAX_CONFIG, Memory, Mode, Order, Problems, Runner, Settings, Task,
-    Why, log, workflow_of_file,
+    Why, log, missing_actions, workflow_of_file,
 };
 use legwork_yaml::Node;
 use serde_json::json;
@@ -175,7 +175,11 @@ pub(crate) fn is_workflow_file(node: &Node) -> bool {
 fn check(settings: &Settings, node: &Node) -> Result<(), Problems> {
     let mut found = super::task_slips::find(node);
     let read = if is_workflow_file(node) {
-        workflow_of_file(node, settings.rules()).map(|_| ()).map_err(Problems)
+        workflow_of_file(node, settings.rules()).map_err(Problems).and_then(|workflow| {
+            let missing = missing_actions(&workflow, settings);
+            let told: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            if told.is_empty() { Ok(()) } else { Err(Problems(told)) }
+        })
     } else {
         Runner::check(settings, node).map(|_| ())
     };

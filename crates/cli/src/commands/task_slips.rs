@@ -29,7 +29,24 @@ const AGENT: &[&str] = &[
     "type",
 ];
 const WORKFLOW: &[&str] = &[
-    "env", "jobs", "masks", "name", "on", "parallel", "result", "secrets", "source", "steps", "type",
+    "concurrency",
+    "defaults",
+    "env",
+    "github",
+    "inputs",
+    "jobs",
+    "masks",
+    "name",
+    "on",
+    "parallel",
+    "permissions",
+    "result",
+    "run-name",
+    "secrets",
+    "source",
+    "steps",
+    "type",
+    "vars",
     "workflow",
 ];
 
@@ -76,6 +93,7 @@ pub(super) fn find(node: &Node) -> Vec<String> {
     if let Some(Node { value: Value::Map(jobs), .. }) = node.get("jobs") {
         let is_empty = |node: &Node| {
             matches!(node.value, Value::Map(_))
+                && node.get("uses").is_none()
                 && node.get("steps").is_none_or(|s| s.value == Value::List(Vec::new()))
         };
         if jobs.is_empty() {

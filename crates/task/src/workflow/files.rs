@@ -22,7 +22,7 @@ impl Files {
     pub(super) fn make(scratch: &Path, name: &str) -> std::io::Result<Self> {
         let folder = scratch.join(name);
         std::fs::create_dir_all(&folder)?;
-        for file in ["output", "env", "path"] {
+        for file in ["output", "env", "path", "summary", "state"] {
             std::fs::File::options().append(true).create(true).open(folder.join(file))?;
         }
         Ok(Self { folder })
@@ -36,15 +36,26 @@ impl Files {
     /// The variables that name them.
     pub(super) fn variables(&self) -> BTreeMap<String, String> {
         let path = |name: &str| self.folder.join(name).to_string_lossy().into_owned();
-        let names = [("OUTPUT", "output"), ("ENV", "env"), ("PATH", "path")];
+        let names = [
+            ("OUTPUT", "output"),
+            ("ENV", "env"),
+            ("PATH", "path"),
+            ("STEP_SUMMARY", "summary"),
+            ("STATE", "state"),
+        ];
         ["LEGWORK", "GITHUB"]
             .iter()
             .flat_map(|prefix| names.map(|(name, file)| (format!("{prefix}_{name}"), path(file))))
             .collect()
     }
 
-    /// What the step wrote.
-    pub(super) fn read(&self) -> Result<Left, String> {
+    /// Where they are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the step wrote, and its summary.
+    pub(super) fn read(&self) -> Result<(Left, String), String> {
         // The step may have put links here: none is followed out of the folder.
         let root = Root::open(&self.folder).map_err(|e| e.to_string())?;
         let text = |name: &str| -> Result<String, String> {
@@ -54,11 +65,13 @@ impl Files {
             }
             String::from_utf8(data).map_err(|_| format!("{name}: the file is no UTF-8"))
         };
-        Ok(Left {
+        let left = Left {
+            state: pairs(&text("state")?).map_err(|e| format!("GITHUB_STATE: {e}"))?,
             outputs: pairs(&text("output")?).map_err(|e| format!("LEGWORK_OUTPUT: {e}"))?,
             env: pairs(&text("env")?).map_err(|e| format!("LEGWORK_ENV: {e}"))?,
             path: text("path")?.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect(),
-        })
+        };
+        Ok((left, text("summary")?))
     }
 }
 
@@ -123,7 +136,7 @@ mod tests {
         let files = Files::make(dir.path(), "s").expect("files");
         let output = dir.path().join("s/output");
         std::fs::write(&output, "a=1\n").expect("write");
-        assert_eq!(files.read().expect("read").outputs["a"], "1");
+        assert_eq!(files.read().expect("read").0.outputs["a"], "1");
         std::fs::remove_file(&output).expect("remove");
         std::os::unix::fs::symlink("/etc/hostname", &output).expect("link");
         assert!(files.read().is_err());

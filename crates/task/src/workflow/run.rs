@@ -1,34 +1,37 @@
-//! Jobs in their order, or side by side.
+//! A workflow from its start to its end, or on from where an earlier process was.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use legwork_proto::task::{Body, Code, Level, Step as StepName, StepState};
+use legwork_proto::task::{Code, Level};
 use legwork_runner::Requester;
-use legwork_workflow::{Action, Job, Step, Workflow};
+use legwork_workflow::{Item, Job, Workflow};
+use tokio::sync::Semaphore;
 
+use super::given::{self, Given};
 use super::scope::{Past, Scope};
-use super::step::{self, Ended};
-use crate::abort::Abort;
+use super::step;
+use crate::abort::{Abort, Why};
 use crate::agent::Persistence;
 use crate::events::Events;
 use crate::hands::Hands;
 use crate::journal::{Entry, Journal};
-use crate::masks::written_in;
 use crate::settings::Settings;
 use crate::task::Contact;
+use legwork_base::Secret;
 use legwork_messages::Client;
 
-/// Most characters of a name that is what a step runs.
-const NAME: usize = 50;
 /// Said of a mask that is none. What it was is not said.
 pub(super) const TOO_SHORT: &str =
-    "A mask of one or two characters is not used: it would stand in every other word";
+    "A mask of fewer than 4 characters is not used: it would stand in every other word";
+/// Workflows that call one another, and actions that use one another.
+pub(super) const MAX_DEPTH: usize = 8;
+/// What cleans up has so long where the process itself is to end.
+const STOPPED: Duration = Duration::from_secs(10);
 
 /// What a workflow works with.
 pub(crate) struct World<'a> {
@@ -44,43 +47,117 @@ pub(crate) struct World<'a> {
     pub(crate) contact: &'a Contact,
     /// Where its journal and the files of its commands are.
     pub(crate) dir: PathBuf,
+    /// What it is given.
+    pub(crate) given: Given,
+    /// Finds a secret by its name.
+    pub(crate) secret: &'a (dyn Fn(&str) -> Option<Secret> + Sync),
 }
 
 /// Why it failed, if it did.
 pub(crate) type Ending = Option<(Code, String)>;
 
+/// Which step: its number, and which one of an action's.
+pub(super) type Key = (u64, String);
+
 /// What all jobs share.
-struct Shared<'a> {
-    workflow: &'a Workflow,
-    world: &'a World<'a>,
-    journal: Mutex<Journal>,
+pub(super) struct Shared<'a> {
+    pub(super) world: &'a World<'a>,
+    pub(super) is_strict: bool,
+    pub(super) journal: Mutex<Journal>,
     /// Steps of an earlier process: begun, and over.
-    past: BTreeMap<u64, Option<Entry>>,
+    pub(super) past: HashMap<Key, Option<Entry>>,
     /// The one that ended last: its end was noted, and perhaps not told.
-    last_end: Option<u64>,
+    pub(super) last_end: Option<Key>,
+    /// Numbers of steps that were not known beforehand, and the next one.
+    numbered: Mutex<(HashMap<String, u64>, u64)>,
     /// The first failure that counts.
     failed: Mutex<Ending>,
+    /// Jobs that may run now.
+    pub(super) permits: Semaphore,
+}
+
+/// A workflow that runs: the task's, or one that a job of it is.
+pub(super) struct Flow<'a> {
+    pub(super) workflow: &'a Workflow,
+    pub(super) scope: Scope,
+    /// Before the names of its jobs.
+    pub(super) prefix: String,
+    pub(super) depth: usize,
+    /// Whether its failures are the task's.
+    pub(super) counts: bool,
+}
+
+/// How work is ended: first the work itself, then what cleans up after it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reins {
+    pub(super) abort: Abort,
+    pub(super) cleaning: Abort,
+}
+
+impl Reins {
+    /// Passes on what those above wish. Never comes back.
+    pub(super) async fn follow(&self, above: &Reins, time: Duration) {
+        let pass = async {
+            let why = above.abort.wished().await;
+            self.abort.wish(why);
+        };
+        tokio::select! {
+            () = pass => {}
+            _ = self.abort.wished() => {}
+        }
+        let limit = async {
+            let why = self.abort.wished().await;
+            tokio::time::sleep(if why == Why::Stopped { time.min(STOPPED) } else { time }).await;
+            why
+        };
+        let stopped = async {
+            above.abort.stopped().await;
+            tokio::time::sleep(time.min(STOPPED)).await;
+            Why::Stopped
+        };
+        let why = tokio::select! {
+            why = limit => why,
+            why = stopped => why,
+            why = above.cleaning.wished() => why,
+        };
+        self.cleaning.wish(why);
+        std::future::pending().await
+    }
 }
 
 /// What is known of a job that is over.
 #[derive(Debug, Clone)]
-struct End {
-    end: JobEnd,
-    past: Past,
+pub(super) struct End {
+    pub(super) end: JobEnd,
+    pub(super) past: Past,
     /// It went well, and so did all that it needed, and what those needed: a report that is
     /// always made does not make a failed test good.
-    is_good: bool,
+    pub(super) is_good: bool,
+    /// It failed, or something before it did.
+    pub(super) has_failed: bool,
 }
 
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum JobEnd {
+pub(super) enum JobEnd {
     Good,
     Failed,
+    Cancelled,
     Skipped,
 }
 
-/// Runs a workflow to its end, or on from where an earlier process was.
+impl JobEnd {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Good => "success",
+            Self::Failed => "failure",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// Runs a workflow to its end.
 pub(crate) async fn run(workflow: &Workflow, world: &World<'_>) -> Ending {
     let path = world.dir.join("workflow.journal");
     let (journal, entries) = match Journal::open(&path) {
@@ -97,208 +174,145 @@ pub(crate) async fn run(workflow: &Workflow, world: &World<'_>) -> Ending {
     for said in step::noted_masks(&world.dir) {
         world.events.masks.add_said(&said);
     }
-    let mut past = BTreeMap::new();
-    let last_end = match entries.last() {
-        Some(Entry::StepEnd { index, .. }) => Some(*index),
-        _ => None,
-    };
-    for entry in entries {
-        match &entry {
-            Entry::StepBegin { index } => drop(past.insert(*index, None)),
-            Entry::StepEnd { index, .. } => drop(past.insert(*index, Some(entry))),
-            _ => {}
-        }
+    for note in &workflow.notes {
+        world.events.log(Level::Info, &format!("Note: {note}")).await;
     }
-    let shared =
-        Shared { workflow, world, journal: Mutex::new(journal), past, last_end, failed: Mutex::new(None) };
-    shared.jobs().await;
+    let shared = Shared::new(workflow, world, journal, entries);
+    let names = workflow.names("secrets");
+    let scope = Scope {
+        given: world.given.clone(),
+        secrets: Arc::new(given::secrets(&names, world.secret)),
+        runner: Arc::new(given::runner(&world.hands.place.tmp.to_string_lossy())),
+        root: Some(world.hands.root.clone()),
+        ..Scope::default()
+    };
+    shared.mask(&scope.secrets);
+    let flow = Flow { workflow, scope, prefix: String::new(), depth: 0, counts: true };
+    let above = Reins { abort: world.abort.clone(), ..Reins::default() };
+    let reins = Reins { abort: world.abort.clone(), ..Reins::default() };
+    tokio::select! {
+        _ = shared.jobs(&flow, &reins) => {}
+        () = reins.follow(&above, world.settings.cleanup) => {}
+    }
     if let Some(why) = world.abort.now() {
         return Some((Code::Aborted, why.message().into()));
     }
     shared.failed.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared<'_> {
-    async fn jobs(&self) {
-        let jobs = &self.workflow.jobs;
+impl<'a> Shared<'a> {
+    fn new(workflow: &Workflow, world: &'a World<'a>, journal: Journal, entries: Vec<Entry>) -> Self {
+        let mut past = HashMap::new();
+        let last_end = match entries.last() {
+            Some(Entry::StepEnd { index, sub, .. }) => Some((*index, sub.clone())),
+            _ => None,
+        };
+        let known = workflow.jobs.iter().filter_map(|job| Some(job.base? + job.steps.len() as u64)).max();
+        let (mut numbered, mut next) = (HashMap::new(), known.unwrap_or(0));
+        for entry in entries {
+            match &entry {
+                Entry::StepBegin { index, sub } => drop(past.insert((*index, sub.clone()), None)),
+                Entry::StepEnd { index, sub, .. } => drop(past.insert((*index, sub.clone()), Some(entry))),
+                Entry::Numbered { job, base, steps } => {
+                    next = next.max(base + steps);
+                    numbered.insert(job.clone(), *base);
+                }
+                _ => {}
+            }
+        }
+        Self {
+            world,
+            is_strict: world.settings.strict && workflow.is_plain,
+            journal: Mutex::new(journal),
+            past,
+            last_end,
+            numbered: Mutex::new((numbered, next)),
+            failed: Mutex::new(None),
+            permits: Semaphore::new(workflow.parallel),
+        }
+    }
+
+    /// Secrets are no more to be told than masks are.
+    pub(super) fn mask(&self, secrets: &Item) {
+        if let Item::Map(entries) = secrets {
+            for (_, value) in entries {
+                self.world.events.masks.add(&value.text());
+            }
+        }
+    }
+
+    /// The number of the first step of a job that was not known beforehand.
+    pub(super) fn number(&self, job: &str, steps: usize) -> u64 {
+        let mut numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(base) = numbered.0.get(job) {
+            return *base;
+        }
+        let (base, steps) = (numbered.1, steps as u64);
+        numbered.1 += steps;
+        numbered.0.insert(job.to_owned(), base);
+        let entry = Entry::Numbered { job: job.to_owned(), base, steps };
+        if let Err(error) = self.journal.lock().unwrap_or_else(PoisonError::into_inner).add(&entry) {
+            tracing::warn!(error = %error, "the numbers of a job's steps can't be noted");
+        }
+        base
+    }
+
+    /// Notes a failure that counts.
+    pub(super) fn failed(&self, message: String) {
+        let mut first = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert((Code::StepFailed, message));
+    }
+
+    /// Runs all jobs of a workflow.
+    pub(super) async fn jobs(&self, flow: &Flow<'_>, reins: &Reins) -> Vec<Option<End>> {
+        let jobs = &flow.workflow.jobs;
         let mut ends: Vec<Option<End>> = vec![None; jobs.len()];
         let mut started = vec![false; jobs.len()];
         let mut running = FuturesUnordered::new();
-        let mut env = Scope::default();
-        env.set(&self.workflow.env);
+        let mut scope = flow.scope.clone();
+        scope.abort = Some(reins.abort.clone());
+        if !flow.workflow.is_plain {
+            scope.env.extend(self.world.given.variables());
+        }
+        if let Err(error) = scope.set(&flow.workflow.env) {
+            self.world.events.log(Level::Error, &error).await;
+            self.failed(error);
+            return ends;
+        }
         loop {
             for (place, job) in jobs.iter().enumerate() {
-                if running.len() >= self.workflow.parallel || self.world.abort.now().is_some() {
-                    break;
-                }
                 let ready = !started[place] && job.needs.iter().all(|need| ends[*need].is_some());
                 if !ready {
                     continue;
                 }
                 started[place] = true;
-                let scope = self.scope_of(job, &ends, &env);
-                let above = scope.has_failed && !job.needs.is_empty();
+                let scope = scope_of(flow.workflow, job, &ends, &scope);
                 running.push(async move {
-                    let (end, past) = self.job(job, scope).await;
-                    (place, End { is_good: end == JobEnd::Good && !above, end, past })
+                    let (was_good, had_failed) = (!scope.has_skipped && !scope.has_failed, scope.has_failed);
+                    let (end, past) = self.job(flow, job, scope, reins).await;
+                    let is_good = end == JobEnd::Good && was_good;
+                    (place, End { end, past, is_good, has_failed: had_failed || end == JobEnd::Failed })
                 });
             }
-            let Some((place, end)) = running.next().await else { return };
+            let Some((place, end)) = running.next().await else { return ends };
             ends[place] = Some(end);
         }
     }
+}
 
-    /// What a job starts with. Without needs it counts what was before it, one after the
-    /// other; side by side it counts nothing.
-    fn scope_of(&self, job: &Job, ends: &[Option<End>], env: &Scope) -> Scope {
-        let mut scope = env.clone();
-        for need in &job.needs {
-            if let Some(End { past, .. }) = &ends[*need] {
-                scope.needs.insert(self.workflow.jobs[*need].id.clone(), past.clone());
-            }
+/// What a job starts with: what it needs counts, and all that that needed.
+fn scope_of(workflow: &Workflow, job: &Job, ends: &[Option<End>], above: &Scope) -> Scope {
+    let mut scope = above.clone();
+    let mut needs = std::collections::BTreeMap::new();
+    for need in &job.needs {
+        if let Some(End { past, .. }) = &ends[*need] {
+            needs.insert(workflow.jobs[*need].id.clone(), past.clone());
         }
-        scope.has_failed = match (job.needs.is_empty(), self.workflow.parallel) {
-            (false, _) => job.needs.iter().any(|need| ends[*need].as_ref().is_some_and(|end| !end.is_good)),
-            (true, 1) => ends.iter().flatten().any(|end| end.end == JobEnd::Failed),
-            (true, _) => false,
-        };
-        scope
     }
-
-    async fn job(&self, job: &Job, mut scope: Scope) -> (JobEnd, Past) {
-        let holds = match &job.condition {
-            Some(condition) => condition.holds(&scope),
-            None => !scope.has_failed,
-        };
-        let word = |text: &str| Past { conclusion: text.into(), outcome: text.into(), ..Past::default() };
-        if !holds {
-            self.world.events.log(Level::Info, &format!("Skipped job: {}", job.id)).await;
-            return (JobEnd::Skipped, word("skipped"));
-        }
-        // Within the job only its own steps count.
-        scope.has_failed = false;
-        scope.set(&job.env);
-        let until = job.timeout.map(|time| Instant::now() + time);
-        let (mut failed, mut out_of_time) = (None, false);
-        for step in &job.steps {
-            if self.world.abort.now().is_some() {
-                break;
-            }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) && !out_of_time {
-                out_of_time = true;
-                scope.has_failed = true;
-                let text = format!("Job {} timed out", job.id);
-                self.world.events.log(Level::Error, &text).await;
-                failed.get_or_insert(text);
-            }
-            // What cleans up after a job that is out of time gets its own time.
-            let time = if out_of_time { None } else { left };
-            if let Some(message) = self.step(step, &mut scope, time).await {
-                failed.get_or_insert(message);
-            }
-        }
-        let outputs =
-            job.outputs.iter().map(|(name, template)| (name.clone(), template.fill(&scope))).collect();
-        let (end, text) = match failed {
-            None => (JobEnd::Good, "success"),
-            Some(_) if job.continue_on_error => (JobEnd::Good, "success"),
-            Some(message) => {
-                let mut first = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                first.get_or_insert((Code::StepFailed, message));
-                (JobEnd::Failed, "failure")
-            }
-        };
-        (end, Past { outputs, ..word(text) })
-    }
-
-    /// What a step is called, without secrets: also without the half of one that the cut leaves.
-    fn name_of(&self, step: &Step, scope: &Scope) -> String {
-        let masks = &self.world.events.masks;
-        if let Action::Run { script, .. } = &step.action {
-            for said in written_in(script) {
-                masks.add_said(said);
-            }
-        }
-        let name = masks.apply(step.name.fill(scope));
-        if step.is_unnamed { name.chars().take(NAME).collect() } else { name }
-    }
-
-    /// Runs a step if it is to run; what to say of it if it failed.
-    async fn step(
-        &self,
-        step: &Step,
-        scope: &mut Scope,
-        time: Option<std::time::Duration>,
-    ) -> Option<String> {
-        let name = self.name_of(step, scope);
-        let events = self.world.events.in_step(StepName { step_name: name.clone(), step_index: step.index });
-        let before = self.past.get(&step.index);
-        if let Some(Some(Entry::StepEnd { state, outcome, left, told, .. })) = before {
-            if self.last_end == Some(step.index) {
-                events.tell(told.clone()).await;
-            }
-            scope.take(step.id.as_deref(), *outcome, *state, left);
-            return (*state != StepState::Success).then(|| format!("Step {name} failed"));
-        }
-        let mut inner = scope.clone();
-        inner.set(&step.env);
-        let holds = match &step.condition {
-            Some(condition) => condition.holds(&inner),
-            None => !inner.has_failed,
-        };
-        if !holds {
-            if let Some(condition) = &step.condition {
-                events.log(Level::Info, &format!("Skipped: {name} (if: {})", condition.text)).await;
-            }
-            scope.skip(step.id.as_deref());
-            return None;
-        }
-        let started = Instant::now();
-        if before.is_none() {
-            events.tell(Body::StepStart {}).await;
-        }
-        let mut ended = match self.begin(step, before.is_some()) {
-            Ok(()) => step::run(step, &inner, self.world.settings.strict, time, self.world, &events).await,
-            Err(error) => Ended::error(format!("the task's journal can't be written: {error}")),
-        };
-        let outcome = ended.outcome.unwrap_or(StepState::Error);
-        let forgiven =
-            step.continue_on_error && outcome != StepState::Success && self.world.abort.now().is_none();
-        if forgiven {
-            let code = ended.exit_code.map_or_else(String::new, |code| format!(" with exit status {code}"));
-            events.log(Level::Error, &format!("Step failed{code}: continue-on-error")).await;
-        }
-        let state = if forgiven { StepState::Success } else { outcome };
-        let mut told = Body::StepEnd {
-            step_state: state,
-            output: ended.output.take().filter(|text| !text.is_empty()),
-            exit_code: ended.exit_code,
-            duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-        };
-        let aborted = self.world.abort.now().is_some() && outcome != StepState::Success;
-        if !aborted {
-            let (left, index) = (ended.left.clone(), step.index);
-            let entry = Entry::StepEnd { index, state, outcome, left, told: told.clone() };
-            let noted = self.journal.lock().unwrap_or_else(PoisonError::into_inner).add(&entry);
-            if let (Err(error), Body::StepEnd { output, .. }) = (noted, &mut told) {
-                *output = Some(format!("the task's journal can't be written: {error}"));
-            }
-        }
-        scope.take(step.id.as_deref(), outcome, state, &ended.left);
-        events.tell(told).await;
-        step::clean_up(&self.world.dir, step.index, ended);
-        (state != StepState::Success).then(|| format!("Step {name} failed"))
-    }
-
-    /// Notes that a step is about to run. One that an earlier process began is gone on with:
-    /// its command has a file from before it starts until its end is noted, and by that file
-    /// it is found again, or known to be lost.
-    fn begin(&self, step: &Step, was_begun: bool) -> std::io::Result<()> {
-        if was_begun {
-            return Ok(());
-        }
-        let entry = Entry::StepBegin { index: step.index };
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner).add(&entry)
-    }
+    let any = |is: &dyn Fn(&End) -> bool| job.needs.iter().any(|need| ends[*need].as_ref().is_some_and(is));
+    scope.has_failed = any(&|end| end.has_failed);
+    scope.has_skipped = any(&|end| !end.is_good);
+    scope.needs = Arc::new(needs);
+    scope.job.clone_from(&job.id);
+    scope
 }
