@@ -45,6 +45,7 @@ mod task_workflow;
 mod task_world;
 mod transcripts;
 mod update;
+mod workflow_corpus;
 mod workspace;
 mod workspace_audit;
 mod workspace_http;

@@ -163,12 +163,12 @@ jobs:
 
 #[tokio::test]
 async fn what_is_not_supported_is_refused_by_its_line() {
-    let text = "jobs:\n  a:\n    strategy: {}\n    steps:\n      - uses: actions/checkout@v4\n      - run: echo ${{ env.X }}\n      - run: x\n        with: {}\n";
+    let text = "jobs:\n  a:\n    strategi: {}\n    steps:\n      - uses: docker/login-action@v3\n      - run: echo ${{ envx.X }}\n      - run: x\n        shel: sh\n";
     let (place, callback) = (Place::new(), Callback::start().await);
     let ended = place.run(&workflow(text), &callback, &[]).await;
     assert_eq!((ended.code, callback.events().len()), (Some(1), 1));
     assert!(
-        callback.events()[0]["message"].as_str().unwrap().contains("line 3: jobs.a.strategy: not supported")
+        callback.events()[0]["message"].as_str().unwrap().contains("line 3: jobs.a.strategi: not supported")
     );
     place.write("w.yaml", text);
     let lint = legwork_e2e::legwork(place.dir.path())
@@ -182,10 +182,10 @@ async fn what_is_not_supported_is_refused_by_its_line() {
         problems["problems"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
     assert_eq!((lint.status.code(), problems.len()), (Some(2), 4), "{problems:?}");
     for (problem, want) in problems.iter().zip([
-        "line 3: jobs.a.strategy",
-        "line 5: jobs.a.steps[0]: 'uses: actions/checkout@v4' is not supported",
-        "line 6: jobs.a.steps[1].run: '${{ }}' is not filled in here",
-        "line 8: jobs.a.steps[2].with",
+        "line 3: jobs.a.strategi: not supported; did you mean 'strategy'?",
+        "line 5: jobs.a.steps[0]: 'uses: docker/login-action@v3' needs a container engine",
+        "line 6: jobs.a.steps[1].run: there is no context 'envx'; did you mean 'env'?",
+        "line 8: jobs.a.steps[2].shel: not supported; did you mean 'shell'?",
     ]) {
         assert!(problem.starts_with(want), "{problem}");
     }
@@ -430,7 +430,7 @@ jobs:
         );
     }
     assert!(messages(&callback, "stderr").contains(&"5:***".to_owned()));
-    assert!(messages(&callback, "info").iter().any(|m| m.contains("one or two characters")));
+    assert!(messages(&callback, "info").iter().any(|m| m.contains("fewer than 4 characters")));
 }
 
 /// A report that is always made does not make a failed test good.

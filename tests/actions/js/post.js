@@ -1,0 +1,1 @@
+console.log(`after the job with ${process.env.STATE_word}`);
