@@ -210,6 +210,9 @@ fn note_of(path: &Path) -> Option<serde_json::Value> {
 
 /// Puts an artifact's files below a folder.
 fn download(root: &Root, folder: &Path, name: &str, to: &str) -> Result<usize, String> {
+    if Path::new(to).is_absolute() {
+        return Err(format!("path: '{to}' lies outside of the workspace"));
+    }
     let note =
         note_of(&file_of(folder, name, "json")).ok_or_else(|| format!("there is no artifact '{name}'"))?;
     let common = note.get("folder").and_then(|v| v.as_str()).unwrap_or_default().to_owned();
