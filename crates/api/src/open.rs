@@ -194,11 +194,11 @@ mod tests {
 
     #[test]
     fn a_word_of_a_newer_peer_is_kept_as_it_was_said() {
-        let states: Vec<Open<State>> = serde_json::from_str(r#"["running","held"]"#).expect("words");
+        let states: Vec<Open<State>> = serde_json::from_str(r#"["running","pondered"]"#).expect("words");
         assert_eq!(states[0], State::Running);
-        assert_eq!((states[1].as_str(), states[1].known()), ("held", None));
-        assert_eq!(serde_json::to_string(&states).expect("json"), r#"["running","held"]"#);
-        assert_eq!(format!("{:10}|", states[1]), "held      |");
+        assert_eq!((states[1].as_str(), states[1].known()), ("pondered", None));
+        assert_eq!(serde_json::to_string(&states).expect("json"), r#"["running","pondered"]"#);
+        assert_eq!(format!("{:10}|", states[1]), "pondered  |");
     }
 
     /// A hub that is newer says more than we know; one that is older says less.
