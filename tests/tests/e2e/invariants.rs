@@ -97,7 +97,6 @@ fn arrows_point_downwards_only() {
                 "legwork-runner",
                 "legwork-process",
                 "legwork-policy",
-                "legwork-workspace",
             ],
         ),
     ] {
