@@ -1,6 +1,7 @@
 // Previews in Chromium: real applications, and hostile ones.
 import assert from "node:assert/strict";
 import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer as http } from "node:http";
 import { createServer as net } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -85,14 +86,23 @@ const pages = {
       events: () => new Promise((ok, no) => { const e = new EventSource("/events"); e.onmessage = () => { e.close(); ok(); }; e.onerror = no; }),
       storage: () => { localStorage.setItem("a", "b"); if (localStorage.getItem("a") !== "b") throw 0; },
       parent: () => { if (parent.document.title) throw 0; },
+      worker: () => worked(location.href.replace(/~([0-9a-f]+).*/, "~$1/data"), "data"),
+      other: () => worked(location.href.replace(new RegExp("/[0-9]*~([0-9a-f]+).*"), "/OTHER~$1/"), "another's"),
     };
+    // No script of ours is in a worker.
+    const worked = (address, want) => new Promise((ok, no) => {
+      const code = "fetch('" + address + "').then((r) => r.text()).then((t) => postMessage(t), () => postMessage('refused'))";
+      const worker = new Worker(URL.createObjectURL(new Blob([code])));
+      worker.onmessage = (said) => said.data === want ? ok() : no(said.data);
+      worker.onerror = no;
+    });
     (async () => {
       const got = [];
       for (const [name, attempt] of Object.entries(tries)) {
         try { await attempt(); got.push(name); } catch (e) { got.push(name + " failed"); }
       }
       document.getElementById("out").textContent = got.join(" ");
-    })();\`],
+    })();\`.replace("OTHER", process.argv[3])],
 };
 http.createServer((request, response) => {
   if (request.url === "/events") return response.writeHead(200, { "content-type": "text/event-stream" }).write("data: 1\\n\\n");
@@ -181,16 +191,20 @@ test("where ports have no names, absolute addresses work below a path", async ()
     { ALLOWED_ORIGINS: `http://ide.example:${own}` },
     (command) => [...command.slice(0, -1), String(own)],
   );
+  const others = http((_, response) => response.end("another's"));
+  const other = await new Promise((resolve) => {
+    others.listen(0, "127.0.0.1", () => resolve(others.address().port));
+  });
   const { page, close } = await opened(away, `http://ide.example:${own}`);
   await prompt(page);
-  await page.keyboard.type(`clear; node absolute.cjs ${port} &\n`);
+  await page.keyboard.type(`clear; node absolute.cjs ${port} ${other} &\n`);
   await page
     .locator(".notice")
     .filter({ hasText: `${port}` })
     .getByRole("button", { name: "Preview" })
     .click();
   const frame = page.frameLocator("iframe");
-  const want = "picture fetch request element script events storage parent failed";
+  const want = "picture fetch request element script events storage parent failed worker other failed";
   await until("its attempts", async () => (await frame.locator("#out").textContent()) === want).catch(
     async () => assert.equal(await frame.locator("#out").textContent(), want),
   );
@@ -204,6 +218,7 @@ test("where ports have no names, absolute addresses work below a path", async ()
   await close();
   await away.close();
   await behind.stop();
+  others.close();
 });
 
 test("a React application by Vite is edited in the page and reloads hot, keeping its state", async () => {

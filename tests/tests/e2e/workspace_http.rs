@@ -366,6 +366,99 @@ async fn the_preview_shows_the_application_and_lets_it_do_nothing_else() {
     assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), "hello");
 }
 
+/// An application is told the address it has here, and with it the key: that must not open the
+/// port of another. Its page in the browser knows it as well, so nothing but the key decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_one_preview_opens_no_other() {
+    let (mine, other) = (application().await, application().await);
+    for token in [Some("token"), None] {
+        let mut env = vec![("USER_PORT", mine.to_string())];
+        env.extend(token.map(|token| ("LEGWORK_WORKSPACE_TOKEN", token.to_owned())));
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, &**value)).collect();
+        let workspace = Workspace::start(&env).await;
+        let http = http();
+        let address = async |port: u16| -> String {
+            let asked = http.get(workspace.url(&format!("/api/preview?port={port}")));
+            let said = asked.bearer_auth("token").send().await.unwrap();
+            said.json::<Value>().await.unwrap()["url"].as_str().unwrap().to_owned()
+        };
+        let get = async |path: &str| {
+            let said = http.get(workspace.url(path)).header("origin", "null").send().await.unwrap();
+            (said.status().as_u16(), said.text().await.unwrap())
+        };
+        let (usual, named) = (address(mine).await, address(other).await);
+        let (status, told) = get(&usual).await;
+        assert_eq!(status, 200, "{told}");
+        let told = told.lines().find_map(|line| line.strip_prefix("x-forwarded-prefix: ")).unwrap();
+        assert_eq!(told, usual.trim_end_matches('/'));
+        let key = told.rsplit_once('~').unwrap().1;
+        assert_eq!(get(&format!("/preview/{mine}~{key}/")).await.0, 200, "its own port may be said");
+        for path in [format!("/preview/{other}~{key}/x"), format!("/preview/99999999~{key}/x")] {
+            let (status, said) = get(&path).await;
+            assert_eq!(status, 401, "{path}: {said}");
+            // Nor is it passed on to the usual application, for who needs no key.
+            let own = http.get(workspace.url(&path)).bearer_auth("token").send().await.unwrap();
+            assert_eq!(own.status(), 401, "{path}");
+        }
+        let theirs = named.trim_matches('/').rsplit_once('~').unwrap().1;
+        assert_eq!(get(&named).await.0, 200);
+        assert_eq!(get(&format!("/preview/~{theirs}/x")).await.0, 401);
+        // A path of the application that only looks a little like one is the application's.
+        let own = http.get(workspace.url("/preview/7~x/y")).bearer_auth("token").send().await.unwrap();
+        assert!(own.text().await.unwrap().starts_with("/7~x/y\n"));
+    }
+}
+
+/// An application that means harm: it sends browsers out of its preview to what we serve, and
+/// changes a connection to a protocol that nobody asked for, so that it could answer what follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_leads_no_browser_out_and_takes_no_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") && tcp.read_buf(&mut head).await.unwrap_or(0) > 0 {}
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let answer = if head.starts_with("GET /switch") {
+                    let other = if head.starts_with("GET /switch-other") { "h2c" } else { "websocket" };
+                    format!(
+                        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: {other}\r\nConnection: Upgrade\r\n\r\n"
+                    )
+                } else {
+                    let to = head.split_once("to=").and_then(|(_, rest)| rest.split(' ').next());
+                    let to = to.unwrap_or_default();
+                    format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
+                };
+                let _ = tcp.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    let workspace = Workspace::start(&[("USER_PORT", &port)]).await;
+    let http = http();
+    let said = http.get(workspace.url("/api/preview")).send().await.unwrap().json::<Value>().await.unwrap();
+    let url = said["url"].as_str().unwrap();
+    for to in ["/..//../api/info", "../../../../api/info", "/%2e%2e/../api/info", &workspace.url("/api/info")]
+    {
+        let said = http.get(workspace.url(&format!("{url}x?to={to}"))).send().await.unwrap();
+        assert_eq!(said.status(), 302);
+        assert_eq!(said.headers()["location"], format!("{url}api/info"), "{to}");
+    }
+    let ask = |path: &str, more: &str| {
+        format!("GET {url}{path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", workspace.address)
+    };
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (path, more, want) in
+        [("switch", "Connection: close\r\n", 502), ("switch-other", upgrade, 502), ("switch", upgrade, 101)]
+    {
+        let (status, answer) = raw(&workspace.address, &ask(path, more)).await;
+        assert_eq!(status, want, "{path} {more}: {answer}");
+    }
+}
+
 /// Below a path, absolute addresses would lead out of the preview: in pages, in style sheets and in
 /// headers they lead back in, while the answer comes; all else passes as it is.
 #[tokio::test(flavor = "multi_thread")]
@@ -649,6 +742,7 @@ async fn a_preview_by_name_is_the_application_s_alone() {
         .await
         .unwrap();
     assert_eq!((said.status().as_u16(), &said.headers()["location"]), (303, &"/a?b=c".parse().unwrap()));
+    assert_eq!(get(&named, entry, &[]).await.status(), 401, "it was good once");
     let cookie = said.headers()["set-cookie"].to_str().unwrap().to_owned();
     assert!(cookie.starts_with("__Host-legwork-preview=") && cookie.contains("HttpOnly; Secure"), "{cookie}");
     let key = cookie.split(';').next().unwrap();

@@ -8,6 +8,7 @@
 mod connect;
 pub(crate) mod door;
 mod headers;
+mod location;
 mod mount;
 pub(crate) mod rewrite;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::Response;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -29,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::settings::Settings;
 use connect::Connector;
 use headers::set;
+use location::Asked;
 pub(crate) use mount::Mount;
 
 /// How long a connection to an application waits for the next request.
@@ -83,32 +85,36 @@ impl Previews {
     }
 }
 
-/// Where a port's preview is, by path, for who has the key that goes with these rights.
+/// Where a port's preview is, by path, for who has these rights.
 pub(crate) fn address(previews: &Previews, rights: Rights, port: u16) -> String {
-    let key = previews.door.key(rights);
+    let key = previews.door.key(rights, port);
     if port == previews.user_port { format!("/preview/~{key}/") } else { format!("/preview/{port}~{key}/") }
 }
 
 /// A path below a key's address: what is before the application's own path, that path, what the
-/// key lets, and the port.
+/// key lets (`None`: nothing, at this port), and the port.
 pub(crate) struct Keyed<'a> {
     pub(crate) before: &'a str,
     pub(crate) rest: &'a str,
-    pub(crate) rights: Rights,
+    pub(crate) rights: Option<Rights>,
     pub(crate) port: u16,
 }
 
-/// Takes a path apart; `None` if it is not the preview's, or has a wrong key.
+/// How long a key is.
+const KEY: usize = 32;
+
+/// Takes a path apart; `None` if nothing in it has the form of a key.
 pub(crate) fn keyed<'a>(previews: &Previews, path: &'a str) -> Option<Keyed<'a>> {
     let after = path.strip_prefix("/preview/")?;
-    let (said, after) = after.split_once('~')?;
-    let port = if said.is_empty() { previews.user_port } else { said.parse().ok()? };
-    let rights = [Rights::Work, Rights::Look].into_iter().find(|rights| {
-        let rest = after.strip_prefix(previews.door.key(*rights));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })?;
-    let rest = after.strip_prefix(previews.door.key(rights))?;
-    let (before, rest) = path.split_at(path.len() - rest.len());
+    let (first, _) = after.split_once('/').unwrap_or((after, ""));
+    let (said, key) = first.split_once('~')?;
+    if !(said.bytes().all(|b| b.is_ascii_digit()) && key.len() == KEY) {
+        return None;
+    }
+    // A number that is no port's has no key.
+    let port = if said.is_empty() { previews.user_port } else { said.parse().unwrap_or(0) };
+    let rights = previews.door.opens(key, port).filter(|_| port > 0);
+    let (before, rest) = path.split_at("/preview/".len() + first.len());
     Some(Keyed { before, rest, rights, port })
 }
 
@@ -143,7 +149,7 @@ pub(crate) async fn by_host(previews: &Previews, request: Request<Body>, port: u
         return entered.unwrap_or_else(|| {
             reply::error(
                 StatusCode::UNAUTHORIZED,
-                "this address was good for a minute: open the preview again",
+                "this address was good once, for a minute: open the preview again",
             )
         });
     }
@@ -189,6 +195,7 @@ pub(crate) async fn serve(
     let Ok(uri) = Uri::try_from(format!("http://{host}:{port}{rest}{query}")) else {
         return finish(reply::error(StatusCode::BAD_REQUEST, "bad path"), mount);
     };
+    let asked = Asked::new(port, &format!("{rest}{query}"), request.headers());
     let secure = Exposure::is_local(request.headers()) || headers::is_by_tls(request.headers());
     let upgrade = is_upgrade(request.headers());
     let protocol = request.headers().get(header::UPGRADE).cloned();
@@ -199,7 +206,7 @@ pub(crate) async fn serve(
     let theirs = upgrade.then(|| hyper::upgrade::on(&mut request));
     if upgrade {
         request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        request.headers_mut().extend(protocol.map(|p| (header::UPGRADE, p)));
+        request.headers_mut().extend(protocol.clone().map(|p| (header::UPGRADE, p)));
     }
     *request.uri_mut() = uri;
     *request.version_mut() = axum::http::Version::HTTP_11;
@@ -208,13 +215,27 @@ pub(crate) async fn serve(
         Ok(response) => response,
         Err(error) => return finish(no_answer(port, &error), mount),
     };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(theirs) = theirs
-    {
-        return switched(response, theirs, mount, secure);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let agreed = headers::agree(protocol.as_ref(), response.headers());
+        return match theirs.filter(|_| agreed) {
+            Some(theirs) => switched(response, theirs, mount, secure),
+            // Passed on, all that follows on this connection would be the application's word:
+            // what it says in answer to another request, too.
+            None => finish(
+                reply::error(
+                    StatusCode::BAD_GATEWAY,
+                    "the application changed to a protocol that was not asked for",
+                ),
+                mount,
+            ),
+        };
     }
     headers::contain(response.headers_mut(), mount, secure);
-    lead_back(response.headers_mut(), &own, port, mount);
+    if let Some(asked) = &asked {
+        location::lead_back(response.headers_mut(), asked, mount);
+    } else {
+        response.headers_mut().remove(header::LOCATION);
+    }
     let response = response.map(Body::new);
     match mount {
         Mount::Path(before) => finish(rewrite::answer(response, before, port), mount),
@@ -242,23 +263,6 @@ fn switched(
     response.headers_mut().extend(connection.map(|value| (header::CONNECTION, value)));
     response.headers_mut().extend(upgraded.map(|value| (header::UPGRADE, value)));
     response.map(|_| Body::empty())
-}
-
-/// Leads who is sent to the application's own address to where it is here.
-fn lead_back(headers: &mut HeaderMap, own: &str, port: u16, mount: &Mount<'_>) {
-    let Some(moved) = headers.get(header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned) else {
-        return;
-    };
-    let local = [format!("http://{own}"), format!("http://127.0.0.1:{port}")];
-    let path = local
-        .iter()
-        .find_map(|o| moved.strip_prefix(o.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/')))
-        .map(|path| if path.is_empty() { "/" } else { path })
-        .unwrap_or(&moved);
-    if path.starts_with('/') && !path.starts_with("//") {
-        let before = if let Mount::Path(before) = mount { before } else { "" };
-        set(headers, header::LOCATION, &format!("{before}{path}"));
-    }
 }
 
 /// What every answer of a preview has.

@@ -38,10 +38,16 @@ pub(crate) async fn serve(site: Arc<Site>, request: Request<Body>) -> Response {
     if let Some(keyed) = preview::keyed(&site.previews, &path)
         && request.method() != Method::OPTIONS
     {
-        if keyed.rights == Rights::Look && !preview::only_looks(&request) {
+        // A wrong key is answered here, whoever asks: passed on, it would tell an application of
+        // the keys of others.
+        let Some(rights) = keyed.rights else {
+            site.workspace.metrics.refused();
+            return reply::error(StatusCode::UNAUTHORIZED, "this key is not of this port's preview");
+        };
+        if rights == Rights::Look && !preview::only_looks(&request) {
             return reply::looks_only();
         }
-        if let Some(refused) = preview::refusal(&site.previews, Some(keyed.rights), keyed.port) {
+        if let Some(refused) = preview::refusal(&site.previews, Some(rights), keyed.port) {
             return refused;
         }
         reply::stands(&request, Rights::Look);

@@ -69,6 +69,11 @@ pub(super) fn is_ours(name: &str) -> bool {
     name.eq_ignore_ascii_case(BOUND) || name.eq_ignore_ascii_case(PLAIN)
 }
 
+/// Digests are compared, so that the time it takes tells nothing of what it should have been.
+fn is_same(given: &str, wanted: &str) -> bool {
+    Sha256::digest(given) == Sha256::digest(wanted)
+}
+
 fn digest(value: &HeaderValue) -> [u8; 32] {
     Sha256::digest(value.as_bytes()).into()
 }
@@ -78,17 +83,30 @@ impl Door {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The key in an address by path.
-    pub(super) fn key(&self, rights: Rights) -> &str {
-        match rights {
+    /// What a secret of ours makes for one port and one use. From what it makes for one, nobody
+    /// learns what it makes for another.
+    fn made(&self, rights: Rights, port: u16, what: &str) -> String {
+        let secret = match rights {
             Rights::Work => &self.work,
             Rights::Look => &self.look,
-        }
+        };
+        hex(&Sha256::digest(format!("{secret}:{port}{what}"))[..16])
+    }
+
+    /// The key in an address by path. The application is told it, with its own address, so it is
+    /// good for that application's port alone.
+    pub(super) fn key(&self, rights: Rights, port: u16) -> String {
+        self.made(rights, port, ":path")
+    }
+
+    /// What a key in an address lets at a port.
+    pub(super) fn opens(&self, given: &str, port: u16) -> Option<Rights> {
+        [Rights::Work, Rights::Look].into_iter().find(|rights| is_same(given, &self.key(*rights, port)))
     }
 
     /// A cookie's value: it is good for one port.
     fn pass(&self, rights: Rights, port: u16) -> String {
-        hex(&Sha256::digest(format!("{}:{port}", self.key(rights)))[..16])
+        self.made(rights, port, "")
     }
 
     /// Notes what is sent to our own address: it is not passed to applications.
@@ -110,7 +128,7 @@ impl Door {
         }
     }
 
-    /// A ticket to a port's preview.
+    /// A ticket to a port's preview: good once, for a minute.
     pub(crate) fn ticket(&self, rights: Rights, port: u16, secure: bool) -> String {
         let text = legwork_base::ids::secret();
         let mut known = self.known();
@@ -137,8 +155,13 @@ impl Door {
         }
         let given = given?;
         let now = Instant::now();
-        let known = self.known();
-        let ticket = known.tickets.iter().find(|t| t.text == given && t.port == port && t.until > now)?;
+        let ticket = {
+            let mut known = self.known();
+            let is_it = |t: &Ticket| is_same(&given, &t.text) && t.port == port && t.until > now;
+            // It stood in an address, which others may come to know: it is good once.
+            let at = known.tickets.iter().position(is_it)?;
+            known.tickets.remove(at)?
+        };
         let value = self.pass(ticket.rights, port);
         let cookie = if ticket.secure {
             // In a frame of another site a cookie is kept for that site's frames alone.
@@ -159,7 +182,7 @@ impl Door {
     pub(crate) fn rights(&self, port: u16, headers: &HeaderMap) -> Option<Rights> {
         [Rights::Work, Rights::Look].into_iter().find(|rights| {
             let pass = self.pass(*rights, port);
-            cookies(headers).any(|(name, value)| matches!(name, BOUND | PLAIN) && value == pass)
+            cookies(headers).any(|(name, value)| matches!(name, BOUND | PLAIN) && is_same(value, &pass))
         })
     }
 
@@ -207,9 +230,11 @@ mod tests {
             ("https://evil.example", "/"),
             ("/a%0d%0aSet-Cookie:x", "/"),
         ] {
-            let said =
-                door.enter(5173, &format!("ticket={ticket}&to={}", to.replace('?', "%3F"))).expect("in");
+            let ticket = door.ticket(Rights::Look, 5173, true);
+            let query = format!("ticket={ticket}&to={}", to.replace('?', "%3F"));
+            let said = door.enter(5173, &query).expect("in");
             assert_eq!(said.headers()["location"], want);
+            assert!(door.enter(5173, &query).is_none(), "a ticket is good once");
         }
         let said = door.enter(5173, &format!("ticket={ticket}")).expect("in");
         let cookie = said.headers()["set-cookie"].to_str().expect("text");
@@ -218,6 +243,25 @@ mod tests {
         assert_eq!(door.rights(5173, &sent), Some(Rights::Look));
         assert_eq!(door.rights(5174, &sent), None);
         assert_eq!(Door::default().rights(5173, &sent), None);
+    }
+
+    #[test]
+    fn a_key_by_path_is_of_one_port_and_no_cookie() {
+        let door = Door::default();
+        for rights in [Rights::Work, Rights::Look] {
+            let key = door.key(rights, 5173);
+            assert_eq!(door.opens(&key, 5173), Some(rights));
+            // Neither of another port, nor one of those whose number goes on as this one does.
+            for port in [5174, 517, 1, 51731 % 65535] {
+                assert_eq!(door.opens(&key, port), None, "{port}");
+            }
+            assert_eq!(door.opens(&key[..31], 5173), None);
+            assert_eq!(door.opens("", 5173), None);
+            assert_eq!(Door::default().opens(&key, 5173), None);
+            // The application knows this key, and must not be able to make a cookie of it.
+            assert_eq!(door.rights(5173, &with(header::COOKIE, &format!("{PLAIN}={key}"))), None);
+        }
+        assert_eq!(door.opens(&door.pass(Rights::Work, 5173), 5173), None);
     }
 
     #[test]

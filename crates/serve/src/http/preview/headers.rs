@@ -94,6 +94,15 @@ pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
+/// Whether the protocol that an answer changes to is one that was asked for.
+pub(super) fn agree(asked: Option<&HeaderValue>, answered: &HeaderMap) -> bool {
+    let text = |value: &HeaderValue| value.to_str().map(str::to_ascii_lowercase).unwrap_or_default();
+    let (Some(asked), Some(answered)) = (asked.map(text), answered.get(header::UPGRADE).map(text)) else {
+        return false;
+    };
+    asked.split(',').any(|protocol| protocol.trim() == answered.trim())
+}
+
 fn strip(headers: &mut HeaderMap) {
     let named: Vec<String> = headers
         .get_all(header::CONNECTION)
