@@ -189,6 +189,17 @@ async fn what_is_not_supported_is_refused_by_its_line() {
     ]) {
         assert!(problem.starts_with(want), "{problem}");
     }
+    // A file may be a stranger's: what is told of it drives no terminal.
+    place.write("driven.yaml", "jobs: {}\n\"a\\e]0;x\\ab\\u202ec\": 1\n");
+    let lint = legwork_e2e::legwork(place.dir.path())
+        .args(["task", "lint", "ws/driven.yaml"])
+        .current_dir(place.dir.path())
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(lint.stdout).unwrap();
+    assert!(said.contains(r"\u{1b}]0;x\u{7}b\u{202e}c"), "{said:?}");
+    assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
     // The plain form, as the original: it fails when its turn comes.
     let callback = Callback::start().await;
     let task = json!({"type": "workflow", "steps": [{"type": "action", "uses": "x"}]});

@@ -227,14 +227,58 @@ pub(super) fn cell(text: &str) -> String {
     visible(&text.chars().take(WIDTH).collect::<String>())
 }
 
-/// One line, with control characters made visible: names and commands come from
-/// elsewhere and must not drive the terminal.
+/// Most blanks in a row that are shown as they are.
+const MOST_BLANKS: usize = 32;
+
+/// One line that shows all that is in it: names and commands come from elsewhere. They must not
+/// drive the terminal, and whoever approves them must read what will be done: nothing in them
+/// turns the order of letters, hides between them, or is pushed out of sight by blanks.
 pub(crate) fn visible(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c: char| is_blank(c) != is_blank(first)).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(end);
+        match run.chars().count() {
+            blanks if is_blank(first) && blanks > MOST_BLANKS => out.push_str(&format!("[{blanks} blanks]")),
+            _ => out.push_str(&escaped(run)),
+        }
+        rest = after;
     }
     out
+}
+
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() && !is_hidden(c)
+}
+
+/// A line of output: blanks are its layout, all else is as in [`visible`].
+pub(crate) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// Whether a character is not seen where it stands: control characters, those that only say how
+/// others are set (Unicode's category Cf, all that turn the direction of text among them), ends
+/// of lines and paragraphs, and those that are drawn as nothing.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether a character turns the direction of what follows it.
+pub(crate) fn turns(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
@@ -271,6 +315,31 @@ mod tests {
             assert!(seconds(text).is_err(), "{text}");
         }
         assert_eq!([age(59), age(61), age(7200), age(200_000)], ["59s", "1m", "2h", "2d"]);
+    }
+
+    /// What a person approves must be what they read.
+    #[test]
+    fn nothing_hides_in_a_line() {
+        for (text, want) in [
+            ("a\x1b[2Kb\r\n\u{9b}", "a\\u{1b}[2Kb\\r\\n\\u{9b}"),
+            ("rm \u{202e}txt.exe\u{2069}", "rm \\u{202e}txt.exe\\u{2069}"),
+            ("\u{200b}a\u{200d}b\u{feff}\u{ad}\u{2060}", "\\u{200b}a\\u{200d}b\\u{feff}\\u{ad}\\u{2060}"),
+            ("a\u{2028}b\u{61c}\u{180e}\u{3164}", "a\\u{2028}b\\u{61c}\\u{180e}\\u{3164}"),
+            ("\u{e0041}\u{fe0f}\u{1d173}", "\\u{e0041}\\u{fe0f}\\u{1d173}"),
+            (
+                "na\u{ef}ve \u{5e9}\u{5dc}\u{5d5}\u{5dd} \u{4f60}",
+                "na\u{ef}ve \u{5e9}\u{5dc}\u{5d5}\u{5dd} \u{4f60}",
+            ),
+            ("a  b", "a  b"),
+            ("", ""),
+        ] {
+            assert_eq!(visible(text), want, "{text:?}");
+        }
+        let far = format!("ls{}; rm -rf /", " ".repeat(4000));
+        assert_eq!(visible(&far), "ls[4000 blanks]; rm -rf /");
+        let mixed = format!("ls{};x", "\u{a0} \u{3000}\u{2003}".repeat(10));
+        assert_eq!(visible(&mixed), "ls[40 blanks];x");
+        assert_eq!(escaped(&far), far, "output keeps its layout");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::lists::visible;
+use super::exec::quoted;
+use super::lists::{escaped, turns, visible};
 
 /// Most lines that are shown of a tool's answer.
 const LINES: usize = 6;
@@ -154,10 +155,8 @@ impl Printer {
                 let args = told.args.map(|args| visible(&args.to_string())).unwrap_or_default();
                 let line = self.bold(&format!("? {} {args}", visible(&told.tool_name)));
                 self.line(&line);
-                let (task, call) = (told.task_id.unwrap_or_default(), visible(&told.tool_id));
-                self.dimmed(&format!(
-                    "  legwork agent allow {task} {call}   or   legwork agent deny {task} {call} --note WHY"
-                ));
+                let task = told.task_id.unwrap_or_default();
+                self.dimmed(&format!("  {}", answers(&task, &told.tool_id)));
             }
             "input" => {
                 if let Some(say) = told.say {
@@ -205,7 +204,7 @@ impl Printer {
     fn tool_output(&mut self, output: &str) {
         let lines: Vec<&str> = output.lines().collect();
         for line in lines.iter().take(LINES) {
-            self.dimmed(&format!("  {}", visible(line)));
+            self.dimmed(&format!("  {}", escaped(line)));
         }
         if lines.len() > LINES {
             self.dimmed(&format!("  ... {} more lines", lines.len() - LINES));
@@ -235,9 +234,22 @@ impl Printer {
     }
 }
 
-/// Text of many lines, without what would steer the terminal.
+/// The commands that answer what a runner asks, to be pasted into a shell: the names in them come
+/// from that runner.
+fn answers(task: &Value, call: &str) -> String {
+    let word = |text: &str| quoted(&visible(text));
+    let task = word(&task.as_str().map_or_else(|| task.to_string(), str::to_owned));
+    // What begins like an option is none.
+    let ends = if task.starts_with('-') || call.starts_with('-') { "-- " } else { "" };
+    let call = word(call);
+    format!(
+        "legwork agent allow {ends}{task} {call}   or   legwork agent deny --note WHY {ends}{task} {call}"
+    )
+}
+
+/// Text of many lines, without what would steer the terminal or turn the direction of text.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect()
+    text.chars().filter(|c| *c == '\n' || *c == '\t' || !(c.is_control() || turns(*c))).collect()
 }
 
 #[cfg(test)]
@@ -245,6 +257,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// A tool's id is the runner's word: what is pasted runs `legwork` and nothing else.
+    #[test]
+    fn commands_to_paste_hold_names_as_words() {
+        for (task, call, want) in [
+            (json!(40), "toolu_01AbC", "40 toolu_01AbC"),
+            (json!(40), "x; touch /tmp/P #", "40 'x; touch /tmp/P #'"),
+            (json!("$(id)"), "a'b", r"'$(id)' 'a'\''b'"),
+            (json!(40), "x\ny", r"40 'x\ny'"),
+            (json!(40), "x\u{202e}y", r"40 'x\u{202e}y'"),
+            (json!(40), "", "40 ''"),
+        ] {
+            let said = answers(&task, call);
+            let both = format!("legwork agent allow {want}   or   legwork agent deny --note WHY {want}");
+            assert_eq!(said, both);
+        }
+        assert!(answers(&json!(40), "--help").starts_with("legwork agent allow -- 40 --help "));
+    }
 
     #[test]
     fn an_event_is_told_whatever_its_fields_hold() {

@@ -22,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::task::{TaskArgs, TaskCommand};
 use crate::commands::checkout::{Checkout, Gathered};
+use crate::commands::lists::visible;
 use crate::commands::pod_events::Printer;
 use crate::exit;
 
@@ -281,7 +282,8 @@ fn lint(file: &Path, json: bool) -> Result<u8> {
         println!("{}: nothing is wrong with it", file.display());
     } else {
         for problem in &found {
-            println!("{}: {problem}", file.display());
+            // It quotes the file, and that may be a stranger's.
+            println!("{}: {}", file.display(), visible(problem));
         }
     }
     Ok(if found.is_empty() { 0 } else { exit::CONFIG })
@@ -294,13 +296,13 @@ async fn run_here(file: &Path, workspace: Option<PathBuf>, json: bool) -> Result
     let node = match read_file(file) {
         Ok(node) => node,
         Err(error) => {
-            eprintln!("Error: {error}");
+            eprintln!("Error: {}", visible(&error));
             return Ok(exit::CONFIG);
         }
     };
     if let Err(problems) = check(&settings, &node) {
         for problem in &problems.0 {
-            eprintln!("Error: {}: {problem}", file.display());
+            eprintln!("Error: {}: {}", file.display(), visible(problem));
         }
         return Ok(exit::CONFIG);
     }

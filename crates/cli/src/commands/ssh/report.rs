@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::connected::bytes_of;
 use super::copy::folder_of;
-use crate::commands::lists::visible;
+use crate::commands::lists::{escaped, visible};
 use crate::{exit, output};
 
 /// How work on a host ended.
@@ -327,7 +327,7 @@ impl Printer {
 
     fn tell(&self, report: &Report, prefix: &str) {
         for line in report.said.iter().chain(&report.diff) {
-            write(false, format!("{prefix}{}\n", visible(line)).as_bytes());
+            write(false, format!("{prefix}{}\n", escaped(line)).as_bytes());
         }
         for error in report.error.iter().chain(&report.cut()) {
             let prefix =
