@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use legwork_proto::task::{Body, Step};
+use memchr::memmem::Finder;
 use serde_json::{Map, Value};
 
 /// What stands for a secret.
@@ -103,6 +104,14 @@ impl Masks {
         }
     }
 
+    /// Looks for secrets in bytes that must stay as they are.
+    pub(crate) fn search(&self) -> Search {
+        let masks = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let finders = masks.iter().map(|mask| Finder::new(mask.as_bytes()).into_owned()).collect();
+        let longest = masks.first().map_or(0, String::len);
+        Search { finders, longest, kept: Vec::new(), found: false }
+    }
+
     fn apply_value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.apply(text)),
@@ -162,11 +171,38 @@ impl Masks {
                 Body::Thinking { message_id: self.apply(message_id), text: self.apply(text) }
             }
             Body::Done { usage, output } => Body::Done { usage, output: output.map(|o| self.apply_value(o)) },
-            // Masked as a whole, before it is parted.
+            // Byte for byte, or not at all: what holds a secret is not told.
             Body::Result { .. } => body,
             Body::TokenReset { message_id } => Body::TokenReset { message_id: self.apply(message_id) },
             Body::StepStart {} | Body::Usage { .. } => body,
         }
+    }
+}
+
+/// A search for secrets in what comes piece by piece.
+pub(crate) struct Search {
+    finders: Vec<Finder<'static>>,
+    longest: usize,
+    /// The end of what came, in which a secret may have begun.
+    kept: Vec<u8>,
+    found: bool,
+}
+
+impl Search {
+    pub(crate) fn take(&mut self, bytes: &[u8]) {
+        if self.found || self.finders.is_empty() {
+            return;
+        }
+        self.kept.extend_from_slice(bytes);
+        self.found = self.finders.iter().any(|finder| finder.find(&self.kept).is_some());
+        let done = self.kept.len().saturating_sub(self.longest.saturating_sub(1));
+        self.kept.drain(..done);
+    }
+
+    /// Whether there was one; what comes now is another text.
+    pub(crate) fn end(&mut self) -> bool {
+        self.kept.clear();
+        std::mem::take(&mut self.found)
     }
 }
 
@@ -271,6 +307,25 @@ mod tests {
         }
         assert_eq!(masked(&[secret], "k=top%2Fsecret%20%22word%22&x"), "k=***&x");
         assert_eq!(masked(&[secret], r#"{"k":"top/secret \"word\""}"#), r#"{"k":"***"}"#);
+    }
+
+    #[test]
+    fn a_secret_is_found_wherever_bytes_are_parted() {
+        let masks = Masks::default();
+        masks.add("secret-one");
+        masks.add("ab!");
+        let text = b"\xff\0 a secret-one in it";
+        for at in 0..text.len() {
+            let mut search = masks.search();
+            search.take(&text[..at]);
+            search.take(&text[at..]);
+            assert!(search.end(), "{at}");
+            // Each text stands for itself.
+            search.take(b"secret-");
+            assert!(!search.end());
+            search.take(b"one");
+            assert!(!search.end());
+        }
     }
 
     #[test]

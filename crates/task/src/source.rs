@@ -6,6 +6,8 @@
 
 mod back;
 mod git;
+mod held;
+mod nested;
 mod pieces;
 mod read;
 
@@ -82,7 +84,7 @@ impl Porter<'_> {
                 }
             }
         }
-        let base = if wanted.diff { self.tree().await? } else { String::new() };
+        let base = if wanted.diff { self.tree().await?.0 } else { String::new() };
         std::fs::write(noted, base).map_err(failed)
     }
 
@@ -100,14 +102,15 @@ impl Porter<'_> {
         Ok(())
     }
 
-    /// The tree of the workspace as it is now, what git ignores left out.
-    async fn tree(&self) -> Result<String, String> {
+    /// The tree of the workspace as it is now, what git ignores left out; and the folders in it that
+    /// are repositories of their own.
+    async fn tree(&self) -> Result<(String, Vec<String>), String> {
         let dir = self.repository_dir();
         if !dir.join("HEAD").exists() {
             self.make_repository(&dir).await?;
         }
-        self.git_beside(&dir, &["add", "--all", "."], MAX_SAID).await?;
-        self.git_beside(&dir, &["write-tree"], MAX_SAID).await
+        let nested = self.add_all(&dir, &[]).await?;
+        Ok((self.git_beside(&dir, &["write-tree"], MAX_SAID).await?, nested))
     }
 
     /// A repository of our own beside the workspace.

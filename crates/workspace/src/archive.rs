@@ -134,8 +134,13 @@ impl Root {
 
     /// Packs these files and links as `.tar.zst`, and nothing else. What is not there, or is
     /// neither, is left out; so is a link that no archive may have, as it leads out of the root.
-    pub fn pack_listed(&self, paths: &[PathBuf], to: impl Write) -> Result<Packed, ArchiveError> {
-        tar_zst::pack_each(to, |each| {
+    pub fn pack_listed(
+        &self,
+        paths: &[PathBuf],
+        to: impl Write,
+        see: &mut dyn FnMut(&Path, &[u8]),
+    ) -> Result<Packed, ArchiveError> {
+        tar_zst::pack_each(to, see, |each| {
             for given in paths {
                 let path = self.relative(&given.to_string_lossy())?;
                 let Ok(found) = self.open_at(&path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) else {

@@ -407,3 +407,75 @@ async fn a_checkout_goes_along_piece_by_piece() {
         assert_eq!(ask(body.to_string()).await.unwrap().status(), 400, "{body}");
     }
 }
+
+/// What `cargo new` and `npm create` leave: repositories within, with a commit and without, and deeper.
+#[tokio::test]
+async fn files_of_repositories_within_come_back_like_others() {
+    let commands = [
+        "git init -q newproj; mkdir newproj/src; echo fn > newproj/src/main.rs; echo t > newproj/.gitignore; echo t > newproj/t",
+        "git init -q done; cd done; echo d > d.txt; git add .; \
+         git -c user.name=t -c user.email=t@t commit -q -m x; git init -q 'deep er'; echo e > 'deep er/e'; git init -q void",
+        "git init -q was; rm -rf was/.git; mkdir plain; cd plain; echo p > p; cd ..; rm file; git init -q file; echo f > file/f",
+    ];
+    let result = json!({"diff": true, "archive": true, "artifacts": ["newproj/**/*.rs", "["]});
+    let (place, callback) = (Place::new(), Callback::start().await);
+    place.write("file", "x\n").write("keep", "k\n");
+    let ended = place.run(&of(Value::Null, result, &commands), &callback, &[]).await;
+    let wanted =
+        ["newproj/src/main.rs", "newproj/.gitignore", "done/d.txt", "done/deep er/e", "plain/p", "file/f"];
+    let (diff, archive) = (told(&callback, "diff"), listing(&told(&callback, "archive")));
+    for name in wanted {
+        assert!(diff.contains(&format!("+++ b/{name}")), "{name}: {diff}");
+        assert!(archive.lines().any(|line| line == name), "{name}: {archive}");
+    }
+    assert!(!diff.contains("160000") && !diff.contains("newproj/t\n"), "{diff}");
+    assert!(!archive.contains(".git/") && !archive.lines().any(|line| line == "newproj/t"), "{archive}");
+    let said = callback.of("log").iter().any(|event| {
+        let message = event["message"].as_str().unwrap();
+        message.contains("without their history") && message.contains("newproj")
+    });
+    assert!(said, "{:?}", callback.of("log"));
+    // One result that can't be had costs none of the others.
+    let error = callback.of("error").remove(0)["message"].as_str().unwrap().to_owned();
+    assert!(ended.code == Some(1) && error.contains("artifacts: result.artifacts: ["), "{error}");
+}
+
+/// A secret that is a common word: what holds it is refused by its name, and nothing is rewritten.
+#[tokio::test]
+async fn a_result_is_told_byte_for_byte_or_not_at_all() {
+    let env = [("LEGWORK_SECRET_DB", "postgres")];
+    let commands = [
+        "mkdir out; echo fine > out/fine; printf 'caf\\351\\n' > latin1",
+        "if [ -n \"$LEAK\" ]; then printf 'host=postgres.internal\\n' > db.conf; \
+         { head -c 99 /dev/zero; echo postgres; } > packed.bin; fi",
+    ];
+    let task = |leak: &str| {
+        let result = json!({"diff": true, "archive": true, "artifacts": ["out/*"]});
+        let mut task = of(Value::Null, result, &commands);
+        task["secrets"] = json!(["DB"]);
+        for step in task["steps"].as_array_mut().unwrap() {
+            step["env"] = json!({ "LEAK": leak });
+        }
+        task
+    };
+    let (code, callback, _, log) = run(task("yes"), &env).await;
+    let error = callback.of("error").remove(0)["message"].as_str().unwrap().to_owned();
+    assert_eq!(code, Some(1), "{error}");
+    for kind in ["diff", "archive"] {
+        assert!(error.contains(&format!("{kind}: it holds a secret and is not told")), "{error}");
+        assert_eq!(told(&callback, kind), "", "{kind}");
+    }
+    assert!(error.contains("db.conf") && error.contains("packed.bin"), "{error}");
+    assert!(!error.contains("latin1") && !format!("{:?}{log}", callback.events()).contains("postgres"));
+    assert_eq!(listing(&told(&callback, "artifacts")), "out/fine\n");
+    // Without it all of it comes, and bytes that are no UTF-8 are the same bytes.
+    let (code, callback, _, _) = run(task(""), &env).await;
+    assert_eq!(code, Some(0), "{:?}", callback.events());
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("diff"), told(&callback, "diff")).unwrap();
+    git(dir.path(), &["init", "--quiet"]);
+    git(dir.path(), &["apply", "diff"]);
+    assert_eq!(std::fs::read(dir.path().join("latin1")).unwrap(), b"caf\xe9\n");
+    assert_eq!(std::fs::read(dir.path().join("out/fine")).unwrap(), b"fine\n");
+    assert_eq!(listing(&told(&callback, "archive")), "latin1\nout/fine\n");
+}

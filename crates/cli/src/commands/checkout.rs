@@ -44,7 +44,7 @@ impl Checkout {
         let files = self.files()?;
         let root = Root::open(&self.root)?;
         let mut archive = Bounded::default();
-        let packed = root.pack_listed(&files, &mut archive);
+        let packed = root.pack_listed(&files, &mut archive, &mut |_, _| {});
         if archive.is_full {
             return trees::too_large(&self.root, MAX_ARCHIVE);
         }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use legwork_proto::task::{Body, Level, ResultKind};
 
 use super::git::MAX_SAID;
+use super::held::{Held, HeldInDiff};
 use super::read::{Branch, Repository, Source};
 use super::{BASE, COMMIT, OURS, Porter};
 use crate::events::floor;
@@ -16,27 +17,55 @@ use crate::hands::command_file;
 /// them is whole groups of that.
 const MAX_RESULT: usize = 32 << 20;
 const PART: usize = 256 * 1024;
+/// Whoever applies it takes none that copies or renames: git looks at no name that is copied from.
+const DIFF: [&str; 9] = [
+    "diff-tree",
+    "--binary",
+    "--full-index",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--no-renames",
+    "-r",
+    "-p",
+];
+/// How a file that is no text stands in a diff.
+const BINARY: &[u8] = b"\nGIT binary patch\n";
 /// Who wrote the commit of a branch.
 const AUTHOR: [&str; 4] = ["-c", "user.name=Legwork", "-c", "user.email=legwork@localhost"];
 
 impl Porter<'_> {
-    /// Tells what was made, whether the task succeeded or not.
+    /// Tells what was made, whether the task succeeded or not. A result that fails costs none of
+    /// the others.
     pub(crate) async fn take(&self) -> Result<(), String> {
         let wanted = &self.around.wanted;
+        let mut failed = Vec::new();
+        let mut note = |what: &str, done: Result<(), String>| {
+            if let Err(reason) = done {
+                failed.push(format!("{what}: {reason}"));
+            }
+        };
         if wanted.diff {
-            let diff = self.diff().await?;
-            self.tell(ResultKind::Diff, &diff).await;
+            note("diff", self.take_diff().await);
             let _ = std::fs::remove_dir_all(self.repository_dir());
         }
         if wanted.archive {
-            let files = self.all_files().await?;
-            self.tell_files(ResultKind::Archive, files).await?;
+            note("archive", self.take_archive().await);
         }
         if !wanted.artifacts.is_empty() {
-            let files = self.artifacts().await?;
-            self.tell_files(ResultKind::Artifacts, files).await?;
+            note("artifacts", self.take_artifacts().await);
         }
-        Ok(())
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+
+    async fn take_archive(&self) -> Result<(), String> {
+        let files = self.all_files().await?;
+        self.tell_files(ResultKind::Archive, files).await
+    }
+
+    async fn take_artifacts(&self) -> Result<(), String> {
+        let files = self.artifacts().await?;
+        self.tell_files(ResultKind::Artifacts, files).await
     }
 
     /// Pushes the branch of a task that succeeded. To be called when nothing of the task runs any
@@ -76,44 +105,60 @@ impl Porter<'_> {
         self.git_opened(dir, &opener, &["fetch", "--quiet", "--no-tags", "--depth=1", url, base]).await?;
         let beside = async |args: &[&str]| self.git_beside(dir, args, MAX_SAID).await;
         beside(&["read-tree", base]).await?;
-        if !repository.sparse.is_empty() {
-            // What was never there was not removed.
-            let folders: Vec<&str> = repository.sparse.iter().map(String::as_str).collect();
-            beside(&[&["add", "--all", "--", ":(glob)*"][..], &folders].concat()).await?;
-        } else {
-            beside(&["add", "--all", "."]).await?;
-        }
+        // What was never there was not removed.
+        let some: Vec<&str> = match repository.sparse.is_empty() {
+            true => Vec::new(),
+            false => [":(glob)*"].into_iter().chain(repository.sparse.iter().map(String::as_str)).collect(),
+        };
+        let nested = self.add_all(dir, &some).await?;
         let (tree, old) =
             (beside(&["write-tree"]).await?, beside(&["rev-parse", &format!("{base}^{{tree}}")]).await?);
         if tree.trim() == old.trim() {
             return Ok(None);
         }
-        let message = self.events.masks.apply(branch.message.clone());
-        let commit = [&AUTHOR[..], &["commit-tree", tree.trim(), "-p", base, "-m", &message]].concat();
+        self.say_nested(&nested).await;
+        let message = branch.message.as_str();
+        let mut held = HeldInDiff::new(&self.events.masks);
+        held.take(format!("diff --git a/(its message) b/(its message)\n{message}\n").as_bytes());
+        let mut args = [&DIFF[..], &["--text", old.trim(), tree.trim()]].concat();
+        args.retain(|arg| *arg != "--binary");
+        self.git_each("", &args, self.beside(dir), |data| held.take(data)).await?;
+        held.end().map_err(|reason| format!("branch: {reason}"))?;
+        let commit = [&AUTHOR[..], &["commit-tree", tree.trim(), "-p", base, "-m", message]].concat();
         let commit = beside(&commit).await?;
         let target = format!("{}:refs/heads/{}", commit.trim(), branch.name);
         self.git_opened(dir, &opener, &["push", "--quiet", "--no-verify", url, &target]).await?;
         Ok(Some(commit.trim().to_owned()))
     }
 
-    async fn diff(&self) -> Result<String, String> {
+    async fn take_diff(&self) -> Result<(), String> {
         let base = std::fs::read_to_string(self.dir.join(BASE)).map_err(|e| e.to_string())?;
-        let now = self.tree().await?;
-        let args = [
-            "diff-tree",
-            "--binary",
-            "--full-index",
-            "--no-ext-diff",
-            "--no-textconv",
-            "--no-color",
-            // Whoever applies it takes none that copies: git looks at no name that is copied from.
-            "--no-renames",
-            "-r",
-            "-p",
-        ];
-        let args = [&args[..], &[base.trim(), now.trim()]].concat();
-        let diff = self.git_beside(&self.repository_dir(), &args, MAX_RESULT).await?;
-        Ok(self.events.masks.apply(diff))
+        let (now, nested) = self.tree().await?;
+        self.say_nested(&nested).await;
+        let (base, now) = (base.trim(), now.trim());
+        let dir = self.repository_dir();
+        let args = [&DIFF[..], &[base, now]].concat();
+        let mut diff = self.bytes_beside(&dir, &args, MAX_RESULT).await?;
+        let is_text = std::str::from_utf8(&diff).is_ok();
+        let mut held = HeldInDiff::new(&self.events.masks);
+        if is_text && memchr::memmem::find(&diff, BINARY).is_none() {
+            held.take(&diff);
+        } else {
+            // What is packed in it is looked at as well.
+            let mut args = [&DIFF[..], &["--text", base, now]].concat();
+            args.retain(|arg| *arg != "--binary");
+            self.git_each("", &args, self.beside(&dir), |data| held.take(data)).await?;
+        }
+        held.end()?;
+        if !is_text {
+            self.tell_bytes(&dir)?;
+            let text = "Result: some of what was changed is no UTF-8, so the diff tells all of it as bytes";
+            self.events.log(Level::Info, text).await;
+            diff = self.bytes_beside(&dir, &args, MAX_RESULT).await?;
+        }
+        let diff = String::from_utf8(diff).map_err(|_| "it is no UTF-8")?;
+        self.tell(ResultKind::Diff, &diff).await;
+        Ok(())
     }
 
     /// What git does not ignore.
@@ -121,10 +166,30 @@ impl Porter<'_> {
         let dir = command_file(&self.settings.scratch(), "list", &self.dir.to_string_lossy());
         let _ = std::fs::remove_dir_all(&dir);
         self.make_repository(&dir).await?;
-        let args = ["ls-files", "-z", "--others", "--exclude-standard"];
-        let listed = self.git_beside(&dir, &args, MAX_RESULT).await;
+        let (mut files, mut strange, mut size) = (Vec::new(), Vec::new(), 0);
+        let each = |name: &[u8]| {
+            size += name.len();
+            match std::str::from_utf8(name) {
+                _ if size > MAX_RESULT => {}
+                Ok(name) => files.push(PathBuf::from(name)),
+                Err(_) => strange.push(String::from_utf8_lossy(name).into_owned()),
+            }
+        };
+        let nested = self.each_file(&dir, each).await;
         let _ = std::fs::remove_dir_all(&dir);
-        Ok(listed?.split('\0').filter(|path| !path.is_empty()).map(PathBuf::from).collect())
+        let nested = nested?;
+        if size > MAX_RESULT {
+            return Err(format!("the names of its files have more than {MAX_RESULT} bytes"));
+        }
+        if !self.around.wanted.diff {
+            self.say_nested(&nested).await;
+        }
+        if !strange.is_empty() {
+            strange.truncate(10);
+            let text = format!("Result: left out, as their names are no UTF-8: {}", strange.join(", "));
+            self.events.log(Level::Error, &text).await;
+        }
+        Ok(files)
     }
 
     async fn artifacts(&self) -> Result<Vec<PathBuf>, String> {
@@ -152,9 +217,12 @@ impl Porter<'_> {
     /// Tells files as a `.tar.zst`.
     async fn tell_files(&self, kind: ResultKind, files: Vec<PathBuf>) -> Result<(), String> {
         let (root, count) = (self.hands.root.clone(), files.len());
+        let mut held = Held::new(&self.events.masks);
         let packed = tokio::task::spawn_blocking(move || {
             let mut to = Bounded(Vec::new());
-            root.pack_listed(&files, &mut to).map(|_| to.0).map_err(|e| e.to_string())
+            root.pack_listed(&files, &mut to, &mut |path, bytes| held.see(path, bytes))
+                .map_err(|e| e.to_string())?;
+            held.end().map(|()| to.0)
         });
         let bytes = packed.await.map_err(|e| e.to_string())??;
         let text = format!("Result: {count} files, {} bytes packed", bytes.len());

@@ -28,6 +28,9 @@ const CONFIG: [&str; 9] = [
     "gc.auto=0",
 ];
 
+/// No file is changed on its way, whatever a .gitattributes says.
+const PLAIN: &str = "* -text !eol !filter !working-tree-encoding !ident";
+
 /// What opens a repository: arguments and environment of git. What lies in a folder of its own is
 /// gone with this.
 #[derive(Default)]
@@ -148,21 +151,38 @@ impl Porter<'_> {
         let written = std::fs::create_dir_all(&info)
             .and_then(|()| std::fs::write(info.join("exclude"), format!("/{OURS}\n")))
             // Bytes as they are, whatever a .gitattributes says.
-            .and_then(|()| {
-                let plain = "* -text !eol !filter !working-tree-encoding !ident !diff\n";
-                std::fs::write(info.join("attributes"), plain)
-            });
+            .and_then(|()| std::fs::write(info.join("attributes"), format!("{PLAIN} !diff\n")));
         written.map_err(failed)
+    }
+
+    /// From now on a repository of ours tells all that is changed as bytes.
+    pub(super) fn tell_bytes(&self, dir: &Path) -> Result<(), String> {
+        let path = dir.join("info/attributes");
+        std::fs::write(&path, format!("{PLAIN} -diff\n"))
+            .map_err(|e| format!("failed to write {}: {e}", path.display()))
     }
 
     /// git on a repository of ours, with the workspace as its tree.
     pub(super) async fn git_beside(&self, dir: &Path, args: &[&str], most: usize) -> Result<String, String> {
+        self.git(args, self.beside(dir), most).await
+    }
+
+    /// The same, as the bytes that it prints.
+    pub(super) async fn bytes_beside(
+        &self,
+        dir: &Path,
+        args: &[&str],
+        most: usize,
+    ) -> Result<Vec<u8>, String> {
+        self.git_bytes("", args, self.beside(dir), most).await
+    }
+
+    pub(super) fn beside(&self, dir: &Path) -> BTreeMap<String, String> {
         let root = self.hands.root.path().to_string_lossy().into_owned();
-        let env = BTreeMap::from([
+        BTreeMap::from([
             ("GIT_DIR".to_owned(), dir.to_string_lossy().into_owned()),
             ("GIT_WORK_TREE".to_owned(), root),
-        ]);
-        self.git(args, env, most).await
+        ])
     }
 
     /// The same with what opens the repository that it speaks to.
@@ -192,6 +212,50 @@ impl Porter<'_> {
         more: BTreeMap<String, String>,
         most: usize,
     ) -> Result<String, String> {
+        self.git_in("", args, more, most).await
+    }
+
+    /// The same in a folder of the workspace.
+    pub(super) async fn git_in(
+        &self,
+        folder: &str,
+        args: &[&str],
+        more: BTreeMap<String, String>,
+        most: usize,
+    ) -> Result<String, String> {
+        let out = self.git_bytes(folder, args, more, most).await?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    /// The same, as the bytes that it prints.
+    async fn git_bytes(
+        &self,
+        folder: &str,
+        args: &[&str],
+        more: BTreeMap<String, String>,
+        most: usize,
+    ) -> Result<Vec<u8>, String> {
+        let (mut out, mut is_cut) = (Vec::new(), false);
+        let take = |data: &[u8]| {
+            is_cut |= out.len() + data.len() > most;
+            let room = most - out.len().min(most);
+            out.extend_from_slice(&data[..data.len().min(room)]);
+        };
+        self.git_each(folder, args, more, take).await?;
+        match is_cut {
+            true => Err(format!("git {}: it printed more than {most} bytes", subject(args))),
+            false => Ok(out),
+        }
+    }
+
+    /// The same, piece by piece as it comes.
+    pub(super) async fn git_each(
+        &self,
+        folder: &str,
+        args: &[&str],
+        more: BTreeMap<String, String>,
+        mut take: impl FnMut(&[u8]) + Send,
+    ) -> Result<(), String> {
         let path = self.settings.env.get("PATH").map(String::as_str).unwrap_or_default();
         let git = std::env::split_paths(path).map(|dir| dir.join("git")).find(|git| git.is_file());
         let git = git.ok_or("git is not installed here, which source and result need")?;
@@ -208,12 +272,11 @@ impl Porter<'_> {
         ] {
             env.insert(name.to_owned(), value.to_owned());
         }
-        let what =
-            args.iter().find(|arg| !arg.contains(['=', ' ']) && **arg != "-c").copied().unwrap_or_default();
+        let what = subject(args);
         let program = Command {
             what: What::Program(argv),
             env,
-            workdir: ".".into(),
+            workdir: if folder.is_empty() { ".".into() } else { folder.to_owned() },
             timeout: Some(TIMEOUT),
             subject: format!("git {what}"),
             ..Command::default()
@@ -221,22 +284,20 @@ impl Porter<'_> {
         let file = command_file(self.dir, "git", what);
         // A call that a killed process had begun is made anew.
         let _ = std::fs::remove_file(&file);
-        let (mut out, mut said, mut is_cut) = (Vec::new(), Vec::new(), false);
+        let mut said = Vec::new();
         let each = async |Chunk { stream, data, .. }| {
-            let kept = if stream == Stream::Stdout { &mut out } else { &mut said };
-            let most = if stream == Stream::Stdout { most } else { MAX_SAID };
-            is_cut |= stream == Stream::Stdout && kept.len() + data.len() > most;
-            let room = most - kept.len().min(most);
-            kept.extend_from_slice(&data[..data.len().min(room)]);
+            if stream == Stream::Stdout {
+                take(&data);
+            } else {
+                let room = MAX_SAID - said.len().min(MAX_SAID);
+                said.extend_from_slice(&data[..data.len().min(room)]);
+            }
             Continue::Yes
         };
         let ended = self.hands.run(&program, self.requester, &file, self.abort, (0, 0), each).await;
         let _ = std::fs::remove_file(&file);
         match ended.map_err(|failure| failure.to_string())? {
-            Status { exit_code: Some(0), .. } if is_cut => {
-                Err(format!("git {what}: it printed more than {most} bytes"))
-            }
-            Status { exit_code: Some(0), .. } => Ok(String::from_utf8_lossy(&out).into_owned()),
+            Status { exit_code: Some(0), .. } => Ok(()),
             Status { exit_code, .. } => {
                 let said = self.events.masks.apply(String::from_utf8_lossy(&said).trim().to_owned());
                 let code = exit_code.map_or_else(|| "a signal".to_owned(), |code| code.to_string());
@@ -244,4 +305,9 @@ impl Porter<'_> {
             }
         }
     }
+}
+
+/// What git was asked to do.
+fn subject<'a>(args: &[&'a str]) -> &'a str {
+    args.iter().find(|arg| !arg.contains(['=', ' ']) && **arg != "-c").copied().unwrap_or_default()
 }

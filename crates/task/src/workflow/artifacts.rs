@@ -170,7 +170,7 @@ fn upload(root: &Root, folder: &Path, name: &str, patterns: &str, overwrite: boo
     }
     let list: Vec<PathBuf> = files.iter().cloned().collect();
     let to = File::create(&archive).map_err(failed)?;
-    root.pack_listed(&list, to).map_err(|error| error.to_string())?;
+    root.pack_listed(&list, to, &mut |_, _| {}).map_err(|error| error.to_string())?;
     let told = serde_json::json!({"name": name, "folder": common(&files), "files": files.len()});
     std::fs::write(note, told.to_string()).map_err(failed)?;
     Ok(files.len())

@@ -162,7 +162,7 @@ fn keep(folder: &Path, scope: &str, key: &str, paths: &str, roots: &[PathBuf; 2]
         count += files.len();
         let aside = folder.join(format!("{:016x}.part", random::bits()));
         let packed = File::create(&aside).map_err(failed).and_then(|to| {
-            root.pack_listed(&files, to).map_err(|e| e.to_string())?;
+            root.pack_listed(&files, to, &mut |_, _| {}).map_err(|e| e.to_string())?;
             let digest = digest_of(&aside).map_err(failed)?;
             std::fs::rename(&aside, file_of(folder, scope, key, ENDINGS[place])).map_err(failed)?;
             Ok(digest)

@@ -19,15 +19,17 @@ pub(super) fn pack(
     exclude: &[String],
     to: impl Write,
 ) -> Result<Packed, ArchiveError> {
-    pack_each(to, |each| root.walk(base, exclude, each))
+    pack_each(to, &mut |_, _| {}, |each| root.walk(base, exclude, each))
 }
 
 /// Takes in one thing that is packed.
 type Each<'a> = &'a mut dyn FnMut(&Path, Item) -> Result<(), ArchiveError>;
 
-/// Packs what `walk` gives.
+/// Packs what `walk` gives. `see` is shown the bytes of each file as they are packed, and where a link
+/// leads.
 pub(super) fn pack_each(
     to: impl Write,
+    see: &mut dyn FnMut(&Path, &[u8]),
     walk: impl FnOnce(Each<'_>) -> Result<(), ArchiveError>,
 ) -> Result<Packed, ArchiveError> {
     let mut encoder = zstd::Encoder::new(to, LEVEL)?;
@@ -38,6 +40,7 @@ pub(super) fn pack_each(
     walk(&mut |path, item| {
         packed.entries += 1;
         let mut header = tar::Header::new_gnu();
+        see(path, b"");
         match item {
             Item::Folder(meta) => {
                 fill(&mut header, tar::EntryType::Directory, 0, &meta);
@@ -47,6 +50,7 @@ pub(super) fn pack_each(
                 header.set_entry_type(tar::EntryType::Symlink);
                 header.set_size(0);
                 header.set_mode(0o777);
+                see(path, target.as_bytes());
                 builder.append_link(&mut header, path, target)?;
             }
             Item::File(file, meta) => {
@@ -54,13 +58,29 @@ pub(super) fn pack_each(
                 packed.bytes += meta.size;
                 // Exactly as much as the header says, even of a file that is being written.
                 let exactly = file.take(meta.size).chain(std::io::repeat(0)).take(meta.size);
-                builder.append_data(&mut header, path, exactly)?;
+                let seen = Seen { from: exactly, path, see: &mut *see };
+                builder.append_data(&mut header, path, seen)?;
             }
         }
         Ok(())
     })?;
     builder.into_inner()?.finish()?.flush()?;
     Ok(packed)
+}
+
+/// What somebody looks at while it is read.
+struct Seen<'a, R> {
+    from: R,
+    path: &'a Path,
+    see: &'a mut dyn FnMut(&Path, &[u8]),
+}
+
+impl<R: Read> Read for Seen<'_, R> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.from.read(to)?;
+        (self.see)(self.path, &to[..count]);
+        Ok(count)
+    }
 }
 
 fn fill(header: &mut tar::Header, kind: tar::EntryType, size: u64, meta: &Meta) {
