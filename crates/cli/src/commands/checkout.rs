@@ -8,6 +8,7 @@ pub(crate) mod diff;
 mod names;
 mod trees;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -64,9 +65,21 @@ impl Checkout {
         if !listed.status.success() {
             bail!("git ls-files failed in {}", self.root.display());
         }
-        let paths = listed.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty());
-        let paths = paths.map(|path| String::from_utf8(path.to_vec()).map(PathBuf::from));
-        paths.collect::<Result<_, _>>().context("a file's name is no UTF-8")
+        let mut files = Vec::new();
+        let (mut nested, mut strange) = (Vec::new(), Vec::new());
+        for path in listed.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
+            match std::str::from_utf8(path) {
+                Err(_) => strange.push(String::from_utf8_lossy(path)),
+                // To git that is one entry, whatever is in it.
+                Ok(path) if self.root.join(path).symlink_metadata().is_ok_and(|found| found.is_dir()) => {
+                    nested.push(path.into());
+                }
+                Ok(path) => files.push(PathBuf::from(path)),
+            }
+        }
+        stay_behind(&nested, "git repositories of their own");
+        stay_behind(&strange, "names that are no UTF-8");
+        Ok(files)
     }
 
     /// Does with a diff what was asked for: applies it, or tells where it is. It is kept below a
@@ -153,6 +166,18 @@ fn named(changes: &[diff::Change]) -> String {
         lines += &format!("  and {} more\n", changes.len() - MOST);
     }
     lines
+}
+
+/// Says what does not go along, and why.
+fn stay_behind(names: &[Cow<'_, str>], why: &str) {
+    const MOST: usize = 10;
+    if names.is_empty() {
+        return;
+    }
+    let more = names.len().saturating_sub(MOST);
+    let shown: Vec<String> = names.iter().take(MOST).map(|name| visible(name)).collect();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    eprintln!("legwork: left behind ({why}): {}{more}", shown.join(", "));
 }
 
 /// That so many files of a checkout go along.
