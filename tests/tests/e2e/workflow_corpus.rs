@@ -91,7 +91,7 @@ async fn the_workflows_of_the_corpus_do_what_they_say() {
             .unwrap();
         let out = String::from_utf8_lossy(&output.stdout).into_owned();
         let is_said = |words: &&str| out.lines().any(|line| line.contains(*words));
-        if output.status.code() != Some(0) || !said.iter().all(|words| is_said(words)) {
+        if output.status.code() != Some(0) || !said.iter().all(is_said) {
             let more = String::from_utf8_lossy(&output.stderr);
             wrong.push(format!("{name}: {:?} {said:?}\n{out}{more}", output.status.code()));
         }
