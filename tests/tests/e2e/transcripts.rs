@@ -194,7 +194,7 @@ async fn our_runner_streams_and_waits_for_its_acknowledgement() {
             }
         };
         if got["type"] == "heartbeat" {
-            assert_eq!(got["payload"]["features"], json!(["output", "ack", "outcome"]));
+            assert_eq!(got["payload"]["features"], json!(["output", "ack", "outcome", "approval"]));
             continue;
         }
         assert_eq!(comparable(&got, "-"), comparable(&entry["msg"], "-"));
